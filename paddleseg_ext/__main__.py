@@ -1,0 +1,28 @@
+"""`python -m paddleseg_ext VERB ...`: what is not one of the four commands."""
+
+import importlib
+import sys
+
+from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
+
+# verb -> (module with `main(argv) -> int | None`, what it does)
+VERBS = {
+    "data": ("paddleseg_ext.data.cli", "make, check and inspect data sets"),
+}
+
+
+def main(argv: list[str]) -> int | None:
+    """Hand the rest of the command line to the verb's module."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: python -m paddleseg_ext VERB ...  (VERB --help tells more)\n")
+        for verb, (_, summary) in VERBS.items():
+            print(f"  {verb:<10} {summary}")
+        return 0 if argv else 2
+    if argv[0] not in VERBS:
+        raise UsageError(f"unknown verb '{argv[0]}'{nearest_name(argv[0], VERBS)}")
+    module = importlib.import_module(VERBS[argv[0]][0])
+    return module.main(argv[1:])
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""The two ways a command ends badly, and the one place that turns them into an exit status.
+
+0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use is one clear line without a
+traceback; anything else that escapes is a defect of ours and keeps its traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+STATUS_DONE = 0
+STATUS_FAILED = 1
+STATUS_USAGE = 2
+
+
+class UsageError(Exception):
+    """Wrong flags, configuration, checkpoint or data: the user can mend it. Exit status 2.
+
+    The message says what was expected, what came, and what to do.
+    """
+
+
+class DataError(UsageError):
+    """An image or label file that cannot be used. The message opens with the file's name.
+
+    Where one bad file must not end the run (`infer.py`), this is what is caught and counted.
+    """
+
+
+class CheckFailed(Exception):
+    """A comparison failed or some of the work was lost. Exit status 1."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'momentum'?)`, or the known names when nothing is close."""
+    names = sorted(known)
+    folded = {n.lower(): n for n in names}
+    close = get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    if close:
+        return f" (did you mean '{folded[close[0]]}'?)"
+    return f" (known: {', '.join(names)})"
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and exit with its status; the last line of every script."""
+    try:
+        status = main() or STATUS_DONE
+        sys.stdout.flush()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = STATUS_USAGE
+    except CheckFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        status = STATUS_FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # `... | head` closed our output; not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = STATUS_DONE
+    sys.exit(status)

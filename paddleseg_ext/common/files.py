@@ -1,0 +1,141 @@
+"""Files that are either whole or not there.
+
+Everything this project writes goes to a temporary name in the target's folder, is synced, and is
+renamed. A full disk or a kill therefore never leaves a broken file under its final name.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from paddleseg_ext.common.errors import UsageError
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path to write a file to; on success it becomes `path` in one step.
+
+    For writers that want a file name (PaddlePaddle, OpenCV). The temporary name keeps the suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        prefix=TEMPORARY_PREFIX, suffix="".join(path.suffixes[-2:]), dir=path.parent
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files private; what we write is as readable as what anyone else writes.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON. NaN is not JSON: pass `None` for what has no value."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Give a temporary directory; on success it becomes `path`, replacing what was there.
+
+    Replacing is two renames, so `path` may be missing for an instant: use it for folders that
+    are written once (checkpoints of one iteration, bundles), not for ones that others watch.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary.chmod(0o777 & ~_umask())
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+        if path.exists():
+            previous = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+            path.replace(previous / path.name)
+            temporary.replace(path)
+            shutil.rmtree(previous, ignore_errors=True)
+        else:
+            temporary.replace(path)
+        _sync_directory(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """`path` if it is a readable, non-empty file.
+
+    Raises:
+        UsageError: it is missing, a folder, or empty; `what` names its role in the message.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"{what}: '{path}' does not exist")
+    if path.is_dir():
+        raise UsageError(f"{what}: '{path}' is a folder; a file is expected")
+    if path.stat().st_size == 0:
+        raise UsageError(f"{what}: '{path}' is empty")
+    return path
+
+
+def require_writable(directory: str | Path, flag: str) -> Path:
+    """`directory`, created if need be, after a probe that it can be written to.
+
+    Raises:
+        UsageError: naming `flag`, so that a long run does not end at its first save.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(f"{flag}: cannot write to '{directory}': {error.strerror}") from None
+    return directory

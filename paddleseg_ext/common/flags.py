@@ -1,0 +1,100 @@
+"""Command-line flags with PaddleSeg's names, checked as they are read and without Paddle."""
+
+import argparse
+from collections.abc import Sequence
+
+TRUE_WORDS = ("true", "1", "yes")
+FALSE_WORDS = ("false", "0", "no")
+
+
+def boolean(text: str) -> bool:
+    """`True` or `False` (any case, also 1/0, yes/no); anything else is rejected."""
+    word = text.strip().lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise argparse.ArgumentTypeError(f"expected True or False, got '{text}'")
+
+
+def positive_int(text: str) -> int:
+    """An integer of at least 1."""
+    value = _integer(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
+    return value
+
+
+def natural_int(text: str) -> int:
+    """An integer of at least 0."""
+    value = _integer(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got '{text}'")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return value
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got '{text}'") from None
+
+
+def add_switch(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
+    """A flag that is False unless given, alone (`--do_eval`) or with a value (`--do_eval=True`)."""
+    parser.add_argument(
+        name,
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="True|False",
+        help=help_text,
+    )
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Keeps the examples of a description as written and prints the defaults."""
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser that refuses abbreviations: `--iter` must not silently mean `--iters`."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=HelpFormatter, allow_abbrev=False
+    )
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """`--config` and `--opts`, which every command that reads a yml has."""
+    parser.add_argument("--config", required=True, metavar="YML", help="the configuration")
+    parser.add_argument(
+        "--opts",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change single keys: --opts optimizer.weight_decay=1e-4 train_dataset.mode=trainval; "
+        "an unknown key is an error",
+    )
+
+
+def add_device_flag(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = ("cpu", "gpu")
+) -> None:
+    """`--device`; whether a GPU is usable is checked by `common.machine.check_device`."""
+    parser.add_argument(
+        "--device",
+        default=None,
+        choices=choices,
+        help="where to run (default: gpu where Paddle is built with CUDA and one is there)",
+    )

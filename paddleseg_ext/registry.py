@@ -1,0 +1,167 @@
+"""Where the `type:` of a yml is looked up: our components first, then PaddleSeg's.
+
+Every component of ours stands in one of the tables below as `module:Class`, so that names can be
+checked without importing Paddle, and so that a reader finds a component's file here.
+
+`type: X` finds ours, then PaddleSeg's; `type: paddleseg.X` only PaddleSeg's; `registry: paddleseg`
+at the top of a yml makes that the rule for the whole file. PaddleSeg's own manager is not touched.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+
+PADDLESEG_PREFIX = "paddleseg."
+
+
+class Registry:
+    """The components of one kind: ours by lazy import, PaddleSeg's behind them."""
+
+    def __init__(self, kind: str, targets: list[str], paddleseg_manager: str | None = None):
+        """
+        Args:
+            kind: what the components are called in messages ("model").
+            targets: `package.module:Class` each; the class name is the `type`.
+            paddleseg_manager: the attribute of `paddleseg.cvlibs.manager` that holds PaddleSeg's.
+
+        Raises:
+            ValueError: two targets have the same name.
+        """
+        self.kind = kind
+        self._targets: dict[str, str] = {}
+        self._paddleseg_manager = paddleseg_manager
+        for target in targets:
+            self.register(target)
+
+    def register(self, target: str) -> None:
+        """Add `package.module:Class`. A name that is taken raises `ValueError`."""
+        name = target.partition(":")[2]
+        if name in self._targets:
+            raise ValueError(f"{self.kind} '{name}' is registered twice: {target}")
+        self._targets[name] = target
+
+    @property
+    def names(self) -> list[str]:
+        """The names of our own components."""
+        return sorted(self._targets)
+
+    def find(self, type_name: str, only_paddleseg: bool = False) -> Callable[..., Any]:
+        """The class behind `type: type_name`.
+
+        Raises:
+            UsageError: nobody has it; the message names the nearest.
+        """
+        if type_name in self._targets and not only_paddleseg:
+            module, _, attribute = self._targets[type_name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        components = self._paddleseg_components()
+        plain = type_name.removeprefix(PADDLESEG_PREFIX)
+        if plain in components:
+            return components[plain]
+        known = list(components) if only_paddleseg else [*self._targets, *components]
+        raise UsageError(f"unknown {self.kind} '{type_name}'{nearest_name(plain, known)}")
+
+    def _paddleseg_components(self) -> Mapping[str, Any]:
+        if self._paddleseg_manager is None:
+            return {}
+        # libpaddle 2.6 exports a zlib of its own; whoever loads zlib first wins, and if that is
+        # libpaddle then importing PaddleSeg (through PIL) crashes. Harmless on 3.x.
+        import zlib  # noqa: F401
+
+        import paddleseg  # noqa: F401
+        from paddleseg.cvlibs import manager
+
+        return getattr(manager, self._paddleseg_manager).components_dict
+
+
+MODELS = Registry(
+    "model",
+    [
+        "paddleseg_ext.models.bisenetv1:BiSeNetV1",
+    ],
+    paddleseg_manager="MODELS",
+)
+BACKBONES = Registry(
+    "backbone",
+    [
+        "paddleseg_ext.models.backbones.resnet:ResNet18",
+    ],
+    paddleseg_manager="BACKBONES",
+)
+LOSSES = Registry(
+    "loss",
+    [
+        "paddleseg_ext.losses.ohem:OhemCrossEntropyLoss",
+    ],
+    paddleseg_manager="LOSSES",
+)
+DATASETS = Registry(
+    "dataset",
+    [
+        "paddleseg_ext.data.datasets:Cityscapes",
+        "paddleseg_ext.data.datasets:ListDataset",
+    ],
+    paddleseg_manager="DATASETS",
+)
+TRANSFORMS = Registry(
+    "transform",
+    [
+        "paddleseg_ext.data.transforms:Normalize",
+        "paddleseg_ext.data.transforms:RandomDistort",
+        "paddleseg_ext.data.transforms:RandomHorizontalFlip",
+        "paddleseg_ext.data.transforms:RandomPaddingCrop",
+        "paddleseg_ext.data.transforms:Resize",
+        "paddleseg_ext.data.transforms:ResizeStepScaling",
+    ],
+    paddleseg_manager="TRANSFORMS",
+)
+
+
+def build(
+    registry: Registry,
+    spec: Mapping[str, Any],
+    where: str,
+    only_paddleseg: bool = False,
+    **defaults: Any,
+) -> Any:
+    """Make the component that a section of a yml describes.
+
+    Args:
+        registry: where `spec["type"]` is looked up.
+        spec: `type` and the constructor's arguments.
+        where: the section's name in messages ("model.backbone").
+        only_paddleseg: the file says `registry: paddleseg`.
+        defaults: arguments that are passed where the constructor takes them and `spec` is silent.
+
+    Raises:
+        UsageError: no `type`, an unknown type, an argument the constructor does not take (the
+            nearest is named), a missing one, or one it rejects.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+        raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {spec!r}")
+    factory = registry.find(spec["type"], only_paddleseg)
+    arguments = {key: value for key, value in spec.items() if key != "type"}
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in parameters and not takes_any:
+            raise UsageError(
+                f"{where}: {spec['type']} takes no '{key}'{nearest_name(key, parameters)}"
+            )
+    arguments |= {k: v for k, v in defaults.items() if k in parameters and k not in arguments}
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and name not in arguments
+    ]
+    if missing:
+        raise UsageError(f"{where}: {spec['type']} needs '{missing[0]}'")
+    try:
+        return factory(**arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UsageError(f"{where}: {spec['type']}: {error}") from error
