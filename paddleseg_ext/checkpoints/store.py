@@ -1,0 +1,171 @@
+"""Checkpoints: `.pdparams` as everywhere in Paddle, and beside it a JSON manifest.
+
+`X.pdparams.json` says what `X.pdparams` is: configuration, iteration, scores, versions, sha256.
+The two are two files, and a kill may fall between their renames. So the manifest is written first
+and keeps the entry it replaces as `previous`; whichever of the two entries has the sha256 of the
+weights is the one that counts, and there is no moment at which none has.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paddleseg_ext.checkpoints.pickles import load_restricted
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import atomic_path, require_file, sha256_of, write_json
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+# Paddle adds this entry to a saved state dict: structured name -> parameter name.
+_NAME_TABLE = "StructuredToParameterName@@"
+_LISTED_NAMES = 8
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.pdparams` or `.pdopt` file by name; nothing in the file is executed.
+
+    Raises:
+        UsageError: the file is missing, empty, damaged, unsafe, or holds something else.
+    """
+    path = require_file(path, "checkpoint")
+    with open(path, "rb") as file:
+        content = load_restricted(file, str(path))
+    if not isinstance(content, Mapping):
+        raise UsageError(
+            f"{path}: a checkpoint holds a dict of arrays, this holds a {type(content).__name__}"
+        )
+    arrays = {}
+    for name, value in content.items():
+        if name == _NAME_TABLE:
+            continue
+        # Paddle 2.0 and older wrote a tensor as (name, array).
+        if isinstance(value, tuple) and len(value) == 2:
+            value = value[1]
+        if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+            raise UsageError(f"{path}: '{name}' is not an array but a {type(value).__name__}")
+        arrays[str(name)] = value
+    return arrays
+
+
+@dataclass
+class LoadReport:
+    """What became of a checkpoint's tensors."""
+
+    loaded: int
+    total: int
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the network was loaded and none was left over."""
+        return not (self.missing or self.unexpected or self.misshapen)
+
+    def describe(self) -> str:
+        """`loaded 218 of 218 tensors`, and the names that did not fit."""
+        parts = [f"loaded {self.loaded} of {self.total} tensors"]
+        for what, names in (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("misshapen", self.misshapen),
+        ):
+            if names:
+                more = f", ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else ""
+                parts.append(f"{what}: {', '.join(names[:_LISTED_NAMES])}{more}")
+        return "; ".join(parts)
+
+
+def load_arrays_into(
+    model: "nn.Layer", arrays: Mapping[str, np.ndarray], source: str, strict: bool = True
+) -> LoadReport:
+    """Copy arrays into a network by name; with `strict`, all of them or none.
+
+    Raises:
+        UsageError: `strict` and a name is missing, unexpected or misshapen (they are listed), or
+            nothing at all fits.
+    """
+    state = model.state_dict()
+    fitting, misshapen = {}, []
+    for name, array in arrays.items():
+        if name not in state:
+            continue
+        if list(array.shape) != list(state[name].shape):
+            misshapen.append(f"{name} {list(array.shape)} instead of {list(state[name].shape)}")
+        else:
+            fitting[name] = array
+    report = LoadReport(
+        loaded=len(fitting),
+        total=len(state),
+        missing=[name for name in state if name not in arrays],
+        unexpected=[name for name in arrays if name not in state],
+        misshapen=misshapen,
+    )
+    if not fitting or (strict and not report.complete):
+        raise UsageError(
+            f"{source} does not fit {type(model).__name__}: {report.describe()}. "
+            "Is it a checkpoint of another network, class count or option?"
+        )
+    for name, array in fitting.items():
+        state[name].set_value(np.ascontiguousarray(array).astype(_numpy_dtype(state[name])))
+    return report
+
+
+def _numpy_dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("paddle.")
+
+
+def load_into(model: "nn.Layer", path: str | Path, strict: bool = True) -> LoadReport:
+    """Load `path` into `model`; see `load_arrays_into` and `read_manifest` for what is checked."""
+    path = Path(path)
+    arrays = read_arrays(path)
+    read_manifest(path)
+    return load_arrays_into(model, arrays, str(path), strict)
+
+
+def manifest_path(weights: str | Path) -> Path:
+    """Where the manifest of a weights file stands."""
+    weights = Path(weights)
+    return weights.with_name(weights.name + ".json")
+
+
+def read_manifest(weights: str | Path) -> dict[str, Any] | None:
+    """The manifest entry that describes these weights, or None where there is no manifest.
+
+    Raises:
+        UsageError: there is a manifest and the weights are not the ones it describes.
+    """
+    path = manifest_path(weights)
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable manifest: {error}") from None
+    digest = sha256_of(weights)
+    previous = manifest.pop("previous", None)
+    for entry in (manifest, previous):
+        if entry and entry.get("sha256") == digest:
+            return entry
+    raise UsageError(
+        f"{weights}: its sha256 is not the one in {path.name}: the file was damaged or replaced. "
+        f"Restore it, or delete {path.name} if the new file is meant"
+    )
+
+
+def save_weights(model: "nn.Layer", path: str | Path, manifest: Mapping[str, Any]) -> None:
+    """Write weights and manifest so that a kill at any moment leaves a matching pair."""
+    import paddle
+
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        paddle.save(model.state_dict(), str(temporary))
+        entry = {**manifest, "sha256": sha256_of(temporary)}
+        if path.exists() and (previous := read_manifest(path)) is not None:
+            entry["previous"] = previous
+        write_json(manifest_path(path), entry)

@@ -1,0 +1,51 @@
+"""What this machine can do, asked without importing Paddle (a cold import takes seconds)."""
+
+import os
+from importlib import metadata
+
+from paddleseg_ext.common.errors import UsageError
+
+GPU_DISTRIBUTION = "paddlepaddle-gpu"
+CPU_DISTRIBUTION = "paddlepaddle"
+
+
+def has_gpu_build() -> bool:
+    """Whether the installed PaddlePaddle is the CUDA build."""
+    try:
+        metadata.version(GPU_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def resolve_device(device: str | None) -> str:
+    """`cpu` or `gpu`: what was asked for, or the better of what is installed.
+
+    Raises:
+        UsageError: a GPU was asked for and this PaddlePaddle is the CPU build.
+    """
+    if device is None:
+        return "gpu" if has_gpu_build() else "cpu"
+    if device == "gpu" and not has_gpu_build():
+        raise UsageError(
+            "--device gpu: the installed PaddlePaddle is the CPU build; "
+            "install requirements-gpu.txt, or use --device cpu"
+        )
+    return device
+
+
+def available_cores() -> int:
+    """The number of CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def fix_thread_count(threads: int | None = None) -> int:
+    """Set how many threads CPU kernels use; must come before Paddle is imported.
+
+    Sums are split by thread, so results repeat to the bit only for equal thread counts. The
+    environment's OMP_NUM_THREADS is respected; else every available core is used.
+    """
+    if threads is None:
+        threads = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    return threads
