@@ -8,6 +8,7 @@ weights is the one that counts, and there is no moment at which none has.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,8 @@ def save_weights(model: "nn.Layer", path: str | Path, manifest: Mapping[str, Any
     with atomic_path(path) as temporary:
         paddle.save(model.state_dict(), str(temporary))
         entry = {**manifest, "sha256": sha256_of(temporary)}
-        if path.exists() and (previous := read_manifest(path)) is not None:
-            entry["previous"] = previous
+        if path.exists():
+            # What is replaced need not be sound: nobody will read it once the rename is done.
+            with suppress(UsageError):
+                entry["previous"] = read_manifest(path)
         write_json(manifest_path(path), entry)

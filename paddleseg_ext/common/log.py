@@ -4,7 +4,7 @@ import time
 
 
 def log(message: str, level: str = "INFO") -> None:
-    """Print `2026-01-31 12:00:00 [INFO]\\tmessage`, flushed, so that a pipe shows it at once."""
+    r"""Print `2026-01-31 12:00:00 [INFO]\tmessage`, flushed, so that a pipe shows it at once."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{level}]\t{message}", flush=True)
 
 

@@ -1,0 +1,71 @@
+"""The `model:` section of a yml -> a network, ours or PaddleSeg's, and its `pretrained:` weights."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.log import log
+from paddleseg_ext.config import Config
+from paddleseg_ext.registry import BACKBONES, MODELS, build
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+
+def build_model(config: Config, num_classes: int) -> "nn.Layer":
+    """Build the network of `model:`, with fresh weights.
+
+    `pretrained` keys are left out of what is built, here and in the backbone: PaddleSeg's
+    networks would fetch them from the web in their constructors. `load_pretrained` reads them.
+
+    Args:
+        config: the configuration.
+        num_classes: what the data set has; `model.num_classes` must agree where it is given.
+
+    Raises:
+        UsageError: an unknown network or argument, or a class count that disagrees.
+    """
+    spec = copy.deepcopy(config.model)
+    stated = spec.get("num_classes", num_classes)
+    if stated != num_classes:
+        raise UsageError(
+            f"{config.path}: model.num_classes is {stated}, the data set has {num_classes} classes"
+        )
+    spec.pop("pretrained", None)
+    backbone = spec.get("backbone")
+    if isinstance(backbone, dict):
+        backbone.pop("pretrained", None)
+        spec["backbone"] = build(BACKBONES, backbone, "model.backbone", config.only_paddleseg)
+    return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
+
+
+def load_pretrained(config: Config, model: "nn.Layer") -> None:
+    """Start from the weights that the yml names: `pretrained`, or `model.backbone.pretrained`.
+
+    What does not fit (heads of another class count) keeps its fresh weights and is printed.
+
+    Raises:
+        UsageError: a URL (nothing is fetched here), a missing or foreign file.
+    """
+    if config.pretrained:
+        _load_fitting(model, config.pretrained, "pretrained")
+    backbone = config.model.get("backbone")
+    if isinstance(backbone, dict) and backbone.get("pretrained"):
+        target: Any = getattr(model, "backbone", None)
+        if target is None:
+            raise UsageError(f"{type(model).__name__} has no 'backbone' to load 'pretrained' into")
+        _load_fitting(target, backbone["pretrained"], "model.backbone.pretrained")
+
+
+def _load_fitting(model: "nn.Layer", source: str, key: str) -> None:
+    parts = urlsplit(source)
+    if parts.scheme in ("http", "https"):
+        name = parts.path.rpartition("/")[2]
+        raise UsageError(
+            f"{key}: weights are not fetched while training: download {source} by hand and set "
+            f"--opts {key}={name}, or train from scratch with --opts {key}=null"
+        )
+    report = load_arrays_into(model, read_arrays(source), f"{key}: {source}", strict=False)
+    log(f"{key}: {source}: {report.describe()}")
