@@ -1,0 +1,218 @@
+"""Scores of predictions: one function for every backend, exact integer counts first."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.data import labels
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray
+from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """One image's pixel counts for each class, (C,) int64 each."""
+
+    name: str
+    intersection: IntArray
+    prediction_pixels: IntArray
+    label_pixels: IntArray
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists for JSON."""
+        return {"name": self.name} | _count_lists(
+            self.intersection, self.prediction_pixels, self.label_pixels
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The counts of a whole run and what follows from them.
+
+    Attributes:
+        counts: (C, C) int64, row = label, column = prediction.
+        absent: how a class that occurs nowhere counts in means.
+        images: each image's counts, in the order of the samples.
+    """
+
+    class_table: ClassTable
+    counts: IntArray
+    absent: AbsentRule
+    images: tuple[ImageCounts, ...]
+
+    @property
+    def scores(self) -> Scores:
+        """All scores of the whole run."""
+        return summarize(self.counts, self.absent)
+
+    def eval_lines(self) -> list[str]:
+        """PaddleSeg's `[EVAL]` messages; the rule for absent classes is named in the last."""
+        scores = self.scores
+        return [
+            f"[EVAL] #Images: {len(self.images)} mIoU: {scores.mean_iou:.4f} "
+            f"Acc: {scores.accuracy:.4f} Kappa: {scores.kappa:.4f} Dice: {scores.mean_dice:.4f}",
+            f"[EVAL] Class IoU: \n{format_array(scores.class_iou)}",
+            f"[EVAL] Class Precision: \n{format_array(scores.class_precision)}",
+            f"[EVAL] Class Recall: \n{format_array(scores.class_recall)}",
+            f"[EVAL] Class Acc: \n{format_array(scores.class_precision)}",
+            f"[EVAL] absent classes: {self.absent}",
+        ]
+
+    def section_lines(self, title: str) -> list[str]:
+        """The `#predict` or `#inference` section: two arrays, each under its name."""
+        scores = self.scores
+        return [
+            f"#{title}",
+            f"mIoU: {scores.mean_iou:.4f} Acc: {scores.accuracy:.4f} "
+            f"images: {len(self.images)} absent classes: {self.absent}",
+            "Class IoU:",
+            format_array(scores.class_iou),
+            "Class Acc:",
+            format_array(scores.class_precision),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts of the run and of each image, and the scores that follow from them."""
+        diagonal = np.diagonal(self.counts)
+        return {
+            "num_images": len(self.images),
+            "absent": self.absent,
+            "class_names": list(self.class_table.class_names),
+            "ignore_index": self.class_table.ignore_index,
+            "scores": self.scores.to_dict(),
+            "counts": _count_lists(diagonal, self.counts.sum(axis=0), self.counts.sum(axis=1)),
+            "confusion_matrix": self.counts.tolist(),
+            "images": [image.to_json() for image in self.images],
+        }
+
+
+class Scorer:
+    """Adds predictions one by one; the counts of a run do not depend on their order."""
+
+    def __init__(self, class_table: ClassTable, absent: AbsentRule = "skip"):
+        """
+        Args:
+            class_table: its names give the classes; a label file named `_labelIds.png` is read
+                through Cityscapes' table whatever its own lookup.
+            absent: how a class that occurs nowhere counts in means.
+        """
+        self.class_table = class_table
+        self.absent = absent
+        self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
+        self._images: list[ImageCounts] = []
+
+    def add(self, prediction: Prediction) -> None:
+        """Score one prediction against its sample's label.
+
+        Raises:
+            DataError: no prediction, no label, an unreadable label, or one of another size.
+        """
+        sample = prediction.sample
+        if prediction.label_map is None:
+            raise DataError(prediction.error or f"{sample.image}: there is no prediction")
+        if sample.label is None:
+            raise DataError(f"{sample.image}: there is no label to score against")
+        label = read_train_ids(sample, self.class_table)
+        if label.shape != prediction.label_map.shape:
+            raise DataError(
+                f"{sample.label}: a label of the image's size is expected, "
+                f"{_size(prediction.label_map)} (width x height), got {_size(label)}"
+            )
+        try:
+            counts = self._matrix.update(prediction.label_map, label)
+        except ValueError as error:
+            raise DataError(f"{sample.image}: {error}") from None
+        self._images.append(
+            ImageCounts(
+                sample.name, np.diagonal(counts).copy(), counts.sum(axis=0), counts.sum(axis=1)
+            )
+        )
+
+    @property
+    def num_images(self) -> int:
+        """How many predictions were scored."""
+        return len(self._images)
+
+    def result(self) -> Evaluation:
+        """The evaluation of all that was added."""
+        return Evaluation(
+            self.class_table, self._matrix.counts.copy(), self.absent, tuple(self._images)
+        )
+
+
+def evaluate(
+    backend: Backend,
+    samples: Sequence[SampleLike],
+    preprocess: Preprocess,
+    postprocess: Postprocess,
+    class_table: ClassTable,
+    batch_size: int = 1,
+    absent: AbsentRule = "skip",
+    num_workers: int = 0,
+    print_detail: bool = True,
+) -> Evaluation:
+    """Predict and score every sample, and print PaddleSeg's `[EVAL]` lines.
+
+    The arguments are those of `pipeline.predict_samples` and `Scorer`.
+
+    Raises:
+        DataError: the first sample that cannot be read, predicted or scored.
+    """
+    scorer = Scorer(class_table, absent)
+    if print_detail:
+        log(f"Start evaluating (total_samples: {len(samples)})...")
+    predictions: Iterable[Prediction] = predict_samples(
+        backend, samples, preprocess, postprocess, batch_size, num_workers
+    )
+    if print_detail:
+        predictions = track(predictions, "evaluate", total=len(samples))
+    for prediction in predictions:
+        scorer.add(prediction)
+    evaluation = scorer.result()
+    if print_detail:
+        for line in evaluation.eval_lines():
+            log(line)
+    return evaluation
+
+
+def read_train_ids(sample: SampleLike, table: ClassTable) -> NDArray[np.uint8]:
+    """The sample's label as (H, W) uint8 train ids.
+
+    Raises:
+        DataError: it cannot be read, or holds values outside the classes.
+    """
+    assert sample.label is not None
+    lookup = labels.lookup_for(sample.label)
+    if lookup is not None:
+        table = replace(table, label_lookup=lookup)
+    return labels.decode_label(sample.label, table)
+
+
+def format_array(values: NDArray[np.float64]) -> str:
+    """A score for each class on one line, 4 decimals, `0.` where a class is absent."""
+    return np.array2string(
+        Scores.printable(values), max_line_width=10**9, threshold=10**9, suppress_small=True
+    )
+
+
+def _count_lists(intersection: IntArray, predicted: IntArray, labelled: IntArray) -> dict[str, Any]:
+    return {
+        "intersection": intersection.tolist(),
+        "prediction_pixels": predicted.tolist(),
+        "label_pixels": labelled.tolist(),
+    }
+
+
+def _size(label_map: NDArray[np.uint8]) -> str:
+    return f"{label_map.shape[1]}x{label_map.shape[0]}"

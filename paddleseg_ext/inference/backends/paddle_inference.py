@@ -1,0 +1,188 @@
+"""Paddle Inference: the exported graph on CPU (with and without oneDNN) and on GPU.
+
+What is asked for is checked before Paddle is imported, and the `Config` is made apart from the
+predictor, so that every flag can be tested without a model that runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.machine import available_cores, has_gpu_build
+from paddleseg_ext.inference.bundle import Bundle
+
+PRECISIONS = ("fp32", "fp16", "int8")
+ONEDNN_SHAPE_CACHE = 10  # kernels are kept for so many input shapes; images come in many sizes
+GPU_MEMORY_MB = 256  # the first allocation; the pool grows
+TRT_WORKSPACE_BYTES = 1 << 30
+TRT_MIN_SUBGRAPH = 3
+
+# On a legacy `.pdmodel` this pass drops the ReLU of conv -> ReLU -> sigmoid (the attention of
+# PaddleSeg's BiSeNetV1: mIoU .094 becomes .049). It has two names, one each in Paddle 2 and 3.
+WRONG_LEGACY_PASSES = (
+    "conv_activation_mkldnn_fuse_pass",
+    "conv_activation_onednn_fuse_pass",
+)
+
+
+@dataclass(frozen=True)
+class PaddleOptions:
+    """How Paddle Inference is to run.
+
+    Attributes:
+        device: `cpu` or `gpu`.
+        enable_mkldnn: oneDNN kernels; CPU only. False switches them off, which is not the default
+            of Paddle 3.
+        cpu_threads: threads of CPU kernels; None means every available core.
+        use_trt: TensorRT; GPU only.
+        precision: `fp32`, or on a GPU `fp16` (and with TensorRT `int8`).
+    """
+
+    device: str = "cpu"
+    enable_mkldnn: bool = False
+    cpu_threads: int | None = None
+    use_trt: bool = False
+    precision: str = "fp32"
+
+
+def check_options(options: PaddleOptions, gpu_build: Callable[[], bool] = has_gpu_build) -> None:
+    """Refuse what cannot run here, without importing Paddle.
+
+    Raises:
+        UsageError: one line that says what to use instead.
+    """
+    if options.precision not in PRECISIONS:
+        raise UsageError(
+            f"--precision: unknown '{options.precision}'"
+            f"{nearest_name(options.precision, PRECISIONS)}"
+        )
+    if options.device == "gpu" and not gpu_build():
+        raise UsageError(
+            "--device gpu: the installed PaddlePaddle is the CPU build; "
+            "install requirements-gpu.txt, or use --device cpu"
+        )
+    if options.use_trt and options.device != "gpu":
+        reason = "" if gpu_build() else ", and the installed PaddlePaddle is the CPU build"
+        raise UsageError(f"--use_trt True needs --device gpu{reason}; use --use_trt False")
+    if options.enable_mkldnn and options.device == "gpu":
+        raise UsageError("--enable_mkldnn True is for --device cpu")
+    if options.device == "cpu" and options.precision != "fp32":
+        raise UsageError(
+            f"--precision {options.precision}: on a CPU Paddle Inference runs in fp32; "
+            "use --precision fp32, or a GPU"
+        )
+    if options.precision == "int8" and not options.use_trt:
+        raise UsageError("--precision int8 on a GPU needs --use_trt True")
+
+
+def build_config(bundle: Bundle, options: PaddleOptions) -> Any:
+    """The `paddle.inference.Config` for a bundle; makes no predictor."""
+    from paddle import inference
+
+    config = inference.Config(str(bundle.model_file), str(bundle.params_file))
+    config.disable_glog_info()
+    config.switch_ir_optim(True)
+    if not bundle.is_legacy:
+        # Without these two, memory optimisation of a `.json` graph fails in Paddle 3.
+        config.enable_new_ir(True)
+        config.enable_new_executor(True)
+    config.enable_memory_optim()
+    if options.device == "gpu":
+        _configure_gpu(config, bundle, options)
+    else:
+        _configure_cpu(config, bundle, options)
+    return config
+
+
+def _configure_cpu(config: Any, bundle: Bundle, options: PaddleOptions) -> None:
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(options.cpu_threads or available_cores())
+    if not options.enable_mkldnn:
+        config.disable_mkldnn()
+        return
+    config.enable_mkldnn()
+    config.set_mkldnn_cache_capacity(ONEDNN_SHAPE_CACHE)
+    if bundle.is_legacy:
+        for name in WRONG_LEGACY_PASSES:
+            config.delete_pass(name)
+
+
+def _configure_gpu(config: Any, bundle: Bundle, options: PaddleOptions) -> None:
+    from paddle.inference import PrecisionType
+
+    precision = {
+        "fp32": PrecisionType.Float32,
+        "fp16": PrecisionType.Half,
+        "int8": PrecisionType.Int8,
+    }[options.precision]
+    if not options.use_trt:
+        config.enable_use_gpu(GPU_MEMORY_MB, 0, precision)
+        return
+    if not bundle.is_legacy:
+        raise UsageError(
+            "--use_trt True: TensorRT inside Paddle Inference takes graphs exported by Paddle 2.6 "
+            f"(model.pdmodel), and this bundle holds {bundle.model_file.name}; export it with 2.6"
+        )
+    config.enable_use_gpu(GPU_MEMORY_MB, 0)
+    config.enable_tensorrt_engine(
+        workspace_size=TRT_WORKSPACE_BYTES,
+        max_batch_size=1,
+        min_subgraph_size=TRT_MIN_SUBGRAPH,
+        precision_mode=precision,
+        use_static=False,
+        use_calib_mode=False,
+    )
+
+
+class PaddleInference:
+    """A bundle loaded into a Paddle Inference predictor; a `Backend`."""
+
+    def __init__(self, bundle: Bundle, options: PaddleOptions):
+        """
+        Raises:
+            UsageError: the options cannot run here, or Paddle cannot load the graph.
+        """
+        check_options(options)
+        from paddle import inference
+
+        self.options = options
+        self._config = build_config(bundle, options)
+        try:
+            self._predictor = inference.create_predictor(self._config)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
+            raise UsageError(f"{bundle.model_file}: Paddle cannot load it: {reason[0]}") from error
+        inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
+        self._input = self._predictor.get_input_handle(inputs[0])
+        # PaddleSeg's exports return every head; the main one comes first.
+        self._output = self._predictor.get_output_handle(outputs[0])
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray:
+        """See `Backend.run`."""
+        self._input.reshape(batch.shape)
+        self._input.copy_from_cpu(np.ascontiguousarray(batch))
+        self._predictor.run()
+        return self._output.copy_to_cpu()
+
+    def describe(self) -> dict[str, Any]:
+        """See `Backend.describe`; what is reported is what Paddle's own `Config` says."""
+        import paddle
+
+        config = self._config
+        return {
+            "name": "paddle_inference",
+            "paddle": paddle.__version__,
+            "paddle_commit": paddle.version.commit,
+            "device": self.options.device,
+            "enable_mkldnn": bool(config.mkldnn_enabled()),
+            "cpu_threads": config.cpu_math_library_num_threads(),
+            "use_trt": bool(config.tensorrt_engine_enabled()),
+            "precision": self.options.precision,
+            "ir_optim": bool(config.ir_optim()),
+            "memory_optim": True,
+            "passes": list(config.pass_builder().all_passes()),
+        }

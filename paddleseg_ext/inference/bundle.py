@@ -1,0 +1,278 @@
+"""The bundle: the folder that export writes and the only thing that inference reads.
+
+`model.json` (Paddle 3) or `model.pdmodel` (2.6), `model.pdiparams` and `deploy.yaml`. Its section
+`Deploy:` has PaddleSeg's keys, so PaddleSeg's tools read it; `Manifest:` says what PaddleSeg's does
+not: where the weights came from, how pixels become the input, how the output becomes a label map.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.files import require_file, sha256_of, write_text
+from paddleseg_ext.common.log import warn
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK
+
+MANIFEST_FORMAT = 1
+DEPLOY_FILE = "deploy.yaml"
+MODEL_FILES = ("model.json", "model.pdmodel")
+PARAMS_FILE = "model.pdiparams"
+
+DEPLOY_KEYS = ("model", "params", "transforms", "input_shape", "output_op", "output_dtype")
+MANIFEST_KEYS = (
+    "format",
+    "network",
+    "checkpoint",
+    "variables",
+    "preprocess",
+    "postprocess",
+    "versions",
+    "files",
+)
+CHECKPOINT_KEYS = ("path", "sha256", "iteration")
+VARIABLES_KEYS = ("loaded", "total")
+PREPROCESS_KEYS = ("color_order", "value_range", "layout")
+POSTPROCESS_KEYS = ("output_op", "resize_back", "classes")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself.
+
+    Attributes:
+        network: the model's `type`.
+        checkpoint: `path`, `sha256` and `iteration` of the weights; values None where unknown.
+        variables_loaded: tensors of the network that the checkpoint filled.
+        variables_total: tensors that the network has.
+        class_table: names, palette, ignore index and label lookup.
+        color_order: RGB or BGR, of the tensor that the network sees.
+        versions: of Python and of the packages that made the bundle.
+        files: file name -> sha256, of every file of the bundle but `deploy.yaml`.
+    """
+
+    network: str
+    class_table: ClassTable
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    variables_loaded: int = 0
+    variables_total: int = 0
+    color_order: str = "RGB"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. `manifest` is None for what PaddleSeg exported."""
+
+    deploy_file: Path
+    model_file: Path
+    params_file: Path
+    transforms: list[dict[str, Any]]
+    input_shape: list[int | None] | None
+    output_op: str
+    manifest: Manifest | None
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether the graph is Paddle 2's `.pdmodel`."""
+        return self.model_file.suffix == ".pdmodel"
+
+    @property
+    def color_order(self) -> str:
+        """RGB or BGR; RGB where nobody says (PaddleSeg's only order)."""
+        return self.manifest.color_order if self.manifest else "RGB"
+
+
+def read_bundle(deploy_file: str | Path) -> Bundle:
+    """Read and check a `deploy.yaml` and the files it names. Nothing in it is executed.
+
+    A file whose hash is not the manifest's is a warning, not a refusal: whether the bundle still
+    gives the right answer is for the counts to say.
+
+    Raises:
+        UsageError: a missing file, an unknown key (the nearest is named) or a wrong value.
+    """
+    path = Path(deploy_file)
+    if path.is_dir():
+        path = path / DEPLOY_FILE
+    require_file(path, "--config")
+    raw = _read_yaml(path)
+    _check_keys(raw, ("Deploy", "Manifest"), str(path))
+    deploy = raw.get("Deploy")
+    if not isinstance(deploy, dict):
+        raise UsageError(f"{path}: the section 'Deploy:' of an exported model is expected")
+    _check_keys(deploy, DEPLOY_KEYS, f"{path}: Deploy")
+    output_op = deploy.get("output_op") or "none"
+    if output_op not in OUTPUT_OPS:
+        raise UsageError(
+            f"{path}: output_op: unknown '{output_op}'{nearest_name(str(output_op), OUTPUT_OPS)}"
+        )
+    manifest = _read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
+    bundle = Bundle(
+        deploy_file=path,
+        model_file=_find_model(path, deploy),
+        params_file=require_file(
+            path.parent / deploy.get("params", PARAMS_FILE), f"{path}: params"
+        ),
+        transforms=_list_of_dicts(deploy.get("transforms"), f"{path}: Deploy.transforms"),
+        input_shape=deploy.get("input_shape"),
+        output_op=output_op,
+        manifest=manifest,
+    )
+    _warn_of_changed_files(bundle)
+    return bundle
+
+
+def write_deploy_yaml(
+    folder: str | Path,
+    transforms: Iterable[Mapping[str, Any]],
+    input_shape: list[int | None],
+    output_op: str,
+    manifest: Manifest,
+) -> Path:
+    """Write `deploy.yaml` into a folder that holds the model's files, hashing them.
+
+    Args:
+        folder: with `model.json` or `model.pdmodel`, and `model.pdiparams`.
+        transforms: the validation transforms, as in the yml.
+        input_shape: [N, 3, H, W], None or -1 where it is free.
+        output_op: what the graph ends in.
+        manifest: `files` is filled in here.
+
+    Raises:
+        UsageError: the model's files are not there.
+    """
+    folder = Path(folder)
+    present = [name for name in MODEL_FILES if (folder / name).is_file()]
+    if len(present) != 1 or not (folder / PARAMS_FILE).is_file():
+        raise UsageError(
+            f"{folder}: one of {', '.join(MODEL_FILES)} and {PARAMS_FILE} are expected"
+        )
+    deploy = {
+        "model": present[0],
+        "params": PARAMS_FILE,
+        "transforms": [dict(spec) for spec in transforms],
+        "input_shape": list(input_shape),
+        "output_op": output_op,
+        "output_dtype": "int32" if output_op == "argmax" else "float32",
+    }
+    files = {
+        file.name: sha256_of(file)
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.name != DEPLOY_FILE
+    }
+    content = {
+        "Deploy": deploy,
+        "Manifest": {
+            "format": MANIFEST_FORMAT,
+            "network": manifest.network,
+            "checkpoint": {key: manifest.checkpoint.get(key) for key in CHECKPOINT_KEYS},
+            "variables": {"loaded": manifest.variables_loaded, "total": manifest.variables_total},
+            "preprocess": {
+                "color_order": manifest.color_order,
+                "value_range": [0, 255],
+                "layout": "NCHW float32, after Deploy.transforms",
+            },
+            "postprocess": {
+                "output_op": output_op,
+                "resize_back": RESIZE_BACK[output_op],
+                "classes": manifest.class_table.to_dict(),
+            },
+            "versions": dict(manifest.versions),
+            "files": files,
+        },
+    }
+    path = folder / DEPLOY_FILE
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a yml file: {error}") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}: the section 'Deploy:' of an exported model is expected")
+    return raw
+
+
+def _check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    for key in section:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), known)}")
+
+
+def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise UsageError(f"{where}: a list of '- type: NAME' items is expected, got {value!r}")
+    return value
+
+
+def _find_model(path: Path, deploy: Mapping[str, Any]) -> Path:
+    """The graph's file. PaddleSeg on Paddle 3 names `model.pdmodel` and writes `model.json`."""
+    named = path.parent / str(deploy.get("model", MODEL_FILES[0]))
+    if named.is_file():
+        return named
+    for other in MODEL_FILES:
+        if (path.parent / other).is_file():
+            warn(f"{path} names {named.name}, which is not there; using {other}")
+            return path.parent / other
+    return require_file(named, f"{path}: model")
+
+
+def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
+    where = f"{path}: Manifest"
+    known: dict[str, Iterable[str]] = {
+        "checkpoint": CHECKPOINT_KEYS,
+        "variables": VARIABLES_KEYS,
+        "preprocess": PREPROCESS_KEYS,
+        "postprocess": POSTPROCESS_KEYS,
+    }
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where}: a section is expected, got {raw!r}")
+    _check_keys(raw, MANIFEST_KEYS, where)
+    if raw.get("format") != MANIFEST_FORMAT:
+        raise UsageError(
+            f"{where}: format {MANIFEST_FORMAT} is expected, got {raw.get('format')!r}; "
+            "export the model again, or use the release that wrote it"
+        )
+    for key in MANIFEST_KEYS[2:]:
+        if not isinstance(raw.get(key), dict):
+            raise UsageError(f"{where}: the section '{key}' is expected, got {raw.get(key)!r}")
+        _check_keys(raw[key], known.get(key, raw[key]), f"{where}.{key}")
+    if raw["postprocess"].get("output_op") != output_op:
+        raise UsageError(
+            f"{where}.postprocess: output_op '{raw['postprocess'].get('output_op')}' and Deploy's "
+            f"'{output_op}' differ; export the model again"
+        )
+    try:
+        table = ClassTable.from_dict(raw["postprocess"].get("classes"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{where}.postprocess.classes: {error}") from None
+    return Manifest(
+        network=str(raw.get("network")),
+        class_table=table,
+        checkpoint=raw["checkpoint"],
+        variables_loaded=raw["variables"].get("loaded", 0),
+        variables_total=raw["variables"].get("total", 0),
+        color_order=raw["preprocess"].get("color_order", "RGB"),
+        versions=raw["versions"],
+        files=raw["files"],
+    )
+
+
+def _warn_of_changed_files(bundle: Bundle) -> None:
+    for name, expected in (bundle.manifest.files if bundle.manifest else {}).items():
+        file = bundle.deploy_file.parent / name
+        if not file.is_file():
+            warn(f"{file} is named in {bundle.deploy_file.name} and missing")
+        elif sha256_of(file) != expected:
+            warn(f"{file} was changed after the export: its hash is not the one in the manifest")

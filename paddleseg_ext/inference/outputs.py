@@ -1,0 +1,60 @@
+"""What a prediction leaves on disk: a label map for tools to score, an overlay for people."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from paddleseg_ext.common.files import atomic_path, write_bytes
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.inference.pipeline import Prediction
+
+LABEL_MAPS = "label_maps"
+OVERLAYS = "overlays"
+OVERLAY_WEIGHT = 0.6  # of the colours; the rest is the image
+JPEG_QUALITY = 90
+PALETTE_ENTRIES = 256
+
+
+def save_prediction(prediction: Prediction, save_dir: Path, table: ClassTable) -> None:
+    """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`."""
+    assert prediction.label_map is not None and prediction.image is not None
+    name = prediction.sample.name
+    save_label_map(prediction.label_map, save_dir / LABEL_MAPS / f"{name}.png", table)
+    save_overlay(prediction.image, prediction.label_map, save_dir / OVERLAYS / f"{name}.jpg", table)
+
+
+def save_label_map(label_map: NDArray[np.uint8], path: Path, table: ClassTable) -> None:
+    """Write a palette PNG: the pixel's value is the class id, its colour is for people."""
+    picture = Image.fromarray(label_map, mode="L")
+    picture.putpalette(full_palette(table).tobytes())
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def full_palette(table: ClassTable) -> NDArray[np.uint8]:
+    """(256, 3) RGB: the classes' colours, black for every other value."""
+    palette = np.zeros((PALETTE_ENTRIES, 3), np.uint8)
+    palette[: len(table.palette)] = table.palette
+    return palette
+
+
+def blend(
+    image: NDArray[np.uint8], label_map: NDArray[np.uint8], table: ClassTable
+) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB: the image under its classes' colours."""
+    colors = full_palette(table)[label_map]
+    return cv2.addWeighted(image, 1 - OVERLAY_WEIGHT, colors, OVERLAY_WEIGHT, 0)
+
+
+def save_overlay(
+    image: NDArray[np.uint8], label_map: NDArray[np.uint8], path: Path, table: ClassTable
+) -> None:
+    """Write the blend as a JPEG."""
+    bgr = cv2.cvtColor(blend(image, label_map, table), cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise OSError(f"{path}: OpenCV could not encode the overlay")
+    write_bytes(path, encoded.tobytes())

@@ -1,0 +1,133 @@
+"""From the network's output to a label map at the original image's size.
+
+Scores (logits or probabilities) come back by bilinear interpolation and are compared afterwards,
+class ids come back by nearest neighbour: the two give different maps where preprocessing resizes,
+so which one happened is part of every bundle's manifest.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.data import functional
+from paddleseg_ext.inference.preprocess import Geometry, SizeHW
+
+OutputOp = Literal["none", "softmax", "argmax"]
+OUTPUT_OPS: tuple[str, ...] = get_args(OutputOp)
+MOST_CLASSES = 256
+
+RESIZE_BACK = {
+    "none": "bilinear logits",
+    "softmax": "bilinear probabilities",
+    "argmax": "nearest labels",
+}
+
+
+class Postprocess:
+    """Undoes the changes of size and takes the best class; see `label_map`."""
+
+    def __init__(self, output_op: str = "none", nearest_labels: bool = False):
+        """
+        Args:
+            output_op: what the graph ends in: `none` (logits), `softmax` or `argmax`.
+            nearest_labels: take the class at the network's size and return it by nearest, as an
+                exported `argmax` does, also where the output is scores.
+
+        Raises:
+            UsageError: an unknown `output_op`.
+        """
+        if output_op not in OUTPUT_OPS:
+            raise UsageError(
+                f"output_op: unknown '{output_op}'{nearest_name(output_op, OUTPUT_OPS)}"
+            )
+        self.output_op = output_op
+        self.nearest_labels = nearest_labels or output_op == "argmax"
+
+    @property
+    def resize_back(self) -> str:
+        """How the original size is reached, in words."""
+        return RESIZE_BACK["argmax" if self.nearest_labels else self.output_op]
+
+    def label_map(self, output: NDArray, geometry: Geometry) -> NDArray[np.uint8]:
+        """(H, W) uint8 class ids at the original size.
+
+        Args:
+            output: one image's output: (C, h, w) float32 scores, or (h, w) integer class ids.
+            geometry: how the image became the network's input.
+
+        Raises:
+            DataError: the scores hold NaN.
+            UsageError: the output is not what `output_op` says.
+        """
+        self._check(output)
+        if output.ndim == 3 and not self.nearest_labels:
+            return _best_of_planes(_undo(plane, geometry, _resize_scores) for plane in output)
+        labels = _as_uint8(output) if output.ndim == 2 else _best_of_planes(iter(output))
+        return _undo(labels, geometry, _resize_labels)
+
+    def full_logits(self, output: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
+        """(C, H, W) float32 scores at the original size: what `label_map` compares.
+
+        Raises:
+            UsageError: the output holds class ids.
+        """
+        self._check(output)
+        if output.ndim != 3:
+            raise UsageError("the graph gives class ids; scores need --output_op none or softmax")
+        return np.stack([_undo(plane, geometry, _resize_scores) for plane in output])
+
+    def _check(self, output: NDArray) -> None:
+        is_labels = output.dtype.kind in "iu"
+        if is_labels != (self.output_op == "argmax") or output.ndim != (2 if is_labels else 3):
+            raise UsageError(
+                f"output_op is '{self.output_op}', but the network gave {output.dtype} of shape "
+                f"{output.shape} for an image; export the model again"
+            )
+
+
+def _best_of_planes(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The index of the largest plane at each pixel; the first of equals.
+
+    One plane at a time: the scores at full size are never held all at once, and this is several
+    times faster than `argmax` along the first axis.
+    """
+    best = next(planes).copy()
+    labels = np.zeros(best.shape, np.uint8)
+    for index, plane in enumerate(planes, start=1):
+        labels[plane > best] = index
+        np.maximum(best, plane, out=best)  # passes NaN on
+    if np.isnan(best).any():
+        raise DataError(f"the network's output is NaN at {int(np.isnan(best).sum())} pixels")
+    return labels
+
+
+def _undo(plane: NDArray, geometry: Geometry, resize: Callable[..., NDArray]) -> NDArray:
+    """One (h, w) plane at the original size: padding cut off, resizing undone, last step first."""
+    plane = resize(plane, geometry.network_hw)
+    for step in reversed(geometry.steps):
+        if step.kind == "padding":
+            plane = plane[: step.before_hw[0], : step.before_hw[1]]
+        else:
+            plane = resize(plane, step.before_hw)
+    return np.ascontiguousarray(plane)
+
+
+def _resize_scores(plane: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+    if plane.shape == size_hw:
+        return plane
+    return functional.resize_logits(np.ascontiguousarray(plane)[None], size_hw[::-1])[0]
+
+
+def _resize_labels(labels: NDArray[np.uint8], size_hw: SizeHW) -> NDArray[np.uint8]:
+    if labels.shape == size_hw:
+        return labels
+    return functional.resize_label(np.ascontiguousarray(labels), size_hw[::-1])
+
+
+def _as_uint8(labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+    if labels.size and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+        raise DataError(f"class ids 0 to 255 are expected, got {labels.min()} to {labels.max()}")
+    return labels.astype(np.uint8)

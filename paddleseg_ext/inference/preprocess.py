@@ -1,0 +1,296 @@
+"""From an image to the network's input, and the record of how to get back.
+
+The transforms are PaddleSeg's, by PaddleSeg's names and arguments, because that is what
+`deploy.yaml` and the validation section of a yml hold. Only those without randomness belong here.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.data import functional
+
+FloatImage = NDArray[np.float32]
+SizeHW = tuple[int, int]
+
+INTERPOLATIONS = {
+    "NEAREST": cv2.INTER_NEAREST,
+    "LINEAR": cv2.INTER_LINEAR,
+    "CUBIC": cv2.INTER_CUBIC,
+    "AREA": cv2.INTER_AREA,
+    "LANCZOS4": cv2.INTER_LANCZOS4,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of size: what was done, and the (height, width) before it."""
+
+    kind: Literal["resize", "padding"]
+    before_hw: SizeHW
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The way from the original image to the network's input; read backwards, the way back.
+
+    Attributes:
+        original_hw: size of the image as read.
+        network_hw: size of the tensor that the network sees.
+        steps: the changes of size, in order.
+    """
+
+    original_hw: SizeHW
+    network_hw: SizeHW
+    steps: tuple[Step, ...] = ()
+
+
+def _resize(image: FloatImage, size_wh: Sequence[int], interp: str = "LINEAR") -> FloatImage:
+    size = (int(size_wh[0]), int(size_wh[1]))
+    return cv2.resize(image, size, interpolation=INTERPOLATIONS[interp])
+
+
+def _check_size_wh(name: str, size_wh: Any) -> tuple[int, int]:
+    if isinstance(size_wh, int):
+        size_wh = (size_wh, size_wh)
+    if (
+        not isinstance(size_wh, (list, tuple))
+        or len(size_wh) != 2
+        or not all(isinstance(side, int) and side > 0 for side in size_wh)
+    ):
+        raise ValueError(f"{name}: [width, height] is expected, got {size_wh!r}")
+    return (size_wh[0], size_wh[1])
+
+
+class Resize:
+    """Resize to `target_size` (width, height), or to what fits into it with `keep_ratio`."""
+
+    kind = "resize"
+
+    def __init__(
+        self,
+        target_size: Sequence[int] = (512, 512),
+        keep_ratio: bool = False,
+        size_divisor: int | None = None,
+        interp: str = "LINEAR",
+    ):
+        self.target_wh = _check_size_wh("target_size", target_size)
+        if interp not in INTERPOLATIONS:
+            raise ValueError(f"interp: unknown '{interp}'{nearest_name(interp, INTERPOLATIONS)}")
+        self.keep_ratio = keep_ratio
+        self.size_divisor = size_divisor
+        self.interp = interp
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        """Source: PaddleSeg 2.8 `Resize` (`rescale_size` for `keep_ratio`)."""
+        size_wh: Sequence[int] = self.target_wh
+        if self.keep_ratio:
+            height, width = image.shape[:2]
+            scale = min(
+                max(size_wh) / max(height, width),
+                min(size_wh) / min(height, width),
+            )
+            size_wh = (round(width * scale), round(height * scale))
+        if self.size_divisor:
+            size_wh = [math.ceil(side / self.size_divisor) * self.size_divisor for side in size_wh]
+        return _resize(image, size_wh, self.interp)
+
+
+def _scaled_to(image: FloatImage, scale: float) -> FloatImage:
+    height, width = image.shape[:2]
+    return _resize(image, (round(width * scale), round(height * scale)))
+
+
+class ResizeByLong:
+    """Resize so that the longer side is `long_size`."""
+
+    kind = "resize"
+
+    def __init__(self, long_size: int):
+        self.long_size = long_size
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        """Source: PaddleSeg 2.8 `ResizeByLong`."""
+        return _scaled_to(image, self.long_size / max(image.shape[:2]))
+
+
+class ResizeByShort:
+    """Resize so that the shorter side is `short_size` and the longer at most `max_size`.
+
+    PaddleSeg's keeps a short size that one image's `max_size` lowered for all later images; here
+    every image is treated by itself.
+    """
+
+    kind = "resize"
+
+    def __init__(self, short_size: int, max_size: float = 1e10):
+        if not isinstance(short_size, int):
+            raise ValueError(f"short_size: one whole number is expected, got {short_size!r}")
+        self.short_size = short_size
+        self.max_size = max_size
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        """Source: PaddleSeg 2.8 `ResizeByShort`."""
+        short, long = min(image.shape[:2]), max(image.shape[:2])
+        short_size = self.short_size
+        if short_size / short * long > self.max_size:
+            short_size = int(self.max_size / long * short)
+        return _scaled_to(image, short_size / short)
+
+
+class LimitLong:
+    """Resize only where the longer side is above `max_long` or below `min_long`."""
+
+    kind = "resize"
+
+    def __init__(self, max_long: int | None = None, min_long: int | None = None):
+        if max_long is not None and min_long is not None and min_long > max_long:
+            raise ValueError(f"min_long ({min_long}) is above max_long ({max_long})")
+        self.max_long = max_long
+        self.min_long = min_long
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        """Source: PaddleSeg 2.8 `LimitLong`."""
+        long = max(image.shape[:2])
+        if self.max_long is not None and long > self.max_long:
+            return _scaled_to(image, self.max_long / long)
+        if self.min_long is not None and long < self.min_long:
+            return _scaled_to(image, self.min_long / long)
+        return image
+
+
+class Padding:
+    """Pad at the bottom and the right to `target_size` (width, height)."""
+
+    kind = "padding"
+
+    def __init__(
+        self,
+        target_size: Sequence[int],
+        im_padding_value: float = 127.5,
+        label_padding_value: int = 255,
+    ):
+        """`label_padding_value` is accepted as PaddleSeg writes it; labels are not padded here."""
+        self.target_wh = _check_size_wh("target_size", target_size)
+        self.value = im_padding_value
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        """Source: PaddleSeg 2.8 `Padding`.
+
+        Raises:
+            DataError: the image is larger than the target.
+        """
+        height, width = image.shape[:2]
+        below, right = self.target_wh[1] - height, self.target_wh[0] - width
+        if below < 0 or right < 0:
+            raise DataError(
+                f"Padding: an image of at most {self.target_wh[0]}x{self.target_wh[1]} "
+                f"(width x height) is expected, got {width}x{height}; put a Resize before it"
+            )
+        return cv2.copyMakeBorder(
+            image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(self.value,) * 3
+        )
+
+
+class Normalize:
+    """`(image / 255 - mean) / std`, a value for each channel or one for all."""
+
+    kind = "values"
+
+    def __init__(self, mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)):
+        for name, values in (("mean", mean), ("std", std)):
+            if not isinstance(values, (list, tuple)) or len(values) not in (1, 3):
+                raise ValueError(f"{name}: a list of 1 or 3 numbers is expected, got {values!r}")
+        if not all(std):
+            raise ValueError(f"std: numbers other than 0 are expected, got {std!r}")
+        self.mean = tuple(float(value) for value in mean) * (3 // len(mean))
+        self.std = tuple(float(value) for value in std) * (3 // len(std))
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        return functional.normalize(image, self.mean, self.std)
+
+
+TRANSFORMS: dict[str, Callable[..., Any]] = {
+    kind.__name__: kind
+    for kind in (Resize, ResizeByShort, ResizeByLong, LimitLong, Padding, Normalize)
+}
+
+
+class Preprocess:
+    """The transforms of a `deploy.yaml` or of a yml's validation section, in order."""
+
+    def __init__(self, transforms: Sequence[Mapping[str, Any]], color_order: str = "RGB"):
+        """
+        Args:
+            transforms: `{"type": name, argument: value, ...}` each.
+            color_order: the channel order that the network was trained with, RGB or BGR.
+
+        Raises:
+            UsageError: a transform that is random or unknown, or a wrong argument.
+        """
+        if color_order not in ("RGB", "BGR"):
+            raise UsageError(f"color_order: RGB or BGR is expected, got '{color_order}'")
+        self.specs = [dict(spec) for spec in transforms]
+        self.color_order = color_order
+        self._transforms = [_build(spec) for spec in self.specs]
+
+    @property
+    def resizes(self) -> bool:
+        """Whether a transform changes the size other than by padding."""
+        return any(transform.kind == "resize" for transform in self._transforms)
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[FloatImage, Geometry]:
+        """Make the network's input.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            The (3, h, w) float32 tensor and the way back to (H, W).
+
+        Raises:
+            DataError: the image does not fit the transforms.
+        """
+        # PaddleSeg turns pixels into float32 before it resizes; on bytes the result is rounded.
+        pixels = image.astype(np.float32)
+        if self.color_order == "BGR":
+            pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+        steps = []
+        for transform in self._transforms:
+            before_hw = _size_hw(pixels)
+            pixels = transform(pixels)
+            if _size_hw(pixels) != before_hw:
+                steps.append(Step(transform.kind, before_hw))
+        tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+        return tensor, Geometry(_size_hw(image), _size_hw(pixels), tuple(steps))
+
+
+def _size_hw(image: NDArray) -> SizeHW:
+    return image.shape[0], image.shape[1]
+
+
+def _build(spec: Mapping[str, Any]) -> Any:
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+        raise UsageError(f"transforms: items with 'type: NAME' are expected, got {spec!r}")
+    name = spec["type"].removeprefix("paddleseg.")
+    if name not in TRANSFORMS:
+        raise UsageError(
+            f"transforms: '{name}' cannot be used for inference; "
+            f"supported: {', '.join(sorted(TRANSFORMS))}"
+        )
+    arguments = {key: value for key, value in spec.items() if key != "type"}
+    parameters = inspect.signature(TRANSFORMS[name]).parameters
+    for key in arguments:
+        if key not in parameters:
+            raise UsageError(f"transforms: {name} takes no '{key}'{nearest_name(key, parameters)}")
+    try:
+        return TRANSFORMS[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"transforms: {name}: {error}") from None
