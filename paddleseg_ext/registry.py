@@ -87,7 +87,9 @@ MODELS = Registry(
 BACKBONES = Registry(
     "backbone",
     [
+        "paddleseg_ext.models.backbones.resnet:ResNet101",
         "paddleseg_ext.models.backbones.resnet:ResNet18",
+        "paddleseg_ext.models.backbones.resnet_vd:ResNet18_vd",
     ],
     paddleseg_manager="BACKBONES",
 )

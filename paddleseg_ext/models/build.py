@@ -1,4 +1,4 @@
-"""The `model:` section of a yml -> a network, ours or PaddleSeg's, and its `pretrained:` weights."""
+"""The `model:` section of a yml -> a network, ours or PaddleSeg's, with its `pretrained:`."""
 
 import copy
 from typing import TYPE_CHECKING, Any
