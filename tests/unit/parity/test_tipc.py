@@ -1,0 +1,227 @@
+"""Reading a TIPC config: what PaddleSeg's shell gets wrong must be right or refused here."""
+
+from pathlib import Path
+
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.parity import tipc
+
+CONFIG = """\
+===========================train_params===========================
+model_name:net
+python:python
+gpu_list:0
+--device:cpu
+--precision:null
+--iters:lite_train_lite_infer=4|whole_train_whole_infer=160000
+--save_dir:
+--batch_size:lite_train_lite_infer=2|whole_train_whole_infer=4
+--model_path:null
+train_model_name:best_model/model.pdparams
+train_infer_img_dir:data/infer.list
+null:null
+##
+trainer:norm
+norm_train:train.py --config net.yml --do_eval
+pact_train:null
+fpgm_train:null
+distill_train:null
+null:null
+null:null
+##
+===========================eval_params===========================
+eval:val.py --config net.yml
+null:null
+##
+===========================export_params===========================
+--save_dir:
+--model_path:
+norm_export:export_model.py --config net.yml
+quant_export:null
+fpgm_export:null
+distill_export:null
+export1:null
+export2:null
+===========================infer_params===========================
+infer_model:models/net/best_model/model.pdparams
+infer_export:export_model.py --config net.yml
+infer_quant:False
+inference:infer.py
+--device:cpu
+--enable_mkldnn:False|True
+--cpu_threads:1|2
+--batch_size:1|2
+--use_trt:False
+--precision:fp32
+--config:
+--image_path:data/infer.list
+--save_log_path:null
+--benchmark:True
+--save_dir:
+--model_name:net
+"""
+MODE = "lite_train_lite_infer"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write CONFIG, with one text replaced by another; gives its path."""
+
+    def with_change(old: str = "", new: str = "") -> Path:
+        assert old in CONFIG
+        path = tmp_path / "train_infer_python.txt"
+        path.write_text(CONFIG.replace(old, new, 1) if old else CONFIG)
+        return path
+
+    return with_change
+
+
+def test_the_chain_runs_training_eval_export_the_whole_matrix_and_the_verdict(write):
+    plan = tipc.make_plan(write(), MODE)
+    assert [run.kind for run in plan.runs] == ["train", "eval", "export", *["infer"] * 8, "parity"]
+    assert plan.log_dir == Path("test_tipc/output/net") / MODE
+    folder = "test_tipc/output/net/norm_gpus_0_autocast_null"
+    train, evaluation, export, infer, *_, parity = plan.runs
+    assert train.command == (
+        *["python", "train.py", "--config", "net.yml", "--do_eval", "--device=cpu", "--iters=4"],
+        "--batch_size=2",
+        f"--save_dir={folder}",
+    )
+    assert f"--model_path={folder}/best_model/model.pdparams" in evaluation.command
+    assert f"--save_dir={folder}" in export.command
+    name = "python_infer_cpu_usemkldnn_False_threads_1_precision_fp32_batchsize_1"
+    assert infer.name == name
+    assert f"--config={folder}/deploy.yaml" in infer.command
+    assert f"--save_dir={folder}/{name}_results" in infer.command
+    assert parity.command[:4] == ("python", "-m", "paddleseg_ext", "parity")
+    assert "--config=net.yml" in parity.command
+    assert f"eval={folder}/python_eval_results" in parity.command
+    assert sum(word.startswith("infer_cpu_") for word in parity.command) == 8
+
+
+def test_blank_lines_and_a_value_with_a_colon_change_nothing_else(write):
+    spread = write("model_name:net\n", "\n\nmodel_name:net\n\n")
+    assert tipc.make_plan(spread, MODE) == tipc.make_plan(write(), MODE)
+    plan = tipc.make_plan(write("--config net.yml --do_eval", "--config a:b.yml"), MODE)
+    assert "a:b.yml" in plan.runs[0].command
+
+
+def test_whole_infer_starts_from_the_given_checkpoint(write):
+    plan = tipc.make_plan(write(), "whole_infer")
+    assert [run.kind for run in plan.runs] == ["eval", "export", *["infer"] * 8, "parity"]
+    assert "--model_path=models/net/best_model/model.pdparams" in plan.runs[0].command
+    assert "--save_dir=models/net" in plan.runs[1].command
+
+
+def test_the_mode_selects_iterations_and_batch_size(write):
+    command = tipc.make_plan(write(), "whole_train_whole_infer").runs[0].command
+    assert {"--iters=160000", "--batch_size=4"} <= set(command)
+
+
+def test_two_trainings_keep_their_logs_and_predictions_apart(write):
+    plan = tipc.make_plan(write("trainer:norm\n", "trainer:norm|norm_train\n"), MODE)
+    names = [run.name for run in plan.runs]
+    assert len(names) == len(set(names)) == 24
+    folders = [word for run in plan.runs for word in run.command if word.startswith("--save_dir")]
+    assert len([f for f in folders if f.endswith("_results")]) == 18
+    assert len({f for f in folders if f.endswith("_results")}) == 18
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("--precision:fp32\n--config", "--precision:int8\n--config", "int8 needs a GPU"),
+        ("--device:cpu\n--enable", "--device:gpu\n--enable", "is the CPU build"),
+    ],
+)
+def test_what_cannot_run_here_is_listed_with_its_reason_and_not_passed(
+    write, monkeypatch, old, new, reason
+):
+    monkeypatch.setattr(tipc, "has_gpu_build", lambda: False)
+    plan = tipc.make_plan(write(old, new), MODE)
+    skipped = [run for run in plan.runs if run.kind == "skip"]
+    assert skipped
+    assert all(reason in run.reason for run in skipped)
+    assert not any(run.kind == "infer" for run in plan.runs)
+    kind, shown, command = skipped[0].line(plan.log_dir).split("\t")
+    assert (kind, shown) == ("skip", skipped[0].reason)
+    assert command.startswith("python infer.py")
+
+
+def test_training_on_graphics_cards_is_launched_on_them(write):
+    plan = tipc.make_plan(
+        write("gpu_list:0\n--device:cpu", "gpu_list:3|0,1\n--device:gpu|gpu"), MODE
+    )
+    first, second = (run.command for run in plan.runs if run.kind == "train")
+    assert first[:3] == ("env", "CUDA_VISIBLE_DEVICES=3", "python")
+    assert second[:4] == ("python", "-m", "paddle.distributed.launch", "--gpus=0,1")
+
+
+def test_lines_for_the_shell_quote_their_words(write):
+    plan = tipc.make_plan(write("--config net.yml --do_eval", "--config 'my net.yml'"), MODE)
+    kind, log, command = plan.runs[0].line(plan.log_dir).split("\t")
+    assert kind == "train"
+    assert log == f"{plan.log_dir}/python_train_norm_gpus_0_autocast_null.log"
+    assert "'my net.yml'" in command
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("--precision:null", "--precison:null", r"line 6: unknown key '--precison'.*'--precision'"),
+        ("===export_params===", "===exprt_params===", "unknown section 'exprt_params'.*export_par"),
+        ("eval:val.py --config net.yml\n", "", "'eval' is missing in '===eval_params==='"),
+        ("model_name:net\n", "model_name:net\nmodel_name:net\n", "'model_name' stands twice"),
+        ("model_name:net\n", "model_name net\n", "'key:value' is expected, got 'model_name net'"),
+        ("null:null\n", "null:something\n", "does nothing"),
+        ("lite_train_lite_infer=4", "lite_train_lite_infr=4", "'mode=value|...' is expected"),
+        ("lite_train_lite_infer=4|", "", "--iters: no value for mode 'lite_train_lite_infer'"),
+        ("trainer:norm\n", "trainer:quick\n", "'quick_train' and 'quick_export' are expected"),
+        ("trainer:norm\n", "trainer:pact\n", "'pact_train' and 'pact_export' are expected"),
+        ("gpu_list:0", "gpu_list:0|0,1", "one device for each"),
+        ("gpu_list:0", "gpu_list:0,1", "several processes need --device gpu"),
+        ("--device:cpu\n--enable", "--device:npu\n--enable", "cpu or gpu is expected, got 'npu'"),
+        ("export_model.py --config net.yml", "export_model.py", "--config is expected in it"),
+    ],
+)
+def test_what_is_not_understood_stops_at_once(write, old, new, message):
+    with pytest.raises(UsageError, match=message):
+        tipc.make_plan(write(old, new), MODE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("lite_train_lite_infr", "unknown mode.*did you mean 'lite_train_lite_infer'"),
+        ("benchmark_train", "not run by this chain"),
+    ],
+)
+def test_an_unknown_mode_stops_at_once(write, mode, message):
+    with pytest.raises(UsageError, match=message):
+        tipc.make_plan(write(), mode)
+
+
+def test_a_missing_section_and_a_missing_file_stop_at_once(tmp_path):
+    path = tmp_path / "cut.txt"
+    path.write_text(CONFIG[: CONFIG.index("===========================infer_params")])
+    with pytest.raises(UsageError, match="the section '===infer_params===' is missing"):
+        tipc.make_plan(path, MODE)
+    with pytest.raises(UsageError, match="does not exist"):
+        tipc.make_plan(tmp_path / "none.txt", MODE)
+
+
+def test_benchmark_tails_are_left_to_their_own_chain(write):
+    path = write()
+    path.write_text(
+        path.read_text() + "===train_benchmark_params===\nbatch_size:2\nfp_items:fp32\n"
+    )
+    assert len(tipc.make_plan(path, MODE).runs) == 12
+
+
+def test_whole_infer_without_an_export_command_has_nothing_to_compare_with(write):
+    with pytest.raises(UsageError, match="the verdict compares with the checkpoint"):
+        tipc.make_plan(
+            write("infer_export:export_model.py --config net.yml", "infer_export:null"),
+            "whole_infer",
+        )
