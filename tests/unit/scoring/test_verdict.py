@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddleseg_ext.parity import verdict as v
+from paddleseg_ext.scoring import verdict as v
 from paddleseg_ext.scoring.confusion import count_pairs
 
 NAMES = ("road", "car", "sky")
