@@ -1,0 +1,271 @@
+"""A checkpoint -> a bundle that was seen to give the eager network's answer.
+
+The graph is traced, written, loaded back by our own predictor with oneDNN off and on, and compared
+with the network it came from. A bundle that disagrees is not left behind.
+"""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from paddleseg_ext import __version__
+from paddleseg_ext.checkpoints.store import load_into, read_manifest
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.files import TEMPORARY_PREFIX, require_writable, sha256_of
+from paddleseg_ext.common.log import log
+from paddleseg_ext.config import Config
+from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.evaluation.eager import EagerNetwork
+from paddleseg_ext.inference.backends.paddle_inference import PaddleInference, PaddleOptions
+from paddleseg_ext.inference.bundle import (
+    DEPLOY_FILE,
+    PARAMS_FILE,
+    Bundle,
+    Manifest,
+    read_bundle,
+    write_deploy_yaml,
+)
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.models.build import build_model
+from paddleseg_ext.onednn_safe import traced_operators
+from paddleseg_ext.scoring.verdict import NEAR_TIE, judge_image
+
+GRAPH_NAME = "model"
+# The sizes at which a bundle is checked, (height, width); the second is not a multiple of 32.
+CHECKED_SIZES_HW = ((256, 512), (203, 331))
+CHECKED_BATCH = 2
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The flags of `export_model.py`.
+
+    Attributes:
+        input_shape: [N, 3, H, W], -1 where the graph takes any.
+        output_op: what the graph ends in: `none` (logits), `argmax` (int32 labels), `softmax`.
+    """
+
+    save_dir: Path
+    input_shape: tuple[int, int, int, int] = (-1, 3, -1, -1)
+    output_op: str = "none"
+
+
+class _DeployNetwork(nn.Layer):
+    """The main head and what the graph ends in."""
+
+    def __init__(self, model: nn.Layer, output_op: str):
+        super().__init__()
+        self.model = model
+        self.output_op = output_op
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)[0]
+        if self.output_op == "argmax":
+            return paddle.argmax(logits, axis=1, dtype="int32")
+        if self.output_op == "softmax":
+            return nn.functional.softmax(logits, axis=1)
+        return logits
+
+
+def export(
+    config: Config,
+    model_path: str,
+    options: ExportOptions,
+    class_table: ClassTable,
+    check_image: Path | None,
+) -> Path:
+    """Write the bundle of a checkpoint into `options.save_dir`; returns its `deploy.yaml`.
+
+    Args:
+        config: the yml the checkpoint was trained with.
+        model_path: the `.pdparams`.
+        options: the flags.
+        class_table: names, palette and label values, for the manifest.
+        check_image: what the self-check looks at; None takes a drawn street scene, and says so.
+
+    Raises:
+        UsageError: the checkpoint does not fit, or validation uses transforms that inference
+            does not have.
+        CheckFailed: the exported graph does not give the eager result; nothing is written.
+    """
+    transforms = config.val_dataset.get("transforms", [])
+    preprocess = Preprocess(transforms)
+    model = build_model(config, class_table.num_classes)
+    report = load_into(model, model_path)
+    log(f"{model_path}: {report.describe()}")
+    model.eval()
+    require_writable(options.save_dir, "--save_dir")
+    manifest = Manifest(
+        network=str(config.model["type"]),
+        class_table=class_table,
+        checkpoint=_describe_checkpoint(model_path),
+        variables_loaded=report.loaded,
+        variables_total=report.total,
+        versions={
+            "python": platform.python_version(),
+            "paddle": paddle.__version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "paddleseg_ext": __version__,
+        },
+    )
+    work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
+    try:
+        trace(model, options, work / GRAPH_NAME)
+        shape = [side if side > 0 else -1 for side in options.input_shape]
+        write_deploy_yaml(work, transforms, shape, options.output_op, manifest)
+        check_bundle(read_bundle(work), model, options, preprocess, check_image)
+        _move_into_place(work, options.save_dir)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return options.save_dir / DEPLOY_FILE
+
+
+def _describe_checkpoint(model_path: str) -> dict[str, Any]:
+    entry = read_manifest(model_path) or {}
+    return {
+        "path": str(model_path),
+        "sha256": sha256_of(model_path),
+        "iteration": entry.get("iteration"),
+    }
+
+
+def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
+    """Write the static graph of `model` in inference mode to `path` plus Paddle's suffixes."""
+    shape = [side if side > 0 else None for side in options.input_shape]
+    network = _DeployNetwork(model, options.output_op)
+    network.eval()
+    with traced_operators():
+        static = paddle.jit.to_static(
+            network,
+            input_spec=[paddle.static.InputSpec(shape, "float32", "images")],
+            full_graph=True,
+        )
+        paddle.jit.save(static, str(path))
+
+
+def check_bundle(
+    bundle: Bundle,
+    model: nn.Layer,
+    options: ExportOptions,
+    preprocess: Preprocess,
+    check_image: Path | None,
+) -> None:
+    """Run the bundle with oneDNN off and on and compare with the eager network.
+
+    Raises:
+        CheckFailed: they disagree by more than rounding; it says which, where and by how much.
+    """
+    if check_image is None:
+        from paddleseg_ext.data.synthetic import draw_scene
+
+        log("self-check: no validation image at hand, a drawn street scene is used")
+        image = draw_scene(seed=0, size_wh=(512, 256))[0]
+    else:
+        image = read_image(check_image)
+    batches = [_check_batch(image, hw, options, preprocess) for hw in _checked_sizes(options)]
+    eager = EagerNetwork(model)
+    expected = [eager.run(batch) for batch in batches]
+    for onednn in (False, True):
+        name = f"Paddle Inference, oneDNN {'on' if onednn else 'off'}"
+        backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn))
+        for batch, logits in zip(batches, expected, strict=True):
+            sizes = "x".join(map(str, batch.shape))
+            finding = _compare(backend.run(batch), logits, options.output_op)
+            log(f"self-check: {name}, input {sizes}: {finding}")
+
+
+def _checked_sizes(options: ExportOptions) -> Sequence[tuple[int, int]]:
+    height, width = options.input_shape[2:]
+    sizes = {(height if height > 0 else h, width if width > 0 else w) for h, w in CHECKED_SIZES_HW}
+    return sorted(sizes, reverse=True)
+
+
+def _check_batch(
+    image: NDArray[np.uint8], size_hw: tuple[int, int], options: ExportOptions, prep: Preprocess
+) -> NDArray[np.float32]:
+    """Normalised images of `size_hw`; the second is the first mirrored, so that they differ."""
+    tensor, _ = prep(image)  # (3, h, w)
+    resized = cv2.resize(tensor.transpose(1, 2, 0), size_hw[::-1], interpolation=cv2.INTER_AREA)
+    plane = resized.transpose(2, 0, 1)
+    count = options.input_shape[0] if options.input_shape[0] > 0 else CHECKED_BATCH
+    images = [plane if i % 2 == 0 else plane[:, :, ::-1] for i in range(count)]
+    return np.ascontiguousarray(np.stack(images), dtype=np.float32)
+
+
+def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str) -> str:
+    """What was found, in words; the budget is that of FP32 kernels that sum in another order."""
+    if output_op == "argmax":
+        verdicts = [
+            judge_image(f"image {i}", scores.argmax(axis=0).astype(np.uint8), got, scores)
+            for i, (scores, got) in enumerate(zip(logits, output.astype(np.uint8), strict=True))
+        ]
+        failed = [v for v in verdicts if v.grade == "failed"]
+        if failed:
+            raise _disagreement(failed[0].reason)
+        return f"{sum(v.num_different for v in verdicts)} pixels differ"
+    expected = logits
+    if output_op == "softmax":
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        expected = shifted / shifted.sum(axis=1, keepdims=True)
+    if output.shape != expected.shape:
+        raise _disagreement(f"output {output.shape}, expected {expected.shape}")
+    # A softmax takes differences of logits: what matters is their scale, not its own.
+    scale = float(np.abs(logits).max()) if output_op == "none" else max(1.0, np.abs(logits).max())
+    difference = float(np.abs(output - expected).max())
+    if not difference <= NEAR_TIE * scale:
+        changed = (output.argmax(axis=1) != expected.argmax(axis=1)).mean()
+        raise _disagreement(
+            f"largest difference {difference:.3g} at a scale of {scale:.3g}, "
+            f"{changed:.2%} of the pixels change class"
+        )
+    return f"largest difference {difference:.2g} at a scale of {scale:.3g}"
+
+
+def _disagreement(what: str) -> CheckFailed:
+    return CheckFailed(
+        f"the exported graph does not give the eager network's result: {what}. No bundle was "
+        "written"
+    )
+
+
+def _move_into_place(work: Path, save_dir: Path) -> None:
+    """Move a checked bundle where it belongs; `deploy.yaml` goes first and comes last.
+
+    Without `deploy.yaml` there is no bundle, so a kill in between leaves none rather than one of
+    two exports.
+    """
+    (save_dir / DEPLOY_FILE).unlink(missing_ok=True)
+    for old in (f"{GRAPH_NAME}.json", f"{GRAPH_NAME}.pdmodel", PARAMS_FILE):
+        (save_dir / old).unlink(missing_ok=True)
+    for file in sorted(work.iterdir(), key=lambda path: path.name == DEPLOY_FILE):
+        file.replace(save_dir / file.name)
+
+
+def parse_input_shape(values: Sequence[int] | None) -> tuple[int, int, int, int]:
+    """`--input_shape N 3 H W`, or only `3 H W` or `H W`; -1 stands for any.
+
+    Raises:
+        UsageError: another count of numbers, zeros, or another channel count.
+    """
+    if values is None:
+        return (-1, 3, -1, -1)
+    if len(values) not in (2, 3, 4) or any(v == 0 or v < -1 for v in values):
+        raise UsageError(
+            f"--input_shape: 'N 3 H W' with -1 for any is expected, got {list(values)}"
+        )
+    padded = [*(-1, 3)[: 4 - len(values)], *values] if len(values) != 3 else [-1, *values]
+    if padded[1] != 3:
+        raise UsageError(f"--input_shape: the networks take 3 channels, got {padded[1]}")
+    return (padded[0], padded[1], padded[2], padded[3])

@@ -1,0 +1,71 @@
+"""The `loss:` section of a yml: one loss and one weight a head."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from paddle import Tensor, nn
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.config import Config
+from paddleseg_ext.registry import LOSSES, build
+
+
+class MultiHeadLoss(nn.Layer):
+    """The weighted sum of one loss a head, main head first."""
+
+    def __init__(self, losses: Sequence[nn.Layer], weights: Sequence[float]):
+        super().__init__()
+        self.losses = nn.LayerList(losses)
+        self.weights = list(weights)
+
+    def forward(self, heads: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The total and each head's unweighted loss, scalars.
+
+        Args:
+            heads: one `(N, C, H, W)` tensor a head, as `model(images)` gives them.
+            labels: `(N, H, W)` int64.
+
+        Raises:
+            UsageError: the network has another number of heads than the yml has losses.
+        """
+        if len(heads) != len(self.losses):
+            raise UsageError(
+                f"loss: the network has {len(heads)} heads in training, "
+                f"loss.coef has {len(self.losses)} weights; one a head is expected"
+            )
+        values = [
+            _scalar(loss(logits, labels)) for loss, logits in zip(self.losses, heads, strict=True)
+        ]
+        total = sum(w * v for w, v in zip(self.weights, values, strict=True))
+        return total, values
+
+
+def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
+    """PaddleSeg's composed losses return their parts."""
+    return sum(value) if isinstance(value, list | tuple) else value
+
+
+def build_loss(config: Config, ignore_index: int) -> MultiHeadLoss:
+    """The losses of `loss:` (`types`, `coef`); a single type serves every head, as in PaddleSeg.
+
+    Raises:
+        UsageError: keys missing, of the wrong kind, or of different lengths.
+    """
+    section: dict[str, Any] = config.loss
+    for key in section:
+        if key not in ("types", "coef"):
+            raise UsageError(f"loss: unknown key '{key}' (known: types, coef)")
+    types, weights = section.get("types"), section.get("coef")
+    if not isinstance(types, list) or not types:
+        raise UsageError("loss: 'types' must be a list of losses")
+    if not isinstance(weights, list) or not all(isinstance(w, int | float) for w in weights):
+        raise UsageError("loss: 'coef' must be a list of numbers, one a head")
+    if len(types) == 1:
+        types = types * len(weights)
+    if len(types) != len(weights):
+        raise UsageError(f"loss: {len(types)} types but {len(weights)} weights in 'coef'")
+    losses = [
+        build(LOSSES, spec, f"loss.types[{i}]", config.only_paddleseg, ignore_index=ignore_index)
+        for i, spec in enumerate(types)
+    ]
+    return MultiHeadLoss(losses, weights)

@@ -1,0 +1,88 @@
+"""Operators that oneDNN computes wrongly, traced as something it computes right.
+
+Paddle 3.0 to 3.2 ignore `align_corners=True` of bilinear interpolation under oneDNN, which is on
+by default on CPU, and say nothing: BiSeNetV1 changes class at 3.5% of the pixels. Networks here
+and in PaddleSeg therefore stay written as published, and what is swapped is the graph: while it
+is traced, such an interpolation becomes two matrix products with interpolation matrices. These
+are made from the sizes inside the graph, so any input size works.
+
+Deleting fuse passes or switching to the new IR does not help; `grid_sample` is right but slower.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+_interpolate = F.interpolate
+
+
+@contextmanager
+def traced_operators() -> Iterator[None]:
+    """Swap the operators while a graph is traced. Not for eager use: it changes a Paddle module.
+
+    Layers such as `nn.Upsample` and PaddleSeg's networks look `F.interpolate` up when they run, so
+    one swap reaches all of them.
+    """
+    F.interpolate = _interpolate_exactly
+    try:
+        yield
+    finally:
+        F.interpolate = _interpolate
+
+
+def _interpolate_exactly(
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool = False,
+    align_mode: int = 0,
+    data_format: str = "NCHW",
+    **rest: Any,
+) -> Tensor:
+    if mode.lower() != "bilinear" or not align_corners or data_format != "NCHW":
+        return _interpolate(
+            x, size, scale_factor, mode, align_corners, align_mode, data_format, **rest
+        )
+    in_height, in_width = paddle.shape(x)[2], paddle.shape(x)[3]
+    if size is not None:
+        out_height, out_width = _as_scalars(size)
+    else:
+        factors = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,) * 2
+        out_height, out_width = (
+            paddle.floor(side.astype("float32") * factor).astype("int32")
+            for side, factor in zip((in_height, in_width), factors, strict=True)
+        )
+    channels = x.shape[1]
+    # The reshape matters beyond its result: a matrix product that takes a convolution's output
+    # directly reads oneDNN's blocked layout as if it were plain.
+    rows = paddle.reshape(x, [-1, in_width])  # (N*C*h, w)
+    rows = paddle.matmul(rows, interpolation_matrix(in_width, out_width), transpose_y=True)
+    planes = paddle.reshape(rows, [-1, in_height, out_width])  # (N*C, h, W)
+    planes = paddle.matmul(interpolation_matrix(in_height, out_height), planes)  # (N*C, H, W)
+    return paddle.reshape(planes, [-1, channels, out_height, out_width])
+
+
+def _as_scalars(size: Any) -> Sequence[Tensor]:
+    sides = size if isinstance(size, list | tuple) else (size[0], size[1])
+    return [
+        paddle.full([], side, "int32")
+        if isinstance(side, int)
+        else paddle.reshape(side, []).astype("int32")
+        for side in sides
+    ]
+
+
+def interpolation_matrix(in_size: Tensor, out_size: Tensor) -> Tensor:
+    """The `(out, in)` float32 matrix of linear interpolation with aligned corners.
+
+    Row i is a hat of width one around the source position `i * (in - 1) / (out - 1)`.
+    """
+    step = (in_size - 1).astype("float32") / paddle.clip(out_size - 1, min=1).astype("float32")
+    positions = paddle.arange(0, out_size, 1, dtype="int32").astype("float32") * step
+    sources = paddle.arange(0, in_size, 1, dtype="int32").astype("float32")
+    return F.relu(1.0 - paddle.abs(positions.unsqueeze(1) - sources.unsqueeze(0)))

@@ -1,0 +1,102 @@
+"""What a run tells while it goes on: progress lines, history, VisualDL."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.common.files import write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.progress import format_eta
+from paddleseg_ext.training.run_folder import HISTORY
+
+
+class Monitor:
+    """Averages losses and times between progress lines, and keeps the run's history."""
+
+    def __init__(self, save_dir: Path, iters: int, log_iters: int, use_vdl: bool):
+        self._path = save_dir / HISTORY
+        self._iters = iters
+        self._log_iters = log_iters
+        self._history: dict[str, list[dict[str, Any]]] = {"train": [], "eval": []}
+        self._losses: list[float] = []
+        self._reader_seconds = 0.0
+        self._seconds = 0.0
+        self._samples = 0
+        self._writer = None
+        if use_vdl:
+            from visualdl import LogWriter
+
+            self._writer = LogWriter(str(save_dir / "vdl"))
+
+    def resume(self, iteration: int) -> None:
+        """Take over the history up to `iteration`."""
+        if self._path.exists():
+            saved = json.loads(self._path.read_text(encoding="utf-8"))
+            for kind in self._history:
+                self._history[kind] = [e for e in saved[kind] if e["iter"] <= iteration]
+
+    def step(
+        self,
+        iteration: int,
+        epoch: int,
+        loss: float,
+        learning_rate: float,
+        samples: int,
+        reader_seconds: float,
+        seconds: float,
+    ) -> None:
+        """Count one iteration (from 1); every `log_iters`-th prints PaddleSeg's line."""
+        self._losses.append(loss)
+        self._samples += samples
+        self._reader_seconds += reader_seconds
+        self._seconds += seconds
+        if iteration % self._log_iters and iteration != self._iters:
+            return
+        count = len(self._losses)
+        batch_cost, mean_loss = self._seconds / count, sum(self._losses) / count
+        log(
+            f"[TRAIN] epoch: {epoch}, iter: {iteration}/{self._iters}, loss: {mean_loss:.4f}, "
+            f"lr: {learning_rate:.6f}, batch_cost: {batch_cost:.4f}, "
+            f"reader_cost: {self._reader_seconds / count:.5f}, "
+            f"ips: {self._samples / self._seconds:.4f} samples/sec | "
+            f"ETA {format_eta(batch_cost * (self._iters - iteration))}"
+        )
+        self._history["train"].append({"iter": iteration, "loss": mean_loss, "lr": learning_rate})
+        self._scalar("Train/loss", mean_loss, iteration)
+        self._scalar("Train/lr", learning_rate, iteration)
+        self._scalar("Train/batch_cost", batch_cost, iteration)
+        self._losses, self._samples = [], 0
+        self._reader_seconds = self._seconds = 0.0
+
+    def evaluated(self, iteration: int, mean_iou: float, accuracy: float) -> None:
+        """Note the scores of an evaluation."""
+        self._history["eval"].append(
+            {"iter": iteration, "mean_iou": mean_iou, "accuracy": accuracy}
+        )
+        self._scalar("Evaluate/mIoU", mean_iou, iteration)
+        self._scalar("Evaluate/Acc", accuracy, iteration)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures go anywhere."""
+        return self._writer is not None
+
+    def picture(self, tag: str, image: np.ndarray, iteration: int) -> None:
+        """Show an `(H, W, 3)` uint8 RGB picture in VisualDL."""
+        if self._writer is not None:
+            self._writer.add_image(tag, image, iteration)
+
+    def save(self) -> None:
+        """Write `history.json`; called with every checkpoint, so that the two agree."""
+        write_json(self._path, self._history)
+
+    def close(self) -> None:
+        """Flush VisualDL."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _scalar(self, tag: str, value: float, iteration: int) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar(tag, value, iteration)

@@ -1,0 +1,35 @@
+"""What a training run is told beside its yml."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The flags of `train.py` that do not change the yml.
+
+    Attributes:
+        save_dir: the run's folder.
+        device: `cpu` or `gpu`.
+        seed: of weights, order and augmentation.
+        save_interval: iterations between checkpoints (and evaluations).
+        log_iters: iterations between progress lines.
+        num_workers: processes that read samples; 0 reads in a thread of this one.
+        keep_checkpoint_max: how many `iter_N` are kept.
+        do_eval: evaluate at every checkpoint and keep the best.
+        use_vdl: write a VisualDL log.
+        resume_model: the `iter_N` folder to go on from, or `auto` for the newest in `save_dir`.
+        threads: CPU threads a process, as `common.machine.fix_thread_count` set them.
+    """
+
+    save_dir: Path
+    device: str
+    seed: int
+    save_interval: int
+    log_iters: int
+    num_workers: int
+    keep_checkpoint_max: int
+    do_eval: bool
+    use_vdl: bool
+    resume_model: str | None
+    threads: int

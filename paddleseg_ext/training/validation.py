@@ -1,0 +1,60 @@
+"""Evaluation while training: the same path as `val.py`, and pictures for VisualDL."""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from paddle import nn
+
+from paddleseg_ext.config import Config
+from paddleseg_ext.data.labels import decode_label
+from paddleseg_ext.evaluation.eager import EagerNetwork
+from paddleseg_ext.evaluation.evaluator import Evaluation, evaluate
+from paddleseg_ext.inference.pipeline import predict_samples
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.training.monitor import Monitor
+from paddleseg_ext.training.trainer import Validate
+
+PICTURED_SAMPLES = 2
+
+
+def make_validation(config: Config, dataset: Any) -> Validate:
+    """A function that scores a network on `dataset` as `val.py` does.
+
+    Args:
+        config: its `val_dataset.transforms` must be ones that inference has, too.
+        dataset: with `samples` and `class_table` (`data.datasets`).
+
+    Raises:
+        UsageError: a transform that inference does not have.
+    """
+    preprocess = Preprocess(config.val_dataset.get("transforms", []))
+    postprocess = Postprocess()
+    table = dataset.class_table
+
+    def validate(model: nn.Layer, monitor: Monitor, iteration: int) -> Evaluation:
+        backend = EagerNetwork(model)
+        if monitor.shows_pictures:
+            samples = islice(dataset.samples, PICTURED_SAMPLES)
+            for prediction in predict_samples(backend, samples, preprocess, postprocess):
+                if prediction.image is None or prediction.label_map is None:
+                    continue
+                parts = [prediction.image]
+                if prediction.sample.label is not None:
+                    parts.append(_colour(decode_label(prediction.sample.label, table), table))
+                parts.append(_colour(prediction.label_map, table))
+                name = prediction.sample.name
+                monitor.picture(f"Evaluate/{name}", np.hstack(parts), iteration)
+        return evaluate(
+            backend, dataset.samples, preprocess, postprocess, table, absent=config.absent_class
+        )
+
+    return validate
+
+
+def _colour(labels: np.ndarray, table: Any) -> np.ndarray:
+    """`(H, W)` class ids as `(H, W, 3)` uint8 RGB; what is ignored is black."""
+    lookup = np.zeros((256, 3), np.uint8)
+    lookup[: table.num_classes] = table.palette
+    return lookup[labels]
