@@ -34,7 +34,7 @@ SECTIONS = {
     "absent_class": str,
     "pretrained": str,
 }
-TRAINING_SECTIONS = ("train_dataset", "model", "loss", "optimizer", "lr_scheduler")
+_KINDS = {dict: "a section", int: "a whole number", str: "a word"}
 
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
@@ -52,7 +52,7 @@ class Config:
     path: Path
     raw: dict[str, Any]
 
-    def section(self, name: str) -> dict[str, Any]:
+    def section(self, name: str) -> Any:
         """The section `name`.
 
         Raises:
@@ -141,6 +141,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     if learning_rate is not None:
         raw.setdefault("lr_scheduler", {})["learning_rate"] = learning_rate
     raw.update({key: value for key, value in overrides.items() if value is not None})
+    raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     _check(raw, str(path))
     return Config(Path(path), raw)
 
@@ -174,7 +175,7 @@ def parse_yaml(text: str, source: str) -> Any:
         UsageError: with the line at fault.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{source}{line}: {error.problem}") from None
@@ -252,17 +253,14 @@ def _check(raw: Mapping[str, Any], source: str) -> None:
         expected = SECTIONS[key]
         if not isinstance(value, expected) or isinstance(value, bool):
             raise UsageError(
-                f"{source}: '{key}' must be {_article(expected)}, got {type(value).__name__}: {value!r}"
+                f"{source}: '{key}' must be {_KINDS[expected]}, "
+                f"got {type(value).__name__}: {value!r}"
             )
     for key in ("batch_size", "iters"):
         if raw.get(key, 1) < 1:
             raise UsageError(f"{source}: '{key}' must be at least 1, got {raw[key]}")
     _check_word(raw, "absent_class", ABSENT_RULES, source)
     _check_word(raw, "registry", ("paddleseg", "paddleseg_ext"), source)
-
-
-def _article(kind: type) -> str:
-    return {dict: "a section", int: "a whole number", str: "a word"}[kind]
 
 
 def _check_word(raw: Mapping[str, Any], key: str, words: Iterable[str], source: str) -> None:
