@@ -1,0 +1,127 @@
+"""What every other way of running a network is compared with: the eager network's answers."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.files import write_bytes
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.pipeline import SampleLike, predict_samples
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, judge_image
+
+
+class Reference:
+    """The eager network's label maps (kept on disk), counts, and scores where they are asked for.
+
+    Attributes:
+        counts: (C, C) of the images that have labels; None where none has.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        samples: Sequence[SampleLike],
+        preprocess: Preprocess,
+        output_op: str,
+        table: ClassTable,
+        folder: Path,
+    ):
+        """Run the network on every sample.
+
+        Args:
+            backend: the eager network; gives logits.
+            samples: the images; those that have labels are scored.
+            preprocess: of the yml that the network was trained with.
+            output_op: of the bundle that is compared: what the eager network answers is brought
+                to the image's size in the same way (`argmax`: class ids, by nearest).
+            table: of the data set.
+            folder: an empty one, for label maps.
+
+        Raises:
+            DataError: an image or label that cannot be used.
+        """
+        self.samples = samples
+        self.preprocess = preprocess
+        self.postprocess = Postprocess(nearest_labels=output_op == "argmax")
+        self.table = table
+        self.backend = _SoftmaxOf(backend) if output_op == "softmax" else backend
+        self._folder = folder
+        scorer = Scorer(table)
+        predictions = predict_samples(self.backend, samples, preprocess, self.postprocess)
+        for number, prediction in enumerate(track(predictions, "eager", total=len(samples))):
+            if prediction.label_map is None:
+                raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
+            self._write(number, prediction.label_map)
+            if prediction.sample.label is not None:
+                scorer.add(prediction)
+        self.counts: IntArray | None = scorer.result().counts if scorer.num_images else None
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.png"
+
+    def _write(self, number: int, label_map: NDArray[np.uint8]) -> None:
+        done, encoded = cv2.imencode(".png", label_map, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        if not done:
+            raise OSError(f"{self._path(number)}: OpenCV could not encode a label map")
+        write_bytes(self._path(number), encoded.tobytes())
+
+    def label_map(self, number: int) -> NDArray[np.uint8]:
+        """(H, W) classes of sample `number`."""
+        return cv2.imread(str(self._path(number)), cv2.IMREAD_UNCHANGED)
+
+    def output(self, number: int) -> NDArray[np.float32]:
+        """(C, h, w) scores of sample `number` at the network's size, computed again."""
+        tensor, _ = self.preprocess(read_image(self.samples[number].image))
+        return self.backend.run(tensor[None])[0]
+
+    def scores(self, number: int) -> NDArray[np.float32]:
+        """(C, H, W) scores of sample `number`, whose arg-max is `label_map(number)`."""
+        tensor, geometry = self.preprocess(read_image(self.samples[number].image))
+        return self.postprocess.full_logits(self.backend.run(tensor[None])[0], geometry)
+
+    def judge(
+        self, label_maps: Iterable[tuple[NDArray[np.uint8] | None, str]]
+    ) -> list[ImageVerdict]:
+        """Compare label maps, in the order of the samples.
+
+        Args:
+            label_maps: a map, or None and the reason why there is none.
+        """
+        verdicts = []
+        for number, (got, reason) in enumerate(label_maps):
+            name = self.samples[number].name
+            if got is None:
+                verdicts.append(ImageVerdict(name, FAILED, reason=reason or "no label map"))
+                continue
+            expected = self.label_map(number)
+            differs = expected.shape == got.shape and not np.array_equal(expected, got)
+            scores = self.scores(number) if differs else None
+            verdicts.append(judge_image(name, expected, got, scores))
+        return verdicts
+
+
+class _SoftmaxOf:
+    """A backend's logits as probabilities, as a graph exported with `softmax` gives them."""
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = self._backend.run(batch)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def describe(self) -> dict[str, Any]:
+        return self._backend.describe()

@@ -1,0 +1,131 @@
+"""The results of a comparison as JSON for tools and as JUnit XML for continuous integration."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from paddleseg_ext.common.files import write_bytes
+from paddleseg_ext.parity.compare import Outcome, describe
+from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.metrics import AbsentRule, summarize
+from paddleseg_ext.scoring.verdict import NEAR_TIE, as_json, worst_grade
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of a JUnit report.
+
+    Attributes:
+        failure: why it failed; empty where it passed.
+        skipped: why it was not run; empty where it was.
+    """
+
+    suite: str
+    name: str
+    seconds: float = 0.0
+    failure: str = ""
+    skipped: str = ""
+
+
+def results(
+    reference: Reference, outcomes: Sequence[Outcome], source: dict[str, Any], absent: AbsentRule
+) -> dict[str, Any]:
+    """Everything that was found, for `results.json`.
+
+    Args:
+        reference: what was compared with.
+        outcomes: of every run.
+        source: config, checkpoint, bundle and list.
+        absent: how a class that occurs nowhere counts in the means that are shown.
+    """
+    return {
+        "format": FORMAT,
+        "grade": worst_grade(o.verdict.grade for o in outcomes if o.verdict),
+        "near_tie_margin": NEAR_TIE,
+        "source": source,
+        "num_images": len(reference.samples),
+        "class_names": list(reference.table.class_names),
+        "absent": absent,
+        "reference": {
+            "backend": reference.backend.describe(),
+            **_scores(reference.counts, absent),
+        },
+        "runs": [_run(outcome, reference, absent) for outcome in outcomes],
+    }
+
+
+def _run(outcome: Outcome, reference: Reference, absent: AbsentRule) -> dict[str, Any]:
+    verdict = outcome.verdict
+    shown: dict[str, Any] = {
+        "name": outcome.name,
+        "stage": outcome.stage,
+        "grade": verdict.grade if verdict else None,
+        "summary": describe(outcome),
+        "seconds": round(outcome.seconds, 3),
+        "backend": outcome.backend,
+        **_scores(outcome.counts, absent),
+    }
+    if verdict:
+        shown["different_pixels"] = verdict.num_different
+        shown["pixels"] = as_json(verdict.flips, reference.table.class_names)
+        shown["count_differences"] = verdict.count_differences
+    return shown
+
+
+def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
+    if counts is None:
+        return {"counts": None, "scores": None}
+    return {
+        "counts": {
+            "intersection": np.diagonal(counts).tolist(),
+            "prediction_pixels": counts.sum(axis=0).tolist(),
+            "label_pixels": counts.sum(axis=1).tolist(),
+        },
+        "scores": summarize(counts, absent).to_dict(),
+    }
+
+
+def parity_cases(shown: dict[str, Any]) -> list[Case]:
+    """The cases of a `results.json`."""
+    cases = []
+    for run in shown["runs"]:
+        failed = run["summary"] if run["grade"] == "failed" else ""
+        skipped = run["summary"] if run["grade"] is None else ""
+        cases.append(Case("parity", run["name"], run["seconds"], failed, skipped))
+    return cases
+
+
+def write_junit(path: Path, cases: Iterable[Case]) -> None:
+    """Write JUnit XML, one `testsuite` for each suite in order of appearance."""
+    suites: dict[str, list[Case]] = {}
+    for case in cases:
+        suites.setdefault(case.suite, []).append(case)
+    root = ElementTree.Element("testsuites")
+    for name, members in suites.items():
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=name,
+            tests=str(len(members)),
+            failures=str(sum(bool(case.failure) for case in members)),
+            skipped=str(sum(bool(case.skipped) for case in members)),
+            errors="0",
+            time=f"{sum(case.seconds for case in members):.3f}",
+        )
+        for case in members:
+            element = ElementTree.SubElement(
+                suite, "testcase", classname=name, name=case.name, time=f"{case.seconds:.3f}"
+            )
+            if case.failure:
+                ElementTree.SubElement(element, "failure", message=case.failure)
+            if case.skipped:
+                ElementTree.SubElement(element, "skipped", message=case.skipped)
+    ElementTree.indent(root)
+    write_bytes(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

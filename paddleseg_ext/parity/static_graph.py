@@ -1,0 +1,56 @@
+"""The exported graph run by the training framework itself, without Paddle Inference."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.inference.bundle import Bundle
+
+
+class StaticGraph:
+    """A bundle loaded by `paddle.jit.load`; a `Backend`.
+
+    It has the kernels of dynamic graph, so it shows what tracing changed and nothing else.
+    """
+
+    def __init__(self, bundle: Bundle):
+        """
+        Raises:
+            UsageError: Paddle cannot load the graph.
+        """
+        import paddle
+
+        prefix = bundle.model_file.with_suffix("")
+        if bundle.params_file != prefix.with_suffix(".pdiparams"):
+            raise UsageError(
+                f"{bundle.params_file}: paddle.jit.load expects {prefix.name}.pdiparams beside "
+                f"{bundle.model_file.name}"
+            )
+        try:
+            self._graph = paddle.jit.load(str(prefix))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UsageError(f"{bundle.model_file}: Paddle cannot load it: {error}") from error
+        self._graph.eval()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray:
+        """See `Backend.run`."""
+        import paddle
+
+        with paddle.no_grad():
+            output = self._graph(paddle.to_tensor(batch))
+        # PaddleSeg's exports return every head; the main one comes first.
+        return (output[0] if isinstance(output, list | tuple) else output).numpy()
+
+    def describe(self) -> dict[str, Any]:
+        """See `Backend.describe`."""
+        import paddle
+
+        return {
+            "name": "static_graph",
+            "paddle": paddle.__version__,
+            "paddle_commit": paddle.version.commit,
+            "device": paddle.get_device().partition(":")[0],
+            "precision": "fp32",
+        }
