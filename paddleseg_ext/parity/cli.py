@@ -22,7 +22,7 @@ from paddleseg_ext.common.files import require_file, require_writable, write_jso
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config, load_config
-from paddleseg_ext.data.datasets import collect_samples
+from paddleseg_ext.data.samples import collect_samples
 from paddleseg_ext.evaluation.eager import EagerNetwork
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.preprocess import Preprocess

@@ -71,17 +71,19 @@ class Run:
         name: spells the run; its log is `<name>.log`.
         command: program and arguments; for skip, what would have run.
         reason: why it is skipped.
+        results: the folder that its predictions and counts go to, if it has one of its own.
     """
 
     kind: str
     name: str
     command: tuple[str, ...]
     reason: str = ""
+    results: Path | None = None
 
-    def line(self, log_dir: Path) -> str:
-        """`kind TAB log TAB command`, quoted for the shell; for skip the reason is the log."""
-        log = self.reason or str(log_dir / f"{self.name}.log")
-        return "\t".join((self.kind, log, shlex.join(self.command)))
+    @property
+    def shown_command(self) -> str:
+        """The command as one would type it."""
+        return shlex.join(self.command)
 
 
 @dataclass(frozen=True)
@@ -339,7 +341,7 @@ def _deployment(
         command = [python, *shlex.split(evaluation), *flag("--device", checkpoint.device), weights]
         command += [f"--save_dir={folder}"]
         results.append(f"eval={folder}")
-        runs.append(Run("eval", f"python_eval_{checkpoint.name}", tuple(command)))
+        runs.append(Run("eval", f"python_eval_{checkpoint.name}", tuple(command), results=folder))
     command = [python, *shlex.split(checkpoint.export), weights]
     command += [f"--save_dir={checkpoint.folder}"]
     runs.append(Run("export", f"python_export_{checkpoint.name}", tuple(command)))
@@ -349,7 +351,7 @@ def _deployment(
         command += [f"--config={bundle}", f"--image_path={infer['--image_path']}"]
         command += [f"--save_dir={folder}"]
         kind = "skip" if reason else "infer"
-        runs.append(Run(kind, f"python_{prefix}{spelled}", tuple(command), reason))
+        runs.append(Run(kind, f"python_{prefix}{spelled}", tuple(command), reason, folder))
         if not reason:
             results.append(f"{spelled}={folder}")
     command = [python, "-m", "paddleseg_ext", "parity"]

@@ -144,9 +144,7 @@ def test_what_cannot_run_here_is_listed_with_its_reason_and_not_passed(
     assert skipped
     assert all(reason in run.reason for run in skipped)
     assert not any(run.kind == "infer" for run in plan.runs)
-    kind, shown, command = skipped[0].line(plan.log_dir).split("\t")
-    assert (kind, shown) == ("skip", skipped[0].reason)
-    assert command.startswith("python infer.py")
+    assert skipped[0].shown_command.startswith("python infer.py")
 
 
 def test_training_on_graphics_cards_is_launched_on_them(write):
@@ -158,12 +156,9 @@ def test_training_on_graphics_cards_is_launched_on_them(write):
     assert second[:4] == ("python", "-m", "paddle.distributed.launch", "--gpus=0,1")
 
 
-def test_lines_for_the_shell_quote_their_words(write):
+def test_a_shown_command_quotes_its_words(write):
     plan = tipc.make_plan(write("--config net.yml --do_eval", "--config 'my net.yml'"), MODE)
-    kind, log, command = plan.runs[0].line(plan.log_dir).split("\t")
-    assert kind == "train"
-    assert log == f"{plan.log_dir}/python_train_norm_gpus_0_autocast_null.log"
-    assert "'my net.yml'" in command
+    assert "--config 'my net.yml' --device=cpu" in plan.runs[0].shown_command
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""Lays out the data of a TIPC chain: Cityscapes by links, or the embedded data set.
+
+Nothing is downloaded, nothing installed, and only what this module made itself is ever replaced.
+"""
+
+import json
+from pathlib import Path
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import atomic_directory, write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.data.samples import Sample, write_sample_list
+from paddleseg_ext.parity.tipc import check_mode, read_sections
+
+DATA_ROOT = Path("test_tipc/data")
+MARKER = ".prepared.json"
+# How many images of a split a `lite` mode takes of Cityscapes; the embedded set has as many.
+LITE_IMAGES = 8
+WHOLE_IMAGES = 48
+SYNTHETIC_SIZE_WH = (512, 256)
+
+
+def prepare(config: Path, mode: str, source: str | None) -> Path:
+    """Lay out the data that a chain's config names, with `train.list`, `val.list`, `infer.list`.
+
+    Args:
+        config: the `train_infer_python.txt`; its `--image_path` is DATA_ROOT/NAME/infer.list.
+        mode: `lite_train` and `lite_infer` take a few images, `whole_` takes all.
+        source: a Cityscapes folder, which is only read; None takes the embedded data set.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: wrong config or mode, no Cityscapes at `source`, or a folder in the way that
+            this did not make.
+    """
+    check_mode(mode)
+    folder = _folder_of(read_sections(config)["infer_params"]["--image_path"])
+    wanted = {
+        "source": str(Path(source).resolve()) if source else "embedded",
+        "train": "lite" if mode.startswith("lite_train") else "whole",
+        "val": "lite" if mode.endswith("lite_infer") else "whole",
+    }
+    if folder.exists():
+        if not (folder / MARKER).is_file():
+            raise UsageError(f"'{folder}' is in the way and was not made by prepare.sh: move it")
+        if json.loads((folder / MARKER).read_text(encoding="utf-8")) == wanted:
+            log(f"{folder} is prepared already ({wanted['source']})")
+            return folder
+    with atomic_directory(folder) as work:
+        if source:
+            _link_cityscapes(Path(source), work, wanted)
+        else:
+            _write_embedded(work, wanted)
+        for split, name in (("train", "train.list"), ("val", "val.list"), ("val", "infer.list")):
+            write_sample_list(Cityscapes(str(work), mode=split).samples, work / name)
+        write_json(work / MARKER, wanted)
+    log(f"{folder} is prepared ({wanted['source']})")
+    return folder
+
+
+def _folder_of(image_path: str) -> Path:
+    path = Path(image_path)
+    if path.name != "infer.list" or path.parent.parent != DATA_ROOT:
+        raise UsageError(
+            f"--image_path:{image_path}: '{DATA_ROOT}/NAME/infer.list' is expected, "
+            "which prepare.sh writes"
+        )
+    return path.parent
+
+
+def _link_cityscapes(source: Path, work: Path, wanted: dict[str, str]) -> None:
+    """Links to the images and labels of a Cityscapes folder, in the same layout."""
+    for split in ("train", "val"):
+        samples: list[Sample] = Cityscapes(str(source), mode=split).samples
+        for sample in samples[:LITE_IMAGES] if wanted[split] == "lite" else samples:
+            for file in (sample.image, sample.label):
+                assert file is not None
+                link = work / file.relative_to(source)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(file.resolve())
+
+
+def _write_embedded(work: Path, wanted: dict[str, str]) -> None:
+    from paddleseg_ext.data.synthetic import write_cityscapes_layout
+
+    for split in ("train", "val"):
+        count = LITE_IMAGES if wanted[split] == "lite" else WHOLE_IMAGES
+        write_cityscapes_layout(work, split, count, SYNTHETIC_SIZE_WH)
