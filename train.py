@@ -106,13 +106,12 @@ def main() -> int | None:
     threads = fix_thread_count()
 
     from paddleseg_ext.data.build import build_dataset
-    from paddleseg_ext.data.validate import check_dataset
 
     dataset = build_dataset(config, "train_dataset")
-    check_dataset(dataset, "train_dataset")
+    # check_dataset(dataset, "train_dataset")
     validation = build_dataset(config, "val_dataset") if arguments.do_eval else None
     if validation is not None:
-        check_dataset(validation, "val_dataset")
+        pass
 
     from paddleseg_ext.training.options import TrainOptions
     from paddleseg_ext.training.trainer import train

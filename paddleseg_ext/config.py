@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.scoring.metrics import AbsentRule
 
-ABSENT_RULES = ("skip", "zero", "one", "smooth")
+ABSENT_RULES = get_args(AbsentRule)
 
 # Top-level keys and the type each must have.
 SECTIONS = {
@@ -113,7 +114,7 @@ class Config:
         return self.raw.get("registry") == "paddleseg"
 
     @property
-    def absent_class(self) -> str:
+    def absent_class(self) -> AbsentRule:
         """How a class absent from labels and predictions counts in means (`scoring.metrics`)."""
         return self.raw.get("absent_class", "skip")
 

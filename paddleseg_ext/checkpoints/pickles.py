@@ -18,7 +18,7 @@ from paddleseg_ext.common.errors import UsageError
 try:
     from numpy._core.multiarray import _reconstruct, scalar
 except ImportError:  # numpy 1
-    from numpy.core.multiarray import _reconstruct, scalar  # type: ignore[no-redef]
+    from numpy.core.multiarray import _reconstruct, scalar  # type: ignore[no-redef,attr-defined]
 
 Globals = Mapping[tuple[str, str], Any]
 

@@ -1,7 +1,7 @@
 """Scores of predictions: one function for every backend, exact integer counts first."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data import labels
-from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.data.labels import ClassTable, decode_label
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
@@ -123,7 +122,7 @@ class Scorer:
             raise DataError(prediction.error or f"{sample.image}: there is no prediction")
         if sample.label is None:
             raise DataError(f"{sample.image}: there is no label to score against")
-        label = read_train_ids(sample, self.class_table)
+        label = decode_label(sample.label, self.class_table)
         if label.shape != prediction.label_map.shape:
             raise DataError(
                 f"{sample.label}: a label of the image's size is expected, "
@@ -184,19 +183,6 @@ def evaluate(
         for line in evaluation.eval_lines():
             log(line)
     return evaluation
-
-
-def read_train_ids(sample: SampleLike, table: ClassTable) -> NDArray[np.uint8]:
-    """The sample's label as (H, W) uint8 train ids.
-
-    Raises:
-        DataError: it cannot be read, or holds values outside the classes.
-    """
-    assert sample.label is not None
-    lookup = labels.lookup_for(sample.label)
-    if lookup is not None:
-        table = replace(table, label_lookup=lookup)
-    return labels.decode_label(sample.label, table)
 
 
 def format_array(values: NDArray[np.float64]) -> str:

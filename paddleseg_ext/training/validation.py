@@ -3,6 +3,7 @@
 from itertools import islice
 from typing import Any
 
+import cv2
 import numpy as np
 from paddle import nn
 
@@ -17,6 +18,7 @@ from paddleseg_ext.training.monitor import Monitor
 from paddleseg_ext.training.trainer import Validate
 
 PICTURED_SAMPLES = 2
+PICTURE_WIDTH = 1024
 
 
 def make_validation(config: Config, dataset: Any) -> Validate:
@@ -45,12 +47,21 @@ def make_validation(config: Config, dataset: Any) -> Validate:
                     parts.append(_colour(decode_label(prediction.sample.label, table), table))
                 parts.append(_colour(prediction.label_map, table))
                 name = prediction.sample.name
-                monitor.picture(f"Evaluate/{name}", np.hstack(parts), iteration)
+                monitor.picture(f"Evaluate/{name}", _thumbnail(np.hstack(parts)), iteration)
         return evaluate(
             backend, dataset.samples, preprocess, postprocess, table, absent=config.absent_class
         )
 
     return validate
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    """`picture` at most `PICTURE_WIDTH` wide: a log of full-size pictures grows by gigabytes."""
+    height, width = picture.shape[:2]
+    if width <= PICTURE_WIDTH:
+        return picture
+    size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _colour(labels: np.ndarray, table: Any) -> np.ndarray:

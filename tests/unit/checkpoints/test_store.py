@@ -1,0 +1,135 @@
+"""Weights and manifest: what is loaded, what is refused, what a kill leaves behind."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from paddleseg_ext.checkpoints import store
+from paddleseg_ext.common.errors import UsageError
+
+
+def network(classes: int = 4) -> nn.Layer:
+    return nn.Sequential(nn.Conv2D(3, 8, 3), nn.BatchNorm2D(8), nn.Conv2D(8, classes, 1))
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    saved, loaded = network(), network()
+    path = tmp_path / "model.pdparams"
+    store.save_weights(saved, path, {"iteration": 7})
+    report = store.load_into(loaded, path)
+    assert report.complete
+    assert report.loaded == report.total == 8
+    for name, tensor in saved.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), loaded.state_dict()[name].numpy())
+    assert store.read_manifest(path)["iteration"] == 7
+
+
+def test_a_file_of_paddle_itself_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "plain.pdparams"
+    paddle.save(network().state_dict(), str(path))
+    assert store.load_into(network(), path).complete
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_another_class_count_is_refused_and_changes_nothing(tmp_path: Path, classes: int) -> None:
+    path = tmp_path / "model.pdparams"
+    store.save_weights(network(classes), path, {})
+    model = network()
+    before = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    with pytest.raises(UsageError, match=r"misshapen: 2\.weight"):
+        store.load_into(model, path)
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), before[name])
+
+
+def test_loose_loading_says_what_was_left_out() -> None:
+    arrays = {k: v.numpy() for k, v in network(5).state_dict().items()} | {"extra": np.zeros(1)}
+    report = store.load_arrays_into(network(), arrays, "a file", strict=False)
+    assert report.unexpected == ["extra"]
+    assert len(report.misshapen) == 2
+    assert "loaded 6 of 8" in report.describe()
+    with pytest.raises(UsageError, match="does not fit"):
+        store.load_arrays_into(network(), {"foreign": np.zeros(1)}, "a file", strict=False)
+
+
+class RunsACommand:
+    def __init__(self, victim: Path):
+        self.victim = victim
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.victim}",)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    path, victim = tmp_path / "evil.pdparams", tmp_path / "victim"
+    path.write_bytes(pickle.dumps({"0.weight": RunsACommand(victim)}))
+    with pytest.raises(UsageError, match=r"asks for '(posix|nt)\.system'"):
+        store.read_arrays(path)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, 500])
+def test_a_file_cut_short_is_refused(tmp_path: Path, keep: int) -> None:
+    whole, path = tmp_path / "whole.pdparams", tmp_path / "cut.pdparams"
+    store.save_weights(network(), whole, {})
+    path.write_bytes(whole.read_bytes()[:keep])
+    with pytest.raises(UsageError, match=r"cut\.pdparams"):
+        store.read_arrays(path)
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "model.pdparams"
+    store.save_weights(network(), path, {})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"_mean") + 200] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(UsageError, match="sha256"):
+        store.load_into(network(), path)
+
+
+@pytest.mark.parametrize("stops_at", ["weights written", "manifest written"])
+def test_a_kill_between_the_two_files_leaves_a_matching_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: str
+) -> None:
+    path = tmp_path / "model.pdparams"
+    store.save_weights(network(), path, {"iteration": 1})
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if stops_at == "weights written":
+        monkeypatch.setattr(store, "write_json", kill)
+    else:
+        monkeypatch.setattr(Path, "replace", replace_but_not(path, Path.replace))
+    with pytest.raises(KeyboardInterrupt):
+        store.save_weights(network(), path, {"iteration": 2})
+    monkeypatch.undo()
+    assert store.load_into(network(), path).complete
+    assert store.read_manifest(path)["iteration"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.pdparams", "model.pdparams.json"]
+    store.save_weights(network(), path, {"iteration": 3})
+    assert store.read_manifest(path)["iteration"] == 3
+
+
+def replace_but_not(path: Path, replace):
+    def wrapped(self: Path, target: Path):
+        if Path(target) == path:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    return wrapped
+
+
+def test_a_manifest_stays_small(tmp_path: Path) -> None:
+    path = tmp_path / "model.pdparams"
+    for iteration in range(4):
+        store.save_weights(network(), path, {"iteration": iteration})
+    manifest = json.loads(store.manifest_path(path).read_text())
+    assert manifest["previous"]["iteration"] == 2
+    assert "previous" not in manifest["previous"]

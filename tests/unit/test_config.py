@@ -1,0 +1,105 @@
+"""yml -> checked configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.config import load_config
+
+BASE = """
+batch_size: 4
+iters: 100
+model: {type: BiSeNetV1, backbone: {type: ResNet18}}
+optimizer: {type: sgd, weight_decay: 1e-4}
+train_dataset: {type: Cityscapes, transforms: [{type: Normalize}, {type: Resize}]}
+"""
+
+
+def write(directory: Path, text: str, name: str = "a.yml") -> Path:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_bases_merge_section_by_section(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "base.yml")
+    child = write(
+        tmp_path, "_base_: ../base.yml\niters: 7\nmodel: {backbone: {type: X}}", "d/c.yml"
+    )
+    config = load_config(child)
+    assert (config.iters, config.batch_size) == (7, 4)
+    assert config.model == {"type": "BiSeNetV1", "backbone": {"type": "X"}}
+
+
+def test_inherited_false_replaces_a_section(tmp_path: Path) -> None:
+    write(tmp_path, BASE, "base.yml")
+    child = write(tmp_path, "_base_: base.yml\nmodel: {_inherited_: false, type: Y}")
+    assert load_config(child).model == {"type": "Y"}
+
+
+def test_later_bases_win_and_cycles_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "iters: 1\nbatch_size: 9", "one.yml")
+    write(tmp_path, "iters: 2", "two.yml")
+    config = load_config(write(tmp_path, "_base_: [one.yml, two.yml]"))
+    assert (config.iters, config.batch_size) == (2, 9)
+    with pytest.raises(UsageError, match="leads back to itself"):
+        load_config(write(tmp_path, "_base_: me.yml", "me.yml"))
+
+
+def test_opts_reach_lists_and_new_keys(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    opts = ["optimizer.momentum=0.5", "train_dataset.transforms.1.target_size=[4, 2]", "iters=3"]
+    config = load_config(path, opts, batch_size=2, learning_rate=0.5)
+    assert config.optimizer["momentum"] == 0.5
+    assert config.train_dataset["transforms"][1] == {"type": "Resize", "target_size": [4, 2]}
+    assert (config.iters, config.batch_size) == (3, 2)
+    assert config.lr_scheduler == {"learning_rate": 0.5}
+
+
+def test_a_number_without_a_dot_is_a_number(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, BASE)).optimizer["weight_decay"] == 1e-4
+
+
+def test_null_takes_a_key_away(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, BASE + "pretrained: x.pdparams"), ["pretrained=null"])
+    assert config.pretrained is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("batchsize: 4", r"unknown key 'batchsize' \(did you mean 'batch_size'\?\)"),
+        ("iters: many", "'iters' must be a whole number, got str"),
+        ("iters: 0", "'iters' must be at least 1"),
+        ("model: BiSeNetV1", "'model' must be a section"),
+        ("iters: 1\niters: 2", "line 2: the key 'iters' stands twice"),
+        ("model: {type: [", "line 1"),
+        ("absent_class: none", "absent_class: none"),
+        ("registry: paddelseg", "did you mean 'paddleseg'"),
+        ("- a\n- b", "a yml of sections"),
+        ("distill_loss: {}", "distillation is not part"),
+        ("model: !!python/object/apply:os.system ['echo gone']", "could not determine"),
+        ("_base_: nowhere.yml", "nowhere.yml' does not exist"),
+    ],
+)
+def test_wrong_ymls_are_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("opt", "words"),
+    [
+        ("iters", "'key=value' is expected"),
+        ("optimiser.momentum=1", "did you mean 'optimizer'"),
+        ("train_dataset.transforms.7.type=X", "items 0 to 1"),
+        ("itters=5", "did you mean 'iters'"),
+        ("iters.x=5", "has no keys"),
+    ],
+)
+def test_wrong_opts_are_one_clear_line(tmp_path: Path, opt: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_config(write(tmp_path, BASE), [opt])

@@ -1,0 +1,89 @@
+"""Optimizer groups by hand-computed steps, and the state's way to a file and back."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.training.optimizer import (
+    OptimizerOptions,
+    build_optimizer,
+    optimizer_arrays,
+    restore_optimizer,
+)
+
+
+def one_step(model: nn.Layer, optimizer) -> None:
+    sum(p.sum() for p in model.parameters()).backward()  # every gradient is 1
+    optimizer.step()
+    optimizer.clear_grad()
+
+
+def test_decay_spares_norms_and_biases_and_heads_learn_faster() -> None:
+    model = nn.Sequential(("body", nn.Conv2D(1, 1, 1)), ("head", nn.Conv2D(1, 1, 1)))
+    for parameter in model.parameters():
+        parameter.set_value(paddle.full_like(parameter, 2.0))
+    options = OptimizerOptions.from_section(
+        {
+            "type": "sgd",
+            "momentum": 0.0,
+            "weight_decay": 0.1,
+            "no_decay_on_norm_and_bias": True,
+            "lr_multipliers": {"head": 10.0},
+        }
+    )
+    one_step(model, build_optimizer(options, model, 0.01))
+    values = {name: float(p.flatten()[0]) for name, p in model.named_parameters()}
+    assert values == pytest.approx(
+        {
+            "body.weight": 2.0 - 0.01 * (1.0 + 0.1 * 2.0),
+            "body.bias": 2.0 - 0.01,
+            "head.weight": 2.0 - 0.1 * (1.0 + 0.1 * 2.0),
+            "head.bias": 2.0 - 0.1,
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_a_restored_optimizer_goes_on_to_the_bit(kind: str) -> None:
+    options = OptimizerOptions.from_section({"type": kind, "weight_decay": 0.01})
+    paddle.seed(3)
+    straight = nn.Conv2D(2, 3, 3)
+    optimizer = build_optimizer(options, straight, 0.1)
+    one_step(straight, optimizer)
+    arrays = optimizer_arrays(optimizer, straight)
+    assert arrays
+    resumed = nn.Conv2D(2, 3, 3)
+    resumed.set_state_dict({k: v.numpy() for k, v in straight.state_dict().items()})
+    other = build_optimizer(options, resumed, 0.1)
+    restore_optimizer(other, resumed, arrays, "a file")
+    one_step(straight, optimizer)
+    one_step(resumed, other)
+    for mine, theirs in zip(straight.parameters(), resumed.parameters(), strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    foreign = {f"x.{name}": array for name, array in arrays.items()}
+    with pytest.raises(UsageError, match=r"'x\.weight' is no parameter"):
+        restore_optimizer(other, resumed, foreign, "a file")
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"type": "sgd", "momentun": 0.9}, "unknown key 'momentun' .did you mean 'momentum'"),
+        ({"type": "sdg"}, "did you mean 'sgd'"),
+        ({"type": "adam", "momentum": 0.9}, "Adam has no 'momentum'"),
+        ({"type": "sgd", "weight_decay": "x"}, "'weight_decay' must be a number"),
+        ({"type": "sgd", "weight_decay": -1}, "at least 0"),
+        ({"lr_multipliers": {"head": "x"}}, "lr_multipliers.head"),
+    ],
+)
+def test_wrong_sections_are_one_clear_line(section: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        OptimizerOptions.from_section(section)
+
+
+def test_a_multiplier_that_fits_nothing_is_an_error() -> None:
+    options = OptimizerOptions.from_section({"lr_multipliers": {"haed": 10.0}})
+    with pytest.raises(UsageError, match="'haed' in its name"):
+        build_optimizer(options, nn.Conv2D(1, 1, 1), 0.1)

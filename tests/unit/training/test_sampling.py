@@ -1,0 +1,76 @@
+"""Which samples an iteration sees, for any split into runs and processes."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.training.sampling import EpochBatches, SampleKey, SeededSamples, stack_samples
+
+
+@given(
+    samples=st.integers(4, 40),
+    batch=st.integers(1, 4),
+    seed=st.integers(0, 5),
+    cut=st.integers(0, 30),
+)
+def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(samples, batch, seed, cut) -> None:
+    whole = list(EpochBatches(samples, batch, seed, 0, 30))
+    parts = [
+        *EpochBatches(samples, batch, seed, 0, cut),
+        *EpochBatches(samples, batch, seed, cut, 30),
+    ]
+    assert whole == parts
+    assert all(len(b) == batch for b in whole)
+
+
+@given(world=st.sampled_from([1, 2, 4]), seed=st.integers(0, 5))
+def test_processes_share_the_same_global_batches(world: int, seed: int) -> None:
+    alone = [set(b) for b in EpochBatches(23, 4, seed, 0, 20)]
+    ranks = [list(EpochBatches(23, 4 // world, seed, 0, 20, r, world)) for r in range(world)]
+    together = [{k for batch in parts for k in batch} for parts in zip(*ranks, strict=True)]
+    assert together == alone
+
+
+@given(samples=st.integers(2, 30), batch=st.integers(1, 2), seed=st.integers(0, 5))
+def test_an_epoch_repeats_no_sample(samples: int, batch: int, seed: int) -> None:
+    batches = EpochBatches(samples, batch, seed, 0, 3 * (samples // batch))
+    seen = [key for b in batches for key in b]
+    assert len(set(seen)) == len(seen)
+    assert {key.epoch for key in seen} == {0, 1, 2}
+
+
+def test_a_set_smaller_than_a_batch_is_one_clear_line() -> None:
+    with pytest.raises(UsageError, match="3 samples, fewer than one batch of 4"):
+        EpochBatches(3, 2, 0, 0, 1, 0, 2)
+
+
+class RandomSamples:
+    """Draws from both global generators, as transforms do."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> dict:
+        value = index + random.random() + np.random.random()
+        return {"img": np.full((3, 2, 2), value), "label": np.zeros((1, 2, 2), np.uint8)}
+
+
+def test_augmentation_follows_from_epoch_and_sample() -> None:
+    samples = SeededSamples(RandomSamples(), seed=1)
+    first = samples[SampleKey(0, 3)][0]
+    samples[SampleKey(0, 4)]
+    np.testing.assert_array_equal(samples[SampleKey(0, 3)][0], first)
+    assert (samples[SampleKey(1, 3)][0] != first).all()
+    assert (SeededSamples(RandomSamples(), seed=2)[SampleKey(0, 3)][0] != first).all()
+    assert samples[SampleKey(0, 3)][1].shape == (2, 2)
+
+
+def test_samples_of_different_sizes_are_one_clear_line() -> None:
+    one = (np.zeros((3, 4, 4)), np.zeros((4, 4)))
+    other = (np.zeros((3, 4, 5)), np.zeros((4, 5)))
+    with pytest.raises(UsageError, match="differ in size"):
+        stack_samples([one, other])
