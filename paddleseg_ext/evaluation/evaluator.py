@@ -102,8 +102,7 @@ class Scorer:
     def __init__(self, class_table: ClassTable, absent: AbsentRule = "skip"):
         """
         Args:
-            class_table: its names give the classes; a label file named `_labelIds.png` is read
-                through Cityscapes' table whatever its own lookup.
+            class_table: the classes, and how the values in label files become them.
             absent: how a class that occurs nowhere counts in means.
         """
         self.class_table = class_table

@@ -247,7 +247,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
     for key in MANIFEST_KEYS[2:]:
         if not isinstance(raw.get(key), dict):
             raise UsageError(f"{where}: the section '{key}' is expected, got {raw.get(key)!r}")
-        _check_keys(raw[key], known.get(key, raw[key]), f"{where}.{key}")
+        _check_keys(raw[key], known.get(key) or raw[key], f"{where}.{key}")
     if raw["postprocess"].get("output_op") != output_op:
         raise UsageError(
             f"{where}.postprocess: output_op '{raw['postprocess'].get('output_op')}' and Deploy's "
@@ -255,7 +255,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         )
     try:
         table = ClassTable.from_dict(raw["postprocess"].get("classes"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UsageError as error:
         raise UsageError(f"{where}.postprocess.classes: {error}") from None
     return Manifest(
         network=str(raw.get("network")),

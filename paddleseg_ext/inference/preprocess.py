@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,13 +19,7 @@ from paddleseg_ext.data import functional
 FloatImage = NDArray[np.float32]
 SizeHW = tuple[int, int]
 
-INTERPOLATIONS = {
-    "NEAREST": cv2.INTER_NEAREST,
-    "LINEAR": cv2.INTER_LINEAR,
-    "CUBIC": cv2.INTER_CUBIC,
-    "AREA": cv2.INTER_AREA,
-    "LANCZOS4": cv2.INTER_LANCZOS4,
-}
+INTERPOLATIONS = tuple(name.upper() for name in functional.INTERPOLATIONS)
 
 
 @dataclass(frozen=True)
@@ -50,11 +43,6 @@ class Geometry:
     original_hw: SizeHW
     network_hw: SizeHW
     steps: tuple[Step, ...] = ()
-
-
-def _resize(image: FloatImage, size_wh: Sequence[int], interp: str = "LINEAR") -> FloatImage:
-    size = (int(size_wh[0]), int(size_wh[1]))
-    return cv2.resize(image, size, interpolation=INTERPOLATIONS[interp])
 
 
 def _check_size_wh(name: str, size_wh: Any) -> tuple[int, int]:
@@ -92,20 +80,15 @@ class Resize:
         """Source: PaddleSeg 2.8 `Resize` (`rescale_size` for `keep_ratio`)."""
         size_wh: Sequence[int] = self.target_wh
         if self.keep_ratio:
-            height, width = image.shape[:2]
-            scale = min(
-                max(size_wh) / max(height, width),
-                min(size_wh) / min(height, width),
-            )
-            size_wh = (round(width * scale), round(height * scale))
+            size_wh = functional.keep_ratio_size_wh(image.shape[1::-1], size_wh)
         if self.size_divisor:
             size_wh = [math.ceil(side / self.size_divisor) * self.size_divisor for side in size_wh]
-        return _resize(image, size_wh, self.interp)
+        return functional.resize_image(image, size_wh, self.interp.lower())
 
 
 def _scaled_to(image: FloatImage, scale: float) -> FloatImage:
     height, width = image.shape[:2]
-    return _resize(image, (round(width * scale), round(height * scale)))
+    return functional.resize_image(image, (round(width * scale), round(height * scale)))
 
 
 class ResizeByLong:
@@ -194,9 +177,7 @@ class Padding:
                 f"Padding: an image of at most {self.target_wh[0]}x{self.target_wh[1]} "
                 f"(width x height) is expected, got {width}x{height}; put a Resize before it"
             )
-        return cv2.copyMakeBorder(
-            image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(self.value,) * 3
-        )
+        return functional.pad(image, self.target_wh, self.value)
 
 
 class Normalize:
@@ -237,9 +218,8 @@ class Preprocess:
         """
         if color_order not in ("RGB", "BGR"):
             raise UsageError(f"color_order: RGB or BGR is expected, got '{color_order}'")
-        self.specs = [dict(spec) for spec in transforms]
         self.color_order = color_order
-        self._transforms = [_build(spec) for spec in self.specs]
+        self._transforms = [_build(spec) for spec in transforms]
 
     @property
     def resizes(self) -> bool:

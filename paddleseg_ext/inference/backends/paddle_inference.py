@@ -4,15 +4,14 @@ What is asked for is checked before Paddle is imported, and the `Config` is made
 predictor, so that every flag can be tested without a model that runs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.common.machine import available_cores, has_gpu_build
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.machine import available_cores, has_gpu_build, resolve_device
 from paddleseg_ext.inference.bundle import Bundle
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -49,7 +48,7 @@ class PaddleOptions:
     precision: str = "fp32"
 
 
-def check_options(options: PaddleOptions, gpu_build: Callable[[], bool] = has_gpu_build) -> None:
+def check_options(options: PaddleOptions) -> None:
     """Refuse what cannot run here, without importing Paddle.
 
     Raises:
@@ -60,13 +59,9 @@ def check_options(options: PaddleOptions, gpu_build: Callable[[], bool] = has_gp
             f"--precision: unknown '{options.precision}'"
             f"{nearest_name(options.precision, PRECISIONS)}"
         )
-    if options.device == "gpu" and not gpu_build():
-        raise UsageError(
-            "--device gpu: the installed PaddlePaddle is the CPU build; "
-            "install requirements-gpu.txt, or use --device cpu"
-        )
+    resolve_device(options.device)
     if options.use_trt and options.device != "gpu":
-        reason = "" if gpu_build() else ", and the installed PaddlePaddle is the CPU build"
+        reason = "" if has_gpu_build() else ", and the installed PaddlePaddle is the CPU build"
         raise UsageError(f"--use_trt True needs --device gpu{reason}; use --use_trt False")
     if options.enable_mkldnn and options.device == "gpu":
         raise UsageError("--enable_mkldnn True is for --device cpu")
@@ -150,6 +145,7 @@ class PaddleInference:
         from paddle import inference
 
         self.options = options
+        self._input_shape = bundle.input_shape
         self._config = build_config(bundle, options)
         try:
             self._predictor = inference.create_predictor(self._config)
@@ -162,11 +158,33 @@ class PaddleInference:
         self._output = self._predictor.get_output_handle(outputs[0])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray:
-        """See `Backend.run`."""
+        """See `Backend.run`.
+
+        Raises:
+            DataError: another height or width than the bundle was exported for.
+            UsageError: another batch size than the bundle was exported for.
+        """
+        self._check_shape(batch.shape)
         self._input.reshape(batch.shape)
         self._input.copy_from_cpu(np.ascontiguousarray(batch))
         self._predictor.run()
         return self._output.copy_to_cpu()
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        for axis, fixed in enumerate(self._input_shape or []):
+            if fixed is None or fixed < 1 or fixed == shape[axis]:
+                continue
+            if axis == 0:
+                raise UsageError(
+                    f"the bundle was exported for batches of {fixed}: use --batch_size {fixed}, "
+                    "or export it without a fixed batch size"
+                )
+            _, _, height, width = self._input_shape or []
+            raise DataError(
+                f"the bundle was exported for inputs of {width}x{height} (width x height), "
+                f"got {shape[3]}x{shape[2]}; put a Resize into its transforms, or export it "
+                "without a fixed size"
+            )
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; what is reported is what Paddle's own `Config` says."""

@@ -1,0 +1,141 @@
+"""Run an exported bundle with Paddle Inference: images in, label maps, overlays and scores out."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError, run_command
+from paddleseg_ext.common.files import require_writable
+from paddleseg_ext.common.flags import (
+    add_device_flag,
+    add_switch,
+    boolean,
+    make_parser,
+    positive_int,
+)
+from paddleseg_ext.common.machine import fix_thread_count, resolve_device
+from paddleseg_ext.data.labels import ClassTable, generic_table
+from paddleseg_ext.data.samples import collect_samples
+from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.paddle_inference import (
+    PRECISIONS,
+    PaddleInference,
+    PaddleOptions,
+    check_options,
+)
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.scoring.metrics import ABSENT_RULES
+
+PROBE_SIDE = 256  # pixels; any size that every network takes
+
+DESCRIPTION = f"""{__doc__}
+
+Writes SAVE_DIR/label_maps/NAME.png (palette PNG, pixel value = class id, original size),
+SAVE_DIR/overlays/NAME.jpg and SAVE_DIR/inference.json (integer counts, timings, what ran).
+An image that cannot be read is reported, the rest is done, and the exit status is 1.
+
+  python infer.py --config output/export/deploy.yaml --image_path street.png --device cpu
+  python infer.py --config output/export/deploy.yaml --image_path infer.list --device cpu \\
+      --enable_mkldnn True --cpu_threads 2 --benchmark True
+"""
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """The flags, PaddleSeg's by name."""
+    parser = make_parser(DESCRIPTION)
+    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
+    parser.add_argument(
+        "--image_path",
+        required=True,
+        metavar="PATH",
+        help="an image, a folder of images, or a list with 'image' or 'image label' in each line",
+    )
+    parser.add_argument("--save_dir", default="output/infer", metavar="DIR", help="for the results")
+    parser.add_argument("--batch_size", type=positive_int, default=1, help="images in a run")
+    add_device_flag(parser)
+    parser.add_argument("--use_trt", type=boolean, default=False, help="TensorRT; needs a GPU")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 on a CPU")
+    parser.add_argument("--enable_mkldnn", type=boolean, default=False, help="oneDNN, on a CPU")
+    parser.add_argument(
+        "--cpu_threads", type=positive_int, help="default: OMP_NUM_THREADS, else every core"
+    )
+    add_switch(parser, "--benchmark", f"time the run, after {WARM_UP_RUNS} runs that do not count")
+    parser.add_argument("--save_log_path", metavar="FILE", help="also write the benchmark there")
+    parser.add_argument("--model_name", default="", help="what the benchmark calls the model")
+    parser.add_argument(
+        "--print_detail", type=boolean, default=True, help="progress and scores on the terminal"
+    )
+    parser.add_argument(
+        "--absent_class", choices=ABSENT_RULES, default="skip", help="how absent classes count"
+    )
+    parser.add_argument(
+        "--num_classes",
+        type=positive_int,
+        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check all that can be checked without Paddle, then run."""
+    args = parse_args(sys.argv[1:] if argv is None else argv)
+    options = PaddleOptions(
+        device=resolve_device(args.device),
+        enable_mkldnn=args.enable_mkldnn,
+        cpu_threads=fix_thread_count(args.cpu_threads),
+        use_trt=args.use_trt,
+        precision=args.precision,
+    )
+    check_options(options)
+    bundle = read_bundle(args.config)
+    preprocess = Preprocess(bundle.transforms, bundle.color_order)
+    samples = collect_samples(args.image_path)
+    settings = RunSettings(
+        title="inference",
+        save_dir=require_writable(args.save_dir, "--save_dir"),
+        batch_size=args.batch_size,
+        absent=args.absent_class,
+        print_detail=args.print_detail,
+        benchmark=args.benchmark,
+        benchmark_log=Path(args.save_log_path) if args.save_log_path else None,
+        model_name=args.model_name or (bundle.manifest.network if bundle.manifest else ""),
+        source={"bundle": str(bundle.deploy_file), "output_op": bundle.output_op},
+    )
+    backend = PaddleInference(bundle, options)
+    table = find_class_table(bundle, backend, args.num_classes)
+    return predict_and_save(
+        backend, samples, preprocess, Postprocess(bundle.output_op), table, settings
+    )
+
+
+def find_class_table(bundle: Bundle, backend: Backend, num_classes: int | None) -> ClassTable:
+    """The manifest's class table; for a bundle of PaddleSeg's a generic one of the right size.
+
+    Raises:
+        UsageError: the graph gives class ids, so nobody knows how many classes there are.
+    """
+    if bundle.manifest is not None:
+        return bundle.manifest.class_table
+    if num_classes is not None:
+        return generic_table(num_classes)
+    if bundle.output_op == "argmax":
+        raise UsageError(
+            f"{bundle.deploy_file} has no Manifest and its graph ends in argmax: "
+            "give --num_classes, or export it with export_model.py"
+        )
+    height, width = (bundle.input_shape or [None] * 4)[2:]
+    shape = (1, 3, _fixed(height), _fixed(width))
+    return generic_table(backend.run(np.zeros(shape, np.float32)).shape[1])
+
+
+def _fixed(side: int | None) -> int:
+    return side if side is not None and side > 0 else PROBE_SIDE
+
+
+if __name__ == "__main__":
+    run_command(main)

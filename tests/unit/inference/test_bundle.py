@@ -1,0 +1,122 @@
+"""Bundles: what is written is read back, and what is wrong is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+
+TRANSFORMS = [
+    {"type": "Resize", "target_size": [64, 32]},
+    {"type": "Normalize", "mean": [0.1, 0.2, 0.3], "std": [0.2, 0.2, 0.2]},
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "model.pdiparams").write_bytes(b"weights")
+    manifest = Manifest(
+        network="BiSeNetV1",
+        class_table=generic_table(5),
+        checkpoint={"path": "best_model/model.pdparams", "sha256": "ab" * 32, "iteration": 40},
+        variables_loaded=7,
+        variables_total=7,
+        versions={"paddle": "3.2.2"},
+    )
+    write_deploy_yaml(tmp_path, TRANSFORMS, [-1, 3, -1, -1], "none", manifest)
+    return tmp_path
+
+
+def edit(folder: Path, change) -> Path:  # type: ignore[no-untyped-def]
+    path = folder / "deploy.yaml"
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_what_is_written_is_read_back(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    bundle = read_bundle(folder / "deploy.yaml")
+    assert bundle.model_file == folder / "model.json" and not bundle.is_legacy
+    assert bundle.params_file == folder / "model.pdiparams"
+    assert bundle.transforms == TRANSFORMS
+    assert bundle.input_shape == [-1, 3, -1, -1]
+    assert bundle.output_op == "none"
+    assert bundle.manifest is not None
+    assert bundle.manifest.variables_loaded == bundle.manifest.variables_total == 7
+    assert bundle.manifest.checkpoint["iteration"] == 40
+    assert bundle.manifest.class_table.class_names == generic_table(5).class_names
+    np.testing.assert_array_equal(bundle.manifest.class_table.palette, generic_table(5).palette)
+    assert set(bundle.manifest.files) == {"model.json", "model.pdiparams"}
+    assert read_bundle(folder).deploy_file == bundle.deploy_file
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_a_changed_file_is_a_warning(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "model.pdiparams").write_bytes(b"weighty")
+    read_bundle(folder)
+    assert "model.pdiparams was changed after the export" in capsys.readouterr().out
+
+
+def test_paddleseg_on_paddle_3_names_a_file_that_is_not_there(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def as_paddleseg(content: dict) -> None:
+        del content["Manifest"]
+        content["Deploy"]["model"] = "model.pdmodel"
+
+    bundle = read_bundle(edit(folder, as_paddleseg))
+    assert bundle.model_file.name == "model.json"
+    assert bundle.manifest is None and bundle.color_order == "RGB"
+    assert "using model.json" in capsys.readouterr().out
+
+
+def test_no_transforms_is_an_empty_list(folder: Path) -> None:
+    assert read_bundle(edit(folder, lambda c: c["Deploy"].update(transforms=None))).transforms == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["Deploy"].update(modell="x"), "did you mean 'model'"),
+        (lambda c: c["Manifest"].update(version={}), "did you mean 'versions'"),
+        (lambda c: c["Manifest"]["preprocess"].update(colour_order="RGB"), "'color_order'"),
+        (lambda c: c.update(Deplo={}), "did you mean 'Deploy'"),
+        (lambda c: c.pop("Deploy"), "section 'Deploy:'"),
+        (lambda c: c["Deploy"].update(output_op="armax"), "did you mean 'argmax'"),
+        (lambda c: c["Deploy"].update(output_op="argmax"), "differ; export the model again"),
+        (lambda c: c["Deploy"].update(params="other.pdiparams"), "does not exist"),
+        (lambda c: c["Deploy"].update(transforms="Normalize"), "type: NAME"),
+        (lambda c: c["Manifest"].update(format=2), "format 1 is expected, got 2"),
+        (lambda c: c["Manifest"].pop("postprocess"), "section 'postprocess'"),
+        (lambda c: c["Manifest"]["postprocess"].update(classes={"names": []}), "classes"),
+    ],
+)
+def test_wrong_contents(folder: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError) as caught:
+        read_bundle(edit(folder, change))
+    assert message in str(caught.value)
+
+
+def test_files_that_are_not_bundles(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        read_bundle(tmp_path / "deploy.yaml")
+    (tmp_path / "deploy.yaml").write_text("Deploy: [1, 2")
+    with pytest.raises(UsageError, match="not a yml file"):
+        read_bundle(tmp_path)
+    (tmp_path / "deploy.yaml").write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(UsageError, match="not a yml file"):
+        read_bundle(tmp_path)
+    with pytest.raises(UsageError, match="are expected"):
+        write_deploy_yaml(tmp_path, [], [], "none", Manifest("X", generic_table(2)))
+
+
+def test_a_missing_graph(folder: Path) -> None:
+    (folder / "model.json").unlink()
+    with pytest.raises(UsageError, match=r"model\.json' does not exist"):
+        read_bundle(folder)

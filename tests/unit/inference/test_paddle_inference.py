@@ -1,0 +1,161 @@
+"""Paddle Inference: flags refused early, flags that reach Paddle, answers that are right."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.inference.backends import paddle_inference
+from paddleseg_ext.inference.backends.paddle_inference import (
+    WRONG_LEGACY_PASSES,
+    PaddleInference,
+    PaddleOptions,
+    build_config,
+    check_options,
+)
+from paddleseg_ext.inference.bundle import Bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A convolution and a resize, exported; any batch, height and width."""
+    import paddle
+
+    class Network(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 4, 3, stride=2, padding=1)
+
+        def forward(self, images):
+            features = self.conv(images)
+            size = paddle.shape(images)[2:]
+            return paddle.nn.functional.interpolate(features, size, mode="bilinear")
+
+    folder = tmp_path_factory.mktemp("bundle")
+    paddle.seed(0)
+    network = Network()
+    network.eval()
+    spec = [paddle.static.InputSpec([None, 3, None, None], "float32")]
+    static = paddle.jit.to_static(network, input_spec=spec, full_graph=True)
+    paddle.jit.save(static, str(folder / "model"))
+    return Bundle(
+        deploy_file=folder / "deploy.yaml",
+        model_file=folder / "model.json",
+        params_file=folder / "model.pdiparams",
+        transforms=[],
+        input_shape=[-1, 3, -1, -1],
+        output_op="none",
+        manifest=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (PaddleOptions(device="gpu"), "CPU build"),
+        (PaddleOptions(use_trt=True), "--use_trt True needs --device gpu"),
+        (PaddleOptions(precision="fp16"), "--precision fp32"),
+        (PaddleOptions(precision="int8"), "--precision fp32"),
+        (PaddleOptions(precision="fp8"), "unknown 'fp8'"),
+    ],
+)
+def test_refused_on_a_cpu_build(
+    options: PaddleOptions, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddleseg_ext.common.machine.has_gpu_build", lambda: False)
+    monkeypatch.setattr(paddle_inference, "has_gpu_build", lambda: False)
+    with pytest.raises(UsageError) as caught:
+        check_options(options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (PaddleOptions(device="gpu", precision="int8"), "needs --use_trt True"),
+        (PaddleOptions(device="gpu", enable_mkldnn=True), "is for --device cpu"),
+        (PaddleOptions(device="gpu", use_trt=True, precision="int8"), None),
+        (PaddleOptions(device="gpu", precision="fp16"), None),
+    ],
+)
+def test_options_on_a_gpu_build(
+    options: PaddleOptions, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddleseg_ext.common.machine.has_gpu_build", lambda: True)
+    monkeypatch.setattr(paddle_inference, "has_gpu_build", lambda: True)
+    if message is None:
+        check_options(options)
+        return
+    with pytest.raises(UsageError, match=message):
+        check_options(options)
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_flags_reach_paddle(bundle: Bundle, onednn: bool) -> None:
+    config = build_config(bundle, PaddleOptions(enable_mkldnn=onednn, cpu_threads=1))
+    assert config.mkldnn_enabled() is onednn
+    assert config.cpu_math_library_num_threads() == 1
+    assert config.new_ir_enabled() and not config.use_gpu()
+
+
+def test_the_wrong_pass_is_deleted_from_legacy_graphs(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from paddle import inference
+
+    deleted = []
+
+    class Recorder(inference.Config):
+        def delete_pass(self, name: str) -> None:
+            deleted.append(name)
+
+    monkeypatch.setattr(inference, "Config", Recorder)
+    legacy = replace(bundle, model_file=bundle.model_file.with_suffix(".pdmodel"))
+    legacy.model_file.write_bytes(b"Config only asks whether the file is there")
+    build_config(legacy, PaddleOptions(enable_mkldnn=True))
+    assert tuple(deleted) == WRONG_LEGACY_PASSES
+    deleted.clear()
+    build_config(bundle, PaddleOptions(enable_mkldnn=True))
+    assert not deleted
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_runs_any_size_and_batch(bundle: Bundle, onednn: bool) -> None:
+    import paddle
+
+    backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn, cpu_threads=1))
+    eager = paddle.jit.load(str(bundle.model_file.with_suffix("")))
+    rng = np.random.default_rng(0)
+    for shape in [(1, 3, 16, 24), (2, 3, 9, 31), (1, 3, 16, 24)]:
+        batch = rng.standard_normal(shape).astype(np.float32)
+        expected = eager(paddle.to_tensor(batch)).numpy()
+        got = backend.run(batch)
+        assert got.shape == (shape[0], 4, *shape[2:])
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+def test_describe_tells_what_runs(bundle: Bundle) -> None:
+    backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=True, cpu_threads=1))
+    told = backend.describe()
+    assert told["enable_mkldnn"] is True and told["cpu_threads"] == 1
+    assert told["device"] == "cpu" and told["precision"] == "fp32"
+
+
+def test_a_fixed_input_shape_is_held(bundle: Bundle) -> None:
+    fixed = replace(bundle, input_shape=[1, 3, 16, 24])
+    backend = PaddleInference(fixed, PaddleOptions(cpu_threads=1))
+    assert backend.run(np.zeros((1, 3, 16, 24), np.float32)).shape == (1, 4, 16, 24)
+    with pytest.raises(DataError, match=r"24x16 .* got 24x17"):
+        backend.run(np.zeros((1, 3, 17, 24), np.float32))
+    with pytest.raises(UsageError, match="--batch_size 1"):
+        backend.run(np.zeros((2, 3, 16, 24), np.float32))
+
+
+def test_a_graph_that_paddle_cannot_load(bundle: Bundle, tmp_path: Path) -> None:
+    broken = tmp_path / "model.json"
+    broken.write_text("{}")
+    with pytest.raises(UsageError, match="Paddle cannot load it"):
+        PaddleInference(replace(bundle, model_file=broken), PaddleOptions(cpu_threads=1))
