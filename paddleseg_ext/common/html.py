@@ -1,0 +1,123 @@
+"""Pieces of self-contained HTML reports: one file, no links to anything outside it."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+JPEG_QUALITY = 88
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #f5f6f8; margin: 0; }
+main { max-width: 1200px; margin: 0 auto; padding: 24px; }
+h1 { font-size: 26px; margin: 8px 0; }
+h2 { font-size: 19px; margin: 32px 0 8px; border-bottom: 1px solid #d5dae1; padding-bottom: 4px; }
+p { margin: 6px 0; } code, pre { font: 13px/1.45 ui-monospace, monospace; }
+pre { background: #fff; border: 1px solid #dde2e8; padding: 10px; overflow-x: auto; }
+table { border-collapse: collapse; background: #fff; font-variant-numeric: tabular-nums; }
+th, td { border: 1px solid #dde2e8; padding: 3px 10px; text-align: right; }
+th { background: #eceff3; font-weight: 600; } td:first-child, th:first-child { text-align: left; }
+.scroll { overflow-x: auto; }
+.badge { display: inline-block; border-radius: 4px; padding: 2px 10px; color: #fff;
+  font-weight: 600; background: #78828f; }
+.identical { background: #1a7f37; }
+.near-tie { background: #9a6700; } .failed { background: #b42318; }
+.absent { color: #9aa3ad; }
+.swatch { display: inline-block; width: 12px; height: 12px; border: 1px solid #0003;
+  margin-right: 6px; vertical-align: -1px; }
+.pictures { display: grid; gap: 6px; margin: 10px 0; }
+.pictures img { width: 100%; display: block; }
+figure { margin: 0; } figcaption { font-size: 13px; color: #56606c; }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 12px 0; }
+.tile { background: #fff; border: 1px solid #dde2e8; padding: 10px 16px; min-width: 120px; }
+.tile b { display: block; font-size: 22px; }
+"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>{{ style }}</style>
+</head>
+<body><main>
+{{ body }}
+</main></body>
+</html>
+"""
+
+_ENVIRONMENT = jinja2.Environment(
+    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: its points, in order of x."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    color: str
+
+
+def page(title: str, template: str, **values: Any) -> str:
+    """A whole HTML page.
+
+    Args:
+        template: Jinja2 text of the body. Every value is escaped unless it is `Markup`; a name
+            without a value is an error.
+    """
+    body = Markup(_ENVIRONMENT.from_string(template).render(title=title, **values))
+    shell = _ENVIRONMENT.from_string(_PAGE)
+    return shell.render(title=title, style=Markup(STYLE), body=body) + "\n"
+
+
+def picture_uri(image: NDArray[np.uint8], width: int | None = None) -> str:
+    """A picture as a `data:` URI.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        width: pixels to shrink it to where it is wider.
+    """
+    if width is not None and image.shape[1] > width:
+        height = max(1, round(image.shape[0] * width / image.shape[1]))
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    if not done:
+        raise OSError("OpenCV could not encode a picture")
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def chart(left: Line, right: Line, x_label: str) -> Markup:
+    """Two lines over one x axis, each with its own y axis, as inline SVG."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # Text stays text, and the same data gives the same file.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "paddleseg_ext", "font.size": 10}):
+        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        for line, side in ((left, axes), (right, axes.twinx())):
+            marker = "o" if len(line.xs) < 30 else None
+            side.plot(line.xs, line.ys, color=line.color, label=line.name, marker=marker, ms=4)
+            side.set_ylabel(line.name, color=line.color)
+            side.set_ylim(bottom=0)
+            side.spines["top"].set_visible(False)
+        axes.set_xlabel(x_label)
+        axes.grid(alpha=0.25)
+        text = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
+    svg = text.getvalue()
+    return Markup(svg[svg.index("<svg") :])
