@@ -153,7 +153,9 @@ def build(
             raise UsageError(
                 f"{where}: {spec['type']} takes no '{key}'{nearest_name(key, parameters)}"
             )
-    arguments |= {k: v for k, v in defaults.items() if k in parameters and k not in arguments}
+    for key, value in defaults.items():
+        if key in parameters or takes_any:
+            arguments.setdefault(key, value)
     missing = [
         name
         for name, p in parameters.items()
