@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from paddleseg_ext.checkpoints.store import read_manifest
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
@@ -23,7 +24,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.data.samples import collect_samples
-from paddleseg_ext.evaluation.eager import EagerNetwork
+from paddleseg_ext.evaluation.eager import load_eager
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.parity import report
@@ -101,21 +102,16 @@ def compare(
     Raises:
         CheckFailed: a run does not agree; the message counts them.
     """
-    from paddleseg_ext.checkpoints.store import load_into, read_manifest
     from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.models.build import build_model
 
     bundle = read_bundle(arguments.bundle)
     samples = collect_samples(arguments.image_list)
-    preprocess = Preprocess(config.val_dataset.get("transforms", []))
+    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
     table = class_table_of(config)
-    model = build_model(config, table.num_classes)
-    log(f"{arguments.model_path}: {load_into(model, arguments.model_path).describe()}")
+    eager = load_eager(config, arguments.model_path, table.num_classes, "cpu")
     runs = candidates(bundle, arguments.stages, arguments.cpu_threads, arguments.batch_size)
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        reference = Reference(
-            EagerNetwork(model), samples, preprocess, bundle.output_op, table, Path(folder)
-        )
+        reference = Reference(eager, samples, preprocess, bundle.output_op, table, Path(folder))
         manifest = read_manifest(arguments.model_path)
         outcomes = compare_all(bundle, reference, runs, folders, manifest)
     source = {name: str(getattr(arguments, name)) for name in ("config", "model_path", "bundle")}

@@ -1,0 +1,206 @@
+"""The parity verb on a small network: what is equal passes, what was tampered with fails."""
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.parity import cli
+
+SIZES_HW = ((64, 96), (64, 96), (75, 110))
+CONFIG = """
+model:
+  type: BiSeNetV1
+  backbone: {type: ResNet18}
+val_dataset:
+  type: ListDataset
+  dataset_root: data
+  mode: val
+  val_path: val.list
+  num_classes: 7
+  transforms:
+    - type: Normalize
+"""
+
+
+def write_data(folder: Path) -> None:
+    """Three noisy pictures with labels, one of an odd size, and their list."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    lines = []
+    for number, (height, width) in enumerate(SIZES_HW):
+        coarse = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        label = generator.integers(0, 7, (height, width), dtype=np.uint8)
+        label[:4] = 255
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        cv2.imwrite(str(folder / f"{number}_label.png"), label)
+        lines.append(f"{number}.png {number}_label.png\n")
+    (folder / "val.list").write_text("".join(lines))
+
+
+def write_checkpoint(config, path: Path) -> None:
+    """Random weights, normalised by the pictures, so that the classes compete."""
+    import paddle
+
+    from paddleseg_ext.checkpoints.store import save_weights
+    from paddleseg_ext.data.build import build_dataset
+    from paddleseg_ext.models.build import build_model
+
+    paddle.seed(0)
+    model = build_model(config, 7)
+    image = build_dataset(config, "val_dataset")[0]["img"]
+    model.train()
+    for _ in range(20):
+        model(paddle.to_tensor(np.stack([image, image[:, ::-1].copy()])))
+    save_weights(model, path, {"iteration": 0})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with data, config, checkpoint and bundle; the working directory."""
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.export import ExportOptions, export
+
+    folder = tmp_path_factory.mktemp("parity")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_data(folder / "data")
+        (folder / "net.yml").write_text(CONFIG)
+        config = load_config("net.yml")
+        write_checkpoint(config, folder / "model.pdparams")
+        table = class_table_of(config)
+        export(
+            config, "model.pdparams", ExportOptions(folder / "bundle"), table, Path("data/0.png")
+        )
+        yield folder
+
+
+def run(project: Path, name: str, bundle: str = "bundle", *more: str) -> dict:
+    """Run the verb; gives results.json, whatever the verdict."""
+    try:
+        cli.main(
+            f"--config net.yml --model_path model.pdparams --bundle {bundle}/deploy.yaml "
+            f"--image_list data/val.list --save_dir {name} {' '.join(more)}".split()
+        )
+        failed = False
+    except CheckFailed:
+        failed = True
+    results = json.loads((project / name / "results.json").read_text())
+    assert failed == (results["grade"] == "failed")
+    return results
+
+
+QUICK = ("--cpu_threads", "1", "--batch_size", "2")
+
+
+def test_a_sound_bundle_passes_in_every_way_of_running_it(project):
+    results = run(project, "sound")
+    assert results["grade"] in ("identical", "near-tie")
+    graded = {run["name"]: run for run in results["runs"]}
+    assert len(graded) == 10
+    assert graded["evaluation while training"]["grade"] is None
+    assert graded["static"]["grade"] == "identical"
+    # Proof that oneDNN was on where asked for, and off where not.
+    assert not graded["paddle threads 1 batch 1"]["backend"]["enable_mkldnn"]
+    assert graded["paddle_onednn threads 2 batch 2"]["backend"]["enable_mkldnn"]
+    # The network is no constant: several classes are predicted.
+    predicted = results["reference"]["counts"]["prediction_pixels"]
+    assert sum(pixels > 100 for pixels in predicted) >= 3
+    suites = ElementTree.parse(project / "sound" / "junit.xml").getroot()
+    assert suites[0].attrib | {"time": ""} == {
+        "name": "parity", "tests": "10", "failures": "0", "skipped": "1", "errors": "0", "time": "",
+    }  # fmt: skip
+
+
+def tampered(project: Path, name: str) -> Path:
+    folder = project / name
+    shutil.copytree(project / "bundle", folder)
+    return folder
+
+
+def test_one_changed_weight_is_caught_by_the_counts(project):
+    from paddleseg_ext.checkpoints.store import read_arrays
+
+    folder = tampered(project, "one_weight")
+    arrays = read_arrays("model.pdparams")
+    name = next(n for n in arrays if n.endswith("bias") and arrays[n].shape == (7,))
+    content = bytearray((folder / "model.pdiparams").read_bytes())
+    place = content.index(arrays[name].tobytes())
+    content[place : place + 4] = np.float32(arrays[name][0] + 1).tobytes()
+    (folder / "model.pdiparams").write_bytes(content)
+    results = run(project, "one_weight_results", "one_weight", *QUICK)
+    failed = [run for run in results["runs"] if run["grade"] == "failed"]
+    assert len(failed) == 3
+    for outcome in failed:
+        assert outcome["count_differences"]
+        assert "the network's output differs" in outcome["summary"]
+        assert "equal input" in outcome["summary"]
+
+
+def test_a_dropped_normalize_is_caught_by_the_counts(project):
+    folder = tampered(project, "dropped")
+    deploy = yaml.safe_load((folder / "deploy.yaml").read_text())
+    deploy["Deploy"]["transforms"] = []
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    results = run(project, "dropped_results", "dropped", *QUICK)
+    failed = [run for run in results["runs"] if run["grade"] == "failed"]
+    assert len(failed) == 3
+    for outcome in failed:
+        assert outcome["count_differences"]
+        assert "the input tensor differs by up to" in outcome["summary"]
+
+
+def test_swapped_channels_are_caught_by_the_counts(project):
+    folder = tampered(project, "swapped")
+    deploy = yaml.safe_load((folder / "deploy.yaml").read_text())
+    deploy["Manifest"]["preprocess"]["color_order"] = "BGR"
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    results = run(project, "swapped_results", "swapped", "--stages", "static")
+    assert results["grade"] == "failed"
+    assert results["runs"][1]["count_differences"]
+
+
+def test_what_a_command_left_is_judged_by_its_maps_and_counts(project):
+    import infer
+
+    infer.main(
+        "--config bundle/deploy.yaml --image_path data/val.list --device cpu --save_dir left "
+        "--print_detail False --cpu_threads 1".split()
+    )
+    more = ("--stages", "static", "--results", "infer=left")
+    assert run(project, "left_results", "bundle", *more)["grade"] in ("identical", "near-tie")
+
+    shutil.copytree(project / "left", project / "touched")
+    path = next((project / "touched" / "label_maps").rglob("1.png"))
+    label_map = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(path), (label_map + 1) % 7)
+    more = ("--stages", "static", "--results", "infer=touched")
+    results = run(project, "touched_results", "bundle", *more)
+    graded = {run["name"]: run["grade"] for run in results["runs"]}
+    assert graded == {"evaluation while training": None, "infer": "failed", "static": "identical"}
+
+    (project / "touched" / "inference.json").unlink()
+    results = run(project, "empty_results", "bundle", *more)
+    assert "is expected in 'touched', 0 found" in results["runs"][1]["summary"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--results", "nothing"], "NAME=DIR"),
+        (["--results", "a=bundle", "a=bundle"], "'a' stands twice"),
+        (["--model_path", "none.pdparams"], "does not exist"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(project, arguments, message):
+    given = ["--config", "net.yml", "--model_path", "model.pdparams", "--image_list", "x"]
+    with pytest.raises(UsageError, match=message):
+        cli.main([*given, "--bundle", "bundle/deploy.yaml", *arguments])
