@@ -1,9 +1,13 @@
 """The network in dynamic graph, as a backend like any other."""
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from paddleseg_ext.common.log import log
+from paddleseg_ext.config import Config
 
 
 class EagerNetwork:
@@ -31,8 +35,6 @@ class EagerNetwork:
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`."""
-        import os
-
         import paddle
 
         return {
@@ -43,3 +45,21 @@ class EagerNetwork:
             "cpu_threads": int(os.environ.get("OMP_NUM_THREADS") or 0) or "unset",
             "precision": "fp32",
         }
+
+
+def load_eager(config: Config, model_path: str, num_classes: int, device: str) -> EagerNetwork:
+    """The network of a yml with the weights of a checkpoint, on `device`.
+
+    Raises:
+        UsageError: the yml does not describe a network, or the checkpoint is not of this network.
+    """
+    import paddle
+
+    from paddleseg_ext.checkpoints.store import load_into
+    from paddleseg_ext.models.build import build_model
+
+    paddle.set_device(device)
+    model = build_model(config, num_classes)
+    log(f"{model_path}: {load_into(model, model_path).describe()}")
+    model.eval()
+    return EagerNetwork(model)

@@ -1,0 +1,149 @@
+"""The evaluator: integer counts, the printed lines, the JSON, what is refused."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.evaluation.evaluator import Scorer, evaluate, format_array
+from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+
+NUM_CLASSES = 4
+HEIGHT, WIDTH = 12, 10
+
+
+@dataclass(frozen=True)
+class FakeSample:
+    image: Path
+    label: Path | None
+    name: str
+
+
+class BlueNetwork:
+    """The class is the blue channel, a class for each 50 of it."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        ids = (batch[:, 2] / 50).astype(int)
+        return np.eye(NUM_CLASSES, dtype=np.float32)[ids].transpose(0, 3, 1, 2)
+
+    def describe(self) -> dict:
+        return {"name": "blue"}
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[FakeSample]:
+    """Predictions 0..2 and labels 0..2 or 255; class 3 occurs nowhere."""
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(3):
+        image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        image[..., 0] = rng.integers(0, 3, (HEIGHT, WIDTH)) * 50  # blue comes first in OpenCV
+        label = rng.choice([0, 1, 2, 255], (HEIGHT, WIDTH)).astype(np.uint8)
+        paths = tmp_path / f"{i}.png", tmp_path / f"{i}_label.png"
+        cv2.imwrite(str(paths[0]), image)
+        cv2.imwrite(str(paths[1]), label)
+        made.append(FakeSample(*paths, f"image_{i}"))
+    return made
+
+
+def run(samples: list[FakeSample], **options):  # type: ignore[no-untyped-def]
+    table = generic_table(NUM_CLASSES)
+    return evaluate(BlueNetwork(), samples, Preprocess([]), Postprocess(), table, **options)
+
+
+def counted_by_hand(samples: list[FakeSample]) -> np.ndarray:
+    counts = np.zeros((NUM_CLASSES, NUM_CLASSES), int)
+    for sample in samples:
+        prediction = cv2.imread(str(sample.image))[..., 0] // 50
+        label = cv2.imread(str(sample.label), cv2.IMREAD_UNCHANGED)
+        for row, column in zip(label.ravel(), prediction.ravel(), strict=True):
+            if row != 255:
+                counts[row, column] += 1
+    return counts
+
+
+def test_counts_of_the_run_and_of_each_image(samples: list[FakeSample]) -> None:
+    evaluation = run(samples, batch_size=2)
+    expected = counted_by_hand(samples)
+    np.testing.assert_array_equal(evaluation.counts, expected)
+    assert [image.name for image in evaluation.images] == [s.name for s in samples]
+    for attribute, total in [
+        ("intersection", np.diagonal(expected)),
+        ("prediction_pixels", expected.sum(axis=0)),
+        ("label_pixels", expected.sum(axis=1)),
+    ]:
+        each = [getattr(image, attribute) for image in evaluation.images]
+        np.testing.assert_array_equal(np.sum(each, axis=0), total)
+    first = counted_by_hand(samples[:1])
+    np.testing.assert_array_equal(evaluation.images[0].intersection, np.diagonal(first))
+
+
+def test_eval_lines_have_paddlesegs_form(
+    samples: list[FakeSample], capsys: pytest.CaptureFixture
+) -> None:
+    evaluation = run(samples)
+    scores = evaluation.scores
+    printed = capsys.readouterr().out
+    assert (
+        f"[EVAL] #Images: 3 mIoU: {scores.mean_iou:.4f} Acc: {scores.accuracy:.4f} "
+        f"Kappa: {scores.kappa:.4f} Dice: {scores.mean_dice:.4f}\n"
+    ) in printed
+    for name in ("IoU", "Precision", "Recall", "Acc"):
+        assert f"[EVAL] Class {name}: \n[" in printed
+    assert "absent classes: skip" in printed
+    assert f"{format_array(scores.class_iou)}\n" in printed
+
+
+def test_print_detail_off_is_silent(
+    samples: list[FakeSample], capfd: pytest.CaptureFixture
+) -> None:
+    run(samples, print_detail=False)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_json_is_plain_and_names_the_rule(samples: list[FakeSample]) -> None:
+    evaluation = run(samples, absent="zero")
+    written = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert written["absent"] == "zero"
+    assert written["confusion_matrix"] == evaluation.counts.tolist()
+    assert written["images"][2]["label_pixels"] == evaluation.images[2].label_pixels.tolist()
+    assert written["scores"]["class_iou"][3] is None
+    assert written["scores"]["mean_iou"] < run(samples).to_json()["scores"]["mean_iou"]
+
+
+def test_arrays_stand_on_one_line_with_zero_for_absent_classes() -> None:
+    many = np.linspace(0, 1, 150)
+    assert "\n" not in format_array(many) and "..." not in format_array(many)
+    assert format_array(np.array([0.51239, np.nan, 1e-9])) == "[0.5124 0.     0.    ]"
+
+
+def test_what_cannot_be_scored(samples: list[FakeSample], tmp_path: Path) -> None:
+    scorer = Scorer(generic_table(NUM_CLASSES))
+    label_map = np.zeros((HEIGHT, WIDTH), np.uint8)
+    sample = samples[0]
+    with pytest.raises(DataError, match="it broke"):
+        scorer.add(Prediction(sample, error="it broke"))
+    with pytest.raises(DataError, match="no label"):
+        scorer.add(Prediction(FakeSample(sample.image, None, "x"), label_map))
+    with pytest.raises(DataError, match=r"12x10 .* got 10x12"):
+        scorer.add(Prediction(sample, label_map.T))
+    with pytest.raises(DataError, match=r"prediction: values 0 to 3"):
+        scorer.add(Prediction(sample, label_map + 9))
+    cv2.imwrite(str(sample.label), np.full((HEIGHT, WIDTH), 77, np.uint8))
+    with pytest.raises(DataError, match="77"):
+        scorer.add(Prediction(sample, label_map))
+    assert scorer.num_images == 0 and scorer.result().counts.sum() == 0
+
+
+def test_an_unreadable_image_ends_the_evaluation(samples: list[FakeSample]) -> None:
+    samples[1].image.write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png"):
+        run(samples)
