@@ -78,11 +78,12 @@ def train(
         CheckFailed: the loss is no longer finite.
     """
     run = prepare_run(config, options, dataset, validate)
-    log(
-        f"{type(run.model).__name__}, {len(dataset)} samples, {config.iters} iterations, "
-        f"batch {config.batch_size} x {run.world.size}, {options.threads} threads, "
-        f"seed {options.seed}"
-    )
+    if run.world.is_first:
+        log(
+            f"{type(run.model).__name__}, {len(dataset)} samples, {config.iters} iterations, "
+            f"batch {config.batch_size} x {run.world.size}, {options.threads} threads, "
+            f"seed {options.seed}"
+        )
     for images, labels, reader_seconds in iterate_batches(run, dataset):
         started = time.perf_counter()
         iteration = run.state.iteration
