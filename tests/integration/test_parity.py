@@ -172,8 +172,20 @@ def test_what_a_command_left_is_judged_by_its_maps_and_counts(project):
     import infer
 
     infer.main(
-        "--config bundle/deploy.yaml --image_path data/val.list --device cpu --save_dir left "
-        "--print_detail False --cpu_threads 1".split()
+        [
+            "--config",
+            "bundle/deploy.yaml",
+            "--image_path",
+            "data/val.list",
+            "--device",
+            "cpu",
+            "--save_dir",
+            "left",
+            "--print_detail",
+            "False",
+            "--cpu_threads",
+            "1",
+        ]
     )
     more = ("--stages", "static", "--results", "infer=left")
     assert run(project, "left_results", "bundle", *more)["grade"] in ("identical", "near-tie")
