@@ -171,22 +171,9 @@ def test_swapped_channels_are_caught_by_the_counts(project):
 def test_what_a_command_left_is_judged_by_its_maps_and_counts(project):
     import infer
 
-    infer.main(
-        [
-            "--config",
-            "bundle/deploy.yaml",
-            "--image_path",
-            "data/val.list",
-            "--device",
-            "cpu",
-            "--save_dir",
-            "left",
-            "--print_detail",
-            "False",
-            "--cpu_threads",
-            "1",
-        ]
-    )
+    given = {"config": "bundle/deploy.yaml", "image_path": "data/val.list", "save_dir": "left"}
+    given |= {"device": "cpu", "cpu_threads": "1", "print_detail": "False"}
+    infer.main([f"--{name}={value}" for name, value in given.items()])
     more = ("--stages", "static", "--results", "infer=left")
     assert run(project, "left_results", "bundle", *more)["grade"] in ("identical", "near-tie")
 

@@ -1,0 +1,112 @@
+"""Running a plan: what fails must show in the log, in the XML and in the status."""
+
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.parity.tipc import Plan, Run
+from paddleseg_ext.parity.tipc_run import run_plan
+
+SOUND = {"name": "static", "grade": "identical", "summary": "identical", "seconds": 1.0}
+WRONG = {"name": "onednn", "grade": "failed", "summary": "failed: 3 pixels", "seconds": 1.0}
+
+
+def python(kind: str, name: str, code: str, **more) -> Run:
+    return Run(kind, name, (sys.executable, "-c", code), **more)
+
+
+def verdict_of(log_dir: Path, *runs: dict) -> Run:
+    """A stand-in for the parity verb: writes results.json, fails as it does."""
+    text = json.dumps({"runs": runs})
+    failed = any(run["grade"] == "failed" for run in runs)
+    code = f"open({str(log_dir / 'results.json')!r}, 'w').write({text!r}); exit({int(failed)})"
+    return Run("parity", "verdict", (sys.executable, "-c", code, f"--save_dir={log_dir}"))
+
+
+@pytest.fixture
+def log_dir(tmp_path):
+    return tmp_path / "net" / "lite"
+
+
+def cases_of(log_dir: Path) -> dict[str, str]:
+    """Name -> passed, failure or skipped, of junit.xml."""
+    root = ElementTree.parse(log_dir / "junit.xml").getroot()
+    return {
+        case.attrib["name"]: case[0].tag if len(case) else "passed"
+        for case in root.iter("testcase")
+    }
+
+
+def test_all_passed(log_dir, capfd):
+    train = python("train", "train", "print('loss 1')")
+    run_plan(Plan("net", log_dir, (train, verdict_of(log_dir, SOUND))))
+    lines = (log_dir / "results_python.log").read_text().splitlines()
+    assert lines[0] == (
+        f"Run successfully with command - net - {train.shown_command} - {log_dir / 'train.log'}"
+    )
+    assert len(lines) == 2
+    assert "loss 1\n" in (log_dir / "train.log").read_text()
+    assert cases_of(log_dir) == {"train": "passed", "verdict": "passed", "static": "passed"}
+    assert "loss 1" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["eval", "infer"])
+def test_a_failed_command_fails_the_suite_and_the_rest_still_runs(log_dir, kind):
+    broken = python(kind, "broken", "exit(3)")
+    with pytest.raises(CheckFailed, match="1 of 3 checks"):
+        run_plan(Plan("net", log_dir, (broken, verdict_of(log_dir, SOUND))))
+    assert cases_of(log_dir) == {"broken": "failure", "verdict": "passed", "static": "passed"}
+    first = (log_dir / "results_python.log").read_text().splitlines()[0]
+    assert first.startswith("Run failed with command - net - ")
+
+
+@pytest.mark.parametrize("kind", ["train", "export"])
+def test_nothing_runs_on_what_was_never_made(log_dir, kind):
+    broken = python(kind, "broken", "exit(1)")
+    never = python("infer", "never", f"open({str(log_dir / 'ran')!r}, 'w')")
+    with pytest.raises(CheckFailed):
+        run_plan(Plan("net", log_dir, (broken, never)))
+    assert cases_of(log_dir) == {"broken": "failure", "never": "skipped"}
+    assert not (log_dir / "ran").exists()
+    assert "Not run - net - " in (log_dir / "results_python.log").read_text()
+
+
+def test_another_training_starts_afresh(log_dir):
+    runs = (python("train", "one", "exit(1)"), python("train", "two", ""), python("infer", "x", ""))
+    with pytest.raises(CheckFailed):
+        run_plan(Plan("net", log_dir, runs))
+    assert cases_of(log_dir) == {"one": "failure", "two": "passed", "x": "passed"}
+
+
+def test_a_verdict_that_failed_fails_the_suite(log_dir):
+    with pytest.raises(CheckFailed, match="2 of 3 checks"):
+        run_plan(Plan("net", log_dir, (verdict_of(log_dir, SOUND, WRONG),)))
+    assert cases_of(log_dir) == {"verdict": "failure", "static": "passed", "onednn": "failure"}
+
+
+def test_what_cannot_run_here_is_neither_passed_nor_failed(log_dir):
+    skipped = python("skip", "gpu", "exit(1)", reason="no GPU")
+    run_plan(Plan("net", log_dir, (skipped,)))
+    assert cases_of(log_dir) == {"gpu": "skipped"}
+
+
+def test_results_of_an_earlier_run_are_not_taken_for_this_ones(log_dir, tmp_path):
+    old = tmp_path / "results"
+    old.mkdir()
+    (old / "inference.json").write_text("{}")
+    log_dir.mkdir(parents=True)
+    (log_dir / "results.json").write_text(json.dumps({"runs": [SOUND]}))
+    silent = Run("parity", "verdict", (sys.executable, "-c", "", f"--save_dir={log_dir}"))
+    run_plan(Plan("net", log_dir, (python("infer", "x", "", results=old), silent)))
+    assert not list(old.iterdir())
+    assert cases_of(log_dir) == {"x": "passed", "verdict": "passed"}
+
+
+def test_a_program_that_is_not_there_is_a_failure(log_dir):
+    with pytest.raises(CheckFailed):
+        run_plan(Plan("net", log_dir, (Run("eval", "x", ("no-such-program",)),)))
+    assert "exit status 127" in (log_dir / "junit.xml").read_text()
