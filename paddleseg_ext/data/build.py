@@ -1,0 +1,114 @@
+"""From a section of the yml to a data set, ours or PaddleSeg's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.config import Config
+from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.data.samples import Sample, unique_names
+from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
+
+SECTIONS = ("train_dataset", "val_dataset")
+
+
+class PaddleSegDataset:
+    """A data set of PaddleSeg with the attributes that ours have; items are its own."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+        images = [Path(entry[0]) for entry in dataset.file_list]
+        labels = [Path(entry[1]) if entry[1] else None for entry in dataset.file_list]
+        names = unique_names(images)
+        self.samples = [Sample(*entry) for entry in zip(images, labels, names, strict=True)]
+        self.class_table = self._table(dataset)
+        self.num_classes: int = dataset.num_classes
+        self.ignore_index: int = dataset.ignore_index
+
+    @staticmethod
+    def _table(dataset: Any) -> ClassTable:
+        name = type(dataset).__name__
+        if name == "Cityscapes":
+            return CITYSCAPES
+        return generic_table(
+            dataset.num_classes, raw_ignore=dataset.ignore_index, name=name.lower()
+        )
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """`img` (3, H, W) float32 and `label` (H, W) int64."""
+        data = self._dataset[index]
+        item = {key: np.ascontiguousarray(data[key]) for key in ("edge",) if key in data}
+        item["img"] = np.ascontiguousarray(data["img"], np.float32)
+        if data.get("label") is not None:
+            item["label"] = np.ascontiguousarray(data["label"].squeeze(), np.int64)
+        return item
+
+
+def build_dataset(config: Config, section: str) -> Any:
+    """The data set that `train_dataset:` or `val_dataset:` describes.
+
+    Returns:
+        An object with `samples`, `class_table`, `num_classes`, `ignore_index`, `transform_specs`
+        (the list as written in the yml), `__len__` and `__getitem__`.
+
+    Raises:
+        UsageError: the section is missing, or something in it is wrong.
+    """
+    spec = getattr(config, section)
+    if not spec:
+        raise UsageError(f"{config.path}: no section '{section}:'")
+    specs = spec.get("transforms") or []
+    if not isinstance(specs, list):
+        raise UsageError(f"{section}.transforms: a list is expected, got {specs!r}")
+    transforms = [
+        build(TRANSFORMS, entry, f"{section}.transforms[{index}]", config.only_paddleseg)
+        for index, entry in enumerate(specs)
+    ]
+    described: Mapping[str, Any] = {**spec, "transforms": transforms}
+    try:
+        dataset = build(DATASETS, described, section, config.only_paddleseg)
+    except FileNotFoundError as error:  # what PaddleSeg's data sets raise
+        raise UsageError(f"{section}: {error}") from None
+    if not hasattr(dataset, "samples"):
+        dataset = PaddleSegDataset(dataset)
+    dataset.transform_specs = specs
+    return dataset
+
+
+def class_table_of(config: Config) -> ClassTable:
+    """The classes of `val_dataset:`, also on a machine that has no copy of the data.
+
+    Raises:
+        UsageError: neither the data nor a class count is there.
+    """
+    try:
+        return build_dataset(config, "val_dataset").class_table
+    except UsageError as error:
+        reason = error
+    spec = config.val_dataset
+    dataset_type = DATASETS.find(spec.get("type", ""), config.only_paddleseg)
+    if hasattr(dataset_type, "CLASS_TABLE"):
+        return dataset_type.CLASS_TABLE
+    num_classes = (
+        spec.get("num_classes")
+        or getattr(dataset_type, "NUM_CLASSES", None)
+        or config.model.get("num_classes")
+    )
+    if num_classes is None:
+        raise UsageError(f"the class count is not known without the data: {reason}")
+    return generic_table(num_classes, spec.get("class_names"))
+
+
+def first_image(config: Config) -> Path | None:
+    """The first validation image that is there, or None without the data."""
+    try:
+        samples = build_dataset(config, "val_dataset").samples
+    except UsageError:
+        return None
+    return next((sample.image for sample in samples if sample.image.is_file()), None)

@@ -1,0 +1,182 @@
+"""Images and labels as arrays: reading, resizing, padding, cropping. NumPy and OpenCV only.
+
+Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. Sizes are
+`(width, height)` where the name ends in `_wh`.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from paddleseg_ext.common.errors import DataError
+
+INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos4": cv2.INTER_LANCZOS4,
+}
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not content:
+        raise DataError(f"{path}: the file is empty (0 bytes)")
+    return content
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image as RGB `(H, W, 3)` uint8.
+
+    Grey images get three equal channels, an alpha channel is dropped and 16 bits become 8. A
+    camera's orientation tag is not applied: the label belongs to the pixels as they are stored.
+
+    Raises:
+        DataError: the file is missing, empty, truncated or not an image.
+    """
+    path = Path(path)
+    content = _read_bytes(path)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if image is None:
+        raise DataError(f"{path}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
+    # OpenCV fills the rest of a truncated JPEG with grey. The end marker may be followed by what
+    # phones append, and one inside an EXIF thumbnail is near the start.
+    if content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2:
+        raise DataError(f"{path}: the JPEG is truncated")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_label(path: str | Path) -> np.ndarray:
+    """Read a label as `(H, W)` uint8, the values as stored: of a palette PNG the index.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not an image, a colour image, or holds
+            values above 255.
+    """
+    path = Path(path)
+    content = _read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            mode = opened.mode
+            label = np.asarray(opened)
+    except Exception as error:  # PIL raises many kinds for a damaged file
+        raise DataError(f"{path}: cannot be decoded as a label image: {error}") from None
+    if label.ndim != 2:
+        raise DataError(
+            f"{path}: a label has one channel whose value is the class; this is a colour image "
+            f"(mode {mode})"
+        )
+    if label.dtype != np.uint8:
+        if label.size and (label.min() < 0 or label.max() > 255):
+            raise DataError(f"{path}: label values must be 0..255, got up to {label.max()}")
+        label = label.astype(np.uint8)
+    return label
+
+
+def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """`(image / 255 - mean) / std`, every step in float32.
+
+    Args:
+        image: `(H, W, 3)`, values 0..255.
+        mean: per channel (or one for all), in 0..1.
+        std: likewise.
+    """
+    result = image.astype(np.float32) / np.float32(255.0)
+    result -= np.asarray(mean, np.float32)
+    result /= np.asarray(std, np.float32)
+    return result
+
+
+def resize_image(
+    image: np.ndarray, size_wh: Sequence[int], interpolation: str = "linear"
+) -> np.ndarray:
+    """Resize `(H, W, 3)`, half-pixel centres, dtype kept.
+
+    Args:
+        interpolation: a key of `INTERPOLATIONS`.
+    """
+    width, height = size_wh
+    return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[interpolation])
+
+
+def resize_label(label: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:
+    """Resize `(H, W)` by nearest neighbour: no value is invented."""
+    width, height = size_wh
+    return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tuple[int, int]:
+    """The largest size with the ratio of `size_wh` that fits `target_wh`, either way round.
+
+    Source: PaddleSeg `rescale_size`: the long side is held to the long side, as in mmseg.
+    """
+    scale = min(max(target_wh) / max(size_wh), min(target_wh) / min(size_wh))
+    return round(size_wh[0] * scale), round(size_wh[1] * scale)
+
+
+def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float]) -> np.ndarray:
+    """Pad at the right and the bottom up to `size_wh`; a side that is large enough stays.
+
+    Args:
+        array: image `(H, W, 3)` or label `(H, W)`.
+        value: one for all channels, or one for each.
+    """
+    height, width = array.shape[:2]
+    right, bottom = max(size_wh[0] - width, 0), max(size_wh[1] - height, 0)
+    if not right and not bottom:
+        return array
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    values = [float(value)] * channels if isinstance(value, (int, float)) else list(value)
+    return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=values)
+
+
+def crop(array: np.ndarray, left: int, top: int, size_wh: Sequence[int]) -> np.ndarray:
+    """The window of `size_wh` at `(left, top)`; a view, not a copy."""
+    return array[top : top + size_wh[1], left : left + size_wh[0]]
+
+
+def flip_horizontal(array: np.ndarray) -> np.ndarray:
+    """Left and right exchanged; a view, not a copy."""
+    return array[:, ::-1]
+
+
+def resize_logits(
+    logits: np.ndarray, size_wh: Sequence[int], align_corners: bool = False
+) -> np.ndarray:
+    """Bilinear resize of `(C, h, w)` float32 to `(C, H, W)` float32, without anti-aliasing."""
+    width, height = size_wh
+    if logits.shape[1:] == (height, width):
+        return logits
+    if align_corners:
+        return _resize_corners(_resize_corners(logits, 1, height), 2, width)
+    resized = np.empty((len(logits), height, width), np.float32)
+    for channel, target in zip(logits, resized, strict=True):
+        cv2.resize(channel, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def _resize_corners(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Linear interpolation along one axis, first and last samples on the corners."""
+    last = values.shape[axis] - 1
+    step = last / (size - 1) if size > 1 else 0.0
+    position = np.arange(size, dtype=np.float64) * step
+    low = np.minimum(position.astype(np.int64), last)
+    high = np.minimum(low + 1, last)
+    shape = [1, 1, 1]
+    shape[axis] = size
+    weight = (position - low).astype(np.float32).reshape(shape)
+    return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight

@@ -1,0 +1,283 @@
+"""Augmentations with PaddleSeg's names, arguments and dict, so that both kinds mix in one list.
+
+A transform changes `data["img"]` (H, W, 3) and, in step, every array that `data["gt_fields"]`
+names. The random ones draw from the global `random` and `np.random`, which the training loop seeds
+for every sample. They draw as PaddleSeg's do, so equal seeds give equal crops.
+
+What is not here is PaddleSeg's own, found by the same `type:`.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data import functional as F
+
+Data = dict[str, Any]
+
+
+def _size_wh(size: Sequence[int], name: str) -> tuple[int, int]:
+    if (
+        not isinstance(size, Sequence)
+        or len(size) != 2
+        or not all(isinstance(side, int) and side > 0 for side in size)
+    ):
+        raise UsageError(f"{name}: [width, height] is expected, got {size!r}")
+    return size[0], size[1]
+
+
+def _resize(data: Data, size_wh: tuple[int, int], interpolation: str = "linear") -> Data:
+    data["img"] = F.resize_image(data["img"], size_wh, interpolation)
+    for key in data.get("gt_fields", []):
+        data[key] = F.resize_label(data[key], size_wh)
+    return data
+
+
+class Resize:
+    """Resize to `target_size`; with `keep_ratio` to what fits into it."""
+
+    def __init__(
+        self,
+        target_size: Sequence[int] = (512, 512),
+        keep_ratio: bool = False,
+        size_divisor: int | None = None,
+        interp: str = "LINEAR",
+    ):
+        """
+        Args:
+            target_size: [width, height].
+            size_divisor: both sides are rounded up to a multiple of it.
+            interp: NEAREST, LINEAR, CUBIC, AREA, LANCZOS4, or RANDOM: another one every time.
+        """
+        self.target_wh = _size_wh(target_size, "target_size")
+        if size_divisor is not None and size_divisor < 1:
+            raise UsageError(f"size_divisor: at least 1 is expected, got {size_divisor}")
+        known = [name.upper() for name in F.INTERPOLATIONS]
+        if interp not in (*known, "RANDOM"):
+            raise UsageError(f"interp: one of {', '.join(known)}, RANDOM expected, got '{interp}'")
+        self.keep_ratio = keep_ratio
+        self.size_divisor = size_divisor
+        self.interp = interp
+
+    def __call__(self, data: Data) -> Data:
+        height, width = data["img"].shape[:2]
+        data["trans_info"].append(("resize", (height, width)))
+        interp = random.choice(list(F.INTERPOLATIONS)) if self.interp == "RANDOM" else self.interp
+        size_wh = self.target_wh
+        if self.keep_ratio:
+            size_wh = F.keep_ratio_size_wh((width, height), size_wh)
+        if self.size_divisor:
+            divisor = self.size_divisor
+            size_wh = (
+                math.ceil(size_wh[0] / divisor) * divisor,
+                math.ceil(size_wh[1] / divisor) * divisor,
+            )
+        return _resize(data, size_wh, interp.lower())
+
+
+class ResizeStepScaling:
+    """Scale by a random factor: one of equal steps, or any where the step is 0."""
+
+    def __init__(
+        self,
+        min_scale_factor: float = 0.75,
+        max_scale_factor: float = 1.25,
+        scale_step_size: float = 0.25,
+    ):
+        if not 0 < min_scale_factor <= max_scale_factor:
+            raise UsageError(
+                "min_scale_factor: above 0 and at most max_scale_factor is expected, got "
+                f"{min_scale_factor} and {max_scale_factor}"
+            )
+        if scale_step_size < 0:
+            raise UsageError(f"scale_step_size: at least 0 is expected, got {scale_step_size}")
+        self.min_scale_factor = min_scale_factor
+        self.max_scale_factor = max_scale_factor
+        self.scale_step_size = scale_step_size
+
+    def __call__(self, data: Data) -> Data:
+        height, width = data["img"].shape[:2]
+        scale = self._draw()
+        return _resize(data, (max(1, round(scale * width)), max(1, round(scale * height))))
+
+    def _draw(self) -> float:
+        low, high = self.min_scale_factor, self.max_scale_factor
+        if low == high:
+            return low
+        if self.scale_step_size == 0:
+            return float(np.random.uniform(low, high))
+        steps = int((high - low) / self.scale_step_size + 1)
+        factors = np.linspace(low, high, steps).tolist()
+        np.random.shuffle(factors)  # PaddleSeg's way to choose; keeps the draws equal
+        return factors[0]
+
+
+class RandomPaddingCrop:
+    """Crop a random window; what is smaller is padded at the right and the bottom first."""
+
+    def __init__(
+        self,
+        crop_size: Sequence[int] = (512, 512),
+        im_padding_value: float | Sequence[float] = 127.5,
+        label_padding_value: int = 255,
+        category_max_ratio: float = 1.0,
+        ignore_index: int = 255,
+        loop_times: int = 10,
+    ):
+        """
+        Args:
+            crop_size: [width, height].
+            im_padding_value: 0..255, one or one a channel.
+            category_max_ratio: below 1: windows are drawn, `loop_times` at most, until no class
+                covers more than this part of the labelled pixels.
+            ignore_index: the label value that does not count there.
+        """
+        self.crop_wh = _size_wh(crop_size, "crop_size")
+        if not 0 < category_max_ratio <= 1:
+            raise UsageError(f"category_max_ratio: 0..1 expected, got {category_max_ratio}")
+        if loop_times < 1:
+            raise UsageError(f"loop_times: at least 1 expected, got {loop_times}")
+        self.im_padding_value = im_padding_value
+        self.label_padding_value = label_padding_value
+        self.category_max_ratio = category_max_ratio
+        self.ignore_index = ignore_index
+        self.loop_times = loop_times
+
+    def __call__(self, data: Data) -> Data:
+        if data["img"].shape[1::-1] == self.crop_wh:
+            return data
+        data["img"] = F.pad(data["img"], self.crop_wh, self.im_padding_value)
+        for key in data.get("gt_fields", []):
+            data[key] = F.pad(data[key], self.crop_wh, self.label_padding_value)
+        left, top = self._draw_window(data["img"].shape[:2])
+        if self.category_max_ratio < 1:
+            for _ in range(self.loop_times):
+                if self._is_varied(F.crop(data["label"], left, top, self.crop_wh)):
+                    break
+                left, top = self._draw_window(data["img"].shape[:2])
+        data["img"] = F.crop(data["img"], left, top, self.crop_wh)
+        for key in data.get("gt_fields", []):
+            data[key] = F.crop(data[key], left, top, self.crop_wh)
+        return data
+
+    def _draw_window(self, shape_hw: Sequence[int]) -> tuple[int, int]:
+        top = int(np.random.randint(0, shape_hw[0] - self.crop_wh[1] + 1))
+        left = int(np.random.randint(0, shape_hw[1] - self.crop_wh[0] + 1))
+        return left, top
+
+    def _is_varied(self, label: np.ndarray) -> bool:
+        values, counts = np.unique(label, return_counts=True)
+        counts = counts[values != self.ignore_index]
+        return len(counts) > 1 and counts.max() / counts.sum() < self.category_max_ratio
+
+
+class RandomHorizontalFlip:
+    """Exchange left and right with probability `prob`."""
+
+    def __init__(self, prob: float = 0.5):
+        self.prob = prob
+
+    def __call__(self, data: Data) -> Data:
+        if random.random() < self.prob:
+            data["img"] = F.flip_horizontal(data["img"])
+            for key in data.get("gt_fields", []):
+                data[key] = F.flip_horizontal(data[key])
+        return data
+
+
+def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    return cv2.convertScaleAbs(image, alpha=factor)
+
+
+def _contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    grey = round(float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean()))
+    values = np.arange(256, dtype=np.float32) * factor + grey * (1 - factor)
+    return cv2.LUT(image, np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def _hue(image: np.ndarray, delta: float) -> np.ndarray:
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255, as PIL has it
+    hsv[:, :, 0] += np.uint8(int(delta) % 256)  # uint8 goes round, as the hue circle does
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def _sharpness(image: np.ndarray, factor: float) -> np.ndarray:
+    kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
+    return cv2.addWeighted(image, factor, cv2.filter2D(image, -1, kernel), 1 - factor, 0)
+
+
+class RandomDistort:
+    """Change brightness, contrast, saturation, hue and sharpness, in random order.
+
+    The first three and sharpness are blends with black, with the mean grey, with the grey image
+    and with the smoothed image; factor 1 is the image itself.
+    """
+
+    def __init__(
+        self,
+        brightness_range: float = 0.5,
+        brightness_prob: float = 0.5,
+        contrast_range: float = 0.5,
+        contrast_prob: float = 0.5,
+        saturation_range: float = 0.5,
+        saturation_prob: float = 0.5,
+        hue_range: float = 18,
+        hue_prob: float = 0.5,
+        sharpness_range: float = 0.5,
+        sharpness_prob: float = 0,
+    ):
+        """
+        Args:
+            brightness_range: factors are drawn from 1 - range .. 1 + range.
+            hue_range: degrees of a circle of 256, drawn from -range .. range.
+        """
+        change = Callable[[np.ndarray, float], np.ndarray]
+        self._steps: list[tuple[change, float, float, float]] = [
+            (_brightness, 1, brightness_range, brightness_prob),
+            (_contrast, 1, contrast_range, contrast_prob),
+            (_saturation, 1, saturation_range, saturation_prob),
+            (_sharpness, 1, sharpness_range, sharpness_prob),
+            (_hue, 0, hue_range, hue_prob),
+        ]
+
+    def __call__(self, data: Data) -> Data:
+        image = np.ascontiguousarray(data["img"], np.uint8)
+        steps = list(self._steps)
+        random.shuffle(steps)
+        for change, centre, reach, probability in steps:
+            if np.random.uniform(0, 1) < probability:
+                image = change(image, float(np.random.uniform(centre - reach, centre + reach)))
+        data["img"] = image
+        return data
+
+
+class Normalize:
+    """`(img / 255 - mean) / std` in float32."""
+
+    def __init__(self, mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)):
+        """
+        Args:
+            mean: 1 or 3 values in 0..1, RGB.
+            std: likewise, none of them 0.
+        """
+        for name, values in (("mean", mean), ("std", std)):
+            if not isinstance(values, Sequence) or len(values) not in (1, 3):
+                raise UsageError(f"{name}: a list of 1 or 3 numbers is expected, got {values!r}")
+        if any(value == 0 for value in std):
+            raise UsageError(f"std: no value may be 0, got {list(std)}")
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+
+    def __call__(self, data: Data) -> Data:
+        data["img"] = F.normalize(data["img"], self.mean, self.std)
+        return data
