@@ -165,7 +165,10 @@ def save_weights(model: "nn.Layer", path: str | Path, manifest: Mapping[str, Any
 
     path = Path(path)
     with atomic_path(path) as temporary:
-        paddle.save(model.state_dict(), str(temporary))
+        # Arrays, not tensors: with those Paddle adds a table of names that count the layers a
+        # process has made, and equal weights would not give equal files.
+        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        paddle.save(arrays, str(temporary))
         entry = {**manifest, "sha256": sha256_of(temporary)}
         if path.exists():
             # What is replaced need not be sound: nobody will read it once the rename is done.

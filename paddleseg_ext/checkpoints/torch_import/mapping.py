@@ -28,7 +28,7 @@ class Rule:
 
     Attributes:
         module: regular expression for the whole module path (the key without its last part).
-        target: our module path, with `\\1` for groups; None if the tensors are not needed.
+        target: our module path, with `\1` for groups; None if the tensors are not needed.
         why: the reason, where they are not needed.
         fold_abn: the module is an InPlaceABN, which scales by |weight| + eps.
         transpose: the weight is a linear layer's, which Paddle stores as (in, out).
