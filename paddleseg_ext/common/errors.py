@@ -34,12 +34,13 @@ class CheckFailed(Exception):
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'momentum'?)`, or the known names when nothing is close."""
-    names = sorted(known)
-    folded = {n.lower(): n for n in names}
+    folded: dict[str, str] = {}
+    for known_name in known:
+        folded.setdefault(known_name.lower(), known_name)  # ours come before PaddleSeg's
     close = get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{folded[close[0]]}'?)"
-    return f" (known: {', '.join(names)})"
+    return f" (known: {', '.join(sorted(folded.values()))})"
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -152,7 +152,7 @@ def test_bad_data_is_found_before_training(tiny_cityscapes: Path, tmp_path: Path
     ("opts", "words"),
     [
         (["optimizer.momentun=0.9"], "did you mean 'momentum'"),
-        (["model.type=BiSeNetV11"], "did you mean 'BiseNetV1'"),
+        (["model.type=BiSeNetV11"], "did you mean 'BiSeNetV1'"),
         (["model.backbone.type=ResNet19"], "did you mean 'ResNet18'"),
         (["model.wring=author"], "did you mean 'wiring'"),
         (["model.num_classes=20"], "model.num_classes is 20, the data set has 19 classes"),
