@@ -1,0 +1,241 @@
+"""The demo's report: curves, pictures, per-class table and verdict in one HTML file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from paddleseg_ext.common import html
+from paddleseg_ext.common.files import write_text
+from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.data.functional import read_label
+from paddleseg_ext.data.labels import ClassTable
+
+NUM_PICTURES = 4
+PICTURE_WIDTH = 560
+VOID_COLOR = (0, 0, 0)
+WRONG_COLOR = (235, 30, 30)
+RUNS = (
+    ("#predict (eager)", "predict/predict.json"),
+    ("#inference, oneDNN off", "infer/inference.json"),
+    ("#inference, oneDNN on", "infer_onednn/inference.json"),
+)
+
+TEMPLATE = """
+<h1>{{ title }}</h1>
+<p>BiSeNetV1 trained from scratch on procedural street scenes, exported, deployed, and compared by
+integer pixel counts of every class. {{ num_images }} validation images.</p>
+<p>Verdict: <span class="badge {{ results.grade }}">{{ results.grade }}</span></p>
+<div class="tiles">
+{% for name, value in tiles %}
+  <div class="tile"><b>{{ value }}</b>{{ name }}</div>
+{% endfor %}
+</div>
+
+<h2>Is the deployed network the trained one?</h2>
+<div class="scroll"><table>
+<tr><th>run</th><th>verdict</th><th>pixels that differ</th><th>mIoU</th><th>what was found</th></tr>
+{% for run in results.runs %}
+<tr><td>{{ run.name }}</td>
+<td><span class="badge {{ run.grade or '' }}">{{ run.grade or 'not compared' }}</span></td>
+<td>{{ run.different_pixels if run.different_pixels is defined else '' }}</td>
+<td>{{ '%.4f'|format(run.scores.mean_iou) if run.scores else '' }}</td>
+<td style="text-align:left">{{ run.summary }}</td></tr>
+{% endfor %}
+</table></div>
+<p>identical: every pixel of every label map is equal. near-tie: the pixels that differ are ones
+where the trained network was undecided between the two classes (logits closer than
+{{ results.near_tie_margin }} of the largest). Anything else fails.</p>
+
+<h2>Training</h2>
+{{ curve }}
+
+<h2>Classes</h2>
+<div class="scroll"><table>
+<tr><th rowspan="2">class</th><th rowspan="2">label pixels</th>
+{% for name, _ in runs %}<th colspan="2">{{ name }}</th>{% endfor %}
+<th rowspan="2">counts</th></tr>
+<tr>{% for _ in runs %}<th>IoU</th><th>Acc</th>{% endfor %}</tr>
+{% for row in rows %}
+<tr{% if row.absent %} class="absent"{% endif %}>
+<td><span class="swatch" style="background:rgb({{ row.color|join(',') }})"></span>
+{{ row.name }}</td>
+<td>{{ '{:,}'.format(row.pixels) }}</td>
+{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}
+<td>{{ 'equal' if row.equal else 'differ' }}</td></tr>
+{% endfor %}
+<tr><th>mean</th><th>{{ '{:,}'.format(total) }}</th>
+{% for _, scores in runs %}<th>{{ '%.4f'|format(scores.mean_iou) }}</th>
+<th>{{ '%.4f'|format(scores.accuracy) }}</th>{% endfor %}
+<th></th></tr>
+</table></div>
+<p>Acc of a class is the share of its predicted pixels that are right, as PaddleSeg prints it; in
+the last row it is the share of all pixels. A class that occurs nowhere is left out of the mean.</p>
+
+<h2>Pictures</h2>
+{% for name, pictures in gallery %}
+<p><code>{{ name }}</code></p>
+<div class="pictures" style="grid-template-columns: repeat({{ pictures|length }}, 1fr)">
+{% for caption, uri in pictures %}
+<figure><img src="{{ uri }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+</div>
+{% endfor %}
+
+<h2>What was run</h2>
+<table><tr><th>step</th><th>seconds</th><th>command</th></tr>
+{% for step in steps %}
+<tr><td>{{ step.name }}</td><td>{{ '%.1f'|format(step.seconds) }}</td>
+<td style="text-align:left"><code>{{ step.command }}</code></td></tr>
+{% endfor %}
+</table>
+<p>PaddlePaddle {{ backend.paddle }}.</p>
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo and what came of it."""
+
+    name: str
+    command: str
+    status: int
+    seconds: float
+
+
+def write_report(root: Path, steps: Sequence[Step]) -> Path:
+    """Write `report.html` into the demo's folder from what its steps left there.
+
+    Returns:
+        The report.
+    """
+    dataset = Cityscapes(str(root / "data"), mode="val")
+    results = _read(root / "parity" / "results.json")
+    evaluations = {name: _read(root / file)["evaluation"] for name, file in RUNS}
+    first = evaluations[RUNS[0][0]]
+    text = html.page(
+        "From training to a proven deployment",
+        TEMPLATE,
+        results=results,
+        num_images=len(dataset.samples),
+        tiles=_tiles(first["scores"], steps),
+        curve=_curve(_read(root / "train" / "history.json")),
+        runs=[(name, evaluation["scores"]) for name, evaluation in evaluations.items()],
+        rows=_rows(dataset.class_table, list(evaluations.values())),
+        total=sum(first["counts"]["label_pixels"]),
+        gallery=_gallery(dataset, root),
+        steps=steps,
+        backend=results["reference"]["backend"],
+    )
+    path = root / "report.html"
+    write_text(path, text)
+    return path
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _tiles(scores: dict[str, Any], steps: Sequence[Step]) -> list[tuple[str, str]]:
+    learnt = sum(1 for iou in scores["class_iou"] if iou is not None and iou > 0.2)
+    return [
+        ("validation mIoU", f"{scores['mean_iou']:.4f}"),
+        ("pixel accuracy", f"{scores['accuracy']:.4f}"),
+        ("classes above IoU 0.2", str(learnt)),
+        ("minutes in all", f"{sum(step.seconds for step in steps) / 60:.1f}"),
+    ]
+
+
+def _curve(history: dict[str, list[dict[str, float]]]) -> Markup:
+    train, evaluations = history["train"], history["eval"]
+    return html.chart(
+        html.Line("loss", [e["iter"] for e in train], [e["loss"] for e in train], "#b42318"),
+        html.Line(
+            "validation mIoU",
+            [e["iter"] for e in evaluations],
+            [e["mean_iou"] for e in evaluations],
+            "#1a7f37",
+        ),
+        "iteration",
+    )
+
+
+def _rows(table: ClassTable, evaluations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a class: IoU and Acc of every run, and whether all counts are equal."""
+    rows = []
+    for index, name in enumerate(table.class_names):
+        counts = [
+            tuple(values[index] for values in evaluation["counts"].values())
+            for evaluation in evaluations
+        ]
+        shown = [
+            evaluation["scores"][key][index]
+            for evaluation in evaluations
+            for key in ("class_iou", "class_precision")
+        ]
+        rows.append(
+            {
+                "name": name,
+                "color": table.palette[index].tolist(),
+                "pixels": evaluations[0]["counts"]["label_pixels"][index],
+                "cells": ["absent" if value is None else f"{value:.4f}" for value in shown],
+                "absent": shown[0] is None,
+                "equal": len(set(counts)) == 1,
+            }
+        )
+    return rows
+
+
+def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Image, truth, prediction and error of a few samples, spread over the data set."""
+    count = min(NUM_PICTURES, len(dataset))
+    # The predictions' names come from the list, in the data set's order.
+    predictions = _predictions(root, len(dataset))
+    rows = []
+    for number in np.linspace(0, len(dataset) - 1, count).astype(int):
+        image, label = dataset.read(int(number))
+        assert label is not None
+        predicted = read_label(predictions[number])
+        pictures = [
+            ("image", image),
+            ("truth", _colored(label, dataset.class_table)),
+            ("prediction", _colored(predicted, dataset.class_table)),
+            ("error (red)", _errors(image, label, predicted, dataset.ignore_index)),
+        ]
+        shown = [(caption, html.picture_uri(pixels, PICTURE_WIDTH)) for caption, pixels in pictures]
+        rows.append((dataset.samples[number].name, shown))
+    return rows
+
+
+def _predictions(root: Path, expected: int) -> list[Path]:
+    from paddleseg_ext.data.samples import read_sample_list
+
+    samples = read_sample_list(root / "data" / "val.list")
+    assert len(samples) == expected
+    return [root / "infer_onednn" / "label_maps" / f"{sample.name}.png" for sample in samples]
+
+
+def _colored(labels: NDArray[np.uint8], table: ClassTable) -> NDArray[np.uint8]:
+    palette = np.full((256, 3), VOID_COLOR, np.uint8)
+    palette[: table.num_classes] = table.palette
+    return palette[labels]
+
+
+def _errors(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
+    ignore_index: int,
+) -> NDArray[np.uint8]:
+    """The image in pale grey, wrong pixels red, void black."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2 + 110
+    shown = np.repeat(gray[:, :, None], 3, axis=2)
+    shown[predicted != label] = WRONG_COLOR
+    shown[label == ignore_index] = VOID_COLOR
+    return shown
