@@ -1,0 +1,64 @@
+"""What the pages say works: bash blocks are run, console blocks name real flags, links lead."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from commands import PROJECT, call
+
+PAGES = sorted(
+    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("test_tipc/**/*.md")]
+)
+
+
+def blocks(page: Path, language: str) -> list[list[str]]:
+    """The commands of each block of a language, continued lines joined."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    joined = [block.replace("\\\n", " ") for block in found]
+    return [[line for line in block.splitlines() if line.strip()] for block in joined]
+
+
+def words(command: str) -> list[str]:
+    """The command without what only starts it."""
+    parts = shlex.split(command, comments=True)
+    return parts[parts.index("train.py") - 1 :] if "paddle.distributed.launch" in parts else parts
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_bash_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(PROJECT / "configs")
+    for command in (c for block in blocks(page, "bash") for c in block):
+        parts = words(command)
+        if parts[0] == "make":
+            assert re.search(rf"^{parts[1]}:", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+            continue
+        assert parts[0] == "python", command
+        script, *arguments = parts[2:] if parts[1] == "-m" else parts[1:]
+        finished = call(script, *arguments)
+        assert finished.status == 0, f"{command}\n{finished.out[-2000:]}\n{finished.err[-2000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_console_blocks_name_real_commands_and_flags(page: Path) -> None:
+    for command in (c for block in blocks(page, "console") for c in block):
+        parts = words(command)
+        if parts[0] == "bash":
+            assert (PROJECT / parts[1]).is_file(), command
+        if parts[0] != "python":
+            continue
+        if parts[1] == "-m":
+            helped = call(*parts[2:4], "--help")
+        else:
+            helped = call(parts[1], "--help")
+        assert helped.status == 0, command
+        for flag in (p.partition("=")[0] for p in parts if p.startswith("--")):
+            assert re.search(rf"{flag}\b", helped.out), f"{flag} of: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,104 @@
+"""export_model.py: a bundle is right or it is not there."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import PROJECT, call
+
+CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of BiSeNetV1 as its author wired it, with fresh weights."""
+    from paddleseg_ext.checkpoints.store import save_weights
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.models.build import build_model
+
+    path = tmp_path_factory.mktemp("trained") / "model.pdparams"
+    save_weights(build_model(load_config(CONFIG), 19), path, {"iteration": 0})
+    return path
+
+
+def export(checkpoint: Path, save_dir: Path, *flags: object):
+    return call(
+        "export_model.py",
+        "--config",
+        CONFIG,
+        "--model_path",
+        checkpoint,
+        "--save_dir",
+        save_dir,
+        *flags,
+    )
+
+
+@pytest.mark.parametrize("output_op", ["none", "argmax"])
+def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str) -> None:
+    finished = export(trained, tmp_path, "--output_op", output_op)
+    assert finished.status == 0, finished.err
+    assert "loaded 183 of 183 tensors" in finished.out
+    assert finished.out.count("self-check: Paddle Inference, oneDNN off") == 2
+    assert finished.out.count("self-check: Paddle Inference, oneDNN on") == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "deploy.yaml", "model.json", "model.pdiparams",
+    ]  # fmt: skip
+    deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
+    assert deploy["Deploy"]["output_op"] == output_op
+    assert deploy["Deploy"]["transforms"] == [{"type": "Normalize"}]
+    assert deploy["Manifest"]["variables"] == {"loaded": 183, "total": 183}
+    assert deploy["Manifest"]["checkpoint"]["iteration"] == 0
+    assert deploy["Manifest"]["postprocess"]["classes"]["class_names"][13] == "car"
+
+
+def test_the_self_check_catches_the_wrong_interpolation(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the swapped operator, oneDNN ignores align_corners, and nothing may be written."""
+    from paddleseg_ext import export as export_module
+
+    monkeypatch.setattr(export_module, "traced_operators", contextlib.nullcontext)
+    finished = export(trained, tmp_path)
+    assert finished.status == 1
+    assert "does not give the eager network's result" in finished.error_lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_export_leaves_the_earlier_bundle(trained: Path, tmp_path: Path) -> None:
+    assert export(trained, tmp_path).status == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    finished = export(trained, tmp_path, "--opts", "model.wiring=coincheung")
+    assert finished.status == 2
+    assert "does not fit BiSeNetV1" in finished.error_lines[0]
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--input_shape", 1, 4, 64, 64], "3 channels, got 4"),
+        (["--input_shape", 64], "'N 3 H W' with -1 for any is expected"),
+        (["--opts", "model.num_classes=5"], "model.num_classes is 5"),
+        (
+            ["--opts", "val_dataset.transforms=[{type: RandomHorizontalFlip}]"],
+            "'RandomHorizontalFlip' cannot be used for inference",
+        ),
+    ],
+)
+def test_wrong_use_is_one_clear_line(
+    trained: Path, tmp_path: Path, flags: list, words: str
+) -> None:
+    finished = export(trained, tmp_path, *flags)
+    assert finished.status == 2
+    assert len(finished.error_lines) == 1
+    assert words in finished.error_lines[0]
+
+
+def test_a_fixed_shape_is_kept(trained: Path, tmp_path: Path) -> None:
+    finished = export(trained, tmp_path, "--input_shape", 1, 3, 64, 128)
+    assert finished.status == 0, finished.err
+    assert "input 1x3x64x128" in finished.out
+    deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
+    assert deploy["Deploy"]["input_shape"] == [1, 3, 64, 128]

@@ -1,0 +1,37 @@
+"""Interpolation as matrix products is the interpolation it stands for."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paddleseg_ext.onednn_safe import _interpolate_exactly, traced_operators
+
+side = st.integers(1, 24)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.tuples(side, side), target=st.tuples(side, side), seed=st.integers(0, 9))
+def test_any_size_to_any_size(size: tuple, target: tuple, seed: int) -> None:
+    x = paddle.to_tensor(np.random.default_rng(seed).standard_normal((2, 3, *size)), "float32")
+    expected = F.interpolate(x, size=target, mode="bilinear", align_corners=True)
+    got = _interpolate_exactly(x, size=target, mode="bilinear", align_corners=True)
+    np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=2e-6)
+
+
+def test_a_scale_factor_gives_the_same_size() -> None:
+    x = paddle.rand([1, 2, 5, 7])
+    for factor in (2, 2.5, [3, 2]):
+        expected = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)
+        got = _interpolate_exactly(x, scale_factor=factor, mode="bilinear", align_corners=True)
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=2e-6)
+
+
+def test_other_interpolations_are_left_alone_and_the_swap_is_undone() -> None:
+    x, before = paddle.rand([1, 2, 5, 7]), F.interpolate
+    expected = F.interpolate(x, size=[9, 9], mode="nearest").numpy()
+    with traced_operators():
+        assert F.interpolate is not before
+        np.testing.assert_array_equal(F.interpolate(x, [9, 9], mode="nearest").numpy(), expected)
+    assert F.interpolate is before

@@ -1,0 +1,62 @@
+"""Looking components up and building them."""
+
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.registry import BACKBONES, MODELS, Registry, build
+
+
+def make_colour(red: int, green: int = 0) -> tuple[int, int]:
+    if red < 0:
+        raise ValueError("red must be at least 0")
+    return red, green
+
+
+COLOURS = Registry("colour", [f"{__name__}:make_colour"])
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    import types
+
+    module = types.ModuleType(__name__)
+    module.make_colour = make_colour
+    monkeypatch.setitem(sys.modules, __name__, module)
+
+
+def test_a_duplicate_name_raises() -> None:
+    with pytest.raises(ValueError, match="registered twice"):
+        Registry("colour", ["a:Red", "b:Red"])
+
+
+def test_arguments_and_defaults() -> None:
+    spec = {"type": "make_colour", "red": 1}
+    assert build(COLOURS, spec, "here") == (1, 0)
+    assert build(COLOURS, spec, "here", red=5, green=7, blue=9) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"red": 1}, "here: a section with 'type: NAME' is expected"),
+        ("make_colour", "here: a section with"),
+        ({"type": "make_color", "red": 1}, "did you mean 'make_colour'"),
+        ({"type": "make_colour", "red": 1, "gren": 2}, "here: make_colour takes no 'gren'"),
+        ({"type": "make_colour"}, "here: make_colour needs 'red'"),
+        ({"type": "make_colour", "red": -1}, "red must be at least 0"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(spec: object, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build(COLOURS, spec, "here")
+
+
+def test_ours_come_first_and_paddlesegs_on_request() -> None:
+    assert BACKBONES.find("ResNet18_vd").__module__.startswith("paddleseg_ext")
+    assert BACKBONES.find("paddleseg.ResNet18_vd").__module__.startswith("paddleseg.")
+    theirs = BACKBONES.find("ResNet18_vd", only_paddleseg=True)
+    assert theirs.__module__.startswith("paddleseg.")
+    assert MODELS.find("PPLiteSeg").__module__.startswith("paddleseg.")
+    with pytest.raises(UsageError, match=r"unknown model 'paddleseg\.BiSeNetV9'"):
+        MODELS.find("paddleseg.BiSeNetV9")
