@@ -77,7 +77,9 @@ class Postprocess:
         self._check(output)
         if output.ndim != 3:
             raise UsageError("the graph gives class ids; scores need --output_op none or softmax")
-        return np.stack([_undo(plane, geometry, _resize_scores) for plane in output])
+        # Nearest picks whole pixels: such scores belong to the labels that nearest returned.
+        resize = _resize_labels if self.nearest_labels else _resize_scores
+        return np.stack([_undo(plane, geometry, resize) for plane in output])
 
     def _check(self, output: NDArray) -> None:
         is_labels = output.dtype.kind in "iu"
@@ -121,7 +123,7 @@ def _resize_scores(plane: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.fl
     return functional.resize_logits(np.ascontiguousarray(plane)[None], size_hw[::-1])[0]
 
 
-def _resize_labels(labels: NDArray[np.uint8], size_hw: SizeHW) -> NDArray[np.uint8]:
+def _resize_labels(labels: NDArray, size_hw: SizeHW) -> NDArray:
     if labels.shape == size_hw:
         return labels
     return functional.resize_label(np.ascontiguousarray(labels), size_hw[::-1])

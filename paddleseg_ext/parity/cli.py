@@ -20,7 +20,7 @@ from paddleseg_ext.checkpoints.store import read_manifest
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.data.samples import collect_samples
@@ -114,6 +114,8 @@ def compare(
         reference = Reference(eager, samples, preprocess, bundle.output_op, table, Path(folder))
         manifest = read_manifest(arguments.model_path)
         outcomes = compare_all(bundle, reference, runs, folders, manifest)
+    if reference.one_sided():
+        warn(f"[PARITY] {reference.one_sided()}")
     source = {name: str(getattr(arguments, name)) for name in ("config", "model_path", "bundle")}
     source["image_list"] = str(arguments.image_list)
     shown = report.results(reference, outcomes, source, config.absent_class)

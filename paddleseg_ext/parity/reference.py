@@ -21,12 +21,15 @@ from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, judge_image
 
+ONE_SIDED = 0.95
+
 
 class Reference:
     """The eager network's label maps (kept on disk), counts, and scores where they are asked for.
 
     Attributes:
         counts: (C, C) of the images that have labels; None where none has.
+        class_pixels: (C,) pixels of each class in the label maps, with or without labels.
     """
 
     def __init__(
@@ -58,12 +61,16 @@ class Reference:
         self.table = table
         self.backend = _SoftmaxOf(backend) if output_op == "softmax" else backend
         self._folder = folder
+        self.class_pixels: IntArray = np.zeros(table.num_classes, np.int64)
         scorer = Scorer(table)
         predictions = predict_samples(self.backend, samples, preprocess, self.postprocess)
         for number, prediction in enumerate(track(predictions, "eager", total=len(samples))):
             if prediction.label_map is None:
                 raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
             self._write(number, prediction.label_map)
+            self.class_pixels += np.bincount(
+                prediction.label_map.ravel(), minlength=table.num_classes
+            )
             if prediction.sample.label is not None:
                 scorer.add(prediction)
         self.counts: IntArray | None = scorer.result().counts if scorer.num_images else None
@@ -76,6 +83,17 @@ class Reference:
         if not done:
             raise OSError(f"{self._path(number)}: OpenCV could not encode a label map")
         write_bytes(self._path(number), encoded.tobytes())
+
+    def one_sided(self) -> str:
+        """A warning where one class fills nearly all maps: then equal maps prove little."""
+        share = self.class_pixels.max() / max(1, self.class_pixels.sum())
+        if share <= ONE_SIDED:
+            return ""
+        name = self.table.class_names[int(self.class_pixels.argmax())]
+        return (
+            f"the network predicts '{name}' at {share:.1%} of all pixels: equal label maps prove "
+            "little here, compare a network that has learnt more"
+        )
 
     def label_map(self, number: int) -> NDArray[np.uint8]:
         """(H, W) classes of sample `number`."""

@@ -55,6 +55,7 @@ def results(
         "absent": absent,
         "reference": {
             "backend": reference.backend.describe(),
+            "warning": reference.one_sided(),
             **_scores(reference.counts, absent),
         },
         "runs": [_run(outcome, reference, absent) for outcome in outcomes],

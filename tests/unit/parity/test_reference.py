@@ -1,0 +1,82 @@
+"""The reference must be right about itself: its maps, its scores, and when it proves little."""
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.parity.reference import Reference
+
+TABLE = generic_table(3)
+HALVED = [{"type": "Resize", "target_size": [8, 6]}, {"type": "Normalize"}]
+
+
+class Colors:
+    """A network whose classes are the colours: logits are the image's channels."""
+
+    def run(self, batch):
+        return 10 * batch
+
+    def describe(self):
+        return {"name": "colors"}
+
+
+@pytest.fixture
+def samples(tmp_path):
+    generator = np.random.default_rng(0)
+    samples = []
+    for number in range(2):
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        samples.append(Sample(path, None, str(number)))
+    return samples
+
+
+def reference(samples, folder, output_op="none", transforms=HALVED, network=None):
+    maps = folder / "maps"
+    maps.mkdir(exist_ok=True)
+    network = network or Colors()
+    return Reference(network, samples, Preprocess(transforms), output_op, TABLE, maps)
+
+
+@pytest.mark.parametrize("output_op", ["none", "softmax", "argmax"])
+@pytest.mark.parametrize("transforms", [HALVED, [{"type": "Normalize"}]])
+def test_the_scores_explain_the_label_map_for_every_output(
+    samples, tmp_path, output_op, transforms
+):
+    made = reference(samples, tmp_path, output_op, transforms)
+    for number in range(2):
+        expected = made.label_map(number)
+        assert expected.shape == (12, 16)
+        np.testing.assert_array_equal(made.scores(number).argmax(axis=0), expected)
+    assert made.class_pixels.sum() == 2 * 12 * 16
+    assert made.counts is None
+
+
+def test_judge_compares_in_the_order_of_the_samples(samples, tmp_path):
+    made = reference(samples, tmp_path)
+    maps = [(made.label_map(0), ""), (made.label_map(0), ""), (None, "unreadable")]
+    first, second = made.judge(maps[:2])
+    assert (first.grade, second.grade) == ("identical", "failed")
+    assert made.judge([maps[2]])[0].reason == "unreadable"
+
+
+def test_an_unreadable_image_ends_it(samples, tmp_path):
+    samples[1].image.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1\.png"):
+        reference(samples, tmp_path)
+
+
+def test_a_network_that_knows_one_class_is_called_one_sided(samples, tmp_path):
+    class Constant(Colors):
+        def run(self, batch):
+            logits = np.zeros_like(batch)
+            logits[:, 1] = 1
+            return logits
+
+    assert reference(samples, tmp_path).one_sided() == ""
+    warning = reference(samples, tmp_path, network=Constant()).one_sided()
+    assert "predicts 'class_1' at 100.0% of all pixels" in warning
