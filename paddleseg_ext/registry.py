@@ -90,13 +90,19 @@ BACKBONES = Registry(
         "paddleseg_ext.models.backbones.resnet:ResNet101",
         "paddleseg_ext.models.backbones.resnet:ResNet18",
         "paddleseg_ext.models.backbones.resnet_vd:ResNet18_vd",
+        "paddleseg_ext.models.backbones.xception:Xception39",
     ],
     paddleseg_manager="BACKBONES",
 )
 LOSSES = Registry(
     "loss",
     [
+        "paddleseg_ext.losses.cross_entropy:CrossEntropyLoss",
+        "paddleseg_ext.losses.cross_entropy:DiceLoss",
+        "paddleseg_ext.losses.detail:DetailAggregateLoss",
+        "paddleseg_ext.losses.ohem:CoinCheungOhemLoss",
         "paddleseg_ext.losses.ohem:OhemCrossEntropyLoss",
+        "paddleseg_ext.losses.ohem:StdcOhemLoss",
     ],
     paddleseg_manager="LOSSES",
 )

@@ -8,12 +8,14 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
 
-# PyTorch's names of a norm layer's tensors -> Paddle's; a weight or a bias keeps its name.
+# PyTorch's (or Paddle's own) names of a layer's tensors -> Paddle's.
 _LEAVES = {
     "weight": "weight",
     "bias": "bias",
     "running_mean": "_mean",
     "running_var": "_variance",
+    "_mean": "_mean",
+    "_variance": "_variance",
 }
 # A counter that neither system uses at inference, and that Paddle does not have.
 _COUNTER = "num_batches_tracked"

@@ -1,8 +1,12 @@
 """TorchSeg's BiSeNet (the paper's author): https://github.com/ycszen/TorchSeg model/bisenet."""
 
+from typing import Any
+
+from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
 
 RULES = (
+    # Xception39 has its convolutions and norms in pairs, as our ConvBN has; ResNet as torchvision.
     Rule(r"context_path\.(.+)", r"backbone.\1"),
     Rule(r"spatial_path\.conv_7x7\.(conv|bn)", r"spatial_path.0.\1"),
     Rule(r"spatial_path\.conv_3x3_1\.(conv|bn)", r"spatial_path.1.\1"),
@@ -24,4 +28,26 @@ RULES = (
     Rule(r"heads\.1\.conv_1x1", r"aux_head8.classifier"),
     Rule(r"heads\.2\.conv_3x3\.(conv|bn)", r"head.conv.\1"),
     Rule(r"heads\.2\.conv_1x1", r"head.classifier"),
+)
+
+
+def _generation(
+    name: str, title: str, wiring: str, backbone: str, channels32: int, aux_channels: int
+) -> Generation:
+    model: dict[str, Any] = {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": wiring}
+    matches = all_of(
+        has("refines.0.conv.weight", "ffm.channel_attention.2.conv.weight"),
+        shaped("arms.0.conv_3x3.conv.weight", 128, channels32, 3, 3),
+        shaped("heads.0.conv_3x3.conv.weight", aux_channels, 128, 3, 3),
+    )
+    return Generation("torchseg", name, f"TorchSeg BiSeNet, {title}", model, RULES, matches)
+
+
+GENERATIONS = (
+    _generation("r18", "R18", "author", "ResNet18", 512, 256),
+    _generation("r18speed", "R18.speed", "author_speed", "ResNet18", 512, 128),
+    _generation("r101", "R101", "author", "ResNet101", 2048, 256),
+    # These two have the same tensors: only the factor of the heads' enlargement differs.
+    _generation("x39", "X39", "author_x39", "Xception39", 256, 128),
+    _generation("x39speed", "X39.speed", "author_speed", "Xception39", 256, 128),
 )

@@ -1,0 +1,203 @@
+"""Golden cases: our networks against numbers that the original systems' own code computed.
+
+    python -m paddleseg_ext golden --dir DIR
+
+runs every case under DIR by its meta.json. The generated checkpoint of a case goes the way a
+user's goes: layout, key map, folding, strict loading.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paddleseg_ext.checkpoints.torch_import.generation import Generation
+from paddleseg_ext.checkpoints.torch_import.mapping import rename
+from paddleseg_ext.checkpoints.torch_import.systems import find_generation, recognise
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.flags import make_parser
+from paddleseg_ext.common.log import log
+from paddleseg_ext.parity.golden_data import (
+    GoldenCase,
+    find_cases,
+    make_input,
+    make_state_dict,
+    read_case,
+    stored_part,
+)
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+# The originals' float32 lies within 1.6e-5 of their float64; the smallest mistake that was tried
+# (a norm's epsilon of 1e-6 for 1e-5) makes 1.3e-4.
+NETWORK_TOLERANCE = 5e-5
+LEAST_AGREEMENT = 0.999
+
+# `arch` of a network case -> system and generation of its checkpoint.
+ARCHITECTURES = {
+    "cc_v1_head": ("coincheung", "v1"),
+    "cc_v1_202107": ("coincheung", "v1_202107"),
+    "cc_v1_202009": ("coincheung", "v1_202009"),
+    "cc_v1_202008": ("coincheung", "v1_202008"),
+    "cc_v1_2019abn": ("coincheung", "v1_2019abn"),
+    "cc_v1_2019diss": ("coincheung", "v1_2019diss"),
+    "faceparsing": ("face_parsing", "face_parsing"),
+    "torchseg_r18": ("torchseg", "r18"),
+    "torchseg_r18speed": ("torchseg", "r18speed"),
+    "torchseg_x39": ("torchseg", "x39"),
+    "torchseg_x39speed": ("torchseg", "x39speed"),
+}
+
+PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What a case came to. `largest` is its largest difference, None where nothing was compared."""
+
+    name: str
+    status: str
+    largest: float | None
+    note: str = ""
+
+    def line(self) -> str:
+        """The case on one line."""
+        largest = "-" if self.largest is None else f"{self.largest:.2e}"
+        return f"{self.status:<8} {self.name:<32} {largest:>9}  {self.note}".rstrip()
+
+
+def generation_of(case: GoldenCase) -> Generation | None:
+    """The checkpoint layout of a network case; None where the network is not known here."""
+    architecture = ARCHITECTURES.get(case.meta.get("arch", ""))
+    return find_generation(*architecture) if architecture else None
+
+
+def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
+    """The network of a case with its generated weights, through the importer, in eval mode."""
+    from paddleseg_ext.checkpoints.store import load_arrays_into
+
+    state = make_state_dict(case)
+    stated = recognise(state, generation.system, generation.name, case.name)
+    network = build_for(generation, _options(case))
+    imported = rename(state, stated.rules, case.name)
+    load_arrays_into(network, imported.arrays, case.name)
+    network.eval()
+    return network
+
+
+def _options(case: GoldenCase) -> dict[str, Any]:
+    """Constructor options that a case's arguments state and its architecture leaves open."""
+    arguments = case.meta["source"]["args"]
+    named = {"n_classes", "out_planes", "num_classes"}
+    return {"num_classes": next(int(arguments[key]) for key in named & set(arguments))}
+
+
+def build_for(generation: Generation, options: Mapping[str, Any]) -> "nn.Layer":
+    """The network that a checkpoint layout belongs to, with fresh weights."""
+    from paddleseg_ext.registry import BACKBONES, MODELS, build
+
+    spec = {**copy.deepcopy(dict(generation.model)), **options}
+    if "backbone" in spec:
+        spec["backbone"] = build(BACKBONES, spec["backbone"], "model.backbone")
+    return build(MODELS, spec, "model")
+
+
+def run_network(case: GoldenCase) -> CaseResult:
+    """Every output of a network case within `NETWORK_TOLERANCE`, its arg-max in agreement."""
+    import paddle
+    import paddle.nn.functional as F
+
+    generation = generation_of(case)
+    if generation is None:
+        return CaseResult(case.name, SKIPPED, None, f"unknown network '{case.meta.get('arch')}'")
+    network = build_network(case, generation)
+    with paddle.no_grad():
+        outputs = network.heads(paddle.to_tensor(make_input(case)))
+        outputs["log_softmax"] = F.log_softmax(outputs["logits"], axis=1)
+    return compare_outputs(case, {name: value.numpy() for name, value in outputs.items()})
+
+
+def compare_outputs(case: GoldenCase, outputs: Mapping[str, np.ndarray]) -> CaseResult:
+    """A network's outputs by name against the case's."""
+    worst, problems = 0.0, []
+    for spec in case.meta["outputs"]:
+        name = spec["name"]
+        if name not in outputs:
+            problems.append(f"{name} is missing")
+        elif list(outputs[name].shape) != spec["shape"]:
+            problems.append(f"{name} is {list(outputs[name].shape)} instead of {spec['shape']}")
+        else:
+            difference = np.abs(stored_part(outputs[name]) - case.expected[name]).max()
+            worst = max(worst, float(difference))
+            if not difference <= NETWORK_TOLERANCE:
+                problems.append(f"{name} differs by {difference:.2e}")
+    note = ""
+    if "argmax" in case.expected and not problems:
+        agreement = float(np.mean(outputs["logits"].argmax(axis=1) == case.expected["argmax"]))
+        note = f"arg-max agreement {agreement:.4%}"
+        if agreement < LEAST_AGREEMENT:
+            problems.append(note)
+    return CaseResult(case.name, FAILED if problems else PASSED, worst, "; ".join(problems) or note)
+
+
+RUNNERS: dict[str, Callable[[GoldenCase], CaseResult]] = {"network": run_network}
+
+
+def run_case(directory: Path) -> CaseResult:
+    """Run the case in `directory` by its kind; a case that cannot be run is one that failed."""
+    try:
+        case = read_case(directory)
+        runner = RUNNERS.get(case.kind)
+        if runner is None:
+            return CaseResult(case.name, SKIPPED, None, f"no runner for kind '{case.kind}'")
+        return runner(case)
+    except UsageError as error:
+        return CaseResult(directory.name, FAILED, None, str(error))
+
+
+def run_generation(directory: Path, generation: Generation) -> list[CaseResult]:
+    """The network cases under `directory` that belong to one checkpoint layout.
+
+    Raises:
+        UsageError: there is none.
+    """
+    results = []
+    for path in find_cases(directory):
+        case = read_case(path)
+        if case.kind == "network" and generation_of(case) == generation:
+            results.append(run_network(case))
+    if not results:
+        raise UsageError(
+            f"--verify: '{directory}' holds no golden case of {generation.system} "
+            f"{generation.name}; give the folder that does with --golden_dir"
+        )
+    return results
+
+
+def report(results: list[CaseResult]) -> None:
+    """Print the closing line.
+
+    Raises:
+        CheckFailed: a case failed, or none passed.
+    """
+    counts = {s: sum(r.status == s for r in results) for s in (PASSED, FAILED, SKIPPED)}
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    log(summary)
+    if counts[FAILED] or not counts[PASSED]:
+        raise CheckFailed(f"golden cases: {summary}")
+
+
+def main(argv: list[str]) -> None:
+    """`python -m paddleseg_ext golden`."""
+    parser = make_parser("Compare our networks with numbers of the original systems' code.")
+    parser.add_argument("--dir", required=True, type=Path, help="a folder of golden cases")
+    args = parser.parse_args(argv)
+    results = []
+    for path in find_cases(args.dir):
+        results.append(run_case(path))
+        print(results[-1].line(), flush=True)
+    report(results)
