@@ -1,25 +1,55 @@
 """Online hard example mining: the cross entropy of the pixels the network is least sure of.
 
-Source: TorchSeg's ProbOhemCrossEntropy2d, which PaddleSeg's OhemCrossEntropyLoss follows.
+The published systems select them by different rules, and train to different networks by that. In
+all of them a batch without a single labelled pixel gives 0 and zero gradients here, where most
+originals give NaN.
 """
 
 import math
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from paddleseg_ext.losses.pixel import masked_mean, pixel_cross_entropy
 
-class OhemCrossEntropyLoss(nn.Layer):
-    """Mean cross entropy of the hard pixels.
+# A sixteenth of the pixels is what the published recipes keep at least.
+KEPT_FRACTION = 16
 
-    A pixel is hard when the probability of its true class is at most `max(thresh, p_k)`, p_k
-    being the k-th smallest such probability of the batch, k = `min_kept`. Ignored pixels count
-    as probability 1 when p_k is sought, so a batch with fewer than k labelled pixels keeps them
-    all. PaddleSeg keeps probabilities strictly below the threshold, so one pixel fewer.
 
-    A batch without a single labelled pixel gives 0 and zero gradients, where the original gives
-    NaN.
+class _HardPixelLoss(nn.Layer):
+    """Holds what the rules share. A probability p of the true class is a loss of -ln p."""
+
+    def __init__(self, thresh: float, ignore_index: int):
+        super().__init__()
+        if not 0.0 < thresh < 1.0:
+            raise ValueError(f"thresh must be in (0, 1), got {thresh}")
+        self.hard_loss = -math.log(thresh)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
+        return self.select(*pixel_cross_entropy(logits, labels, self.ignore_index))
+
+    def select(self, losses: Tensor, valid: Tensor) -> Tensor:
+        """Mean loss of the pixels that count; `losses` is 0 where `valid` is False."""
+        raise NotImplementedError
+
+
+def _check_min_kept(min_kept: int | None) -> int | None:
+    if min_kept is not None and min_kept < 1:
+        raise ValueError(f"min_kept must be at least 1, got {min_kept}")
+    return min_kept
+
+
+class OhemCrossEntropyLoss(_HardPixelLoss):
+    """TorchSeg's rule, which PaddleSeg follows.
+
+    A pixel counts when its probability is at most `max(thresh, p_k)`, p_k being the k-th smallest
+    of the batch, k = `min_kept`; ignored pixels take part in the search with probability 1, so a
+    batch with fewer than k labelled pixels keeps them all. (PaddleSeg keeps only what is strictly
+    below.)
+
+    Source: TorchSeg furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d.
     """
 
     def __init__(self, thresh: float = 0.7, min_kept: int | None = None, ignore_index: int = 255):
@@ -32,33 +62,75 @@ class OhemCrossEntropyLoss(nn.Layer):
         Raises:
             ValueError: `thresh` or `min_kept` out of range.
         """
-        super().__init__()
-        if not 0.0 < thresh < 1.0:
-            raise ValueError(f"thresh must be in (0, 1), got {thresh}")
-        if min_kept is not None and min_kept < 1:
-            raise ValueError(f"min_kept must be at least 1, got {min_kept}")
-        self.thresh = thresh
-        self.min_kept = min_kept
-        self.ignore_index = ignore_index
+        super().__init__(thresh, ignore_index)
+        self.min_kept = _check_min_kept(min_kept)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar.
+    def select(self, losses: Tensor, valid: Tensor) -> Tensor:
+        count = min(self.min_kept or max(1, losses.size // KEPT_FRACTION), losses.size)
+        kth_loss = paddle.topk(losses.detach(), count)[0][-1]
+        threshold = kth_loss.clip(max=self.hard_loss)
+        return masked_mean(losses, valid & (losses >= threshold))
 
-        Args:
-            logits: `(N, C, H, W)` float32.
-            labels: `(N, H, W)` int64, classes and `ignore_index`.
+
+class CoinCheungOhemLoss(_HardPixelLoss):
+    """CoinCheung's rule: losses above -ln `thresh`, or the largest sixteenth of the valid pixels
+    where those are fewer.
+
+    Source: CoinCheung/BiSeNet lib/ohem_ce_loss.py, OhemCELoss.
+    """
+
+    def __init__(self, thresh: float = 0.7, ignore_index: int = 255):
+        """`thresh` in (0, 1) is the probability below which a pixel is always hard."""
+        super().__init__(thresh, ignore_index)
+
+    def select(self, losses: Tensor, valid: Tensor) -> Tensor:
+        hard = valid & (losses > self.hard_loss)
+        least = int(valid.sum()) // KEPT_FRACTION
+        if int(hard.sum()) >= least:
+            return masked_mean(losses, hard)
+        return paddle.topk(losses, least)[0].mean()
+
+
+class StdcOhemLoss(_HardPixelLoss):
+    """STDC's rule, and with `count_ignored=False` that of the TensorFlow BiSeNetV2.
+
+    With losses in descending order: all above -ln `thresh` where entry `min_kept` is above it,
+    else the first `min_kept`. STDC leaves ignored pixels in, with loss 0, and so lowers the mean
+    where few pixels are labelled; the other takes only labelled ones (and fails when there are
+    fewer than `min_kept`; here they are all kept).
+
+    Source: MichaelFan01/STDC-Seg loss/loss.py, OhemCELoss; MaybeShewill-CV/bisenetv2-tensorflow
+    bisenet_model/bisenet_v2.py.
+    """
+
+    def __init__(
+        self,
+        thresh: float = 0.7,
+        min_kept: int | None = None,
+        count_ignored: bool = True,
+        ignore_index: int = 255,
+    ):
         """
-        pixel_loss = F.cross_entropy(
-            logits, labels, axis=1, ignore_index=self.ignore_index, reduction="none"
-        ).reshape(labels.shape)
-        hard = self._hard_pixels(pixel_loss.detach(), labels != self.ignore_index)
-        return (pixel_loss * hard).sum() / hard.sum().clip(min=1.0)
+        Args:
+            thresh: probability in (0, 1) below which a pixel is hard.
+            min_kept: by default a sixteenth of the batch's pixels.
+            count_ignored: whether ignored pixels stand in the order, with loss 0.
+            ignore_index: the label that is left out.
 
-    def _hard_pixels(self, pixel_loss: Tensor, valid: Tensor) -> Tensor:
-        """1.0 where a pixel counts, else 0.0; probability = exp(-loss)."""
-        losses = paddle.where(valid, pixel_loss, paddle.zeros_like(pixel_loss)).flatten()
-        min_kept = self.min_kept or max(1, losses.size // 16)
-        # The k-th smallest probability is the k-th largest loss.
-        kth_loss = paddle.topk(losses, min(min_kept, losses.size))[0][-1]
-        threshold = paddle.minimum(kth_loss, paddle.full_like(kth_loss, -math.log(self.thresh)))
-        return (valid & (pixel_loss >= threshold)).astype(pixel_loss.dtype)
+        Raises:
+            ValueError: `thresh` or `min_kept` out of range.
+        """
+        super().__init__(thresh, ignore_index)
+        self.min_kept = _check_min_kept(min_kept)
+        self.count_ignored = count_ignored
+
+    def select(self, losses: Tensor, valid: Tensor) -> Tensor:
+        count = self.min_kept or max(1, losses.size // KEPT_FRACTION)
+        ordered_size = losses.size if self.count_ignored else int(valid.sum())
+        if ordered_size == 0:
+            return masked_mean(losses, valid)
+        if ordered_size > count:
+            entry = paddle.topk(losses.detach(), count + 1)[0][-1]
+            if float(entry) > self.hard_loss:
+                return masked_mean(losses, losses > self.hard_loss)
+        return paddle.topk(losses, min(count, ordered_size))[0].mean()

@@ -1,5 +1,6 @@
 """Losses against the numbers of the original systems."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import paddle
 import pytest
 
-from paddleseg_ext.losses.ohem import OhemCrossEntropyLoss
+from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss
+from paddleseg_ext.losses.detail import DetailAggregateLoss
+from paddleseg_ext.losses.ohem import CoinCheungOhemLoss, OhemCrossEntropyLoss, StdcOhemLoss
 
 pytestmark = pytest.mark.parity
 
@@ -35,17 +38,35 @@ def make_case(fixture, sub: dict) -> tuple[np.ndarray, np.ndarray]:
     return logits, labels
 
 
-@pytest.mark.parametrize("name", ["hard", "easy", "mixed", "few_valid", "all_ignored"])
-def test_ohem_is_torchsegs(shared_dir: Path, name: str) -> None:
-    sys.path.insert(0, str(shared_dir / "golden"))
-    import fixture
+NAMES = ["hard", "easy", "mixed", "few_valid", "all_ignored"]
+LOSSES = {
+    "torchseg_prob_ohem": OhemCrossEntropyLoss,
+    "cc_ohem": CoinCheungOhemLoss,
+    "stdc_ohem": StdcOhemLoss,
+    "mmseg_ce": lambda: CrossEntropyLoss(avg_non_ignore=False),
+}
 
-    directory = shared_dir / "golden" / "loss_torchseg_prob_ohem"
+
+@pytest.fixture(scope="module")
+def fixture(shared_dir: Path):
+    """The generator of the cases' inputs."""
+    sys.path.insert(0, str(shared_dir / "golden"))
+    return importlib.import_module("fixture")
+
+
+def sub_case(directory: Path, name: str) -> dict:
     meta = json.loads((directory / "meta.json").read_text())
-    sub = next(s for s in meta["subcases"] if s["name"] == name)
+    return next(sub for sub in meta["subcases"] if sub["name"] == name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", LOSSES)
+def test_pixel_losses_are_the_originals(shared_dir: Path, fixture, kind: str, name: str) -> None:
+    directory = shared_dir / "golden" / f"loss_{kind}"
+    sub = sub_case(directory, name)
     logits, labels = make_case(fixture, sub)
-    loss, gradient = loss_and_gradient(OhemCrossEntropyLoss(), logits, labels)
-    if name == "all_ignored":  # the original gives NaN; ours is the stated deviation
+    loss, gradient = loss_and_gradient(LOSSES[kind](), logits, labels)
+    if name == "all_ignored":  # some originals give NaN; ours is the stated deviation
         assert loss == 0.0
         assert not gradient.any()
         return
@@ -53,3 +74,23 @@ def test_ohem_is_torchsegs(shared_dir: Path, name: str) -> None:
         np.testing.assert_allclose(loss, expected[f"{name}.loss"], rtol=1e-5)
         np.testing.assert_allclose(gradient, expected[f"{name}.grad"], rtol=1e-5, atol=1e-9)
     assert np.count_nonzero(gradient.any(axis=1)) == sub["pixels_with_gradient"]
+
+
+@pytest.mark.parametrize("name", ["eighth", "full", "odd", "all_ignored", "decayed"])
+def test_detail_guidance_is_stdcs(shared_dir: Path, fixture, name: str) -> None:
+    directory = shared_dir / "golden" / "loss_stdc_detail"
+    sub = sub_case(directory, name)
+    spec = sub["labels"]
+    labels = fixture.make_labels(
+        spec["shape"], spec["n_classes"], spec["seed"], spec["block"], spec["ignore_frac"]
+    )
+    logits = fixture.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
+    loss = DetailAggregateLoss(sub["fuse_kernel"])
+    bce, dice = loss.parts(paddle.to_tensor(logits), paddle.to_tensor(labels))
+    assert float(bce) == pytest.approx(sub["bce"], rel=1e-5)
+    assert float(dice) == pytest.approx(sub["dice"], rel=1e-5)
+    _, gradient = loss_and_gradient(loss, logits, labels)
+    target = loss.boundaries(paddle.to_tensor(labels)).numpy()
+    with np.load(directory / "expected.npz") as expected:
+        np.testing.assert_allclose(gradient, expected[f"{name}.grad"], rtol=1e-5, atol=1e-9)
+        np.testing.assert_array_equal(target.squeeze(), expected[f"{name}.target"].squeeze())

@@ -1,0 +1,60 @@
+"""Cross entropy and Dice over all labelled pixels."""
+
+from collections.abc import Sequence
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from paddleseg_ext.losses.pixel import masked_mean, pixel_cross_entropy
+
+
+class CrossEntropyLoss(nn.Layer):
+    """Mean cross entropy.
+
+    Source: for `avg_non_ignore=False`, mmsegmentation 0.x (and DABNet): the sum over the labelled
+    pixels is divided by the number of all pixels.
+    """
+
+    def __init__(
+        self,
+        weight: Sequence[float] | None = None,
+        avg_non_ignore: bool = True,
+        ignore_index: int = 255,
+    ):
+        """
+        Args:
+            weight: a factor for each class.
+            avg_non_ignore: divide by the labelled pixels; False: by all of them.
+            ignore_index: the label that is left out.
+        """
+        super().__init__()
+        self.avg_non_ignore = avg_non_ignore
+        self.ignore_index = ignore_index
+        self.weight = None if weight is None else paddle.to_tensor(list(weight), "float32")
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
+        losses, valid = pixel_cross_entropy(logits, labels, self.ignore_index, self.weight)
+        return masked_mean(losses, valid) if self.avg_non_ignore else losses.mean()
+
+
+class DiceLoss(nn.Layer):
+    """One minus the mean Dice coefficient of the classes, from softmax probabilities."""
+
+    def __init__(self, smooth: float = 1.0, ignore_index: int = 255):
+        """`smooth` is added above and below the fraction line of each class."""
+        super().__init__()
+        self.smooth = smooth
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
+        num_classes = logits.shape[1]
+        valid = (labels != self.ignore_index).unsqueeze(1).astype(logits.dtype)  # (N, 1, H, W)
+        safe_labels = paddle.where(labels != self.ignore_index, labels, paddle.zeros_like(labels))
+        truth = F.one_hot(safe_labels, num_classes).transpose([0, 3, 1, 2]) * valid
+        probability = F.softmax(logits, axis=1) * valid
+        overlap = (probability * truth).sum(axis=[0, 2, 3])  # (C,)
+        total = (probability + truth).sum(axis=[0, 2, 3])
+        return 1.0 - ((2.0 * overlap + self.smooth) / (total + self.smooth)).mean()

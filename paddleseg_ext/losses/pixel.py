@@ -1,0 +1,31 @@
+"""Cross entropy of each pixel, which every segmentation loss here starts from."""
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+
+def pixel_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy and validity of each pixel, flat.
+
+    Args:
+        logits: `(N, C, H, W)`.
+        labels: `(N, H, W)` int64, classes and `ignore_index`.
+        weight: `(C,)`, a factor for each class.
+
+    Returns:
+        `(N*H*W,)` losses, 0 where ignored, and `(N*H*W,)` bool, False where ignored.
+    """
+    loss = F.cross_entropy(
+        logits, labels, weight=weight, axis=1, ignore_index=ignore_index, reduction="none"
+    ).flatten()
+    valid = (labels != ignore_index).flatten()
+    return paddle.where(valid, loss, paddle.zeros_like(loss)), valid
+
+
+def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `losses` where `mask` holds; 0, with zero gradients, where it holds nowhere."""
+    weights = mask.astype(losses.dtype)
+    return (losses * weights).sum() / weights.sum().clip(min=1.0)

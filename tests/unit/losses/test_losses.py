@@ -1,0 +1,127 @@
+"""Losses by values that can be worked out by hand."""
+
+import math
+
+import numpy as np
+import paddle
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.config import Config
+from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss, DiceLoss
+from paddleseg_ext.losses.detail import DetailAggregateLoss
+from paddleseg_ext.losses.multi_head import build_loss
+from paddleseg_ext.losses.ohem import CoinCheungOhemLoss, OhemCrossEntropyLoss, StdcOhemLoss
+
+EVERY_LOSS = [
+    CrossEntropyLoss(),
+    CrossEntropyLoss(avg_non_ignore=False),
+    DiceLoss(),
+    OhemCrossEntropyLoss(),
+    CoinCheungOhemLoss(),
+    StdcOhemLoss(),
+    StdcOhemLoss(count_ignored=False),
+]
+
+
+def logits_of(probabilities: list[float]) -> paddle.Tensor:
+    """Two classes; class 1, the true one, has these probabilities at the pixels of one row."""
+    values = [math.log(p / (1.0 - p)) for p in probabilities]
+    pair = np.stack([np.zeros(len(values)), values])  # (2, W)
+    return paddle.to_tensor(pair[None, :, None, :], "float32", stop_gradient=False)
+
+
+def loss_at(loss, probabilities: list[float], labels: list[int]) -> float:
+    return float(loss(logits_of(probabilities), paddle.to_tensor([[labels]], "int64")))
+
+
+def mean_loss(probabilities: list[float]) -> float:
+    return sum(-math.log(p) for p in probabilities) / len(probabilities)
+
+
+def test_cross_entropy_weights_and_denominators() -> None:
+    assert loss_at(CrossEntropyLoss(), [0.5, 0.9], [1, 255]) == pytest.approx(mean_loss([0.5]))
+    assert loss_at(CrossEntropyLoss(avg_non_ignore=False), [0.5, 0.9], [1, 255]) == pytest.approx(
+        mean_loss([0.5]) / 2
+    )
+    weighted = CrossEntropyLoss(weight=[1.0, 3.0])
+    assert loss_at(weighted, [0.5], [1]) == pytest.approx(3 * mean_loss([0.5]))
+
+
+def test_each_ohem_keeps_what_its_original_keeps() -> None:
+    probabilities, labels = [0.1, 0.6, 0.8, 0.9, 0.95, 0.5], [1, 1, 1, 1, 1, 255]
+    # up to 0.7, or the 4 smallest
+    assert loss_at(OhemCrossEntropyLoss(min_kept=1), probabilities, labels) == pytest.approx(
+        mean_loss([0.1, 0.6])
+    )
+    assert loss_at(OhemCrossEntropyLoss(min_kept=4), probabilities, labels) == pytest.approx(
+        mean_loss([0.1, 0.6, 0.8, 0.9])
+    )
+    # fewer labelled pixels than asked for: STDC's zeros of ignored pixels lower the mean
+    total = sum(-math.log(p) for p in probabilities[:5])
+    assert loss_at(StdcOhemLoss(min_kept=6), probabilities, labels) == pytest.approx(total / 6)
+    tensorflow = StdcOhemLoss(min_kept=6, count_ignored=False)
+    assert loss_at(tensorflow, probabilities, labels) == pytest.approx(total / 5)
+    assert loss_at(StdcOhemLoss(min_kept=1), probabilities, labels) == pytest.approx(
+        mean_loss([0.1, 0.6])
+    )
+    assert loss_at(CoinCheungOhemLoss(), probabilities, labels) == pytest.approx(
+        mean_loss([0.1, 0.6])
+    )
+
+
+def test_dice_of_a_perfect_prediction_is_zero() -> None:
+    perfect = loss_at(DiceLoss(), [1 - 1e-7] * 4, [1, 1, 1, 255])
+    assert perfect == pytest.approx(0.0, abs=1e-4)
+    assert loss_at(DiceLoss(), [1e-7 + 1e-7] * 4, [1, 1, 1, 255]) > 0.5
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=lambda loss: type(loss).__name__)
+def test_nothing_labelled_is_zero_with_zero_gradients(loss) -> None:
+    logits = logits_of([0.2, 0.7, 0.5])
+    value = loss(logits, paddle.to_tensor([[[255, 255, 255]]], "int64"))
+    value.backward()
+    assert float(value) == pytest.approx(0.0, abs=1e-6)
+    assert not logits.grad.numpy().any()
+
+
+def test_detail_targets_and_masking() -> None:
+    labels = np.zeros((1, 16, 16), np.int64)
+    labels[:, :, 8:] = 3
+    target = DetailAggregateLoss().boundaries(paddle.to_tensor(labels)).numpy()[0, 0]
+    # the larger side of the step at strides 1 and 2, and the padded border of the right side
+    assert target[5].tolist() == [0] * 8 + [1, 1] + [0] * 5 + [1]
+    labels[:, :, 8:] = 255
+    logits = paddle.full([1, 1, 16, 16], 2.0)
+    plain = DetailAggregateLoss().parts(logits, paddle.to_tensor(labels))[0]
+    masked = DetailAggregateLoss(mask_ignored=True).parts(logits, paddle.to_tensor(labels))[0]
+    assert float(masked) > float(plain)  # with the mask there is no boundary left to predict
+
+
+def section(**loss: object) -> Config:
+    return Config("a.yml", {"loss": loss})
+
+
+def test_one_type_serves_every_head() -> None:
+    loss = build_loss(section(types=[{"type": "CrossEntropyLoss"}], coef=[1, 0.5]), 255)
+    heads = [logits_of([0.5]), logits_of([0.25])]
+    total, each = loss(heads, paddle.to_tensor([[[1]]], "int64"))
+    assert [float(v) for v in each] == pytest.approx([mean_loss([0.5]), mean_loss([0.25])])
+    assert float(total) == pytest.approx(mean_loss([0.5]) + 0.5 * mean_loss([0.25]))
+    with pytest.raises(UsageError, match=r"3 heads in training, loss\.coef has 2"):
+        loss([*heads, heads[0]], paddle.to_tensor([[[1]]], "int64"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ({"types": [], "coef": [1]}, "'types' must be a list"),
+        ({"types": [{"type": "CrossEntropyLoss"}], "coef": 1}, "'coef' must be a list"),
+        ({"types": [{"type": "CrossEntropyLoss"}] * 2, "coef": [1, 1, 1]}, "2 types but 3"),
+        ({"types": [{"type": "OhemCrossEntropyLoss", "thresh": 2}], "coef": [1]}, "thresh must"),
+        ({"type": "CrossEntropyLoss"}, "unknown key 'type'"),
+    ],
+)
+def test_wrong_sections_are_one_clear_line(loss: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_loss(section(**loss), 255)
