@@ -106,12 +106,13 @@ def main() -> int | None:
     threads = fix_thread_count()
 
     from paddleseg_ext.data.build import build_dataset
+    from paddleseg_ext.data.validate import require_usable
 
     dataset = build_dataset(config, "train_dataset")
-    # check_dataset(dataset, "train_dataset")
+    require_usable(dataset.samples, dataset.class_table, "train_dataset")
     validation = build_dataset(config, "val_dataset") if arguments.do_eval else None
     if validation is not None:
-        pass
+        require_usable(validation.samples, validation.class_table, "val_dataset")
 
     from paddleseg_ext.training.options import TrainOptions
     from paddleseg_ext.training.trainer import train
