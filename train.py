@@ -12,6 +12,7 @@ auto, the newest) and ends in the same weights as one that was not.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from paddleseg_ext.common import flags
@@ -109,10 +110,11 @@ def main() -> int | None:
     from paddleseg_ext.data.validate import require_usable
 
     dataset = build_dataset(config, "train_dataset")
-    require_usable(dataset.samples, dataset.class_table, "train_dataset")
     validation = build_dataset(config, "val_dataset") if arguments.do_eval else None
-    if validation is not None:
-        require_usable(validation.samples, validation.class_table, "val_dataset")
+    if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":  # once, when there are several processes
+        require_usable(dataset.samples, dataset.class_table, "train_dataset")
+        if validation is not None:
+            require_usable(validation.samples, validation.class_table, "val_dataset")
 
     from paddleseg_ext.training.options import TrainOptions
     from paddleseg_ext.training.trainer import train
