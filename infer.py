@@ -30,7 +30,10 @@ from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
+# Those that show a bundle whole images; the others are for val.py.
+PROTOCOLS_OF_BUNDLES = (DEFAULT_PROTOCOL, "ss", "scale_0.5", "scale_0.75", "half_resize")
 PROBE_SIDE = 256  # pixels; any size that every network takes
 
 DESCRIPTION = f"""{__doc__}
@@ -74,6 +77,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--absent_class", choices=ABSENT_RULES, default="skip", help="how absent classes count"
     )
     parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS_OF_BUNDLES,
+        default=DEFAULT_PROTOCOL,
+        help="how the network is run and scored, see val.py; needs a bundle that gives logits",
+    )
+    parser.add_argument(
         "--num_classes",
         type=positive_int,
         help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
@@ -93,6 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     check_options(options)
     bundle = read_bundle(args.config)
+    if args.protocol != DEFAULT_PROTOCOL and bundle.output_op != "none":
+        raise UsageError(
+            f"--protocol {args.protocol} needs logits, and this bundle's graph ends in "
+            f"{bundle.output_op}: export it with --output_op none"
+        )
     preprocess = Preprocess(bundle.transforms, bundle.color_order)
     samples = collect_samples(args.image_path)
     settings = RunSettings(
@@ -104,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         benchmark=args.benchmark,
         benchmark_log=Path(args.save_log_path) if args.save_log_path else None,
         model_name=args.model_name or (bundle.manifest.network if bundle.manifest else ""),
+        protocol=PROTOCOLS[args.protocol],
         source={"bundle": str(bundle.deploy_file), "output_op": bundle.output_op},
     )
     backend = PaddleInference(bundle, options)

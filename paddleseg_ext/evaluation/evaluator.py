@@ -1,6 +1,6 @@
 """Scores of predictions: one function for every backend, exact integer counts first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.data import functional
 from paddleseg_ext.data.labels import ClassTable, decode_label
+from paddleseg_ext.evaluation.protocols import ProtocolRun
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,29 @@ class Evaluation:
         counts: (C, C) int64, row = label, column = prediction.
         absent: how a class that occurs nowhere counts in means.
         images: each image's counts, in the order of the samples.
+        protocol: how the network was run and where it was scored, in words.
+        input_sizes: `WIDTHxHEIGHT` of the preprocessed images, each once, in order of appearance.
     """
 
     class_table: ClassTable
     counts: IntArray
     absent: AbsentRule
     images: tuple[ImageCounts, ...]
+    protocol: str = PROTOCOLS[DEFAULT_PROTOCOL].describe()
+    input_sizes: tuple[str, ...] = ()
 
     @property
     def scores(self) -> Scores:
         """All scores of the whole run."""
         return summarize(self.counts, self.absent)
 
+    def how(self) -> str:
+        """What a figure means nothing without, in one line."""
+        sizes = ", ".join(self.input_sizes[:3]) + (", ..." if len(self.input_sizes) > 3 else "")
+        return f"protocol: {self.protocol}; input: {sizes}; absent classes: {self.absent}"
+
     def eval_lines(self) -> list[str]:
-        """PaddleSeg's `[EVAL]` messages; the rule for absent classes is named in the last."""
+        """PaddleSeg's `[EVAL]` messages; the last says how it was measured."""
         scores = self.scores
         return [
             f"[EVAL] #Images: {len(self.images)} mIoU: {scores.mean_iou:.4f} "
@@ -65,7 +77,7 @@ class Evaluation:
             f"[EVAL] Class Precision: \n{format_array(scores.class_precision)}",
             f"[EVAL] Class Recall: \n{format_array(scores.class_recall)}",
             f"[EVAL] Class Acc: \n{format_array(scores.class_precision)}",
-            f"[EVAL] absent classes: {self.absent}",
+            f"[EVAL] {self.how()}",
         ]
 
     def section_lines(self, title: str) -> list[str]:
@@ -73,8 +85,8 @@ class Evaluation:
         scores = self.scores
         return [
             f"#{title}",
-            f"mIoU: {scores.mean_iou:.4f} Acc: {scores.accuracy:.4f} "
-            f"images: {len(self.images)} absent classes: {self.absent}",
+            f"mIoU: {scores.mean_iou:.4f} Acc: {scores.accuracy:.4f} images: {len(self.images)}; "
+            f"{self.how()}",
             "Class IoU:",
             format_array(scores.class_iou),
             "Class Acc:",
@@ -87,6 +99,8 @@ class Evaluation:
         return {
             "num_images": len(self.images),
             "absent": self.absent,
+            "protocol": self.protocol,
+            "input_sizes": list(self.input_sizes),
             "class_names": list(self.class_table.class_names),
             "ignore_index": self.class_table.ignore_index,
             "scores": self.scores.to_dict(),
@@ -99,14 +113,22 @@ class Evaluation:
 class Scorer:
     """Adds predictions one by one; the counts of a run do not depend on their order."""
 
-    def __init__(self, class_table: ClassTable, absent: AbsentRule = "skip"):
+    def __init__(
+        self,
+        class_table: ClassTable,
+        absent: AbsentRule = "skip",
+        protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
+    ):
         """
         Args:
             class_table: the classes, and how the values in label files become them.
             absent: how a class that occurs nowhere counts in means.
+            protocol: that the predictions were made by.
         """
         self.class_table = class_table
         self.absent = absent
+        self.protocol = protocol
+        self._input_sizes: dict[str, None] = {}
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
 
@@ -122,6 +144,9 @@ class Scorer:
         if sample.label is None:
             raise DataError(f"{sample.image}: there is no label to score against")
         label = decode_label(sample.label, self.class_table)
+        if self.protocol.label_stride > 1:
+            height, width = (side // self.protocol.label_stride for side in label.shape)
+            label = functional.resize_label(label, (width, height))
         if label.shape != prediction.label_map.shape:
             raise DataError(
                 f"{sample.label}: a label of the image's size is expected, "
@@ -131,6 +156,8 @@ class Scorer:
             counts = self._matrix.update(prediction.label_map, label)
         except ValueError as error:
             raise DataError(f"{sample.image}: {error}") from None
+        if prediction.input_hw is not None:
+            self._input_sizes["{1}x{0}".format(*prediction.input_hw)] = None
         self._images.append(
             ImageCounts(
                 sample.name, np.diagonal(counts).copy(), counts.sum(axis=0), counts.sum(axis=1)
@@ -145,7 +172,12 @@ class Scorer:
     def result(self) -> Evaluation:
         """The evaluation of all that was added."""
         return Evaluation(
-            self.class_table, self._matrix.counts.copy(), self.absent, tuple(self._images)
+            class_table=self.class_table,
+            counts=self._matrix.counts.copy(),
+            absent=self.absent,
+            images=tuple(self._images),
+            protocol=self.protocol.describe(),
+            input_sizes=tuple(self._input_sizes),
         )
 
 
@@ -159,24 +191,36 @@ def evaluate(
     absent: AbsentRule = "skip",
     num_workers: int = 0,
     print_detail: bool = True,
+    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
+    watch: Callable[[Prediction], None] | None = None,
 ) -> Evaluation:
     """Predict and score every sample, and print PaddleSeg's `[EVAL]` lines.
 
-    The arguments are those of `pipeline.predict_samples` and `Scorer`.
+    The arguments are those of `pipeline.predict_samples` and `Scorer`; `watch` is called with
+    every prediction that was scored.
 
     Raises:
         DataError: the first sample that cannot be read, predicted or scored.
     """
-    scorer = Scorer(class_table, absent)
+    scorer = Scorer(class_table, absent, protocol)
+    run = None if protocol.is_plain else ProtocolRun(protocol, preprocess)
     if print_detail:
         log(f"Start evaluating (total_samples: {len(samples)})...")
     predictions: Iterable[Prediction] = predict_samples(
-        backend, samples, preprocess, postprocess, batch_size, num_workers
+        backend,
+        samples,
+        run.preprocess if run else preprocess,
+        postprocess,
+        batch_size,
+        num_workers,
+        run_batch=run.run if run else None,
     )
     if print_detail:
         predictions = track(predictions, "evaluate", total=len(samples))
     for prediction in predictions:
         scorer.add(prediction)
+        if watch is not None:
+            watch(prediction)
     evaluation = scorer.result()
     if print_detail:
         for line in evaluation.eval_lines():

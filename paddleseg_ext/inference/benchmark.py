@@ -34,9 +34,9 @@ class Benchmark:
 
     def add(self, prediction: Prediction) -> None:
         """Count one predicted image."""
-        assert prediction.geometry is not None
+        assert prediction.input_hw is not None
         self.timings.append(prediction.timings)
-        self.shapes.add((3, *prediction.geometry.network_hw))
+        self.shapes.add((3, *prediction.input_hw))
 
     def stage_ms(self) -> dict[str, dict[str, float]]:
         """Stage -> mean, p50, p90, p99 in milliseconds an image."""

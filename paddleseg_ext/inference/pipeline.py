@@ -6,7 +6,7 @@ with another `Backend`; what they compare is therefore the backend and nothing e
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,10 @@ from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.data import functional
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess
+from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess, SizeHW
+
+# Runs a batch of one shape and says how its output goes back to the original size.
+RunBatch = Callable[[Backend, FloatImage, Geometry], tuple[NDArray, Geometry]]
 
 
 class SampleLike(Protocol):
@@ -57,6 +60,7 @@ class Prediction:
     Attributes:
         label_map: (H, W) uint8 class ids at the original size.
         image: (H, W, 3) uint8 RGB as read.
+        input_hw: size of the preprocessed image.
         output: the network's output for this image, where it was asked for; memory of the batch.
         geometry: the way back from `output` to the original size.
     """
@@ -66,6 +70,7 @@ class Prediction:
     image: NDArray[np.uint8] | None = None
     error: str | None = None
     timings: Timings = Timings()
+    input_hw: SizeHW | None = None
     output: NDArray | None = None
     geometry: Geometry | None = None
 
@@ -91,6 +96,7 @@ def predict_samples(
     num_workers: int = 0,
     warm_up_runs: int = 0,
     keep_output: bool = False,
+    run_batch: RunBatch | None = None,
 ) -> Iterator[Prediction]:
     """Predict samples in their order, one `Prediction` each.
 
@@ -107,45 +113,75 @@ def predict_samples(
         warm_up_runs: runs before the first timed one of each input shape, not counted in timings.
         keep_output: put the network's output into each `Prediction` (a batch at full size is
             large: do not collect such predictions in a list).
+        run_batch: how a batch is run, for evaluation protocols; by default once, as it is.
     """
-    warm_shapes: set[tuple[int, ...]] = set()
+    runner = _Runner(backend, run_batch, warm_up_runs)
     for chunk in _chunks(_load_all(samples, preprocess, num_workers, batch_size), batch_size):
-        outputs: dict[int, NDArray] = {}
-        inference_ms: dict[int, float] = {}
-        errors = {i: loaded.error for i, loaded in enumerate(chunk) if loaded.error is not None}
-        for group in _alike(chunk):
-            batch = np.stack([chunk[i].tensor for i in group])  # type: ignore[misc]
-            try:
-                if batch.shape not in warm_shapes:
-                    warm_shapes.add(batch.shape)
-                    for _ in range(warm_up_runs):
-                        backend.run(batch)
-                start = time.perf_counter()
-                result = backend.run(batch)
-                share_ms = (time.perf_counter() - start) * 1000 / len(group)
-            except DataError as error:
-                errors |= dict.fromkeys(group, str(error))
-                continue
-            for i, output in zip(group, result, strict=True):
-                outputs[i], inference_ms[i] = output, share_ms
-        for i, loaded in enumerate(chunk):
-            if i in errors:
-                yield Prediction(loaded.sample, error=_naming(loaded.sample, errors[i]))
+        results = runner.run(chunk)
+        for loaded, result in zip(chunk, results, strict=True):
+            if isinstance(result, str):
+                yield Prediction(loaded.sample, error=_naming(loaded.sample, result))
             else:
-                yield _finish(loaded, outputs.pop(i), inference_ms[i], postprocess, keep_output)
+                yield _finish(loaded, result, postprocess, keep_output)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One image's share of a run."""
+
+    output: NDArray
+    geometry: Geometry
+    inference_ms: float
+
+
+class _Runner:
+    """Runs chunks, what is alike together."""
+
+    def __init__(self, backend: Backend, run_batch: RunBatch | None, warm_up_runs: int):
+        self._backend = backend
+        self._run_batch = run_batch
+        self._warm_up_runs = warm_up_runs
+        self._warm_shapes: set[tuple[int, ...]] = set()
+
+    def run(self, chunk: list[_Loaded]) -> list[_Output | str]:
+        """An output, or the reason why there is none, for each of the chunk."""
+        results: dict[int, _Output | str] = {
+            i: loaded.error for i, loaded in enumerate(chunk) if loaded.error is not None
+        }
+        for group in _alike(chunk, by_geometry=self._run_batch is not None):
+            try:
+                results |= zip(group, self._run_group([chunk[i] for i in group]), strict=True)
+            except DataError as error:
+                results |= dict.fromkeys(group, str(error))
+        return [results[i] for i in range(len(chunk))]
+
+    def _run_group(self, group: list[_Loaded]) -> list[_Output]:
+        batch = np.stack([loaded.tensor for loaded in group])  # type: ignore[misc]
+        geometries = [loaded.geometry for loaded in group if loaded.geometry is not None]
+        if batch.shape not in self._warm_shapes:
+            self._warm_shapes.add(batch.shape)
+            for _ in range(self._warm_up_runs):
+                self._backend.run(batch)
+        start = time.perf_counter()
+        if self._run_batch is None:
+            outputs = self._backend.run(batch)
+        else:
+            outputs, geometry = self._run_batch(self._backend, batch, geometries[0])
+            geometries = [geometry] * len(group)
+        share_ms = (time.perf_counter() - start) * 1000 / len(group)
+        return [
+            _Output(output, geometry, share_ms)
+            for output, geometry in zip(outputs, geometries, strict=True)
+        ]
 
 
 def _finish(
-    loaded: _Loaded,
-    output: NDArray,
-    inference_ms: float,
-    postprocess: Postprocess,
-    keep_output: bool,
+    loaded: _Loaded, result: _Output, postprocess: Postprocess, keep_output: bool
 ) -> Prediction:
     assert loaded.geometry is not None
     start = time.perf_counter()
     try:
-        label_map = postprocess.label_map(output, loaded.geometry)
+        label_map = postprocess.label_map(result.output, result.geometry)
     except DataError as error:
         return Prediction(loaded.sample, error=_naming(loaded.sample, str(error)))
     postprocess_ms = (time.perf_counter() - start) * 1000
@@ -153,9 +189,10 @@ def _finish(
         sample=loaded.sample,
         label_map=label_map,
         image=loaded.image,
-        timings=Timings(loaded.preprocess_ms, inference_ms, postprocess_ms),
-        output=output if keep_output else None,
-        geometry=loaded.geometry,
+        timings=Timings(loaded.preprocess_ms, result.inference_ms, postprocess_ms),
+        input_hw=loaded.geometry.network_hw,
+        output=result.output if keep_output else None,
+        geometry=result.geometry,
     )
 
 
@@ -196,12 +233,16 @@ def _chunks(items: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:
         yield chunk
 
 
-def _alike(chunk: list[_Loaded]) -> list[list[int]]:
-    """Positions in the chunk, grouped by the shape of their tensors, in order of appearance."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+def _alike(chunk: list[_Loaded], by_geometry: bool) -> list[list[int]]:
+    """Positions in the chunk, grouped by the shape of their tensors, in order of appearance.
+
+    With `by_geometry` a group also has one way back to the original size.
+    """
+    groups: dict[tuple, list[int]] = {}
     for i, loaded in enumerate(chunk):
         if loaded.tensor is not None:
-            groups.setdefault(loaded.tensor.shape, []).append(i)
+            way_back = loaded.geometry if by_geometry else None
+            groups.setdefault((loaded.tensor.shape, way_back), []).append(i)
     return list(groups.values())
 
 

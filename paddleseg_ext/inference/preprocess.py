@@ -222,9 +222,9 @@ class Preprocess:
         self._transforms = [_build(spec) for spec in transforms]
 
     @property
-    def resizes(self) -> bool:
-        """Whether a transform changes the size other than by padding."""
-        return any(transform.kind == "resize" for transform in self._transforms)
+    def changes_size(self) -> bool:
+        """Whether a transform may resize or pad."""
+        return any(transform.kind != "values" for transform in self._transforms)
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[FloatImage, Geometry]:
         """Make the network's input.

@@ -1,0 +1,232 @@
+"""A network run by a published protocol (`scoring.protocols`), image by image, in bounded memory.
+
+At any moment there are at most two tensors of scores at full size: the sum, and what is added.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data import functional
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
+from paddleseg_ext.scoring.protocols import Protocol, Windows, window_starts
+
+Scores = NDArray[np.float32]  # (N, C, h, w)
+Images = NDArray[np.float32]  # (N, 3, h, w)
+
+
+class ProtocolRun:
+    """A protocol, ready to run: the pipeline's preprocessing, and its way to run a batch."""
+
+    def __init__(self, protocol: Protocol, preprocess: Preprocess):
+        """
+        Args:
+            protocol: what is done.
+            preprocess: of the yml or the bundle.
+
+        Raises:
+            UsageError: the protocol starts from the full-size image and preprocessing changes it.
+        """
+        if protocol.needs_full_size and preprocess.changes_size:
+            raise UsageError(
+                f"protocol {protocol.name} starts from the image at its own size: take what "
+                "resizes or pads out of val_dataset.transforms (--opts val_dataset.transforms=...)"
+            )
+        self.protocol = protocol
+        self._normalize = preprocess
+        self.preprocess = Preprocess([]) if protocol.bytes_first else preprocess
+
+    def run(self, backend: Backend, batch: Images, geometry: Geometry) -> tuple[Scores, Geometry]:
+        """Run images of one shape; see `inference.pipeline.RunBatch`.
+
+        Returns:
+            (N, C, h, w) scores and the way from their size to the original one.
+        """
+        protocol = self.protocol
+        target_hw = geometry.network_hw
+        if protocol.label_stride > 1:
+            height, width = (side // protocol.label_stride for side in target_hw)
+            target_hw = (height, width)
+            geometry = Geometry(target_hw, target_hw)
+        if protocol.merge in ("logits", "softmax"):
+            total = self._sum_of_logits(backend, batch, geometry, target_hw)
+        else:
+            total = self._sum_of_windows(backend, batch, target_hw)
+        if protocol.at_label_size:
+            geometry = Geometry(geometry.original_hw, geometry.original_hw)
+        return total, geometry
+
+    def _sum_of_logits(
+        self, backend: Backend, batch: Images, geometry: Geometry, target_hw: SizeHW
+    ) -> Scores:
+        """Logits (or their softmax) of every look, resized first and summed then."""
+        protocol = self.protocol
+        alone = len(protocol.scales) == 1 and not protocol.flip
+        total = None
+        for scale in protocol.scales:
+            scaled = self._resize(batch, protocol.scaled_hw(_size_hw(batch), scale))
+            for mirrored in (False, True) if protocol.flip else (False,):
+                logits = self._logits(backend, _mirror(scaled) if mirrored else scaled)
+                logits = _mirror(logits) if mirrored else logits
+                if protocol.at_label_size:
+                    # Back to the size of the preprocessed image, then as any output.
+                    logits = self._resize(logits, geometry.network_hw)
+                    logits = np.stack([Postprocess().full_logits(one, geometry) for one in logits])
+                else:
+                    logits = self._resize(logits, target_hw)
+                if alone:
+                    return logits  # softmax keeps the order
+                if protocol.merge == "softmax":
+                    logits = _softmax(logits)
+                total = _add(total, logits)
+        assert total is not None
+        return total
+
+    def _logits(self, backend: Backend, images: Images) -> Scores:
+        """(N, C, h, w) of the whole images or averaged over windows."""
+        if self.protocol.windows is None:
+            return backend.run(np.ascontiguousarray(images))
+
+        def score(crops: Images) -> Scores:
+            return self._resize(backend.run(crops), _size_hw(crops))
+
+        return _slide(images, self.protocol.windows, score)
+
+    def _sum_of_windows(self, backend: Backend, batch: Images, target_hw: SizeHW) -> Scores:
+        """Scores of every crop, summed over crops, resized and summed over scales."""
+        total = None
+        for scale in self.protocol.scales:
+            scores = self._scale_scores(backend, batch, scale)
+            if total is None:
+                total = np.zeros((*scores.shape[:2], *target_hw), np.float32)
+            for image, image_total in zip(scores, total, strict=True):
+                for plane, plane_total in zip(image, image_total, strict=True):
+                    plane_total += self._resize_planes(plane[None], target_hw)[0]
+        assert total is not None
+        return total
+
+    def _scale_scores(self, backend: Backend, batch: Images, scale: float) -> Scores:
+        windows = self.protocol.windows
+
+        def score(crops: Images) -> Scores:
+            return self._crop_score(backend, crops)
+
+        if self.protocol.bytes_first:
+            return self._bytes_scale_scores(batch, scale, score)
+        scaled = self._resize(batch, self.protocol.scaled_hw(_size_hw(batch), scale))
+        if windows is None:
+            return score(scaled)
+        return _slide(scaled, windows, score)
+
+    def _bytes_scale_scores(
+        self, batch: Images, scale: float, score: Callable[[Images], Scores]
+    ) -> Scores:
+        """As TorchSeg: pixels are resized and padded as bytes; every crop is normalised."""
+        assert self.protocol.windows is not None
+        pixels = [
+            cv2.resize(
+                np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8),
+                None,
+                fx=scale,
+                fy=scale,
+                interpolation=cv2.INTER_LINEAR,
+            )
+            for image in batch
+        ]
+        raw = np.stack(pixels).transpose(0, 3, 1, 2)  # (N, 3, h, w) uint8
+        if max(raw.shape[2:]) <= max(self.protocol.windows.crop_wh):
+            return _slide(self._normalized(raw), self.protocol.windows, score)
+        return _slide(raw, self.protocol.windows, lambda crops: score(self._normalized(crops)))
+
+    def _normalized(self, raw: NDArray[np.uint8]) -> Images:
+        return np.stack([self._normalize(image.transpose(1, 2, 0))[0] for image in raw])
+
+    def _crop_score(self, backend: Backend, crops: Images) -> Scores:
+        """What one crop adds, (N, C, h, w)."""
+        size_hw = _size_hw(crops)
+        scores = _softmax(self._resize(backend.run(np.ascontiguousarray(crops)), size_hw))
+        if not self.protocol.flip:
+            return scores
+        mirrored = np.ascontiguousarray(_mirror(crops))
+        other = _mirror(_softmax(self._resize(backend.run(mirrored), size_hw)))
+        if self.protocol.merge == "window_product":
+            scores *= other
+            return scores
+        scores += other
+        return np.exp(scores, out=scores) if self.protocol.merge == "window_exp" else scores
+
+    def _resize(self, batch: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+        if _size_hw(batch) == size_hw:
+            return batch
+        return np.stack([self._resize_planes(image, size_hw) for image in batch])
+
+    def _resize_planes(self, planes: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+        """(C, h, w) -> (C, H, W), a plane at a time: interpolation takes several copies."""
+        resized = np.empty((len(planes), *size_hw), np.float32)
+        for plane, target in zip(planes, resized, strict=True):
+            target[:] = functional.resize_logits(
+                np.ascontiguousarray(plane)[None], size_hw[::-1], self.protocol.align_corners
+            )[0]
+        return resized
+
+
+def _slide(images: NDArray, windows: Windows, score: Callable[[Any], Scores]) -> Scores:
+    """Sum (or average) the scores of every crop at its place, (N, C, h, w)."""
+    height, width = _size_hw(images)
+    crop_w, crop_h = windows.crop_wh
+    top = left = 0
+    if windows.pad:
+        below, right = max(crop_h - height, 0), max(crop_w - width, 0)
+        top, left = below // 2, right // 2
+        margins = ((0, 0), (0, 0), (top, below - top), (left, right - left))
+        images = np.pad(images, margins)
+    total: Scores | None = None
+    seen = np.zeros(_size_hw(images), np.float32)
+    for rows, columns in _windows(_size_hw(images), windows):
+        scores = score(np.ascontiguousarray(images[:, :, rows, columns]))
+        if total is None:
+            total = np.zeros((*scores.shape[:2], *_size_hw(images)), np.float32)
+        total[:, :, rows, columns] += scores
+        seen[rows, columns] += 1
+    assert total is not None
+    if windows.average:
+        total /= seen
+    return total[:, :, top : top + height, left : left + width]
+
+
+def _windows(size_hw: SizeHW, windows: Windows) -> Iterator[tuple[slice, slice]]:
+    crop_w, crop_h = windows.crop_wh
+    step_x, step_y = windows.stride_wh
+    for y in window_starts(size_hw[0], crop_h, step_y):
+        for x in window_starts(size_hw[1], crop_w, step_x):
+            yield slice(y, min(y + crop_h, size_hw[0])), slice(x, min(x + crop_w, size_hw[1]))
+
+
+def _softmax(logits: Scores) -> Scores:
+    """Over the classes, axis 1; the memory of `logits` is used where it is ours to change."""
+    scores = logits if logits.flags.writeable and logits.flags.owndata else logits.copy()
+    scores -= scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
+def _add(total: Scores | None, part: Scores) -> Scores:
+    if total is None:
+        return part if part.flags.owndata and part.flags.writeable else part.copy()
+    total += part
+    return total
+
+
+def _mirror(batch: NDArray) -> NDArray:
+    return batch[..., ::-1]
+
+
+def _size_hw(batch: NDArray) -> SizeHW:
+    return batch.shape[2], batch.shape[3]
