@@ -80,7 +80,9 @@ class Registry:
 MODELS = Registry(
     "model",
     [
+        "paddleseg_ext.models.backbones.stdcnet:STDCClassifier",
         "paddleseg_ext.models.bisenetv1:BiSeNetV1",
+        "paddleseg_ext.models.stdcseg:STDCSeg",
     ],
     paddleseg_manager="MODELS",
 )
@@ -90,6 +92,8 @@ BACKBONES = Registry(
         "paddleseg_ext.models.backbones.resnet:ResNet101",
         "paddleseg_ext.models.backbones.resnet:ResNet18",
         "paddleseg_ext.models.backbones.resnet_vd:ResNet18_vd",
+        "paddleseg_ext.models.backbones.stdcnet:STDCNet1446",
+        "paddleseg_ext.models.backbones.stdcnet:STDCNet813",
         "paddleseg_ext.models.backbones.xception:Xception39",
     ],
     paddleseg_manager="BACKBONES",

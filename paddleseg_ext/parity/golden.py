@@ -1,13 +1,11 @@
 """Golden cases: our networks against numbers that the original systems' own code computed.
 
-    python -m paddleseg_ext golden --dir DIR
-
-runs every case under DIR by its meta.json. The generated checkpoint of a case goes the way a
-user's goes: layout, key map, folding, strict loading.
+A case is run by its meta.json alone. Its generated checkpoint goes the way a user's goes: layout,
+key map, folding, strict loading.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +14,9 @@ import numpy as np
 
 from paddleseg_ext.checkpoints.torch_import.generation import Generation
 from paddleseg_ext.checkpoints.torch_import.mapping import rename
+from paddleseg_ext.checkpoints.torch_import.stdc import classifier_generation
 from paddleseg_ext.checkpoints.torch_import.systems import find_generation, recognise
-from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.common.flags import make_parser
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.parity.golden_data import (
     GoldenCase,
     find_cases,
@@ -50,7 +47,15 @@ ARCHITECTURES = {
     "torchseg_r18speed": ("torchseg", "r18speed"),
     "torchseg_x39": ("torchseg", "x39"),
     "torchseg_x39speed": ("torchseg", "x39speed"),
+    "stdc813_abn": ("stdc", "stdc813_abn"),
+    "stdc813_bn": ("stdc", "stdc813_bn"),
+    "stdc813_cls": ("stdc", "stdc813_imagenet"),
+    "stdc1446_abn": ("stdc", "stdc1446_abn"),
+    "stdc1446_bn": ("stdc", "stdc1446_bn"),
+    "stdc1446_cls": ("stdc", "stdc1446_imagenet"),
 }
+# Arguments of the originals that are options of ours, by the same name.
+SHARED_ARGUMENTS = ("use_boundary_2", "use_boundary_4", "use_boundary_8")
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
@@ -81,9 +86,11 @@ def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
     from paddleseg_ext.checkpoints.store import load_arrays_into
 
     state = make_state_dict(case)
-    stated = recognise(state, generation.system, generation.name, case.name)
+    generation = recognise(state, generation.system, generation.name, case.name)
+    if generation.part == "backbone":  # cases of classifiers compare the class logits too
+        generation = classifier_generation(generation.name.removesuffix("_imagenet"))
     network = build_for(generation, _options(case))
-    imported = rename(state, stated.rules, case.name)
+    imported = rename(state, generation.rules, case.name, wanted=network.state_dict())
     load_arrays_into(network, imported.arrays, case.name)
     network.eval()
     return network
@@ -92,8 +99,11 @@ def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
 def _options(case: GoldenCase) -> dict[str, Any]:
     """Constructor options that a case's arguments state and its architecture leaves open."""
     arguments = case.meta["source"]["args"]
-    named = {"n_classes", "out_planes", "num_classes"}
-    return {"num_classes": next(int(arguments[key]) for key in named & set(arguments))}
+    class_counts = [
+        arguments[k] for k in ("n_classes", "out_planes", "num_classes") if k in arguments
+    ]
+    shared = {key: arguments[key] for key in SHARED_ARGUMENTS if key in arguments}
+    return {"num_classes": int(class_counts[0]), **shared}
 
 
 def build_for(generation: Generation, options: Mapping[str, Any]) -> "nn.Layer":
@@ -117,7 +127,8 @@ def run_network(case: GoldenCase) -> CaseResult:
     network = build_network(case, generation)
     with paddle.no_grad():
         outputs = network.heads(paddle.to_tensor(make_input(case)))
-        outputs["log_softmax"] = F.log_softmax(outputs["logits"], axis=1)
+        if "logits" in outputs:
+            outputs["log_softmax"] = F.log_softmax(outputs["logits"], axis=1)
     return compare_outputs(case, {name: value.numpy() for name, value in outputs.items()})
 
 
@@ -144,21 +155,6 @@ def compare_outputs(case: GoldenCase, outputs: Mapping[str, np.ndarray]) -> Case
     return CaseResult(case.name, FAILED if problems else PASSED, worst, "; ".join(problems) or note)
 
 
-RUNNERS: dict[str, Callable[[GoldenCase], CaseResult]] = {"network": run_network}
-
-
-def run_case(directory: Path) -> CaseResult:
-    """Run the case in `directory` by its kind; a case that cannot be run is one that failed."""
-    try:
-        case = read_case(directory)
-        runner = RUNNERS.get(case.kind)
-        if runner is None:
-            return CaseResult(case.name, SKIPPED, None, f"no runner for kind '{case.kind}'")
-        return runner(case)
-    except UsageError as error:
-        return CaseResult(directory.name, FAILED, None, str(error))
-
-
 def run_generation(directory: Path, generation: Generation) -> list[CaseResult]:
     """The network cases under `directory` that belong to one checkpoint layout.
 
@@ -176,28 +172,3 @@ def run_generation(directory: Path, generation: Generation) -> list[CaseResult]:
             f"{generation.name}; give the folder that does with --golden_dir"
         )
     return results
-
-
-def report(results: list[CaseResult]) -> None:
-    """Print the closing line.
-
-    Raises:
-        CheckFailed: a case failed, or none passed.
-    """
-    counts = {s: sum(r.status == s for r in results) for s in (PASSED, FAILED, SKIPPED)}
-    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-    log(summary)
-    if counts[FAILED] or not counts[PASSED]:
-        raise CheckFailed(f"golden cases: {summary}")
-
-
-def main(argv: list[str]) -> None:
-    """`python -m paddleseg_ext golden`."""
-    parser = make_parser("Compare our networks with numbers of the original systems' code.")
-    parser.add_argument("--dir", required=True, type=Path, help="a folder of golden cases")
-    args = parser.parse_args(argv)
-    results = []
-    for path in find_cases(args.dir):
-        results.append(run_case(path))
-        print(results[-1].line(), flush=True)
-    report(results)

@@ -1,7 +1,7 @@
 """From the tensor names of a published checkpoint to ours, with every tensor accounted for."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,7 @@ class Rule:
         why: the reason, where they are not needed.
         fold_abn: the module is an InPlaceABN, which scales by |weight| + eps.
         transpose: the weight is a linear layer's, which Paddle stores as (in, out).
+        optional: the module is one that a network may be built without.
     """
 
     module: str
@@ -41,6 +42,7 @@ class Rule:
     why: str = ""
     fold_abn: bool = False
     transpose: bool = False
+    optional: bool = False
 
 
 @dataclass
@@ -69,8 +71,20 @@ class Imported:
         return "loaded {}, folded {}, dropped {} of {} tensors".format(*counts, sum(counts))
 
 
-def rename(arrays: Mapping[str, np.ndarray], rules: Sequence[Rule], source: str) -> Imported:
+def rename(
+    arrays: Mapping[str, np.ndarray],
+    rules: Sequence[Rule],
+    source: str,
+    wanted: Collection[str],
+) -> Imported:
     """Give every tensor our name by the first rule that matches its module.
+
+    Args:
+        arrays: the checkpoint.
+        rules: of its layout.
+        source: the file's name in messages.
+        wanted: the names that the network has; tensors of an optional module that is not among
+            them are dropped.
 
     Raises:
         UsageError: a tensor matches no rule, or two tensors with different values get one name.
@@ -90,6 +104,9 @@ def rename(arrays: Mapping[str, np.ndarray], rules: Sequence[Rule], source: str)
             result.dropped.append((key, "a counter that inference does not use"))
         else:
             target = f"{match.expand(rule.target)}.{_LEAVES[leaf]}"
+            if rule.optional and target not in wanted:
+                result.dropped.append((key, "the network is built without it"))
+                continue
             _store(result, key, target, leaf, array, rule, source)
     if leftover:
         more = f", ... ({len(leftover)} in all)" if len(leftover) > _LISTED_NAMES else ""

@@ -4,13 +4,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from paddleseg_ext.checkpoints.torch_import import coincheung, paddleseg, torchseg, torchvision
+from paddleseg_ext.checkpoints.torch_import import (
+    coincheung,
+    paddleseg,
+    stdc,
+    torchseg,
+    torchvision,
+)
 from paddleseg_ext.checkpoints.torch_import.generation import Generation
 from paddleseg_ext.common.errors import UsageError, nearest_name
 
 GENERATIONS: tuple[Generation, ...] = (
     *coincheung.V1_GENERATIONS,
     *torchseg.GENERATIONS,
+    *stdc.GENERATIONS,
     *paddleseg.GENERATIONS,
     *torchvision.GENERATIONS,
 )
