@@ -40,15 +40,19 @@ integer pixel counts of every class. {{ num_images }} validation images.</p>
 
 <h2>Is the deployed network the trained one?</h2>
 <div class="scroll"><table>
-<tr><th>run</th><th>verdict</th><th>pixels that differ</th><th>mIoU</th><th>what was found</th></tr>
+<tr><th>run</th><th>verdict</th><th>pixels that differ</th><th>mIoU</th>
+<th class="text">what was found</th></tr>
 {% for run in results.runs %}
 <tr><td>{{ run.name }}</td>
 <td><span class="badge {{ run.grade or '' }}">{{ run.grade or 'not compared' }}</span></td>
 <td>{{ run.different_pixels if run.different_pixels is defined else '' }}</td>
 <td>{{ '%.4f'|format(run.scores.mean_iou) if run.scores else '' }}</td>
-<td style="text-align:left">{{ run.summary }}</td></tr>
+<td class="text">{{ run.summary }}</td></tr>
 {% endfor %}
 </table></div>
+{% if results.reference.warning %}
+<p><b>Note:</b> {{ results.reference.warning }}.</p>
+{% endif %}
 <p>identical: every pixel of every label map is equal. near-tie: the pixels that differ are ones
 where the trained network was undecided between the two classes (logits closer than
 {{ results.near_tie_margin }} of the largest). Anything else fails.</p>
@@ -89,10 +93,10 @@ the last row it is the share of all pixels. A class that occurs nowhere is left 
 {% endfor %}
 
 <h2>What was run</h2>
-<table><tr><th>step</th><th>seconds</th><th>command</th></tr>
+<table><tr><th>step</th><th>seconds</th><th class="text">command</th></tr>
 {% for step in steps %}
 <tr><td>{{ step.name }}</td><td>{{ '%.1f'|format(step.seconds) }}</td>
-<td style="text-align:left"><code>{{ step.command }}</code></td></tr>
+<td class="text"><code>{{ step.command }}</code></td></tr>
 {% endfor %}
 </table>
 <p>PaddlePaddle {{ backend.paddle }}.</p>

@@ -23,7 +23,8 @@ p { margin: 6px 0; } code, pre { font: 13px/1.45 ui-monospace, monospace; }
 pre { background: #fff; border: 1px solid #dde2e8; padding: 10px; overflow-x: auto; }
 table { border-collapse: collapse; background: #fff; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid #dde2e8; padding: 3px 10px; text-align: right; }
-th { background: #eceff3; font-weight: 600; } td:first-child, th:first-child { text-align: left; }
+th { background: #eceff3; font-weight: 600; } td:first-child, th:first-child,
+  td.text, th.text { text-align: left; }
 .scroll { overflow-x: auto; }
 .badge { display: inline-block; border-radius: 4px; padding: 2px 10px; color: #fff;
   font-weight: 600; background: #78828f; }
@@ -114,6 +115,7 @@ def chart(left: Line, right: Line, x_label: str) -> Markup:
             side.plot(line.xs, line.ys, color=line.color, label=line.name, marker=marker, ms=4)
             side.set_ylabel(line.name, color=line.color)
             side.set_ylim(bottom=0)
+            side.set_xlim(left=0)
             side.spines["top"].set_visible(False)
         axes.set_xlabel(x_label)
         axes.grid(alpha=0.25)
