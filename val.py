@@ -1,22 +1,30 @@
-r"""Score a checkpoint on labelled images, in dynamic graph.
+r"""Score a checkpoint on labelled images, in dynamic graph, by a named protocol.
 
     python val.py --config YML --model_path output/best_model/model.pdparams --save_dir output/val
+    python val.py ... --protocol msf                          # as CoinCheung's BiSeNet is scored
+    python val.py ... --protocol slide --crop_size 1024 512 --stride 768 384
+    python val.py --compare output/a/val.json output/b/val.json
 
 Prints PaddleSeg's [EVAL] lines and writes SAVE_DIR/val.json: the integer counts of the run and of
-each image, and the scores that follow from them.
+each image, and the scores that follow from them. Started by `python -m paddle.distributed.launch`,
+every process scores its share and the counts are added up.
 """
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from paddleseg_ext.common.errors import UsageError, run_command
+from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.flags import (
     add_config_flags,
     add_device_flag,
+    add_switch,
     boolean,
     make_parser,
     natural_int,
+    positive_float,
     positive_int,
 )
 from paddleseg_ext.common.log import log
@@ -24,6 +32,12 @@ from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.config import ABSENT_RULES, Config, load_config
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.data.samples import Sample, read_sample_list
+from paddleseg_ext.scoring.bootstrap import DEFAULT_RESAMPLES
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, make_protocol
+
+if TYPE_CHECKING:
+    from paddleseg_ext.evaluation.evaluator import Evaluation
+    from paddleseg_ext.evaluation.extras import Extras
 
 RESULT_FILE = "val.json"
 
@@ -36,7 +50,6 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--image_list",
         metavar="LIST",
-        default=argparse.SUPPRESS,
         help="score 'image label' lines instead of the yml's val_dataset",
     )
     parser.add_argument(
@@ -56,59 +69,174 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--print_detail", type=boolean, default=True, help="progress and scores on the terminal"
     )
     parser.add_argument(
-        "--absent_class",
-        choices=ABSENT_RULES,
-        default=argparse.SUPPRESS,
-        help="how absent classes count (default: as in the yml)",
+        "--absent_class", choices=ABSENT_RULES, help="how absent classes count, else as in the yml"
     )
+    _add_protocol_flags(parser)
+    _add_extra_flags(parser)
     return parser.parse_args(argv)
+
+
+def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("protocol")
+    group.add_argument(
+        "--protocol",
+        choices=list(PROTOCOLS),
+        help=f"whose arithmetic; else test_config of the yml, else {DEFAULT_PROTOCOL}",
+    )
+    add_switch(group, "--aug_eval", "whole, slide: with --scales and --flip_horizontal")
+    group.add_argument("--scales", type=positive_float, nargs="+", help="sizes to look at")
+    add_switch(group, "--flip_horizontal", "look at the mirrored image, too")
+    add_switch(group, "--is_slide", "PaddleSeg's name for --protocol slide")
+    group.add_argument("--crop_size", type=positive_int, nargs=2, metavar=("W", "H"))
+    group.add_argument("--stride", type=positive_int, nargs=2, metavar=("W", "H"))
+
+
+def _add_extra_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("more than the counts")
+    group.add_argument(
+        "--bootstrap",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="interval of mIoU from N resamples of the images",
+    )
+    add_switch(group, "--boundary_f1", "how well the classes' outlines agree")
+    group.add_argument("--report", metavar="DIR", help="one HTML page with pictures")
+    group.add_argument(
+        "--save_submission", metavar="DIR", help="PNGs for the Cityscapes test server"
+    )
+    group.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A.json", "B.json"),
+        help="instead of scoring: two runs side by side (takes --save_dir and --bootstrap)",
+    )
 
 
 def main(argv: list[str] | None = None) -> int | None:
     """Check all that can be checked without Paddle, then run."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    if any(argument.partition("=")[0] == "--compare" for argument in argv):
+        compare_runs(argv)
+        return None
+    args = parse_args(argv)
     config = load_config(args.config, args.opts)
+    protocol = chosen_protocol(args, config.test_config)
     device = resolve_device(args.device)
     require_file(args.model_path, "--model_path")
-    save_dir = require_writable(args.save_dir, "--save_dir")
-    image_list = getattr(args, "image_list", None)
-    samples = labelled_samples(read_sample_list(image_list), image_list) if image_list else None
+    require_writable(args.save_dir, "--save_dir")
+    for flag in ("report", "save_submission"):
+        if getattr(args, flag):
+            require_writable(getattr(args, flag), f"--{flag}")
+    samples = None
+    if args.image_list:
+        samples = labelled_samples(read_sample_list(args.image_list), args.image_list)
     fix_thread_count()
+    score(args, config, protocol, device, samples)
+    return None
 
+
+def score(
+    args: argparse.Namespace,
+    config: Config,
+    protocol: Protocol,
+    device: str,
+    samples: list[Sample] | None,
+) -> None:
+    """Run the network on this process's share, gather, print and write."""
     from paddleseg_ext.data.build import class_table_of
     from paddleseg_ext.evaluation.eager import load_eager
     from paddleseg_ext.evaluation.evaluator import evaluate
+    from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
+    from paddleseg_ext.evaluation.gather import gather
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.preprocess import Preprocess
+    from paddleseg_ext.training.distributed import join_world
 
     preprocess = Preprocess(config.val_dataset.get("transforms") or [])
     if samples is None:
         samples, table = validation_data(config)
     else:
         table = class_table_of(config)
+    options = ExtraOptions(
+        boundary=args.boundary_f1,
+        resamples=args.bootstrap,
+        report_dir=Path(args.report) if args.report else None,
+        submission_dir=Path(args.save_submission) if args.save_submission else None,
+    )
+    extras = Extras(options, table, [sample.image for sample in samples])
     postprocess = Postprocess(nearest_labels=args.output_op == "argmax")
+    world = join_world(device)
     backend = load_eager(config, args.model_path, table.num_classes, device)
-    evaluation = evaluate(
+    part = evaluate(
         backend,
-        samples,
+        samples[world.rank :: world.size],
         preprocess,
         postprocess,
         table,
         batch_size=args.batch_size,
-        absent=getattr(args, "absent_class", config.absent_class),
+        absent=args.absent_class or config.absent_class,
         num_workers=args.num_workers,
-        print_detail=args.print_detail,
+        show_progress=args.print_detail and world.is_first,
+        print_scores=False,
+        protocol=protocol,
+        watch=extras.watch,
     )
-    source = {"config": args.config, "model_path": args.model_path, "image_list": image_list}
-    result = {
-        "source": source,
-        "resize_back": postprocess.resize_back,
-        "backend": backend.describe(),
-        "evaluation": evaluation.to_json(),
-    }
-    write_json(save_dir / RESULT_FILE, result)
-    log(f"scores and counts written to {save_dir / RESULT_FILE}")
-    return None
+    evaluation = gather(part, extras, world.size, [sample.name for sample in samples])
+    if world.is_first:
+        about = {"resize_back": postprocess.resize_back, "backend": backend.describe()}
+        print_and_write(args, evaluation, extras, about)
+
+
+def print_and_write(
+    args: argparse.Namespace, evaluation: "Evaluation", extras: "Extras", about: dict[str, Any]
+) -> None:
+    """The `[EVAL]` lines, the JSON and, where it is asked for, the report."""
+    figures = extras.figures(evaluation)
+    if args.print_detail:
+        evaluation.print_lines()
+        for line in extras.lines(figures):
+            log(line)
+    source = {key: getattr(args, key) for key in ("config", "model_path", "image_list")}
+    result = {"source": source} | about | {"evaluation": evaluation.to_json()} | figures
+    path = Path(args.save_dir) / RESULT_FILE
+    write_json(path, result)
+    log(f"scores and counts written to {path}")
+    if args.report:
+        page = extras.write_report(f"Evaluation of {args.model_path}", evaluation, figures)
+        log(f"report written to {page}")
+
+
+def chosen_protocol(args: argparse.Namespace, test_config: dict[str, Any]) -> Protocol:
+    """The protocol of the flags; what they leave open is taken from the yml's `test_config:`.
+
+    Raises:
+        UsageError: flags that contradict each other or the protocol.
+    """
+    known = ("aug_eval", "scales", "flip_horizontal", "is_slide", "crop_size", "stride")
+    for key in test_config:
+        if key not in known:
+            raise UsageError(f"test_config: unknown key '{key}'{nearest_name(key, known)}")
+    chosen = {key: getattr(args, key) or test_config.get(key) for key in known}
+    if args.protocol is not None:
+        # A named protocol is what its name says: the yml's own habits do not change it.
+        chosen = {key: getattr(args, key) for key in known}
+        if args.is_slide and args.protocol != "slide":
+            raise UsageError(f"--is_slide and --protocol {args.protocol} contradict each other")
+    name = args.protocol or ("slide" if chosen["is_slide"] else DEFAULT_PROTOCOL)
+    scales = chosen["scales"]
+    if isinstance(scales, (int, float)):
+        scales = [float(scales)]
+    if name in ("whole", "slide") and not chosen["aug_eval"]:
+        if args.scales or args.flip_horizontal:
+            raise UsageError("--scales and --flip_horizontal do nothing without --aug_eval")
+        scales, chosen["flip_horizontal"] = None, False
+    try:
+        return make_protocol(
+            name, scales, bool(chosen["flip_horizontal"]), chosen["crop_size"], chosen["stride"]
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def validation_data(config: Config) -> tuple[list[Sample], ClassTable]:
@@ -132,6 +260,23 @@ def labelled_samples(samples: list[Sample], source: str) -> list[Sample]:
             f"the first is {missing[0].image}"
         )
     return samples
+
+
+def compare_runs(argv: list[str]) -> None:
+    """`--compare A.json B.json`: prints and writes SAVE_DIR/compare.json."""
+    from paddleseg_ext.evaluation.compare import compare, comparison_lines, read_evaluation
+
+    parser = make_parser("Two scored runs side by side.")
+    parser.add_argument("--compare", nargs=2, required=True, metavar=("A.json", "B.json"))
+    parser.add_argument("--save_dir", metavar="DIR", help="for compare.json")
+    parser.add_argument("--bootstrap", type=positive_int, default=DEFAULT_RESAMPLES, metavar="N")
+    args = parser.parse_args(argv)
+    first, second = (read_evaluation(path) for path in args.compare)
+    result = {"files": args.compare} | compare(first, second, args.bootstrap)
+    for line in comparison_lines(result):
+        print(line)
+    if args.save_dir:
+        write_json(require_writable(args.save_dir, "--save_dir") / "compare.json", result)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def _integer(text: str) -> int:
         raise argparse.ArgumentTypeError(f"expected a whole number, got '{text}'") from None
 
 
-def add_switch(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
+def add_switch(parser: argparse._ActionsContainer, name: str, help_text: str) -> None:
     """A flag that is False unless given, alone (`--do_eval`) or with a value (`--do_eval=True`)."""
     parser.add_argument(
         name,

@@ -1,13 +1,13 @@
 """Scores of predictions: one function for every backend, exact integer counts first."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import CheckFailed, DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data import functional
@@ -36,6 +36,10 @@ class ImageCounts:
         return {"name": self.name} | _count_lists(
             self.intersection, self.prediction_pixels, self.label_pixels
         )
+
+
+# Called with a prediction, its label and its counts.
+Watch = Callable[[Prediction, NDArray[np.uint8], ImageCounts], None]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Evaluation:
             f"[EVAL] Class Acc: \n{format_array(scores.class_precision)}",
             f"[EVAL] {self.how()}",
         ]
+
+    def print_lines(self) -> None:
+        """Log the `[EVAL]` messages."""
+        for line in self.eval_lines():
+            log(line)
 
     def section_lines(self, title: str) -> list[str]:
         """The `#predict` or `#inference` section: two arrays, each under its name."""
@@ -132,8 +141,11 @@ class Scorer:
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, prediction: Prediction) -> tuple[NDArray[np.uint8], ImageCounts]:
         """Score one prediction against its sample's label.
+
+        Returns:
+            The label (train ids, at the size it was scored at) and the image's counts.
 
         Raises:
             DataError: no prediction, no label, an unreadable label, or one of another size.
@@ -158,11 +170,11 @@ class Scorer:
             raise DataError(f"{sample.image}: {error}") from None
         if prediction.input_hw is not None:
             self._input_sizes["{1}x{0}".format(*prediction.input_hw)] = None
-        self._images.append(
-            ImageCounts(
-                sample.name, np.diagonal(counts).copy(), counts.sum(axis=0), counts.sum(axis=1)
-            )
+        image = ImageCounts(
+            sample.name, np.diagonal(counts).copy(), counts.sum(axis=0), counts.sum(axis=1)
         )
+        self._images.append(image)
+        return label, image
 
     @property
     def num_images(self) -> int:
@@ -190,9 +202,10 @@ def evaluate(
     batch_size: int = 1,
     absent: AbsentRule = "skip",
     num_workers: int = 0,
-    print_detail: bool = True,
+    show_progress: bool = True,
+    print_scores: bool = True,
     protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
-    watch: Callable[[Prediction], None] | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Predict and score every sample, and print PaddleSeg's `[EVAL]` lines.
 
@@ -204,7 +217,7 @@ def evaluate(
     """
     scorer = Scorer(class_table, absent, protocol)
     run = None if protocol.is_plain else ProtocolRun(protocol, preprocess)
-    if print_detail:
+    if show_progress:
         log(f"Start evaluating (total_samples: {len(samples)})...")
     predictions: Iterable[Prediction] = predict_samples(
         backend,
@@ -215,17 +228,39 @@ def evaluate(
         num_workers,
         run_batch=run.run if run else None,
     )
-    if print_detail:
+    if show_progress:
         predictions = track(predictions, "evaluate", total=len(samples))
     for prediction in predictions:
-        scorer.add(prediction)
+        label, counts = scorer.add(prediction)
         if watch is not None:
-            watch(prediction)
+            watch(prediction, label, counts)
     evaluation = scorer.result()
-    if print_detail:
-        for line in evaluation.eval_lines():
-            log(line)
+    if print_scores:
+        evaluation.print_lines()
     return evaluation
+
+
+def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Evaluation:
+    """One evaluation of what several processes scored.
+
+    Args:
+        parts: of the same classes and protocol; each image in one of them.
+        names: of all samples, in their order.
+
+    Raises:
+        CheckFailed: an image is missing or was scored twice.
+    """
+    images = {image.name: image for part in parts for image in part.images}
+    scored = sum(len(part.images) for part in parts)
+    if len(images) != scored or images.keys() != set(names):
+        raise CheckFailed(f"{len(names)} images are expected, {scored} were scored")
+    sizes = dict.fromkeys(size for part in parts for size in part.input_sizes)
+    return replace(
+        parts[0],
+        counts=np.sum([part.counts for part in parts], axis=0),
+        images=tuple(images[name] for name in names),
+        input_sizes=tuple(sizes),
+    )
 
 
 def format_array(values: NDArray[np.float64]) -> str:

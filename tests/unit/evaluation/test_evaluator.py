@@ -101,10 +101,8 @@ def test_eval_lines_have_paddlesegs_form(
     assert f"{format_array(scores.class_iou)}\n" in printed
 
 
-def test_print_detail_off_is_silent(
-    samples: list[FakeSample], capfd: pytest.CaptureFixture
-) -> None:
-    run(samples, print_detail=False)
+def test_silent_when_asked(samples: list[FakeSample], capfd: pytest.CaptureFixture) -> None:
+    run(samples, show_progress=False, print_scores=False)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
 

@@ -1,0 +1,141 @@
+"""What `val.py` adds to the counts when it is asked to, collected while images are scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.files import write_text
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.evaluation.boundary import TOLERANCE, boundary_f1
+from paddleseg_ext.evaluation.categories import category_scores
+from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, format_array
+from paddleseg_ext.evaluation.report import PictureShelf, report_html
+from paddleseg_ext.evaluation.submission import Submission
+from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.scoring.bootstrap import CONFIDENCE, ImageAreas, bootstrap_mean_iou
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class ExtraOptions:
+    """What is asked for.
+
+    Attributes:
+        resamples: of the bootstrap; 0 for none.
+        report_dir: folder of the HTML page.
+        submission_dir: folder of the Cityscapes server's PNGs.
+    """
+
+    boundary: bool = False
+    resamples: int = 0
+    report_dir: Path | None = None
+    submission_dir: Path | None = None
+
+
+class Extras:
+    """Watches an evaluation; after it, gives figures, lines and files."""
+
+    def __init__(self, options: ExtraOptions, table: ClassTable, images: Sequence[Path]):
+        """
+        Raises:
+            UsageError: the submission cannot be made of these classes or image names.
+        """
+        self.options = options
+        self._table = table
+        self._boundary_sum = np.zeros(table.num_classes)
+        self._boundary_images = np.zeros(table.num_classes, np.int64)
+        self.shelf = PictureShelf(table) if options.report_dir else None
+        folder = options.submission_dir
+        self._submission = Submission(folder, table, images) if folder else None
+
+    def watch(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
+        """See `evaluator.Watch`."""
+        assert prediction.label_map is not None
+        if self.options.boundary:
+            values = boundary_f1(
+                prediction.label_map, label, self._table.num_classes, self._table.ignore_index
+            )
+            self._boundary_sum += np.nan_to_num(values)
+            self._boundary_images += ~np.isnan(values)
+        if self.shelf is not None:
+            self.shelf.add(prediction, label, counts)
+        if self._submission is not None:
+            self._submission.add(prediction.sample.image, prediction.label_map)
+
+    def merge(self, other: "Extras") -> None:
+        """Take over what another process saw."""
+        self._boundary_sum += other._boundary_sum
+        self._boundary_images += other._boundary_images
+        if self.shelf is not None and other.shelf is not None:
+            self.shelf.merge(other.shelf)
+
+    def figures(self, evaluation: Evaluation) -> dict[str, Any]:
+        """What was asked for, for the JSON."""
+        figures: dict[str, Any] = {}
+        categories = category_scores(evaluation.counts, self._table, evaluation.absent)
+        if categories is not None:
+            names, scores = categories
+            values = dict(zip(names, scores.to_dict()["class_iou"], strict=True))
+            figures["categories"] = {"mean_iou": scores.mean_iou, "category_iou": values}
+        if self.options.boundary:
+            figures["boundary_f1"] = self._boundary_figures()
+        if self.options.resamples:
+            areas = ImageAreas(
+                *(
+                    np.array([getattr(image, key) for image in evaluation.images])
+                    for key in ("intersection", "prediction_pixels", "label_pixels")
+                )
+            )
+            interval = bootstrap_mean_iou(areas, evaluation.absent, self.options.resamples)
+            figures["bootstrap"] = vars(interval) | {"confidence": CONFIDENCE}
+        return figures
+
+    def _boundary_figures(self) -> dict[str, Any]:
+        seen = self._boundary_images > 0
+        values = self._boundary_sum / np.maximum(self._boundary_images, 1)
+        return {
+            "tolerance": f"{TOLERANCE} of the diagonal",
+            "mean_boundary_f1": float(values[seen].mean()) if seen.any() else None,
+            "class_boundary_f1": [
+                float(v) if s else None for v, s in zip(values, seen, strict=True)
+            ],
+        }
+
+    def lines(self, figures: dict[str, Any]) -> list[str]:
+        """The figures as `[EVAL]` messages."""
+        lines = []
+        if "categories" in figures:
+            categories = figures["categories"]
+            values = np.array(
+                [np.nan if v is None else v for v in categories["category_iou"].values()]
+            )
+            lines.append(
+                f"[EVAL] Category mIoU: {categories['mean_iou']:.4f} "
+                f"({', '.join(categories['category_iou'])}): \n{format_array(values)}"
+            )
+        if "boundary_f1" in figures:
+            boundary = figures["boundary_f1"]
+            values = np.array([np.nan if v is None else v for v in boundary["class_boundary_f1"]])
+            lines.append(
+                f"[EVAL] Boundary F1: {np.nanmean(values):.4f} (within {boundary['tolerance']}): "
+                f"\n{format_array(values)}"
+            )
+        if "bootstrap" in figures:
+            interval = figures["bootstrap"]
+            lines.append(
+                f"[EVAL] mIoU {interval['value']:.4f}, {CONFIDENCE:.0%} bootstrap interval over "
+                f"{interval['num_images']} images: {interval['low']:.4f} to {interval['high']:.4f}"
+            )
+        return lines
+
+    def write_report(self, title: str, evaluation: Evaluation, figures: dict[str, Any]) -> Path:
+        """Write the HTML page; only where `report_dir` was given."""
+        assert self.shelf is not None and self.options.report_dir is not None
+        path = self.options.report_dir / REPORT_FILE
+        write_text(path, report_html(title, evaluation, figures, self.shelf))
+        return path

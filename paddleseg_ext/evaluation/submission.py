@@ -1,0 +1,57 @@
+"""Predictions in the form of the Cityscapes test server: PNGs of label ids, named by the image."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import write_bytes
+from paddleseg_ext.data.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
+
+IMAGE_SUFFIX = "_leftImg8bit"
+
+
+class Submission:
+    """Writes one PNG for each image, all into one folder, ready to be zipped."""
+
+    def __init__(self, folder: Path, table: ClassTable, images: Iterable[Path]):
+        """
+        Args:
+            folder: that the PNGs go to.
+            table: of the predictions.
+            images: all that will be predicted, `CITY_SEQUENCE_FRAME_leftImg8bit.png`.
+
+        Raises:
+            UsageError: the classes are not Cityscapes' 19, or the server would not know a name,
+                or two images have one name.
+        """
+        if table.class_names != CITYSCAPES.class_names:
+            raise UsageError(
+                f"--save_submission is for Cityscapes' 19 classes; this data set is {table.name} "
+                f"with {table.num_classes}"
+            )
+        self._folder = folder
+        self._label_ids = np.zeros(256, np.uint8)
+        self._label_ids[: len(CITYSCAPES_RAW_IDS)] = CITYSCAPES_RAW_IDS
+        known: dict[str, Path] = {}
+        for image in images:
+            if not image.stem.endswith(IMAGE_SUFFIX) or len(image.stem.split("_")) < 4:
+                raise UsageError(
+                    f"{image}: --save_submission needs Cityscapes' names "
+                    f"(CITY_SEQUENCE_FRAME{IMAGE_SUFFIX}.png)"
+                )
+            if image.stem in known:
+                raise UsageError(f"--save_submission: {image} and {known[image.stem]} share a name")
+            known[image.stem] = image
+
+    def add(self, image: Path, label_map: NDArray[np.uint8]) -> Path:
+        """Write the (H, W) train ids of one image as label ids; returns the file."""
+        path = self._folder / f"{image.stem}.png"
+        done, encoded = cv2.imencode(".png", cv2.LUT(label_map, self._label_ids))
+        if not done:
+            raise OSError(f"{path}: OpenCV could not encode a label map")
+        write_bytes(path, encoded.tobytes())
+        return path

@@ -1,0 +1,133 @@
+"""How much of a difference is luck: bootstrap intervals of mIoU over images.
+
+Images are drawn with replacement, the counts of those drawn are summed, and the score of the sum
+is taken, as it is for the whole set. It says how the score varies with the images, not how it
+varies between trainings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.scoring.metrics import AbsentRule
+
+DEFAULT_RESAMPLES = 1000
+CONFIDENCE = 0.95
+_RESAMPLES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and the central `CONFIDENCE` interval of its resamples."""
+
+    value: float
+    low: float
+    high: float
+    num_images: int
+    resamples: int
+
+
+@dataclass(frozen=True)
+class ImageAreas:
+    """Pixel counts of each image and class, (num_images, C) int64 each."""
+
+    intersection: NDArray[np.int64]
+    prediction_pixels: NDArray[np.int64]
+    label_pixels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        shapes = {self.intersection.shape, self.prediction_pixels.shape, self.label_pixels.shape}
+        if len(shapes) != 1 or self.intersection.ndim != 2:
+            raise ValueError(
+                f"three arrays (num_images, C) of one shape are expected, got {shapes}"
+            )
+
+    @property
+    def num_images(self) -> int:
+        """How many images were counted."""
+        return len(self.intersection)
+
+
+def bootstrap_mean_iou(
+    areas: ImageAreas,
+    absent: AbsentRule = "skip",
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The mIoU of all images with its interval.
+
+    Raises:
+        ValueError: no images, or fewer than 1 resample.
+    """
+    drawn = _draws(areas.num_images, resamples, seed)
+    values = _resampled(areas, drawn, absent)
+    return _interval(_whole(areas, absent), values, areas.num_images)
+
+
+def bootstrap_difference(
+    first: ImageAreas,
+    second: ImageAreas,
+    absent: AbsentRule = "skip",
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Second minus first in mIoU on the same images, drawn alike for both.
+
+    Raises:
+        ValueError: the two were not made of equally many images.
+    """
+    if first.intersection.shape != second.intersection.shape:
+        raise ValueError(
+            f"the same images and classes are expected, got {first.intersection.shape} and "
+            f"{second.intersection.shape}"
+        )
+    drawn = _draws(first.num_images, resamples, seed)
+    values = _resampled(second, drawn, absent) - _resampled(first, drawn, absent)
+    value = _whole(second, absent) - _whole(first, absent)
+    return _interval(value, values, first.num_images)
+
+
+def _draws(num_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """(resamples, num_images): how often each image is drawn."""
+    if num_images < 1 or resamples < 1:
+        raise ValueError(f"images and resamples are expected, got {num_images} and {resamples}")
+    rng = np.random.default_rng(seed)
+    even = np.full(num_images, 1 / num_images)
+    return rng.multinomial(num_images, even, size=resamples)
+
+
+def _resampled(
+    areas: ImageAreas, drawn: NDArray[np.int64], absent: AbsentRule
+) -> NDArray[np.float64]:
+    parts = [
+        _mean_iou(areas, drawn[start : start + _RESAMPLES_AT_ONCE], absent)
+        for start in range(0, len(drawn), _RESAMPLES_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def _mean_iou(
+    areas: ImageAreas, drawn: NDArray[np.int64], absent: AbsentRule
+) -> NDArray[np.float64]:
+    """(R,) the mIoU of every draw."""
+    hits = (drawn @ areas.intersection).astype(np.float64)  # (R, C)
+    union = (drawn @ (areas.prediction_pixels + areas.label_pixels)).astype(np.float64) - hits
+    missing = union == 0
+    iou = hits / np.where(missing, 1.0, union + (absent == "smooth"))
+    if absent == "skip":
+        present = (~missing).sum(axis=1)
+        mean = np.where(missing, 0.0, iou).sum(axis=1) / np.maximum(present, 1)
+        return np.where(present == 0, np.nan, mean)
+    return np.where(missing, 1.0 if absent == "one" else 0.0, iou).mean(axis=1)
+
+
+def _whole(areas: ImageAreas, absent: AbsentRule) -> float:
+    each_once = np.ones((1, areas.num_images), np.int64)
+    return float(_mean_iou(areas, each_once, absent)[0])
+
+
+def _interval(value: float, values: NDArray[np.float64], num_images: int) -> Interval:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), num_images, len(values))
