@@ -52,6 +52,8 @@ def test_the_scores_explain_the_label_map_for_every_output(
         expected = made.label_map(number)
         assert expected.shape == (12, 16)
         np.testing.assert_array_equal(made.scores(number).argmax(axis=0), expected)
+        if output_op == "softmax":
+            np.testing.assert_allclose(made.scores(number).sum(axis=0), 1, rtol=1e-5)
     assert made.class_pixels.sum() == 2 * 12 * 16
     assert made.counts is None
 

@@ -11,31 +11,32 @@ from hypothesis.extra import numpy as hnp
 
 from paddleseg_ext.scoring.metrics import ABSENT_RULES, Scores, summarize
 
-# Class 0: 3 of 4 label pixels found, one false alarm; class 2 occurs nowhere.
-COUNTS = np.array([[3, 1, 0], [1, 5, 0], [0, 0, 0]])
+# Class 0: 3 of 4 label pixels found, two false alarms; class 2 occurs nowhere.
+COUNTS = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
 
 
 def test_scores_worked_out_by_hand():
     scores = summarize(COUNTS)
-    np.testing.assert_allclose(scores.class_iou, [3 / 5, 5 / 7, math.nan])
-    np.testing.assert_allclose(scores.class_precision, [3 / 4, 5 / 6, math.nan])
-    np.testing.assert_allclose(scores.class_recall, [3 / 4, 5 / 6, math.nan])
-    np.testing.assert_allclose(scores.class_f1, [6 / 8, 10 / 12, math.nan])
+    np.testing.assert_allclose(scores.class_iou, [3 / 6, 4 / 7, math.nan])
+    np.testing.assert_allclose(scores.class_precision, [3 / 5, 4 / 5, math.nan])
+    np.testing.assert_allclose(scores.class_recall, [3 / 4, 4 / 6, math.nan])
+    np.testing.assert_allclose(scores.class_f1, [6 / 9, 8 / 11, math.nan])
     assert scores.num_scored == 10
-    assert scores.accuracy == pytest.approx(0.8)
-    expected = (4 * 4 + 6 * 6) / 100
-    assert scores.kappa == pytest.approx((0.8 - expected) / (1 - expected))
-    assert scores.mean_dice == pytest.approx((6 / 8 + 10 / 12) / 2)
-    assert scores.frequency_weighted_iou == pytest.approx(0.4 * 3 / 5 + 0.6 * 5 / 7)
+    assert scores.mean_recall == pytest.approx((3 / 4 + 4 / 6) / 2)
+    assert scores.accuracy == pytest.approx(0.7)
+    expected = (5 * 4 + 5 * 6) / 100
+    assert scores.kappa == pytest.approx((0.7 - expected) / (1 - expected))
+    assert scores.mean_dice == pytest.approx((6 / 9 + 8 / 11) / 2)
+    assert scores.frequency_weighted_iou == pytest.approx(0.4 * 3 / 6 + 0.6 * 4 / 7)
 
 
 @pytest.mark.parametrize(
     ("absent", "mean_iou"),
     [
-        ("skip", (3 / 5 + 5 / 7) / 2),
-        ("zero", (3 / 5 + 5 / 7) / 3),
-        ("one", (3 / 5 + 5 / 7 + 1) / 3),
-        ("smooth", (3 / 6 + 5 / 8) / 3),
+        ("skip", (3 / 6 + 4 / 7) / 2),
+        ("zero", (3 / 6 + 4 / 7) / 3),
+        ("one", (3 / 6 + 4 / 7 + 1) / 3),
+        ("smooth", (3 / 7 + 4 / 8) / 3),
     ],
 )
 def test_the_absent_rule_decides_the_mean(absent, mean_iou):
@@ -68,7 +69,7 @@ def test_printable_is_paddlesegs_array():
 
 
 def test_to_dict_is_json_with_none_for_nan():
-    assert summarize(COUNTS).to_dict()["class_iou"] == [3 / 5, 5 / 7, None]
+    assert summarize(COUNTS).to_dict()["class_iou"] == [3 / 6, 4 / 7, None]
 
 
 @given(hnp.arrays(np.int64, (4, 4), elements=st.integers(0, 50)), st.sampled_from(ABSENT_RULES))
