@@ -8,7 +8,7 @@ from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
 # verb -> (module with `main(argv) -> int | None`, what it does)
 VERBS = {
     "data": ("paddleseg_ext.data.cli", "make, check and inspect data sets"),
-    "demo": ("paddleseg_ext.demo", "the whole way on embedded data, with a report"),
+    "demo": ("paddleseg_ext.demo.cli", "the whole way on embedded data, with a report"),
     "parity": ("paddleseg_ext.parity.cli", "compare an exported bundle with its network"),
     "tipc": ("paddleseg_ext.parity.tipc_cli", "prepare, show and run TIPC chains"),
 }

@@ -22,9 +22,9 @@ from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.log import log
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.samples import write_sample_list
-from paddleseg_ext.demo_report import Step, write_report
+from paddleseg_ext.demo.report import Step, write_report
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/bisenetv1/bisenetv1_synthetic_demo.yml"
 NUM_IMAGES, SIZE_WH = 160, (384, 192)
 
