@@ -82,6 +82,8 @@ MODELS = Registry(
     [
         "paddleseg_ext.models.backbones.stdcnet:STDCClassifier",
         "paddleseg_ext.models.bisenetv1:BiSeNetV1",
+        "paddleseg_ext.models.bisenetv2:BiSeNetV2",
+        "paddleseg_ext.models.dabnet:DABNet",
         "paddleseg_ext.models.stdcseg:STDCSeg",
     ],
     paddleseg_manager="MODELS",
@@ -89,8 +91,10 @@ MODELS = Registry(
 BACKBONES = Registry(
     "backbone",
     [
+        "paddleseg_ext.models.backbones.efficientnet:EfficientNetB1",
         "paddleseg_ext.models.backbones.resnet:ResNet101",
         "paddleseg_ext.models.backbones.resnet:ResNet18",
+        "paddleseg_ext.models.backbones.resnet_v1c:ResNet18_v1c",
         "paddleseg_ext.models.backbones.resnet_vd:ResNet18_vd",
         "paddleseg_ext.models.backbones.stdcnet:STDCNet1446",
         "paddleseg_ext.models.backbones.stdcnet:STDCNet813",

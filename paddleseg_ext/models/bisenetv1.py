@@ -49,7 +49,8 @@ class Wiring:
     arm_gate_relu: bool = False
     """A ReLU before the sigmoid of the attention refinement: no channel is weakened below half."""
     ffm_gate: str = "two_convs"
-    """`two_convs`: 1x1, ReLU, 1x1. `conv_bn`: one with a norm. `two_conv_bn_relu`: both in full."""
+    """`two_convs`: 1x1, ReLU, 1x1. `conv_bn`: one with a norm. `conv_bn_relu`: and a ReLU.
+    `two_conv_bn_relu`: two of those."""
     ffm_reduction: int = 4
     """The first convolution of a two-convolution gate has this many times fewer channels."""
     head_bias: bool = True
@@ -211,6 +212,8 @@ def _make_ffm_gate(wiring: Wiring) -> nn.Layer:
         )
     if wiring.ffm_gate == "conv_bn":
         return ConvBN(channels, channels, 1)
+    if wiring.ffm_gate == "conv_bn_relu":
+        return ConvBNReLU(channels, channels, 1)
     return nn.Sequential(ConvBNReLU(channels, reduced, 1), ConvBNReLU(reduced, channels, 1))
 
 

@@ -47,12 +47,21 @@ ARCHITECTURES = {
     "torchseg_r18speed": ("torchseg", "r18speed"),
     "torchseg_x39": ("torchseg", "x39"),
     "torchseg_x39speed": ("torchseg", "x39speed"),
+    "cc_v2_head": ("coincheung", "v2"),
+    "cc_v2_202009": ("coincheung", "v2_202009"),
+    "cc_v2_202008": ("coincheung", "v2_202008"),
     "stdc813_abn": ("stdc", "stdc813_abn"),
     "stdc813_bn": ("stdc", "stdc813_bn"),
     "stdc813_cls": ("stdc", "stdc813_imagenet"),
     "stdc1446_abn": ("stdc", "stdc1446_abn"),
     "stdc1446_bn": ("stdc", "stdc1446_bn"),
     "stdc1446_cls": ("stdc", "stdc1446_imagenet"),
+    "dab_p1": ("dabnet", "r18_p1"),
+    "dab_p2": ("dabnet", "r18_p2"),
+    "dab_p4": ("dabnet", "r18_p4"),
+    "dab_p8": ("dabnet", "r18_p8"),
+    "dab_p16": ("dabnet", "r18_p16"),
+    "dab_e": ("dabnet", "e"),
 }
 # Arguments of the originals that are options of ours, by the same name.
 SHARED_ARGUMENTS = ("use_boundary_2", "use_boundary_4", "use_boundary_8")

@@ -120,3 +120,111 @@ V1_GENERATIONS = (
         system="face_parsing",
     ),
 )
+
+
+def _gather_rules(old: str, new: str) -> list[Rule]:
+    """A gather-and-expansion layer: convolutions and norms are numbered in the original."""
+    rules = [
+        Rule(rf"{old}\.conv1\.conv", f"{new}.conv.conv"),
+        Rule(rf"{old}\.conv1\.bn", f"{new}.conv.bn"),
+    ]
+    for theirs, ours in (
+        ("dwconv", "depthwise"),
+        ("dwconv1", "depthwise1"),
+        ("dwconv2", "depthwise2"),
+        ("conv2", "project"),
+        ("shortcut", "shortcut.0"),
+    ):
+        rules.append(Rule(rf"{old}\.{theirs}\.0", f"{new}.{ours}.conv"))
+        rules.append(Rule(rf"{old}\.{theirs}\.1", f"{new}.{ours}.bn"))
+    rules.append(Rule(rf"{old}\.shortcut\.2", f"{new}.shortcut.1.conv"))
+    rules.append(Rule(rf"{old}\.shortcut\.3", f"{new}.shortcut.1.bn"))
+    return rules
+
+
+_V2_BODY = (
+    Rule(r"detail\.S(\d)\.(\d)\.(conv|bn)", r"detail.stage\1.\2.\3"),
+    Rule(r"segment\.S1S2\.(conv|left\.\d|fuse)\.(conv|bn)", r"semantic.stem.\1.\2"),
+    *_gather_rules(r"segment\.S(3|4)\.(\d)", r"semantic.stage\1.\2"),
+    *_gather_rules(r"segment\.S5_4\.(\d)", r"semantic.stage5.\1"),
+    Rule(r"segment\.S5_5\.bn", "semantic.context.bn"),
+    Rule(r"segment\.S5_5\.(conv_gap|conv_last)\.(conv|bn)", r"semantic.context.\1.\2"),
+    Rule(r"bga\.left1\.0", "bga.detail_keep.0.conv"),
+    Rule(r"bga\.left1\.1", "bga.detail_keep.0.bn"),
+    Rule(r"bga\.left1\.2", "bga.detail_keep.1"),
+    Rule(r"bga\.left2\.0", "bga.detail_down.conv"),
+    Rule(r"bga\.left2\.1", "bga.detail_down.bn"),
+    Rule(r"bga\.right1\.0", "bga.semantic_up.conv"),
+    Rule(r"bga\.right1\.1", "bga.semantic_up.bn"),
+    Rule(r"bga\.right2\.0", "bga.semantic_keep.0.conv"),
+    Rule(r"bga\.right2\.1", "bga.semantic_keep.0.bn"),
+    Rule(r"bga\.right2\.2", "bga.semantic_keep.1"),
+    Rule(r"bga\.conv\.0", "bga.conv.conv"),
+    Rule(r"bga\.conv\.1", "bga.conv.bn"),
+)
+_V2_AUX = {"aux2": 0, "aux3": 1, "aux4": 2, "aux5_4": 3}
+
+
+def _v2(
+    name: str,
+    title: str,
+    wiring: str,
+    head: str,
+    aux: str,
+    expand: str | None,
+    matches: Callable[[Shapes], bool],
+) -> Generation:
+    """`head`, `aux`: the classifiers in the original; `expand`: what widens an auxiliary head."""
+    rules = [
+        Rule(r"head\.conv\.(conv|bn)", r"head.conv.\1"),
+        Rule(rf"head\.{head}", "head.classifier"),
+    ]
+    for old, index in _V2_AUX.items():
+        rules.append(Rule(rf"{old}\.conv\.(conv|bn)", rf"aux_heads.{index}.conv.\1"))
+        rules.append(Rule(rf"{old}\.{aux}", f"aux_heads.{index}.classifier"))
+        if expand is not None:
+            rules.append(Rule(rf"{old}\.{expand}\.(conv|bn)", rf"aux_heads.{index}.expand.\1"))
+    model = {"type": "BiSeNetV2", "wiring": wiring}
+    return Generation("coincheung", name, title, model, (*_V2_BODY, *rules), matches)
+
+
+_V2 = has("detail.S1.0.conv.weight", "bga.left1.0.weight")
+
+V2_GENERATIONS = (
+    _v2(
+        "v2",
+        "BiSeNetV2 since July 2021",
+        "coincheung",
+        r"conv_out\.1",
+        r"conv_out\.1",
+        r"conv_out\.0\.1",
+        all_of(_V2, has("aux2.conv_out.0.1.conv.weight")),
+    ),
+    _v2(
+        "v2_202009",
+        "BiSeNetV2, September 2020 to July 2021 (pixel shuffle heads)",
+        "coincheung_202009",
+        r"conv_out\.0",
+        r"conv_out\.1",
+        r"conv_out\.0",
+        all_of(_V2, has("aux2.conv_out.0.conv.weight", "head.conv_out.0.weight")),
+    ),
+    _v2(
+        "v2_202008",
+        "BiSeNetV2, August 2020",
+        "coincheung_202008",
+        "conv_out",
+        "conv_out",
+        None,
+        all_of(_V2, has("head.conv_out.weight")),
+    ),
+    Generation(
+        "coincheung",
+        "v2_backbone",
+        "BiSeNetV2 without its heads (backbone_v2.pth)",
+        {"type": "BiSeNetV2"},
+        _V2_BODY,
+        all_of(_V2, lacks("head.conv.conv.weight")),
+        part="body",
+    ),
+)

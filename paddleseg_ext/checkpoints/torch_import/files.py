@@ -87,6 +87,8 @@ def _state_dict(content: Any, source: str) -> dict[str, np.ndarray]:
             f"{source}: a dict of tensors is expected, bare or under one of "
             f"{', '.join(WRAPPERS)}; this holds a {type(content).__name__}"
         )
+    if all(isinstance(value, Mapping) for value in content.values()):  # one dict a module
+        content = {f"{k}.{name}": v for k, part in content.items() for name, v in part.items()}
     arrays = {}
     for key, value in content.items():
         if isinstance(value, _Tensor):

@@ -20,7 +20,8 @@ class Generation:
         model: the options of `model:` that these weights need, `type` and all but the defaults.
         rules: where each tensor goes.
         matches: whether tensors of these names and shapes can be of this layout.
-        part: `model`, or `backbone` for weights of a classifier that a network starts from.
+        part: `model`; `backbone` for weights of a classifier that a network starts from; `body`
+            for a network without its heads.
     """
 
     system: str

@@ -6,6 +6,7 @@ import numpy as np
 
 from paddleseg_ext.checkpoints.torch_import import (
     coincheung,
+    dabnet,
     paddleseg,
     stdc,
     torchseg,
@@ -16,8 +17,10 @@ from paddleseg_ext.common.errors import UsageError, nearest_name
 
 GENERATIONS: tuple[Generation, ...] = (
     *coincheung.V1_GENERATIONS,
+    *coincheung.V2_GENERATIONS,
     *torchseg.GENERATIONS,
     *stdc.GENERATIONS,
+    *dabnet.GENERATIONS,
     *paddleseg.GENERATIONS,
     *torchvision.GENERATIONS,
 )
