@@ -78,6 +78,11 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """`--config` and `--opts`, which every command that reads a yml has."""
     parser.add_argument("--config", required=True, metavar="YML", help="the configuration")
+    add_opts_flag(parser)
+
+
+def add_opts_flag(parser: argparse.ArgumentParser) -> None:
+    """`--opts`."""
     parser.add_argument(
         "--opts",
         nargs="+",

@@ -34,7 +34,9 @@ def require_usable(samples: Sequence[Sample], table: ClassTable, name: str) -> N
     """Raise `UsageError` with all that `check_samples` finds."""
     problems = check_samples(samples, table, name)
     if problems:
-        raise UsageError(listed_problems(f"{name}: {len(problems)} files cannot be used:", problems))
+        raise UsageError(
+            listed_problems(f"{name}: {len(problems)} files cannot be used:", problems)
+        )
 
 
 def _problem(sample: Sample, table: ClassTable) -> str:
