@@ -14,6 +14,7 @@ SAVE_DIR gets results.json and junit.xml. The exit status is 1 if anything faile
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from paddleseg_ext.checkpoints.store import read_manifest
@@ -28,7 +29,8 @@ from paddleseg_ext.evaluation.eager import load_eager
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.parity import report
-from paddleseg_ext.parity.compare import STAGES, candidates, compare_all
+from paddleseg_ext.parity.compare import STAGES, Outcome, candidates, compare_all
+from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.reference import Reference
 
 
@@ -59,6 +61,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--results", nargs="+", default=[], metavar="NAME=DIR",
         help="also compare what val.py, predict.py or infer.py left in their --save_dir",
     )  # fmt: skip
+    flags.add_switch(
+        parser,
+        "--negative_controls",
+        "also show the comparison faults that it must notice (a changed weight, a dropped "
+        "Normalize, swapped channels, shifted labels), and fail if it does not",
+    )
     return parser.parse_args(argv)
 
 
@@ -114,16 +122,29 @@ def compare(
         reference = Reference(eager, samples, preprocess, bundle.output_op, table, Path(folder))
         manifest = read_manifest(arguments.model_path)
         outcomes = compare_all(bundle, reference, runs, folders, manifest)
+        controls = []
+        if arguments.negative_controls:
+            with tempfile.TemporaryDirectory(prefix="controls-") as work:
+                controls = run_controls(bundle, reference, Path(work))
     if reference.one_sided():
         warn(f"[PARITY] {reference.one_sided()}")
     source = {name: str(getattr(arguments, name)) for name in ("config", "model_path", "bundle")}
     source["image_list"] = str(arguments.image_list)
-    shown = report.results(reference, outcomes, source, config.absent_class)
+    shown = report.results(reference, outcomes, controls, source, config.absent_class)
     write_json(save_dir / "results.json", shown)
     report.write_junit(save_dir / "junit.xml", report.parity_cases(shown))
     log(f"[PARITY] verdict: {shown['grade']} (details in {save_dir / 'results.json'})")
-    failed = [
-        outcome.name for outcome in outcomes if outcome.verdict and not outcome.verdict.passed
-    ]
+    conclude(outcomes, controls)
+
+
+def conclude(outcomes: Sequence[Outcome], controls: Sequence[Control]) -> None:
+    """Raise `CheckFailed` where a run disagrees or a negative control was not noticed."""
+    failed = [o.name for o in outcomes if o.verdict and not o.verdict.passed]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(outcomes)} runs disagree: {', '.join(failed)}")
+    missed = [control.name for control in controls if control.caught is False]
+    if missed:
+        raise CheckFailed(
+            f"negative controls not noticed: {', '.join(missed)}; with this network and these "
+            "images the comparison proves little"
+        )

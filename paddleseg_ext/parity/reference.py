@@ -1,5 +1,6 @@
 """What every other way of running a network is compared with: the eager network's answers."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.pipeline import SampleLike, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.confusion import IntArray
@@ -28,7 +29,6 @@ class Reference:
     """The eager network's label maps (kept on disk), counts, and scores where they are asked for.
 
     Attributes:
-        counts: (C, C) of the images that have labels; None where none has.
         class_pixels: (C,) pixels of each class in the label maps, with or without labels.
     """
 
@@ -62,7 +62,7 @@ class Reference:
         self.backend = _SoftmaxOf(backend) if output_op == "softmax" else backend
         self._folder = folder
         self.class_pixels: IntArray = np.zeros(table.num_classes, np.int64)
-        scorer = Scorer(table)
+        self._image_counts: list[IntArray | None] = []
         predictions = predict_samples(self.backend, samples, preprocess, self.postprocess)
         for number, prediction in enumerate(track(predictions, "eager", total=len(samples))):
             if prediction.label_map is None:
@@ -71,9 +71,20 @@ class Reference:
             self.class_pixels += np.bincount(
                 prediction.label_map.ravel(), minlength=table.num_classes
             )
-            if prediction.sample.label is not None:
-                scorer.add(prediction)
-        self.counts: IntArray | None = scorer.result().counts if scorer.num_images else None
+            self._image_counts.append(_counts_of(prediction, table))
+
+    @property
+    def counts(self) -> IntArray | None:
+        """(C, C) counts of the images that have labels; None where none has."""
+        counted = [counts for counts in self._image_counts if counts is not None]
+        return np.sum(counted, axis=0) if counted else None
+
+    def first(self, count: int) -> "Reference":
+        """The reference of only the first `count` samples."""
+        part = copy.copy(self)
+        part.samples = self.samples[:count]
+        part._image_counts = self._image_counts[:count]
+        return part
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.png"
@@ -128,6 +139,14 @@ class Reference:
             scores = self.scores(number) if differs else None
             verdicts.append(judge_image(name, expected, got, scores))
         return verdicts
+
+
+def _counts_of(prediction: Prediction, table: ClassTable) -> IntArray | None:
+    if prediction.sample.label is None:
+        return None
+    scorer = Scorer(table)
+    scorer.add(prediction)
+    return scorer.result().counts
 
 
 class _SoftmaxOf:

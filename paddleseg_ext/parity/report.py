@@ -10,6 +10,7 @@ import numpy as np
 
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.parity.compare import Outcome, describe
+from paddleseg_ext.parity.controls import Control
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, summarize
@@ -35,13 +36,18 @@ class Case:
 
 
 def results(
-    reference: Reference, outcomes: Sequence[Outcome], source: dict[str, Any], absent: AbsentRule
+    reference: Reference,
+    outcomes: Sequence[Outcome],
+    controls: Sequence[Control],
+    source: dict[str, Any],
+    absent: AbsentRule,
 ) -> dict[str, Any]:
     """Everything that was found, for `results.json`.
 
     Args:
         reference: what was compared with.
         outcomes: of every run.
+        controls: the negative ones, if they were asked for.
         source: config, checkpoint, bundle and list.
         absent: how a class that occurs nowhere counts in the means that are shown.
     """
@@ -59,6 +65,7 @@ def results(
             **_scores(reference.counts, absent),
         },
         "runs": [_run(outcome, reference, absent) for outcome in outcomes],
+        "negative_controls": [vars(control) for control in controls],
     }
 
 
@@ -100,6 +107,11 @@ def parity_cases(shown: dict[str, Any]) -> list[Case]:
         failed = run["summary"] if run["grade"] == "failed" else ""
         skipped = run["summary"] if run["grade"] is None else ""
         cases.append(Case("parity", run["name"], run["seconds"], failed, skipped))
+    for control in shown.get("negative_controls", []):
+        summary = control["summary"]
+        missed = f"not noticed: {summary}" if control["caught"] is False else ""
+        unmade = summary if control["caught"] is None else ""
+        cases.append(Case("negative controls", control["name"], 0.0, missed, unmade))
     return cases
 
 

@@ -358,7 +358,7 @@ def _deployment(
     command += [f"--config={option_of(checkpoint.export, '--config')}", weights]
     command += [f"--bundle={bundle}", f"--image_list={infer['--image_path']}"]
     command += [f"--save_dir={log_dir / prefix.rstrip('_')}"]
-    command += ["--stages", "static", "--results", *results]
+    command += ["--negative_controls", "--stages", "static", "--results", *results]
     runs.append(Run("parity", f"python_parity_{checkpoint.name}", tuple(command)))
     return runs
 

@@ -11,14 +11,16 @@ from paddleseg_ext.common.files import atomic_directory, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.samples import Sample, write_sample_list
+from paddleseg_ext.data.synthetic import write_synthetic
 from paddleseg_ext.parity.tipc import check_mode, read_sections
 
 DATA_ROOT = Path("test_tipc/data")
 MARKER = ".prepared.json"
-# How many images of a split a `lite` mode takes of Cityscapes; the embedded set has as many.
+# How many images of a split a `lite` mode takes of Cityscapes.
 LITE_IMAGES = 8
-WHOLE_IMAGES = 48
-SYNTHETIC_SIZE_WH = (512, 256)
+# Scenes of the embedded data set, one in five of them for validation.
+LITE_SCENES, WHOLE_SCENES = 40, 160
+SCENE_SIZE_WH = (512, 256)
 
 
 def prepare(config: Path, mode: str, source: str | None) -> Path:
@@ -53,7 +55,8 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
         if source:
             _link_cityscapes(Path(source), work, wanted)
         else:
-            _write_embedded(work, wanted)
+            scenes = LITE_SCENES if wanted["val"] == "lite" else WHOLE_SCENES
+            write_synthetic(work, scenes, SCENE_SIZE_WH)
         for split, name in (("train", "train.list"), ("val", "val.list"), ("val", "infer.list")):
             write_sample_list(Cityscapes(str(work), mode=split).samples, work / name)
         write_json(work / MARKER, wanted)
@@ -81,11 +84,3 @@ def _link_cityscapes(source: Path, work: Path, wanted: dict[str, str]) -> None:
                 link = work / file.relative_to(source)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(file.resolve())
-
-
-def _write_embedded(work: Path, wanted: dict[str, str]) -> None:
-    from paddleseg_ext.data.synthetic import write_cityscapes_layout
-
-    for split in ("train", "val"):
-        count = LITE_IMAGES if wanted[split] == "lite" else WHOLE_IMAGES
-        write_cityscapes_layout(work, split, count, SYNTHETIC_SIZE_WH)

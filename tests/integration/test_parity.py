@@ -203,3 +203,25 @@ def test_wrong_use_is_one_clear_line(project, arguments, message):
     given = ["--config", "net.yml", "--model_path", "model.pdparams", "--image_list", "x"]
     with pytest.raises(UsageError, match=message):
         cli.main([*given, "--bundle", "bundle/deploy.yaml", *arguments])
+
+
+def test_negative_controls_are_caught_and_a_blind_comparison_fails(project, monkeypatch):
+    more = ("--stages", "static", "--negative_controls")
+    results = run(project, "controls", "bundle", *more)
+    controls = {control["name"]: control for control in results["negative_controls"]}
+    assert len(controls) == 4
+    assert all(control["caught"] for control in controls.values())
+    assert "the network's output differs" in controls["one weight changed"]["summary"]
+    assert "the input tensor differs" in controls["Normalize dropped"]["summary"]
+
+    monkeypatch.setattr("paddleseg_ext.parity.controls.change_one_weight", lambda folder: "")
+    with pytest.raises(CheckFailed, match="not noticed: one weight changed"):
+        cli.main(
+            "--config net.yml --model_path model.pdparams --bundle bundle/deploy.yaml "
+            f"--image_list data/val.list --save_dir blind {' '.join(more)}".split()
+        )
+    suites = ElementTree.parse(project / "blind" / "junit.xml").getroot()
+    assert {s.attrib["name"]: s.attrib["failures"] for s in suites} == {
+        "parity": "0",
+        "negative controls": "1",
+    }
