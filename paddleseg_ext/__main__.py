@@ -9,6 +9,8 @@ from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
 VERBS = {
     "data": ("paddleseg_ext.data.cli", "make, check and inspect data sets"),
     "demo": ("paddleseg_ext.demo.cli", "the whole way on embedded data, with a report"),
+    "doctor": ("paddleseg_ext.doctor", "parameters, multiply-adds and strides of a yml's network"),
+    "import": ("paddleseg_ext.import_weights", "turn a published checkpoint into ours"),
     "parity": ("paddleseg_ext.parity.cli", "compare an exported bundle with its network"),
     "tipc": ("paddleseg_ext.parity.tipc_cli", "prepare, show and run TIPC chains"),
 }

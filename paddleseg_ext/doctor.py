@@ -1,0 +1,137 @@
+r"""What a yml's network is: parameters, multiply-adds, output strides.
+
+  python -m paddleseg_ext doctor --config X.yml --input_shape 1 3 1024 2048
+
+Counted on the network in inference mode, running once: convolutions and linear layers, a
+multiplication and its addition as one. Parameters of auxiliary heads are told apart, because
+inference does not need them.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.config import load_config
+
+if TYPE_CHECKING:
+    from paddle import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Parameters and multiply-adds of a network, and the sizes of what it gives.
+
+    Attributes:
+        parameters: of all layers, without running statistics.
+        used_parameters: of the layers that ran.
+        multiply_adds: of one forward pass.
+        sizes: name -> shape of every feature and head.
+    """
+
+    parameters: int
+    used_parameters: int
+    multiply_adds: int
+    sizes: Mapping[str, list[int]]
+
+    def lines(self, input_shape: list[int]) -> list[str]:
+        """For people."""
+        size = "x".join(map(str, input_shape))
+        lines = [
+            f"parameters      {self.parameters / 1e6:.3f} M "
+            f"({self.used_parameters / 1e6:.3f} M run at inference)",
+            f"multiply-adds   {self.multiply_adds / 1e9:.3f} G for {size}",
+        ]
+        for name, shape in self.sizes.items():
+            stride = input_shape[2] / shape[2]
+            lines.append(f"{name:<15} {'x'.join(map(str, shape))}, stride {stride:g}")
+        return lines
+
+
+def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
+    """Run `model` once on zeros of `input_shape` and count.
+
+    Raises:
+        UsageError: the network refuses this shape.
+    """
+    import paddle
+    from paddle import nn
+
+    counted: dict[int, int] = {}
+    used: dict[int, int] = {}
+
+    def count(layer: "nn.Layer", _inputs: Any, output: "Tensor") -> None:
+        for parameter in layer.parameters(include_sublayers=False):
+            used[id(parameter)] = parameter.size
+        if isinstance(layer, nn.Conv2D):
+            _, per_group, height, width = layer.weight.shape
+            work = output.size * per_group * height * width
+        elif isinstance(layer, nn.Linear):
+            work = output.size * layer.weight.shape[0]
+        else:
+            return
+        counted[id(layer)] = counted.get(id(layer), 0) + work
+
+    model.eval()
+    hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers()]
+    images = paddle.zeros(input_shape)
+    try:
+        with paddle.no_grad():
+            model(images)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UsageError(f"--input_shape: {type(model).__name__}: {reason}") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    parameters = [p for p in model.parameters() if not p.stop_gradient]
+    return Diagnosis(
+        parameters=sum(p.size for p in parameters),
+        used_parameters=sum(used.values()),
+        multiply_adds=sum(counted.values()),
+        sizes=_sizes(model, images),
+    )
+
+
+def _sizes(model: "nn.Layer", images: "Tensor") -> dict[str, list[int]]:
+    import paddle
+
+    sizes = {}
+    with paddle.no_grad():
+        if callable(getattr(model, "backbone", None)):
+            for index, feature in enumerate(model.backbone(images)):
+                sizes[f"feature {index}"] = list(feature.shape)
+        outputs = model.heads(images) if hasattr(model, "heads") else {"logits": model(images)[0]}
+    return sizes | {name: list(output.shape) for name, output in outputs.items()}
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "")
+    parser.prog = "python -m paddleseg_ext doctor"
+    flags.add_config_flags(parser)
+    parser.add_argument(
+        "--input_shape",
+        nargs=4,
+        type=flags.positive_int,
+        default=[1, 3, 1024, 2048],
+        metavar=("N", "C", "H", "W"),
+        help="of the images",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """`python -m paddleseg_ext doctor`."""
+    args = parse_arguments(argv)
+    fix_thread_count()
+    config = load_config(args.config, args.opts)
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.models.build import build_model
+
+    num_classes = config.model.get("num_classes") or class_table_of(config).num_classes
+    model = build_model(config, num_classes)
+    print("\n".join(diagnose(model, args.input_shape).lines(args.input_shape)))
