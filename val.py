@@ -103,7 +103,10 @@ def _add_extra_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "--boundary_f1", "how well the classes' outlines agree")
     group.add_argument("--report", metavar="DIR", help="one HTML page with pictures")
     group.add_argument(
-        "--save_submission", metavar="DIR", help="PNGs for the Cityscapes test server"
+        "--save_submission",
+        metavar="DIR",
+        help="PNGs for the Cityscapes test server. Its script scores labelIds files: to repeat its "
+        "figures exactly, --opts val_dataset.label_kind=labelIds",
     )
     group.add_argument(
         "--compare",
