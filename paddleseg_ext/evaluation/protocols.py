@@ -85,6 +85,7 @@ class ProtocolRun:
                 if protocol.merge == "softmax":
                     logits = _softmax(logits)
                 total = _add(total, logits)
+                del logits  # not beside the next look's
         assert total is not None
         return total
 
@@ -102,13 +103,17 @@ class ProtocolRun:
         """Scores of every crop, summed over crops, resized and summed over scales."""
         total = None
         for scale in self.protocol.scales:
-            scores = self._scale_scores(backend, batch, scale)
-            if total is None:
-                total = np.zeros((*scores.shape[:2], *target_hw), np.float32)
-            for image, image_total in zip(scores, total, strict=True):
-                for plane, plane_total in zip(image, image_total, strict=True):
-                    plane_total += self._resize_planes(plane[None], target_hw)[0]
+            # One expression: scores of the last scale must not live on beside the next one's.
+            total = self._add_resized(total, self._scale_scores(backend, batch, scale), target_hw)
         assert total is not None
+        return total
+
+    def _add_resized(self, total: Scores | None, scores: Scores, size_hw: SizeHW) -> Scores:
+        if total is None:
+            total = np.zeros((*scores.shape[:2], *size_hw), np.float32)
+        for image, image_total in zip(scores, total, strict=True):
+            for plane, plane_total in zip(image, image_total, strict=True):
+                plane_total += self._resize_plane(plane, size_hw)
         return total
 
     def _scale_scores(self, backend: Backend, batch: Images, scale: float) -> Scores:
@@ -164,16 +169,16 @@ class ProtocolRun:
     def _resize(self, batch: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
         if _size_hw(batch) == size_hw:
             return batch
-        return np.stack([self._resize_planes(image, size_hw) for image in batch])
-
-    def _resize_planes(self, planes: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
-        """(C, h, w) -> (C, H, W), a plane at a time: interpolation takes several copies."""
-        resized = np.empty((len(planes), *size_hw), np.float32)
-        for plane, target in zip(planes, resized, strict=True):
-            target[:] = functional.resize_logits(
-                np.ascontiguousarray(plane)[None], size_hw[::-1], self.protocol.align_corners
-            )[0]
+        resized = np.empty((*batch.shape[:2], *size_hw), np.float32)
+        for image, target in zip(batch, resized, strict=True):
+            for plane, plane_target in zip(image, target, strict=True):
+                plane_target[:] = self._resize_plane(plane, size_hw)
         return resized
+
+    def _resize_plane(self, plane: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+        """(h, w) -> (H, W); a plane at a time, since interpolation takes several copies."""
+        planes = np.ascontiguousarray(plane)[None]
+        return functional.resize_logits(planes, size_hw[::-1], self.protocol.align_corners)[0]
 
 
 def _slide(images: NDArray, windows: Windows, score: Callable[[Any], Scores]) -> Scores:

@@ -1,0 +1,171 @@
+"""Protocols as they run: averages are averages, flips flip back, memory stays bounded."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
+from paddleseg_ext.scoring.protocols import PROTOCOLS, make_protocol
+
+NUM_CLASSES = 3
+
+
+class PixelNetwork:
+    """Logits of a pixel from that pixel alone: no protocol may change what is predicted."""
+
+    def __init__(self) -> None:
+        self.largest = 0
+        self.runs = 0
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        self.runs += 1
+        self.largest = max(self.largest, batch.shape[2] * batch.shape[3])
+        return np.ascontiguousarray(batch * np.float32(2))
+
+    def describe(self) -> dict:
+        return {}
+
+
+def run(name: str, batch: np.ndarray, **options):  # type: ignore[no-untyped-def]
+    size_hw = (batch.shape[2], batch.shape[3])
+    network = PixelNetwork()
+    protocol_run = ProtocolRun(make_protocol(name, **options), Preprocess([]))
+    output, geometry = protocol_run.run(network, batch, Geometry(size_hw, size_hw))
+    return output, geometry, network
+
+
+def random_batch(height: int, width: int, count: int = 2) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((count, NUM_CLASSES, height, width)).astype(np.float32)
+
+
+@given(st.integers(3, 40), st.integers(3, 40), st.integers(2, 20), st.data())
+@settings(max_examples=60, deadline=None)
+def test_averaged_windows_give_the_whole_back(
+    height: int, width: int, crop: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, crop))
+    batch = random_batch(height, width)
+    for name in ("slide", "mmseg_slide"):
+        output, _, _ = run(name, batch, crop_size=[crop, crop], stride=[stride, stride])
+        np.testing.assert_allclose(output, 2 * batch, rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(3, 30), st.integers(3, 30), st.integers(2, 40))
+@settings(max_examples=40, deadline=None)
+def test_summed_windows_keep_the_best_class(height: int, width: int, crop: int) -> None:
+    """A pixel's scores do not depend on the crop here, so the sum over crops keeps their order."""
+    batch = random_batch(height, width)
+    output, geometry, network = run("ssc", batch, crop_size=[crop, crop])
+    assert geometry.network_hw == (height, width)
+    assert network.largest == crop * crop  # smaller images are padded
+    np.testing.assert_array_equal(output.argmax(axis=1), batch.argmax(axis=1))
+
+
+def test_flips_come_back_unmirrored() -> None:
+    batch = random_batch(6, 7)
+    for name in ("whole", "mmseg_whole"):
+        output, _, network = run(name, batch, flip_horizontal=True)
+        assert network.runs == 2
+        np.testing.assert_array_equal(output.argmax(axis=1), batch.argmax(axis=1))
+    output, _, _ = run("whole", batch, flip_horizontal=True)
+    np.testing.assert_allclose(output, 4 * batch, rtol=1e-6)  # the sum of two
+
+
+def test_window_arithmetic_of_the_flips() -> None:
+    """P + p' (half_resize), exp(p + p') (mscf), p p' (torchseg); here p' = p."""
+    batch = random_batch(8, 8, count=1)
+    shifted = np.exp(2 * batch - (2 * batch).max(axis=1, keepdims=True))
+    p = shifted / shifted.sum(axis=1, keepdims=True)
+    options = {"scales": [2.0], "flip_horizontal": True}  # halved and doubled: as it is
+    np.testing.assert_allclose(run("half_resize", batch, **options)[0], 2 * p, rtol=1e-5)
+
+    mscf = ProtocolRun(make_protocol("mscf", crop_size=[8, 8]), Preprocess([]))
+    scores = mscf._crop_score(PixelNetwork(), batch)
+    np.testing.assert_allclose(scores, np.exp(2 * p), rtol=1e-5)
+    product = ProtocolRun(make_protocol("torchseg", flip_horizontal=True), Preprocess([]))
+    np.testing.assert_allclose(product._crop_score(PixelNetwork(), batch), p * p, rtol=1e-4)
+
+
+def test_mmseg_brings_scores_to_the_label_first() -> None:
+    batch = random_batch(8, 8)
+    geometry = Geometry((16, 12), (8, 8), (Step("resize", (16, 12)),))
+    protocol_run = ProtocolRun(make_protocol("mmseg_whole", flip_horizontal=True), Preprocess([]))
+    output, way_back = protocol_run.run(PixelNetwork(), batch, geometry)
+    assert output.shape == (2, NUM_CLASSES, 16, 12)
+    assert way_back == Geometry((16, 12), (16, 12))
+    np.testing.assert_allclose(output.sum(axis=1), 2.0, rtol=1e-5)  # two softmaxes
+
+
+def test_label_1_8_is_scored_small() -> None:
+    output, geometry, _ = run("label_1_8", random_batch(35, 50))
+    assert output.shape[2:] == (4, 6) and geometry.original_hw == (4, 6)
+    assert Postprocess().label_map(output[0], geometry).shape == (4, 6)
+
+
+def test_torchseg_normalises_crops_after_padding_bytes() -> None:
+    seen = []
+
+    class Recorder(PixelNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            seen.append(batch.copy())
+            return super().run(batch)
+
+    normalize = Preprocess([{"type": "Normalize", "mean": [0.5], "std": [0.5]}])
+    image = np.full((1, 3, 10, 30), 255, np.float32)  # wider than the crop, and lower
+    protocol_run = ProtocolRun(make_protocol("torchseg", crop_size=[20, 20]), normalize)
+    assert protocol_run.preprocess(np.zeros((4, 4, 3), np.uint8))[0].max() == 0.0  # not normalised
+    protocol_run.run(Recorder(), image, Geometry((10, 30), (10, 30)))
+    assert all(crop.shape == (1, 3, 20, 20) for crop in seen)
+    assert seen[0][0, 0, 0, 0] == -1.0  # black bytes, normalised
+    assert seen[0][0, 0, 10, 0] == 1.0
+    seen.clear()
+    protocol_run.run(Recorder(), image[..., :15], Geometry((10, 15), (10, 15)))
+    assert seen[0][0, 0, 0, 0] == 0.0  # a small image: normalised, then padded with zeros
+
+
+def test_preprocessing_that_resizes_is_refused_where_the_protocol_says_full_size() -> None:
+    resizing = Preprocess([{"type": "Resize", "target_size": [8, 8]}])
+    for name, protocol in PROTOCOLS.items():
+        if name in ("whole", "slide", "mmseg_whole", "mmseg_slide"):
+            ProtocolRun(protocol, resizing)
+        else:
+            with pytest.raises(UsageError, match="image at its own size"):
+                ProtocolRun(protocol, resizing)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("msf", {}),
+        ("mscf", {"crop_size": [64, 64]}),
+        ("slide", {"crop_size": [64, 64], "stride": [48, 48]}),
+        ("torchseg", {"crop_size": [64, 64]}),
+    ],
+)
+def test_memory_is_bounded_by_two_score_tensors(name: str, options: dict) -> None:
+    """With 19 classes at full size: what is summed, and what is added."""
+
+    class Many(PixelNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            n, _, h, w = batch.shape
+            return np.zeros((n, 19, h, w), np.float32)
+
+    height, width = 256, 512
+    batch = random_batch(height, width, count=1)
+    largest_scale = 1.75 if name in ("msf", "mscf") else 1.0
+    one = 19 * height * width * 4
+    at_scale = one * largest_scale**2
+    protocol_run = ProtocolRun(make_protocol(name, **options), Preprocess([]))
+    tracemalloc.start()
+    protocol_run.run(Many(), batch, Geometry((height, width), (height, width)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The sum, the network's own output and its copy at this size; planes and images besides.
+    assert peak < 2 * one + at_scale + 0.35 * at_scale

@@ -1,0 +1,78 @@
+"""Bootstrap intervals: around the score, repeatable, and honest about equal runs."""
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.scoring.bootstrap import (
+    ImageAreas,
+    bootstrap_difference,
+    bootstrap_mean_iou,
+)
+from paddleseg_ext.scoring.metrics import ABSENT_RULES, summarize
+
+NUM_IMAGES, NUM_CLASSES = 40, 5
+
+
+def random_counts(seed: int, accuracy: float = 0.7) -> np.ndarray:
+    """(num_images, C, C) confusion matrices; the last class occurs nowhere."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 50, (NUM_IMAGES, NUM_CLASSES, NUM_CLASSES))
+    counts += np.eye(NUM_CLASSES, dtype=int) * rng.integers(
+        0, int(1000 * accuracy), (NUM_IMAGES, 1, 1)
+    )
+    counts[:, -1] = counts[:, :, -1] = 0
+    return counts
+
+
+def areas_of(counts: np.ndarray) -> ImageAreas:
+    return ImageAreas(
+        np.diagonal(counts, axis1=1, axis2=2).copy(), counts.sum(axis=1), counts.sum(axis=2)
+    )
+
+
+@pytest.mark.parametrize("absent", ABSENT_RULES)
+def test_the_value_is_the_score_of_all_images(absent: str) -> None:
+    counts = random_counts(0)
+    interval = bootstrap_mean_iou(areas_of(counts), absent, resamples=300)  # type: ignore[arg-type]
+    score = summarize(counts.sum(axis=0), absent).mean_iou  # type: ignore[arg-type]
+    assert interval.value == pytest.approx(score, rel=1e-12)
+    assert interval.low < interval.value < interval.high
+    assert interval.num_images == NUM_IMAGES and interval.resamples == 300
+
+
+def test_same_seed_same_interval_and_more_images_less_spread() -> None:
+    areas = areas_of(random_counts(1))
+    first, again = (bootstrap_mean_iou(areas, resamples=500) for _ in range(2))
+    assert first == again
+    few = ImageAreas(areas.intersection[:5], areas.prediction_pixels[:5], areas.label_pixels[:5])
+    narrow = first.high - first.low
+    wide = bootstrap_mean_iou(few, resamples=500)
+    assert wide.high - wide.low > 1.5 * narrow
+
+
+def test_one_image_has_no_spread() -> None:
+    areas = areas_of(random_counts(2)[:1])
+    interval = bootstrap_mean_iou(areas, resamples=10)
+    assert interval.low == interval.value == interval.high
+
+
+def test_equal_runs_differ_by_nothing_and_better_ones_by_more_than_chance() -> None:
+    counts = random_counts(3)
+    same = bootstrap_difference(areas_of(counts), areas_of(counts))
+    assert (same.low, same.value, same.high) == (0.0, 0.0, 0.0)
+    better = counts + np.eye(NUM_CLASSES, dtype=int) * 200
+    better[:, -1] = better[:, :, -1] = 0
+    interval = bootstrap_difference(areas_of(counts), areas_of(better))
+    assert 0 < interval.low <= interval.value <= interval.high
+
+
+def test_what_cannot_be_resampled() -> None:
+    areas = areas_of(random_counts(4))
+    with pytest.raises(ValueError, match="expected"):
+        bootstrap_mean_iou(areas_of(random_counts(4)[:0]))
+    with pytest.raises(ValueError, match="expected"):
+        bootstrap_mean_iou(areas, resamples=0)
+    with pytest.raises(ValueError, match="same images"):
+        bootstrap_difference(areas, areas_of(random_counts(4)[:3]))
+    with pytest.raises(ValueError, match="one shape"):
+        ImageAreas(areas.intersection, areas.label_pixels[:2], areas.label_pixels)
