@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,27 @@ def test_figures_report_and_comparison(
     assert result["mean_iou_difference"]["value"] == pytest.approx(scores[1] - scores[0])
     load_script("val").main(["--compare", files[0], files[0]])
     assert "within chance" in capsys.readouterr().out
+
+
+COUNT_IMAGES = """<script>addEventListener("load", () => {
+  const images = [...document.images];
+  const loaded = images.filter(image => image.complete && image.naturalWidth > 0);
+  document.title = `loaded ${loaded.length} of ${images.length}`;
+});</script>"""
+
+
+def test_the_report_opens_in_a_browser(deployment: Deployment, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs chromium")
+    run_val(deployment, tmp_path, "--report", str(tmp_path / "page"))
+    page = (tmp_path / "page" / "report.html").read_text()
+    counting = tmp_path / "counting.html"
+    counting.write_text(page.replace("</body>", COUNT_IMAGES + "</body>"))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", counting.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "<title>loaded 12 of 12</title>" in done.stdout, done.stderr[-2000:]
 
 
 def test_comparing_what_cannot_be_compared(tmp_path: Path) -> None:
