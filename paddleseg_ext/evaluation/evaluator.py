@@ -77,6 +77,8 @@ class Evaluation:
         return [
             f"[EVAL] #Images: {len(self.images)} mIoU: {scores.mean_iou:.4f} "
             f"Acc: {scores.accuracy:.4f} Kappa: {scores.kappa:.4f} Dice: {scores.mean_dice:.4f}",
+            f"[EVAL] FW-IoU: {scores.frequency_weighted_iou:.4f} Macro F1: {scores.mean_dice:.4f} "
+            f"Micro F1: {scores.accuracy:.4f}",
             f"[EVAL] Class IoU: \n{format_array(scores.class_iou)}",
             f"[EVAL] Class Precision: \n{format_array(scores.class_precision)}",
             f"[EVAL] Class Recall: \n{format_array(scores.class_recall)}",

@@ -44,6 +44,11 @@ class Geometry:
     network_hw: SizeHW
     steps: tuple[Step, ...] = ()
 
+    @property
+    def resizes(self) -> bool:
+        """Whether a step resized; padding alone is cut off without interpolation."""
+        return any(step.kind == "resize" for step in self.steps)
+
 
 def _check_size_wh(name: str, size_wh: Any) -> tuple[int, int]:
     if isinstance(size_wh, int):

@@ -1,5 +1,7 @@
 """The way back: padding off, resizing undone, first of equals, NaN refused."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,11 +87,22 @@ def test_a_graph_that_stops_before_upsampling_comes_back_to_the_input_size() -> 
     assert set(label_map[:12].ravel()) == {0} and set(label_map[20:].ravel()) == {1}
 
 
+@pytest.mark.parametrize("steps", [(), (Step("resize", (200, 300)),)])
+def test_scores_are_never_all_held_at_full_size(steps: tuple[Step, ...]) -> None:
+    size_hw = (100, 150) if steps else (200, 300)
+    output = np.zeros((40, *size_hw), np.float32)
+    tracemalloc.start()
+    Postprocess().label_map(output, Geometry((200, 300), size_hw, steps))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 200 * 300 * 4
+
+
 @pytest.mark.parametrize("nearest", [False, True])
 def test_nan_is_an_error_and_not_class_0(nearest: bool) -> None:
     output = np.zeros((3, 4, 4), np.float32)
     output[1, 2, 2] = np.nan
-    with pytest.raises(DataError, match="NaN at 1 pixels"):
+    with pytest.raises(DataError, match="holds NaN"):
         Postprocess(nearest_labels=nearest).label_map(output, same_size(output))
 
 
