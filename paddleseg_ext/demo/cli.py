@@ -8,6 +8,7 @@ minutes on two cores.
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
-from paddleseg_ext.common.files import require_writable
+from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed, UsageError
+from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.samples import write_sample_list
@@ -26,6 +27,7 @@ from paddleseg_ext.demo.report import Step, write_report
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/bisenetv1/bisenetv1_synthetic_demo.yml"
+MARKER = ".demo"
 NUM_IMAGES, SIZE_WH = 160, (384, 192)
 
 
@@ -72,7 +74,7 @@ def main(argv: list[str]) -> int | None:
         CheckFailed: a step failed, or the deployed network does not agree with the trained one.
     """
     arguments = parse_arguments(argv)
-    folders = Folders(require_writable(arguments.save_dir, "--save_dir").resolve())
+    folders = Folders(make_room(arguments.save_dir))
     started = time.perf_counter()
     steps = []
     commands = list(plan(folders, arguments))
@@ -95,6 +97,22 @@ def main(argv: list[str]) -> int | None:
     return None
 
 
+def make_room(save_dir: Path) -> Path:
+    """An empty folder for the demo; what an earlier demo left there is deleted.
+
+    Raises:
+        UsageError: it holds something that no demo wrote.
+    """
+    marker = save_dir / MARKER
+    if save_dir.is_dir() and any(save_dir.iterdir()):
+        if not marker.is_file():
+            raise UsageError(f"--save_dir: '{save_dir}' holds other things; name a new folder")
+        shutil.rmtree(save_dir)
+    require_writable(save_dir, "--save_dir")
+    write_text(marker, "The demo may delete this folder when it is run again.\n")
+    return save_dir.resolve()
+
+
 def plan(folders: Folders, arguments: argparse.Namespace) -> Sequence[tuple[str, list[str]]]:
     """Name and command of each step; every command is one of the project's own."""
     config = ["--config", CONFIG, "--opts"]
@@ -106,11 +124,12 @@ def plan(folders: Folders, arguments: argparse.Namespace) -> Sequence[tuple[str,
     data += ["--seed", str(arguments.seed)]
     train = ["train.py", *config, "--do_eval", f"--seed={arguments.seed}", "--device=cpu"]
     train += [f"--save_dir={folders.of('train')}", "--keep_checkpoint_max=1"]
+    train += ["--save_interval=50"]
     train += [f"--iters={arguments.iters}"] if arguments.iters else []
     predict = ["predict.py", *config, weights, f"--image_path={val_list}", "--device=cpu"]
     parity = ["-m", "paddleseg_ext", "parity", *config, weights, f"--bundle={folders.bundle}"]
     parity += [f"--image_list={val_list}", f"--save_dir={folders.of('parity')}"]
-    parity += ["--stages", "static", "--results"]
+    parity += ["--negative_controls", "--stages", "static", "--results"]
     parity += [f"{name}={folders.of(name)}" for name in ("val", "predict", "infer", "infer_onednn")]
     infer = ["infer.py", f"--config={folders.bundle}", f"--image_path={val_list}", "--device=cpu"]
     infer += ["--benchmark=True"]

@@ -57,6 +57,14 @@ integer pixel counts of every class. {{ num_images }} validation images.</p>
 where the trained network was undecided between the two classes (logits closer than
 {{ results.near_tie_margin }} of the largest). Anything else fails.</p>
 
+<p>So that this table means something, the comparison was also shown faults that it must notice:</p>
+<table><tr><th>fault</th><th>noticed</th></tr>
+{% for control in results.negative_controls %}
+<tr><td>{{ control.name }}</td>
+<td>{{ {True: 'yes', False: 'NO', None: 'not made: ' ~ control.summary}[control.caught] }}</td></tr>
+{% endfor %}
+</table>
+
 <h2>Training</h2>
 {{ curve }}
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.data import cli as data_cli
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.samples import Sample, write_sample_list
-from paddleseg_ext.data.synthetic import write_synthetic
 from paddleseg_ext.parity.tipc import check_mode, read_sections
 
 DATA_ROOT = Path("test_tipc/data")
 MARKER = ".prepared.json"
 # How many images of a split a `lite` mode takes of Cityscapes.
 LITE_IMAGES = 8
-# Scenes of the embedded data set, one in five of them for validation.
+# Scenes of the embedded data set, training and validation together.
 LITE_SCENES, WHOLE_SCENES = 40, 160
 SCENE_SIZE_WH = (512, 256)
 
@@ -56,7 +56,7 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
             _link_cityscapes(Path(source), work, wanted)
         else:
             scenes = LITE_SCENES if wanted["val"] == "lite" else WHOLE_SCENES
-            write_synthetic(work, scenes, SCENE_SIZE_WH)
+            _draw_embedded(work, scenes)
         for split, name in (("train", "train.list"), ("val", "val.list"), ("val", "infer.list")):
             write_sample_list(Cityscapes(str(work), mode=split).samples, work / name)
         write_json(work / MARKER, wanted)
@@ -84,3 +84,9 @@ def _link_cityscapes(source: Path, work: Path, wanted: dict[str, str]) -> None:
                 link = work / file.relative_to(source)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(file.resolve())
+
+
+def _draw_embedded(work: Path, scenes: int) -> None:
+    width, height = SCENE_SIZE_WH
+    flags = ["--save_dir", work, "--num_images", scenes, "--size", width, height]
+    data_cli.main(["synthetic", *map(str, flags)])

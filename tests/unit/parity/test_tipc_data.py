@@ -9,7 +9,7 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.samples import read_sample_list
-from paddleseg_ext.parity.tipc_data import LITE_IMAGES, prepare
+from paddleseg_ext.parity.tipc_data import LITE_IMAGES, LITE_SCENES, prepare
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONFIG = PROJECT / "test_tipc/configs/bisenetv1/train_infer_python.txt"
@@ -78,7 +78,7 @@ def test_a_source_without_cityscapes_leaves_nothing_behind(source, tmp_path):
 def test_without_a_source_the_embedded_data_set_is_made(source):
     prepare(CONFIG, LITE, None)
     samples = read_sample_list(FOLDER / "infer.list")
-    assert len(samples) == LITE_IMAGES
+    assert 4 <= len(samples) < LITE_SCENES
     assert cv2.imread(str(samples[0].image)) is not None
     assert json.loads((FOLDER / ".prepared.json").read_text())["source"] == "embedded"
 
