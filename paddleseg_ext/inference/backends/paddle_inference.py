@@ -75,9 +75,19 @@ def check_options(options: PaddleOptions) -> None:
 
 
 def build_config(bundle: Bundle, options: PaddleOptions) -> Any:
-    """The `paddle.inference.Config` for a bundle; makes no predictor."""
+    """The `paddle.inference.Config` for a bundle; makes no predictor.
+
+    Raises:
+        UsageError: this Paddle cannot run the bundle's kind of graph that way.
+    """
+    import paddle
     from paddle import inference
 
+    if not bundle.is_legacy and paddle.__version__.startswith("2."):
+        raise UsageError(
+            f"{bundle.model_file} is a graph of Paddle 3, and this is Paddle {paddle.__version__}; "
+            "export the model with this Paddle, or install Paddle 3"
+        )
     config = inference.Config(str(bundle.model_file), str(bundle.params_file))
     config.disable_glog_info()
     config.switch_ir_optim(True)

@@ -122,6 +122,51 @@ def test_the_wrong_pass_is_deleted_from_legacy_graphs(
     assert not deleted
 
 
+class RecordedConfig:
+    """Stands in for Paddle's `Config`, which on a CPU build refuses what is for GPUs."""
+
+    def __init__(self, *files: str):
+        self.calls: dict[str, tuple] = {}
+
+    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
+        def record(*positional: object, **named: object) -> None:
+            self.calls[name] = (positional, named)
+
+        return record
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("use_trt", [False, True])
+def test_gpu_flags_become_calls(
+    precision: str, use_trt: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded, not run: there is no GPU where these tests run."""
+    from paddle import inference
+
+    monkeypatch.setattr(inference, "Config", RecordedConfig)
+    options = PaddleOptions(device="gpu", use_trt=use_trt, precision=precision)
+    legacy = replace(bundle, model_file=bundle.model_file.with_suffix(".pdmodel"))
+    calls = build_config(legacy, options).calls
+    kinds = inference.PrecisionType
+    kind = {"fp32": kinds.Float32, "fp16": kinds.Half, "int8": kinds.Int8}[precision]
+    assert "disable_gpu" not in calls and "enable_mkldnn" not in calls
+    if use_trt:
+        assert calls["enable_tensorrt_engine"][1]["precision_mode"] == kind
+        with pytest.raises(UsageError, match=r"model\.pdmodel"):
+            build_config(bundle, options)
+    else:
+        assert calls["enable_use_gpu"][0][2] == kind
+        assert "enable_tensorrt_engine" not in calls
+
+
+def test_a_graph_of_paddle_3_on_paddle_2(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    import paddle
+
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    with pytest.raises(UsageError, match=r"a graph of Paddle 3, and this is Paddle 2\.6\.2"):
+        build_config(bundle, PaddleOptions())
+
+
 @pytest.mark.parametrize("onednn", [False, True])
 def test_runs_any_size_and_batch(bundle: Bundle, onednn: bool) -> None:
     import paddle
