@@ -1,0 +1,76 @@
+"""From yml sections to data sets, ours and PaddleSeg's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.config import load_config
+from paddleseg_ext.data.build import build_dataset, class_table_of, first_image
+from paddleseg_ext.data.datasets import Cityscapes
+
+YML = """
+batch_size: 2
+iters: 2
+{extra}
+train_dataset:
+  type: {type}
+  dataset_root: {root}
+  mode: train
+  transforms:
+    - type: RandomPaddingCrop
+      crop_size: [48, 32]
+    - type: {other}
+    - type: Normalize
+val_dataset:
+  type: {type}
+  dataset_root: {root}
+  mode: val
+  transforms:
+    - type: Normalize
+"""
+
+
+def _config(tmp_path: Path, root: Path, **values: str):  # type: ignore[no-untyped-def]
+    path = tmp_path / "config.yml"
+    defaults = {"type": "Cityscapes", "other": "RandomBlur", "extra": ""}
+    path.write_text(YML.format(root=root, **{**defaults, **values}))
+    return load_config(path)
+
+
+def test_ours_with_a_transform_of_paddleseg(tmp_path: Path, tiny_cityscapes_shared: Path) -> None:
+    config = _config(tmp_path, tiny_cityscapes_shared)
+    dataset = build_dataset(config, "train_dataset")
+    assert isinstance(dataset, Cityscapes)
+    assert dataset[0]["img"].shape == (3, 32, 48)
+    assert [spec["type"] for spec in dataset.transform_specs][1] == "RandomBlur"
+    assert class_table_of(config).num_classes == 19
+    assert first_image(config) == build_dataset(config, "val_dataset").samples[0].image
+
+
+def test_paddlesegs_data_set_has_what_ours_has(
+    tmp_path: Path, tiny_cityscapes_shared: Path
+) -> None:
+    config = _config(tmp_path, tiny_cityscapes_shared, extra="registry: paddleseg")
+    dataset = build_dataset(config, "train_dataset")
+    ours = Cityscapes(str(tiny_cityscapes_shared))
+    assert [sample.label for sample in dataset.samples] == [s.label for s in ours.samples]
+    assert (dataset.num_classes, dataset.ignore_index, len(dataset)) == (19, 255, 6)
+    item = dataset[0]
+    assert (item["img"].shape, item["img"].dtype) == ((3, 32, 48), np.float32)
+    assert (item["label"].shape, item["label"].dtype) == ((32, 48), np.int64)
+
+
+def test_a_misspelt_transform_is_named(tmp_path: Path, tiny_cityscapes_shared: Path) -> None:
+    config = _config(tmp_path, tiny_cityscapes_shared, other="RandomHorizontalFlop")
+    with pytest.raises(UsageError, match="RandomHorizontalFlip"):
+        build_dataset(config, "train_dataset")
+
+
+def test_the_class_table_needs_no_data(tmp_path: Path) -> None:
+    config = _config(tmp_path, tmp_path / "absent")
+    assert class_table_of(config).name == "cityscapes"
+    assert first_image(config) is None
+    with pytest.raises(UsageError, match="no Cityscapes in"):
+        build_dataset(config, "train_dataset")

@@ -1,0 +1,51 @@
+"""All problems are found, at once, and `data check` says so."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data import cli
+from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.data.samples import write_sample_list
+from paddleseg_ext.data.validate import check_samples
+
+
+def _damage(root: Path) -> list[Path]:
+    """Damage five of six training pairs, each in another way; the damaged files."""
+    samples = Cityscapes(str(root)).samples
+    labels = [sample.label for sample in samples if sample.label is not None]
+    content = samples[0].image.read_bytes()
+    samples[0].image.write_bytes(content[: len(content) // 2])
+    labels[1].write_bytes(b"")
+    cv2.imwrite(str(labels[2]), np.full((64, 96), 77, np.uint8))
+    cv2.imwrite(str(labels[3]), np.zeros((32, 96), np.uint8))
+    cv2.imwrite(str(labels[4]), np.zeros((64, 96, 3), np.uint8))
+    return [samples[0].image, *labels[1:5]]
+
+
+def test_sound_data_has_no_problems(tiny_cityscapes_shared: Path) -> None:
+    dataset = Cityscapes(str(tiny_cityscapes_shared))
+    assert check_samples(dataset.samples, dataset.class_table) == []
+
+
+def test_every_damaged_file_has_its_line(tiny_cityscapes: Path) -> None:
+    dataset = Cityscapes(str(tiny_cityscapes))
+    damaged = _damage(tiny_cityscapes)
+    problems = check_samples(dataset.samples, dataset.class_table)
+    assert [line.split(": ")[0] for line in problems] == [str(path) for path in damaged]
+
+
+def test_the_command_lists_them(tiny_cityscapes: Path, tmp_path: Path) -> None:
+    dataset = Cityscapes(str(tiny_cityscapes))
+    listed = tmp_path / "some.list"
+    write_sample_list(dataset.samples, listed)
+    assert cli.main(["check", "--dataset_root", str(tiny_cityscapes)]) is None
+    assert cli.main(["check", "--list", str(listed)]) is None
+    damaged = _damage(tiny_cityscapes)
+    for source in (["--dataset_root", str(tiny_cityscapes)], ["--list", str(listed)]):
+        with pytest.raises(UsageError, match="5 files") as caught:
+            cli.main(["check", *source])
+        assert all(path.name in str(caught.value) for path in damaged)
