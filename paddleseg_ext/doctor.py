@@ -65,7 +65,8 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
 
     def count(layer: "nn.Layer", _inputs: Any, output: "Tensor") -> None:
         for parameter in layer.parameters(include_sublayers=False):
-            used[id(parameter)] = parameter.size
+            if not parameter.stop_gradient:  # running statistics are "parameters" in Paddle
+                used[id(parameter)] = parameter.size
         if isinstance(layer, nn.Conv2D):
             _, per_group, height, width = layer.weight.shape
             work = output.size * per_group * height * width

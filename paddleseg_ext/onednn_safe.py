@@ -6,6 +6,10 @@ and in PaddleSeg therefore stay written as published, and what is swapped is the
 is traced, such an interpolation becomes two matrix products with interpolation matrices. These
 are made from the sizes inside the graph, so any input size works.
 
+Nearest interpolation by a factor that is not whole is wrong there too: oneDNN takes the source
+pixel whose centre is nearest, Paddle the one at floor(i * in / out). STDC-Seg's logits are off by
+0.4 at 109x75. It becomes a gather of rows and columns.
+
 Deleting fuse passes or switching to the new IR does not help; `grid_sample` is right but slower.
 """
 
@@ -44,7 +48,9 @@ def _interpolate_exactly(
     data_format: str = "NCHW",
     **rest: Any,
 ) -> Tensor:
-    if mode.lower() != "bilinear" or not align_corners or data_format != "NCHW":
+    wrong_bilinear = mode.lower() == "bilinear" and align_corners
+    wrong_nearest = mode.lower() == "nearest" and not align_corners
+    if data_format != "NCHW" or len(x.shape) != 4 or not (wrong_bilinear or wrong_nearest):
         return _interpolate(
             x, size, scale_factor, mode, align_corners, align_mode, data_format, **rest
         )
@@ -57,6 +63,9 @@ def _interpolate_exactly(
             paddle.floor(side.astype("float32") * factor).astype("int32")
             for side, factor in zip((in_height, in_width), factors, strict=True)
         )
+    if wrong_nearest:
+        x = paddle.index_select(x, nearest_sources(in_height, out_height), axis=2)
+        return paddle.index_select(x, nearest_sources(in_width, out_width), axis=3)
     channels = x.shape[1]
     # The reshape matters beyond its result: a matrix product that takes a convolution's output
     # directly reads oneDNN's blocked layout as if it were plain.
@@ -75,6 +84,13 @@ def _as_scalars(size: Any) -> Sequence[Tensor]:
         else paddle.reshape(side, []).astype("int32")
         for side in sides
     ]
+
+
+def nearest_sources(in_size: Tensor, out_size: Tensor) -> Tensor:
+    """The row that each row of a nearest interpolation reads, `(out,)` int32, rounded as Paddle."""
+    ratio = in_size.astype("float32") / out_size.astype("float32")
+    positions = paddle.arange(0, out_size, 1, dtype="int32").astype("float32") * ratio
+    return paddle.minimum(paddle.floor(positions).astype("int32"), (in_size - 1).astype("int32"))
 
 
 def interpolation_matrix(in_size: Tensor, out_size: Tensor) -> Tensor:

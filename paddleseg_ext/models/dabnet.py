@@ -35,6 +35,18 @@ PATCH_SIZES = (1, 2, 4, 8, 16)
 DROPOUT = 0.1
 
 
+def pixel_unshuffle(x: Tensor, patch_size: int) -> Tensor:
+    """(N, C, h, w) -> (N, C * P * P, h/P, w/P), channel-major, the rows of a patch first.
+
+    Paddle's own operator cannot be traced for inputs of any size.
+    """
+    batch, channels, height, width = x.shape
+    rows, columns = height // patch_size, width // patch_size
+    x = x.reshape([batch, channels, rows, patch_size, columns, patch_size])
+    x = x.transpose([0, 1, 3, 5, 2, 4])
+    return x.reshape([batch, channels * patch_size**2, rows, columns])
+
+
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2D:
     return nn.Conv2D(in_channels, out_channels, 3, padding=1)
 
@@ -74,7 +86,7 @@ class ExchangeModule(nn.Layer):
 
         high = F.relu(self.bnh_0(self.h2h_0(x)))
         # (N, P * P * C, h/P, w/P): a patch's pixels side by side in the channels
-        patches = F.relu(self.bnl_0(self.h2l_0(F.pixel_unshuffle(x, patch))))
+        patches = F.relu(self.bnl_0(self.h2l_0(pixel_unshuffle(x, patch))))
         pooled = self.l2l_p2(F.avg_pool2d(x, patch))
         low = F.relu(self.l2l_bn(self.l2l_p1(patches) + pooled))
 

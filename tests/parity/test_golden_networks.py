@@ -1,0 +1,93 @@
+"""Our networks against numbers of the original systems, eager and deployed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.parity.golden import (
+    ARCHITECTURES,
+    NETWORK_TOLERANCE,
+    PASSED,
+    build_network,
+    compare_outputs,
+    generation_of,
+    run_network,
+)
+from paddleseg_ext.parity.golden_data import GoldenCase, find_cases, make_input, read_case
+
+COMMITTED = Path(__file__).resolve().parents[1] / "golden"
+CASES = find_cases(COMMITTED)
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.mark.parametrize("directory", CASES, ids=[d.name for d in CASES])
+def test_network_equals_the_original(directory: Path) -> None:
+    result = run_network(read_case(directory))
+    assert result.status == PASSED, result.line()
+    assert result.largest is not None
+    assert 0 < result.largest <= NETWORK_TOLERANCE
+
+
+@pytest.mark.slow
+def test_every_network_case_beside_the_project(shared_dir: Path) -> None:
+    cases = [read_case(directory) for directory in find_cases(shared_dir / "golden")]
+    networks = [case for case in cases if case.kind == "network"]
+    assert {case.meta["arch"] for case in networks} <= set(ARCHITECTURES)
+    failed = [r.line() for r in map(run_network, networks) if r.status != PASSED]
+    assert not failed
+
+
+def deployed_logits(network, images: np.ndarray, directory: Path, onednn: bool) -> np.ndarray:
+    """The main head through an exported graph and Paddle Inference."""
+    from paddleseg_ext.data.labels import generic_table
+    from paddleseg_ext.export import GRAPH_NAME, ExportOptions, trace
+    from paddleseg_ext.inference.backends.paddle_inference import PaddleInference, PaddleOptions
+    from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+
+    if not (directory / "deploy.yaml").exists():
+        options = ExportOptions(directory, (-1, 3, -1, -1), "none")
+        trace(network, options, directory / GRAPH_NAME)
+        manifest = Manifest(type(network).__name__, generic_table(19), {}, 0, 0, {})
+        write_deploy_yaml(directory, [], list(options.input_shape), "none", manifest)
+    bundle = read_bundle(directory)
+    return PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn)).run(images)
+
+
+@pytest.mark.parametrize("directory", CASES, ids=[d.name for d in CASES])
+def test_deployed_network_equals_the_original(directory: Path, tmp_path: Path) -> None:
+    case = read_case(directory)
+    generation = generation_of(case)
+    assert generation is not None
+    network = build_network(case, generation)
+    main = next(spec for spec in case.meta["outputs"] if spec["name"] == "logits")
+    images = make_input(case)
+    if main["shape"][2:] != list(images.shape[2:]):
+        pytest.skip("the original's logits have another size than the image")
+    only_main = {"outputs": [main], "case": case.name}
+    for onednn in (False, True):
+        logits = deployed_logits(network, images, tmp_path, onednn)
+        result = compare_outputs(
+            GoldenCase(directory, only_main, [], case.expected), {"logits": logits}
+        )
+        assert result.status == PASSED, f"oneDNN {onednn}: {result.line()}"
+
+
+def test_a_mistake_is_seen() -> None:
+    """The negative control: a norm's epsilon of 1e-6, the smallest mistake that was tried."""
+    import paddle
+    from paddle import nn
+
+    case = read_case(CASES[-1])
+    generation = generation_of(case)
+    assert generation is not None
+    network = build_network(case, generation)
+    for layer in network.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._epsilon = 1e-6
+    with paddle.no_grad():
+        outputs = network.heads(paddle.to_tensor(make_input(case)))
+        outputs["log_softmax"] = nn.functional.log_softmax(outputs["logits"], axis=1)
+    result = compare_outputs(case, {name: value.numpy() for name, value in outputs.items()})
+    assert result.status != PASSED

@@ -1,0 +1,179 @@
+"""What every network must do: any size, gradients everywhere, weights that save and load."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from paddleseg_ext.checkpoints.store import load_into, save_weights
+from paddleseg_ext.models.backbones.efficientnet import EfficientNetB1
+from paddleseg_ext.models.backbones.resnet import ResNet18, ResNet101
+from paddleseg_ext.models.backbones.resnet_v1c import ResNet18_v1c
+from paddleseg_ext.models.backbones.resnet_vd import ResNet18_vd
+from paddleseg_ext.models.backbones.stdcnet import STDCClassifier, STDCNet813, STDCNet1446
+from paddleseg_ext.models.backbones.xception import Xception39
+from paddleseg_ext.models.bisenetv1 import WIRINGS as V1_WIRINGS
+from paddleseg_ext.models.bisenetv1 import BiSeNetV1
+from paddleseg_ext.models.bisenetv2 import WIRINGS as V2_WIRINGS
+from paddleseg_ext.models.bisenetv2 import BiSeNetV2
+from paddleseg_ext.models.dabnet import DABNet
+from paddleseg_ext.models.stdcseg import STDCSeg
+from paddleseg_ext.registry import BACKBONES, MODELS
+
+CLASSES = 5
+
+
+def backbone_for(wiring: str) -> nn.Layer:
+    if wiring == "paddleseg":
+        return ResNet18_vd()
+    return ResNet18(V1_WIRINGS[wiring].activation)
+
+
+NETWORKS: dict[str, Callable[[], nn.Layer]] = {
+    **{
+        f"v1-{wiring}": lambda wiring=wiring: BiSeNetV1(CLASSES, backbone_for(wiring), wiring)
+        for wiring in V1_WIRINGS
+        if wiring != "author_x39"
+    },
+    "v1-x39": lambda: BiSeNetV1(CLASSES, Xception39(), "author_x39"),
+    "v1-r101": lambda: BiSeNetV1(CLASSES, ResNet101()),
+    **{f"v2-{wiring}": lambda wiring=wiring: BiSeNetV2(CLASSES, wiring) for wiring in V2_WIRINGS},
+    "stdc1": lambda: STDCSeg(CLASSES, STDCNet813()),
+    "stdc2": lambda: STDCSeg(
+        CLASSES, STDCNet1446(), use_boundary_2=True, use_boundary_4=True, use_boundary_8=False
+    ),
+    "stdc1-conv_last": lambda: STDCSeg(CLASSES, STDCNet813(conv_last=True)),
+    "stdc1-cutnet": lambda: STDCSeg(CLASSES, STDCNet813(last_channels=256)),
+    "stdc1-delnet": lambda: STDCSeg(CLASSES, STDCNet813(last_stage=False)),
+    "stdc1-dw": lambda: STDCSeg(CLASSES, STDCNet813(), separable=True),
+    **{
+        f"dab-p{patch}": lambda patch=patch: DABNet(CLASSES, ResNet18_v1c(), patch)
+        for patch in (1, 2, 4, 8, 16)
+    },
+    "dab-e": lambda: DABNet(CLASSES, EfficientNetB1()),
+    "dab-exchange-only": lambda: DABNet(CLASSES, ResNet18_v1c(), spatial=False),
+    "dab-spatial-only": lambda: DABNet(CLASSES, ResNet18_v1c(), exchange=False),
+    "dab-baseline": lambda: DABNet(CLASSES, ResNet18_v1c(), exchange=False, spatial=False),
+}
+# These pad every image to a multiple of 256 or 512, or are deep, and take long.
+LARGE = ("dab-p8", "dab-p16", "v1-r101")
+FAST_OR_SLOW = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in NETWORKS
+]
+# A constant added before a convolution and a norm: the norm subtracts it again while training, so
+# its gradient is zero in the published network too.
+SHIFTED_AWAY = ("semantic.context.bn.bias",)
+SIZES_HW = ((64, 96), (75, 109), (40, 33))
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    paddle.seed(0)
+
+
+def test_every_registered_network_is_here() -> None:
+    networks = (BiSeNetV1, BiSeNetV2, STDCSeg, DABNet, STDCClassifier)
+    assert {network.__name__ for network in networks} == set(MODELS.names)
+    backbones = (
+        EfficientNetB1,
+        ResNet18,
+        ResNet101,
+        ResNet18_v1c,
+        ResNet18_vd,
+        STDCNet813,
+        STDCNet1446,
+        Xception39,
+    )
+    assert {backbone.__name__ for backbone in backbones} == set(BACKBONES.names)
+
+
+@pytest.mark.parametrize("name", FAST_OR_SLOW)
+def test_any_size(name: str) -> None:
+    model = NETWORKS[name]()
+    model.eval()
+    for height, width in SIZES_HW:
+        images = paddle.randn([1, 3, height, width])
+        with paddle.no_grad():
+            logits = model(images)
+            heads = model.heads(images)
+        assert [list(x.shape) for x in logits] == [[1, CLASSES, height, width]]
+        # Where the original gives its logits at the image's size, the two are the same numbers.
+        if list(heads["logits"].shape) == [1, CLASSES, height, width]:
+            np.testing.assert_array_equal(heads["logits"].numpy(), logits[0].numpy())
+        for output in heads.values():
+            assert bool(paddle.isfinite(output).all())
+
+
+@pytest.mark.parametrize("name", FAST_OR_SLOW)
+def test_every_parameter_learns(name: str) -> None:
+    model = NETWORKS[name]()
+    model.train()
+    outputs = model(paddle.randn([2, 3, 64, 64]))
+    sum((output**2).mean() for output in outputs).backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.stop_gradient:  # running statistics
+            assert parameter_name.endswith(("_mean", "_variance")), parameter_name
+            continue
+        assert parameter.grad is not None, parameter_name
+        if parameter_name not in SHIFTED_AWAY:
+            assert float(parameter.grad.abs().max()) > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", ["v1-author", "v2-coincheung", "stdc1", "dab-p2"])
+def test_save_and_load(name: str, tmp_path: Path) -> None:
+    first, second = NETWORKS[name](), NETWORKS[name]()
+    path = tmp_path / "model.pdparams"
+    save_weights(first, path, {})
+    assert load_into(second, path).complete
+    images = paddle.randn([1, 3, 64, 64])
+    first.eval()
+    second.eval()
+    with paddle.no_grad():
+        np.testing.assert_array_equal(first(images)[0].numpy(), second(images)[0].numpy())
+
+
+def parameter_count(model: nn.Layer) -> int:
+    return sum(p.size for p in model.parameters() if not p.stop_gradient)
+
+
+@pytest.mark.parametrize(
+    ("make", "published"),
+    [
+        # torchvision's documentation, less the classifier of 512 (2048) x 1000 + 1000.
+        (ResNet18, 11_689_512 - 513_000),
+        (ResNet101, 44_549_160 - 2_049_000),
+        # timm's table has 7.79 M with the head: 1280 x 320 + 2 x 1280 and 1280 x 1000 + 1000.
+        (EfficientNetB1, 7_794_184 - 412_160 - 1_281_000),
+    ],
+)
+def test_backbone_parameters_are_the_published(make: Callable, published: int) -> None:
+    assert parameter_count(make()) == published
+
+
+@pytest.mark.parametrize(
+    ("make", "millions"),
+    # STDC-Seg, table 3: 8.44 M and 12.47 M.
+    [(STDCNet813, 8.44), (STDCNet1446, 12.47)],
+)
+def test_stdc_parameters_are_the_published(make: Callable, millions: float) -> None:
+    model = STDCClassifier(1000, make())
+    # The original's classifier also has a norm of 1024 channels that it never runs.
+    assert (parameter_count(model) + 2 * 1024) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_wrong_options_are_told() -> None:
+    with pytest.raises(ValueError, match="did you mean 'coincheung'"):
+        BiSeNetV1(CLASSES, ResNet18(), "coincheong")
+    with pytest.raises(ValueError, match="Use ResNet18"):
+        BiSeNetV1(CLASSES, STDCNet813())
+    with pytest.raises(ValueError, match="patch_size is one of"):
+        DABNet(CLASSES, ResNet18_v1c(), 3)
+    with pytest.raises(ValueError, match="ResNet18_v1c or EfficientNetB1"):
+        DABNet(CLASSES, ResNet18())
+    with pytest.raises(ValueError, match="output_stride is 8, 16 or 32"):
+        ResNet18_vd(12)
+    with pytest.raises(ValueError, match="activation is one of"):
+        ResNet18("swish")
