@@ -5,6 +5,7 @@ that is not on the caller's list is refused before anything is called, so that a
 a stranger can at worst be rejected.
 """
 
+import importlib
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,10 +16,8 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 
 # numpy moved its core in 2.0; files carry the name of the version that wrote them.
-try:
-    from numpy._core.multiarray import _reconstruct, scalar
-except ImportError:  # numpy 1
-    from numpy.core.multiarray import _reconstruct, scalar  # type: ignore[no-redef,attr-defined]
+_CORE = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
+_multiarray: Any = importlib.import_module(f"{_CORE}.multiarray")
 
 Globals = Mapping[tuple[str, str], Any]
 
@@ -31,10 +30,10 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
 
 
 NUMPY_GLOBALS: Globals = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): scalar,
-    ("numpy._core.multiarray", "scalar"): scalar,
+    ("numpy.core.multiarray", "_reconstruct"): _multiarray._reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _multiarray._reconstruct,
+    ("numpy.core.multiarray", "scalar"): _multiarray.scalar,
+    ("numpy._core.multiarray", "scalar"): _multiarray.scalar,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _latin1_bytes,
