@@ -1,4 +1,4 @@
-"""PaddleSeg's own classes (2.8): the main seed's BiseNetV1."""
+"""PaddleSeg's own classes (2.8): BiseNetV1 (the reproduced Paddle project's) and BiSeNetV2."""
 
 from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
@@ -45,7 +45,68 @@ BISENETV1_RULES = (
     Rule(r"heads\.2\.conv_1x1", "head.classifier"),
 )
 
+
+def _gather_rules() -> tuple[Rule, ...]:
+    """The gather-and-expansion layers of PaddleSeg's semantic branch."""
+    rules: list[Rule] = []
+    for stage, new in (("stage3", "stage3"), ("stage4", "stage4"), ("stage5_4", "stage5")):
+        old, new = rf"sb\.{stage}\.(\d)", rf"semantic.{new}.\1"
+        rules += block(rf"{old}\.conv\.0", f"{new}.conv")
+        rules += block(rf"{old}\.conv\.1\.depthwise_conv", f"{new}.depthwise")
+        rules += block(rf"{old}\.conv\.2", f"{new}.project")
+        rules += block(rf"{old}\.branch_1\.0", f"{new}.conv")
+        rules += block(rf"{old}\.branch_1\.1\.depthwise_conv", f"{new}.depthwise1")
+        rules += block(rf"{old}\.branch_1\.2\.depthwise_conv", f"{new}.depthwise2")
+        rules += block(rf"{old}\.branch_1\.3", f"{new}.project")
+        rules += block(rf"{old}\.branch_2\.0\.depthwise_conv", f"{new}.shortcut.0")
+        rules += block(rf"{old}\.branch_2\.1", f"{new}.shortcut.1")
+    return tuple(rules)
+
+
+def _detail_rules() -> tuple[Rule, ...]:
+    """Eight convolutions in a row; ours are grouped in stages of two, three and three."""
+    places = [(1, 0), (1, 1), *((2, i) for i in range(3)), *((3, i) for i in range(3))]
+    rules: list[Rule] = []
+    for index, (stage, place) in enumerate(places):
+        rules += block(rf"db\.convs\.{index}", f"detail.stage{stage}.{place}")
+    return tuple(rules)
+
+
+def _head_rules() -> tuple[Rule, ...]:
+    rules = [*block(r"head\.conv_3x3\.0", "head.conv"), Rule(r"head\.conv_1x1", "head.classifier")]
+    for index in range(4):
+        old, new = f"aux_head{index + 1}", f"aux_heads.{index}"
+        rules += block(rf"{old}\.conv_3x3\.0", f"{new}.conv")
+        rules.append(Rule(rf"{old}\.conv_1x1", f"{new}.classifier"))
+    return tuple(rules)
+
+
+BISENETV2_RULES = (
+    *_detail_rules(),
+    *block(r"sb\.stem\.(conv|left\.\d|fuse)", r"semantic.stem.\1"),
+    *_gather_rules(),
+    Rule(r"sb\.ce\.bn", "semantic.context.bn"),
+    *block(r"sb\.ce\.conv_1x1", "semantic.context.conv_gap"),
+    Rule(r"sb\.ce\.conv_3x3", "semantic.context.conv_last"),
+    *block(r"bga\.db_branch_keep\.0\.depthwise_conv", "bga.detail_keep.0"),
+    Rule(r"bga\.db_branch_keep\.1", "bga.detail_keep.1"),
+    *block(r"bga\.db_branch_down\.0", "bga.detail_down"),
+    *block(r"bga\.sb_branch_keep\.0\.depthwise_conv", "bga.semantic_keep.0"),
+    Rule(r"bga\.sb_branch_keep\.1", "bga.semantic_keep.1"),
+    *block(r"bga\.sb_branch_up", "bga.semantic_up"),
+    *block(r"bga\.conv", "bga.conv"),
+    *_head_rules(),
+)
+
 GENERATIONS = (
+    Generation(
+        "paddleseg",
+        "bisenetv2",
+        "PaddleSeg's BiSeNetV2",
+        {"type": "BiSeNetV2", "wiring": "paddleseg"},
+        BISENETV2_RULES,
+        has("db.convs.0._conv.weight", "sb.ce.conv_3x3.weight", "bga.sb_branch_up._conv.weight"),
+    ),
     Generation(
         "paddleseg",
         "bisenetv1",
