@@ -15,7 +15,7 @@ from paddleseg_ext.inference.backends.paddle_inference import (
     build_config,
     check_options,
 )
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +180,26 @@ def test_runs_any_size_and_batch(bundle: Bundle, onednn: bool) -> None:
         got = backend.run(batch)
         assert got.shape == (shape[0], 4, *shape[2:])
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_a_graph_of_paddle_2_6_is_right_with_onednn_on(onednn: bool) -> None:
+    backend = PaddleInference(
+        read_bundle(LEGACY), PaddleOptions(enable_mkldnn=onednn, cpu_threads=1)
+    )
+    got = backend.run(np.load(LEGACY / "input.npy"))
+    np.testing.assert_allclose(got, np.load(LEGACY / "expected.npy"), rtol=0, atol=1e-5)
+
+
+def test_the_pass_that_is_deleted_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of the test above."""
+    monkeypatch.setattr(paddle_inference, "WRONG_LEGACY_PASSES", ())
+    backend = PaddleInference(read_bundle(LEGACY), PaddleOptions(enable_mkldnn=True))
+    got = backend.run(np.load(LEGACY / "input.npy"))
+    assert np.abs(got - np.load(LEGACY / "expected.npy")).max() > 0.01
 
 
 def test_describe_tells_what_runs(bundle: Bundle) -> None:

@@ -50,6 +50,19 @@ def test_same_seed_same_interval_and_more_images_less_spread() -> None:
     assert wide.high - wide.low > 1.5 * narrow
 
 
+def test_the_spread_is_that_of_means_of_equally_many_images() -> None:
+    """Images that score 0 or 1 alike: the interval is the binomial's."""
+    right = np.arange(NUM_IMAGES) % 2
+    hits = np.stack([100 * right, np.zeros(NUM_IMAGES, int)], axis=1)
+    # Class 1 is all that is predicted wrongly; with `zero` the mean is half of class 0's IoU.
+    predicted = np.stack([100 * right, 100 * (1 - right)], axis=1)
+    labelled = np.stack([np.full(NUM_IMAGES, 100), np.zeros(NUM_IMAGES, int)], axis=1)
+    interval = bootstrap_mean_iou(ImageAreas(hits, predicted, labelled), "zero", resamples=4000)
+    deviation = 0.5 * np.sqrt(0.25 / NUM_IMAGES)
+    assert interval.value == 0.25
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
+
+
 def test_one_image_has_no_spread() -> None:
     areas = areas_of(random_counts(2)[:1])
     interval = bootstrap_mean_iou(areas, resamples=10)
