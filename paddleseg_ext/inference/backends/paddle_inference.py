@@ -113,7 +113,8 @@ def _configure_cpu(config: Any, bundle: Bundle, options: PaddleOptions) -> None:
     config.set_mkldnn_cache_capacity(ONEDNN_SHAPE_CACHE)
     if bundle.is_legacy:
         for name in WRONG_LEGACY_PASSES:
-            config.delete_pass(name)
+            # `config.delete_pass` works, too, and leaves the list of passes as if it did not.
+            config.pass_builder().delete_pass(name)
 
 
 def _configure_gpu(config: Any, bundle: Bundle, options: PaddleOptions) -> None:
@@ -156,6 +157,7 @@ class PaddleInference:
 
         self.options = options
         self._input_shape = bundle.input_shape
+        self._is_legacy = bundle.is_legacy
         self._config = build_config(bundle, options)
         try:
             self._predictor = inference.create_predictor(self._config)
@@ -197,7 +199,10 @@ class PaddleInference:
             )
 
     def describe(self) -> dict[str, Any]:
-        """See `Backend.describe`; what is reported is what Paddle's own `Config` says."""
+        """See `Backend.describe`; what is reported is what Paddle's own `Config` says.
+
+        The list of passes is told for legacy graphs only: Paddle 3 runs others on a `.json`.
+        """
         import paddle
 
         config = self._config
@@ -212,5 +217,4 @@ class PaddleInference:
             "precision": self.options.precision,
             "ir_optim": bool(config.ir_optim()),
             "memory_optim": True,
-            "passes": list(config.pass_builder().all_passes()),
-        }
+        } | ({"passes": list(config.pass_builder().all_passes())} if self._is_legacy else {})
