@@ -225,3 +225,29 @@ def test_negative_controls_are_caught_and_a_blind_comparison_fails(project, monk
         "parity": "0",
         "negative controls": "1",
     }
+
+
+@pytest.mark.parametrize(
+    "output_op",
+    [
+        "argmax",
+        pytest.param("none", marks=pytest.mark.slow),
+        pytest.param("softmax", marks=pytest.mark.slow),
+    ],
+)
+def test_every_output_agrees_where_preprocessing_resizes(project, output_op):
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.export import ExportOptions, export
+
+    resized = "transforms:\n    - {type: Resize, target_size: [80, 48]}"
+    (project / "resized.yml").write_text(CONFIG.replace("transforms:", resized))
+    config = load_config("resized.yml")
+    options = ExportOptions(project / output_op, output_op=output_op)
+    export(config, "model.pdparams", options, class_table_of(config), Path("data/0.png"))
+    more = ("--stages", "static", "paddle_onednn", *QUICK, "--config", "resized.yml")
+    results = run(project, f"{output_op}_results", output_op, *more)
+    assert [r["grade"] for r in results["runs"][1:]] in (
+        ["identical", "identical"],
+        ["identical", "near-tie"],
+    )
