@@ -119,6 +119,11 @@ DATASETS = Registry(
     [
         "paddleseg_ext.data.datasets:Cityscapes",
         "paddleseg_ext.data.datasets:ListDataset",
+        "paddleseg_ext.data.published:ADE20K",
+        "paddleseg_ext.data.published:CamVid",
+        "paddleseg_ext.data.published:CelebAMaskHQ",
+        "paddleseg_ext.data.published:CocoStuff10k",
+        "paddleseg_ext.data.published:CocoStuff164k",
     ],
     paddleseg_manager="DATASETS",
 )

@@ -10,6 +10,7 @@ from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.datasets import Cityscapes, SegmentationDataset
 from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.data.prepare.converter import CONVERTERS, convert
 from paddleseg_ext.data.samples import Sample, read_sample_list
 from paddleseg_ext.data.synthetic import MIN_SIZE_WH, write_synthetic
 from paddleseg_ext.data.validate import require_usable
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> int | None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_synthetic(verbs)
     _add_check(verbs)
+    _add_prepare(verbs)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
 
@@ -79,6 +81,25 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, samples, table in _sources(arguments):
         require_usable(samples, table, name)
         log(f"{name}: {len(samples)} images and their labels can be used")
+
+
+def _add_prepare(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser(
+        "prepare",
+        help="convert a published data set",
+        description="Convert a data set from the layout its publisher ships. The source is only "
+        "read; an interrupted run goes on where it was.",
+        formatter_class=flags.HelpFormatter,
+    )
+    parser.add_argument("name", choices=sorted(CONVERTERS), help="the data set")
+    parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="as published")
+    parser.add_argument("--to", dest="target", required=True, metavar="DIR", help="the new root")
+    parser.add_argument("--nproc", type=flags.positive_int, default=2, help="processes")
+    parser.set_defaults(run=_prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    convert(arguments.name, arguments.source, arguments.target, arguments.nproc)
 
 
 def _sources(arguments: argparse.Namespace) -> list[tuple[str, list[Sample], ClassTable]]:

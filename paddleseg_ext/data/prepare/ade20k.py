@@ -1,0 +1,27 @@
+"""ADE20K as `ADEChallengeData2016.zip` unpacks: value 0 is unlabelled, 1..150 the classes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from paddleseg_ext.data.functional import read_label
+from paddleseg_ext.data.labels import lookup_table
+from paddleseg_ext.data.prepare.converter import Item, pair, require_layout, through_lookup
+
+EXAMPLE = "images/{training,validation}/*.jpg, annotations/{training,validation}/*.png"
+LOOKUP = lookup_table({raw: raw - 1 for raw in range(1, 151)}, ignored={0})
+
+
+def find(source: Path) -> list[Item]:
+    """The images of both splits."""
+    require_layout(source, ("images/training", "annotations/training"), EXAMPLE)
+    items = []
+    for split, folder in (("train", "training"), ("val", "validation")):
+        images = (source / "images" / folder).glob("*.jpg")
+        items += pair(images, (source / "annotations" / folder).glob("*.png"), split)
+    return items
+
+
+def label_of(item: Item) -> np.ndarray:
+    """Classes 0..149, 255 where unlabelled."""
+    return through_lookup(item.annotation, read_label(item.annotation), LOOKUP)

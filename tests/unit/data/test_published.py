@@ -1,0 +1,88 @@
+"""The published data sets: lists of other machines, the prepared layout."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.published import ADE20K, CamVid, CocoStuff10k, resolve_by_tail
+from paddleseg_ext.registry import DATASETS
+
+
+def write_pair(image: Path, label: Path, value: int = 1, size_wh: tuple[int, int] = (6, 4)) -> None:
+    """A grey image and a label of one value."""
+    for path, array in (
+        (image, np.full((size_wh[1], size_wh[0], 3), 90, np.uint8)),
+        (label, np.full((size_wh[1], size_wh[0]), value, np.uint8)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), array)
+
+
+def _camvid(root: Path) -> Path:
+    lines = []
+    for name in ("b", "a"):
+        write_pair(root / f"train/{name}.png", root / f"trainannot/{name}.png", 11)
+        lines.append(f"/SegNet/CamVid/train/{name}.png /SegNet/CamVid/trainannot/{name}.png\n")
+    (root / "train.txt").write_text("".join(lines))
+    return root
+
+
+def test_camvids_lists_are_resolved_by_their_ends(tmp_path: Path) -> None:
+    dataset = CamVid(str(_camvid(tmp_path)))
+    assert [sample.image for sample in dataset.samples] == [
+        tmp_path / "train/b.png",
+        tmp_path / "train/a.png",
+    ]
+    assert (dataset[0]["label"] == 255).all()
+    assert dataset.num_classes == 11
+
+
+def test_a_file_that_no_end_leads_to_stays_missing(tmp_path: Path) -> None:
+    assert resolve_by_tail("/x/y/z.png", tmp_path) == tmp_path / "z.png"
+    write_pair(tmp_path / "y/z.png", tmp_path / "l.png")
+    assert resolve_by_tail("/x/y/z.png", tmp_path) == tmp_path / "y/z.png"
+
+
+def test_camvid_pairs_must_have_one_name(tmp_path: Path) -> None:
+    root = _camvid(tmp_path)
+    (root / "train.txt").write_text("/C/train/a.png /C/trainannot/b.png\n/C/train/b.png\n")
+    with pytest.raises(UsageError, match="2 images and labels"):
+        CamVid(str(root))
+
+
+def test_real_camvid(shared_dir: Path) -> None:
+    root = str(shared_dir / "data/camvid")
+    sizes = {mode: len(CamVid(root, mode=mode)) for mode in ("train", "val", "trainval")}
+    assert sizes == {"train": 367, "val": 101, "trainval": 468}
+    item = CamVid(root, mode="val")[0]
+    assert item["img"].shape == (3, 360, 480)
+    assert set(np.unique(item["label"])) <= {*range(11), 255}
+
+
+def test_the_prepared_layout(tmp_path: Path) -> None:
+    for split, name in (("train", "1"), ("train", "2"), ("val", "3")):
+        write_pair(tmp_path / f"images/{split}/{name}.jpg", tmp_path / f"labels/{split}/{name}.png")
+    assert [len(ADE20K(str(tmp_path), mode=mode)) for mode in ("train", "val", "trainval")] == [
+        2,
+        1,
+        3,
+    ]
+    assert ADE20K(str(tmp_path)).num_classes == 150
+    (tmp_path / "labels/train/1.png").unlink()
+    (tmp_path / "images/train/2.jpg").unlink()
+    with pytest.raises(UsageError, match="2 files without"):
+        ADE20K(str(tmp_path))
+
+
+def test_an_absent_set_names_its_converter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="data prepare coco_stuff10k --from"):
+        CocoStuff10k(str(tmp_path))
+
+
+def test_each_is_found_by_its_type() -> None:
+    for name in ("ADE20K", "CamVid", "CelebAMaskHQ", "CocoStuff10k", "CocoStuff164k"):
+        table = DATASETS.find(name).CLASS_TABLE  # type: ignore[attr-defined]
+        assert len(set(table.class_names)) == table.num_classes == len(table.palette)
