@@ -42,9 +42,25 @@ def run_evaluation(case: GoldenCase) -> CaseResult:
     return CaseResult(case.name, status, outcome.score_difference, note)
 
 
+def run_loss(case: GoldenCase) -> CaseResult:
+    """A loss and its gradient."""
+    import golden_training
+
+    return golden_training.run_loss(case, load_generator(case.directory.parent))
+
+
+def run_schedule(case: GoldenCase) -> CaseResult:
+    """Learning rates."""
+    import golden_training
+
+    return golden_training.run_schedule(case)
+
+
 RUNNERS: dict[str, Callable[[GoldenCase], CaseResult]] = {
     "network": run_network,
     "evaluation": run_evaluation,
+    "loss": run_loss,
+    "schedule": run_schedule,
 }
 
 
@@ -55,7 +71,7 @@ def run_case(directory: Path) -> CaseResult:
         if case.kind not in RUNNERS:
             return CaseResult(case.name, SKIPPED, None, f"no runner for kind '{case.kind}'")
         return RUNNERS[case.kind](case)
-    except (UsageError, AssertionError) as error:
+    except (UsageError, AssertionError, ValueError, KeyError) as error:
         return CaseResult(directory.name, FAILED, None, " ".join(str(error).split())[:200])
 
 

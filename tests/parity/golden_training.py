@@ -1,0 +1,142 @@
+"""Golden cases of kind "loss" and "schedule", driven by `meta.json`."""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.parity.golden import FAILED, PASSED, SKIPPED, CaseResult
+from paddleseg_ext.parity.golden_data import GoldenCase
+
+LOSS_TOLERANCE = 1e-5
+SCHEDULE_TOLERANCE = 1e-12
+IGNORE = 255
+
+
+def _make_loss(source: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Our loss for an original's class, or None."""
+    from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss
+    from paddleseg_ext.losses.ohem import CoinCheungOhemLoss, OhemCrossEntropyLoss, StdcOhemLoss
+
+    thresh = source.get("args", {}).get("thresh")
+    ours = {
+        ("CoinCheung/BiSeNet", "OhemCELoss"): CoinCheungOhemLoss,
+        ("MichaelFan01/STDC-Seg", "OhemCELoss"): StdcOhemLoss,
+        ("ycszen/TorchSeg", "ProbOhemCrossEntropy2d"): OhemCrossEntropyLoss,
+    }
+    key = (source["repo"], source["cls"])
+    if key == ("isyangshu/DABNet", "CrossEntropyLoss"):
+        return CrossEntropyLoss(avg_non_ignore=False)
+    return ours[key](thresh) if key in ours else None
+
+
+def _labels(fixture: ModuleType, sub: Mapping[str, Any], shape: tuple[int, ...], classes: int):
+    spec = sub["labels"]
+    if spec.get("edit"):
+        raise ValueError(f"{sub['name']}: unknown edit of the labels: {spec['edit']}")
+    return fixture.make_labels(shape, classes, spec["seed"], spec["block"], spec["ignore_frac"])
+
+
+def _gradient(loss: Callable[..., Any], logits: np.ndarray, labels: np.ndarray):
+    import paddle
+
+    tensor = paddle.to_tensor(logits, stop_gradient=False)
+    value = loss(tensor, paddle.to_tensor(labels))
+    value.backward()
+    return float(value), tensor.grad.numpy()
+
+
+def _relative(got: Any, expected: Any) -> float:
+    """Largest difference, relative to the largest expected value."""
+    scale = max(float(np.abs(expected).max()), 1e-12)
+    return float(np.abs(np.asarray(got) - expected).max()) / scale
+
+
+def _pixel_loss(loss: Callable[..., Any], sub: Mapping[str, Any], case: GoldenCase, fixture):
+    n, classes, height, width = sub["logits"]["shape"]
+    labels = _labels(fixture, sub, (n, height, width), classes)
+    logits = fixture.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
+    for image, row, column in np.argwhere(labels != IGNORE):
+        label = labels[image, row, column]
+        logits[image, label, row, column] += np.float32(sub["logits"]["boost"])
+    value, gradient = _gradient(loss, logits, labels)
+    expected = case.expected[f"{sub['name']}.loss"]
+    if np.isnan(expected):  # the stated deviation: no valid pixel is no loss and no gradient
+        return 0.0 if value == 0.0 and not gradient.any() else np.inf
+    return max(
+        _relative(value, expected), _relative(gradient, case.expected[f"{sub['name']}.grad"])
+    )
+
+
+def _detail_loss(sub: Mapping[str, Any], case: GoldenCase, fixture: ModuleType) -> float:
+    import paddle
+
+    from paddleseg_ext.losses.detail import DetailAggregateLoss
+
+    labels = _labels(fixture, sub, sub["labels"]["shape"], sub["labels"]["n_classes"])
+    logits = fixture.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
+    loss = DetailAggregateLoss(sub["fuse_kernel"])
+    bce, dice = loss.parts(paddle.to_tensor(logits), paddle.to_tensor(labels))
+    _, gradient = _gradient(loss, logits, labels)
+    target = loss.boundaries(paddle.to_tensor(labels)).numpy().squeeze()
+    name = sub["name"]
+    if not np.array_equal(target, case.expected[f"{name}.target"].squeeze()):
+        return np.inf
+    return max(
+        _relative(float(bce), case.expected[f"{name}.bce"]),
+        _relative(float(dice), case.expected[f"{name}.dice"]),
+        _relative(gradient, case.expected[f"{name}.grad"]),
+    )
+
+
+def _judge(case: GoldenCase, differences: Mapping[str, float], tolerance: float) -> CaseResult:
+    wrong = [f"{name} differs by {d:.1e}" for name, d in differences.items() if not d <= tolerance]
+    return CaseResult(
+        case.name,
+        FAILED if wrong else PASSED,
+        max(differences.values()),
+        "; ".join(wrong) or f"relative, {len(differences)} sub-cases",
+    )
+
+
+def run_loss(case: GoldenCase, fixture: ModuleType) -> CaseResult:
+    """Values and gradients of one loss."""
+    source = case.meta["source"]
+    if source["cls"] == "DetailAggregateLoss":
+        differences = {s["name"]: _detail_loss(s, case, fixture) for s in case.meta["subcases"]}
+        return _judge(case, differences, LOSS_TOLERANCE)
+    loss = _make_loss(source)
+    if loss is None:
+        return CaseResult(case.name, SKIPPED, None, f"no loss for {source['cls']}")
+    differences = {s["name"]: _pixel_loss(loss, s, case, fixture) for s in case.meta["subcases"]}
+    return _judge(case, differences, LOSS_TOLERANCE)
+
+
+def _schedule_section(meta: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """`lr_scheduler:` and the number of iterations for an original's arguments."""
+    section = {
+        "type": "PolynomialDecay",
+        "learning_rate": meta["base_lr"],
+        "power": meta["power"],
+        "end_lr": meta.get("min_lr", 0.0),
+    }
+    warmup_iters = meta.get("warmup_iter") or meta.get("warmup_iters")
+    if warmup_iters:
+        start = meta.get("warmup_start_lr") or meta["warmup_ratio"] * meta["base_lr"]
+        form = "scaled" if "by_epoch" in meta else meta.get("warmup", "exp")
+        section |= {"warmup_iters": warmup_iters, "warmup_start_lr": start, "warmup": form}
+    return section, meta.get("max_iter") or meta.get("max_iters") or meta["total_iters"]
+
+
+def run_schedule(case: GoldenCase) -> CaseResult:
+    """The learning rates of every schedule of the case."""
+    from paddleseg_ext.training.schedules import build_schedule
+
+    differences = {}
+    for meta in case.meta["schedules"]:
+        schedule = build_schedule(*_schedule_section(meta))
+        expected = case.expected[f"{meta['name']}.lr"]
+        got = np.array([schedule(int(i)) for i in case.expected[f"{meta['name']}.iter"]])
+        differences[meta["name"]] = float((np.abs(got - expected) / np.abs(expected)).max())
+    return _judge(case, differences, SCHEDULE_TOLERANCE)
