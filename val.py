@@ -12,6 +12,7 @@ every process scores its share and the counts are added up.
 
 import argparse
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +30,16 @@ from paddleseg_ext.common.flags import (
 )
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
+from paddleseg_ext.common.progress import track
 from paddleseg_ext.config import ABSENT_RULES, Config, load_config
-from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.data.samples import Sample, read_sample_list
 from paddleseg_ext.scoring.bootstrap import DEFAULT_RESAMPLES
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, make_protocol
 
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
-    from paddleseg_ext.evaluation.extras import Extras
+    from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
+    from paddleseg_ext.inference.pipeline import Prediction
 
 RESULT_FILE = "val.json"
 
@@ -133,7 +135,8 @@ def main(argv: list[str] | None = None) -> int | None:
             require_writable(getattr(args, flag), f"--{flag}")
     samples = None
     if args.image_list:
-        samples = labelled_samples(read_sample_list(args.image_list), args.image_list)
+        samples = read_sample_list(args.image_list)
+        check_labels(samples, args.image_list, args.save_submission)
     fix_thread_count()
     score(args, config, protocol, device, samples)
     return None
@@ -147,33 +150,37 @@ def score(
     samples: list[Sample] | None,
 ) -> None:
     """Run the network on this process's share, gather, print and write."""
-    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.data.build import build_dataset, class_table_of
     from paddleseg_ext.evaluation.eager import load_eager
     from paddleseg_ext.evaluation.evaluator import evaluate
-    from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
+    from paddleseg_ext.evaluation.extras import Extras
     from paddleseg_ext.evaluation.gather import gather
+    from paddleseg_ext.evaluation.protocols import predict_by_protocol
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.preprocess import Preprocess
     from paddleseg_ext.training.distributed import join_world
 
     preprocess = Preprocess(config.val_dataset.get("transforms") or [])
     if samples is None:
-        samples, table = validation_data(config)
+        dataset = build_dataset(config, "val_dataset")
+        samples, table = dataset.samples, dataset.class_table
+        check_labels(samples, f"{config.path}: val_dataset", args.save_submission)
     else:
         table = class_table_of(config)
-    options = ExtraOptions(
-        boundary=args.boundary_f1,
-        resamples=args.bootstrap,
-        report_dir=Path(args.report) if args.report else None,
-        submission_dir=Path(args.save_submission) if args.save_submission else None,
-    )
-    extras = Extras(options, table, [sample.image for sample in samples])
+    extras = Extras(extra_options(args), table, [sample.image for sample in samples])
     postprocess = Postprocess(nearest_labels=args.output_op == "argmax")
     world = join_world(device)
     backend = load_eager(config, args.model_path, table.num_classes, device)
+    share = samples[world.rank :: world.size]
+    if samples[0].label is None:
+        predictions = predict_by_protocol(
+            protocol, backend, share, preprocess, postprocess, args.batch_size, args.num_workers
+        )
+        submit(extras, track(predictions, "predict", total=len(share)))
+        return
     part = evaluate(
         backend,
-        samples[world.rank :: world.size],
+        share,
         preprocess,
         postprocess,
         table,
@@ -189,6 +196,25 @@ def score(
     if world.is_first:
         about = {"resize_back": postprocess.resize_back, "backend": backend.describe()}
         print_and_write(args, evaluation, extras, about)
+
+
+def extra_options(args: argparse.Namespace) -> "ExtraOptions":
+    """What the flags ask for beside the counts."""
+    from paddleseg_ext.evaluation.extras import ExtraOptions
+
+    return ExtraOptions(
+        boundary=args.boundary_f1,
+        resamples=args.bootstrap,
+        report_dir=Path(args.report) if args.report else None,
+        submission_dir=Path(args.save_submission) if args.save_submission else None,
+    )
+
+
+def submit(extras: "Extras", predictions: Iterable["Prediction"]) -> None:
+    """Only write the submission: the images have no labels, as the test server's."""
+    assert extras.submission is not None
+    count = extras.submission.add_all(predictions)
+    log(f"{count} predictions without labels written to {extras.options.submission_dir}")
 
 
 def print_and_write(
@@ -242,27 +268,18 @@ def chosen_protocol(args: argparse.Namespace, test_config: dict[str, Any]) -> Pr
         raise UsageError(str(error)) from None
 
 
-def validation_data(config: Config) -> tuple[list[Sample], ClassTable]:
-    """The labelled samples and the class table of `val_dataset:`."""
-    from paddleseg_ext.data.build import build_dataset
-
-    dataset = build_dataset(config, "val_dataset")
-    return labelled_samples(dataset.samples, f"{config.path}: val_dataset"), dataset.class_table
-
-
-def labelled_samples(samples: list[Sample], source: str) -> list[Sample]:
-    """`samples` if each has a label.
+def check_labels(samples: Sequence[Sample], source: str, submission: str | None) -> None:
+    """Every sample needs its label, or none has one and all that is wanted is a submission.
 
     Raises:
         UsageError: naming how many have none, and the first.
     """
     missing = [sample for sample in samples if sample.label is None]
-    if missing:
+    if missing and not (submission and len(missing) == len(samples)):
         raise UsageError(
             f"{source}: {len(missing)} of {len(samples)} images have no label to score against, "
             f"the first is {missing[0].image}"
         )
-    return samples
 
 
 def compare_runs(argv: list[str]) -> None:

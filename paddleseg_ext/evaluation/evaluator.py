@@ -12,9 +12,9 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data import functional
 from paddleseg_ext.data.labels import ClassTable, decode_label
-from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.evaluation.protocols import predict_by_protocol
 from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray
@@ -218,17 +218,10 @@ def evaluate(
         DataError: the first sample that cannot be read, predicted or scored.
     """
     scorer = Scorer(class_table, absent, protocol)
-    run = None if protocol.is_plain else ProtocolRun(protocol, preprocess)
     if show_progress:
         log(f"Start evaluating (total_samples: {len(samples)})...")
-    predictions: Iterable[Prediction] = predict_samples(
-        backend,
-        samples,
-        run.preprocess if run else preprocess,
-        postprocess,
-        batch_size,
-        num_workers,
-        run_batch=run.run if run else None,
+    predictions: Iterable[Prediction] = predict_by_protocol(
+        protocol, backend, samples, preprocess, postprocess, batch_size, num_workers
     )
     if show_progress:
         predictions = track(predictions, "evaluate", total=len(samples))

@@ -51,7 +51,7 @@ class Extras:
         self._boundary_images = np.zeros(table.num_classes, np.int64)
         self.shelf = PictureShelf(table) if options.report_dir else None
         folder = options.submission_dir
-        self._submission = Submission(folder, table, images) if folder else None
+        self.submission = Submission(folder, table, images) if folder else None
 
     def watch(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
         """See `evaluator.Watch`."""
@@ -64,8 +64,8 @@ class Extras:
             self._boundary_images += ~np.isnan(values)
         if self.shelf is not None:
             self.shelf.add(prediction, label, counts)
-        if self._submission is not None:
-            self._submission.add(prediction.sample.image, prediction.label_map)
+        if self.submission is not None:
+            self.submission.add(prediction.sample.image, prediction.label_map)
 
     def merge(self, other: "Extras") -> None:
         """Take over what another process saw."""

@@ -11,11 +11,11 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.evaluation.protocols import predict_by_protocol
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.benchmark import Benchmark
 from paddleseg_ext.inference.outputs import save_prediction
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.metrics import AbsentRule
@@ -62,18 +62,17 @@ def predict_and_save(
         The exit status: 1 where a sample failed.
     """
     scorer = Scorer(class_table, settings.absent, settings.protocol)
-    run = None if settings.protocol.is_plain else ProtocolRun(settings.protocol, preprocess)
     description = backend.describe()
     warm_up_runs = WARM_UP_RUNS if settings.benchmark else 0
     benchmark = Benchmark(description, settings.model_name, settings.batch_size, warm_up_runs)
-    predictions: Iterable[Prediction] = predict_samples(
+    predictions: Iterable[Prediction] = predict_by_protocol(
+        settings.protocol,
         backend,
         samples,
-        run.preprocess if run else preprocess,
+        preprocess,
         postprocess,
         settings.batch_size,
         warm_up_runs=warm_up_runs,
-        run_batch=run.run if run else None,
     )
     if settings.print_detail:
         predictions = track(predictions, settings.title, total=len(samples))

@@ -3,7 +3,7 @@
 At any moment there are at most two tensors of scores at full size: the sum, and what is added.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data import functional
 from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
 from paddleseg_ext.scoring.protocols import Protocol, Windows, window_starts
@@ -179,6 +180,34 @@ class ProtocolRun:
         """(h, w) -> (H, W); a plane at a time, since interpolation takes several copies."""
         planes = np.ascontiguousarray(plane)[None]
         return functional.resize_logits(planes, size_hw[::-1], self.protocol.align_corners)[0]
+
+
+def predict_by_protocol(
+    protocol: Protocol,
+    backend: Backend,
+    samples: Iterable[SampleLike],
+    preprocess: Preprocess,
+    postprocess: Postprocess,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    warm_up_runs: int = 0,
+) -> Iterator[Prediction]:
+    """`pipeline.predict_samples`, every batch run as the protocol says.
+
+    Raises:
+        UsageError: preprocessing resizes and the protocol starts from the full-size image.
+    """
+    run = None if protocol.is_plain else ProtocolRun(protocol, preprocess)
+    return predict_samples(
+        backend,
+        samples,
+        run.preprocess if run else preprocess,
+        postprocess,
+        batch_size,
+        num_workers,
+        warm_up_runs,
+        run_batch=run.run if run else None,
+    )
 
 
 def _slide(images: NDArray, windows: Windows, score: Callable[[Any], Scores]) -> Scores:

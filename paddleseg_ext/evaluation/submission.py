@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.data.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
+from paddleseg_ext.inference.pipeline import Prediction
 
 IMAGE_SUFFIX = "_leftImg8bit"
 
@@ -55,3 +56,17 @@ class Submission:
             raise OSError(f"{path}: OpenCV could not encode a label map")
         write_bytes(path, encoded.tobytes())
         return path
+
+    def add_all(self, predictions: Iterable[Prediction]) -> int:
+        """Write predictions of images that have no labels; returns how many.
+
+        Raises:
+            DataError: an image that could not be predicted: a submission must be whole.
+        """
+        count = 0
+        for prediction in predictions:
+            if prediction.label_map is None:
+                raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
+            self.add(prediction.sample.image, prediction.label_map)
+            count += 1
+        return count

@@ -117,8 +117,16 @@ def test_a_bundle_gives_the_same_by_protocol(
     assert deployed == eager
 
 
-def test_a_bundle_of_class_ids_has_no_protocols(deployment: Deployment, tmp_path: Path) -> None:
-    deploy = deployment.export(deployment.config, "argmax")
+def test_a_bundle_of_class_ids_has_no_protocols(
+    deployment: Deployment, bundle: Path, tmp_path: Path
+) -> None:
+    for file in bundle.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = yaml.safe_load(bundle.read_text())
+    content["Deploy"]["output_op"] = "argmax"
+    content["Manifest"]["postprocess"]["output_op"] = "argmax"
+    deploy = tmp_path / "deploy.yaml"
+    deploy.write_text(yaml.safe_dump(content))
     arguments = ["--config", str(deploy), "--image_path", str(deployment.list), "--device", "cpu"]
     with pytest.raises(UsageError, match="--output_op none"):
         load_script("infer").main([*arguments, "--protocol", "ss", "--save_dir", str(tmp_path)])
@@ -180,7 +188,7 @@ def test_comparing_what_cannot_be_compared(tmp_path: Path) -> None:
         load_script("val").main(["--compare", str(wrong), str(wrong)])
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_count_every_image_once(
     processes: int, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -203,6 +211,42 @@ def test_several_processes_count_every_image_once(
     )
     page = (tmp_path / "page" / "report.html").read_text()
     assert page.count("<img ") == 3 * 4
+
+
+def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> None:
+    """The test server's images have no labels here; a network of 19 classes predicts them."""
+    import paddle
+
+    from paddleseg_ext.checkpoints.store import save_weights
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.models.build import build_model
+
+    name = "berlin_000000_000019_leftImg8bit"
+    image = tmp_path / "data" / "leftImg8bit" / "test" / "berlin" / f"{name}.png"
+    image.parent.mkdir(parents=True)
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    content = {
+        "val_dataset": {
+            "type": "Cityscapes",
+            "dataset_root": str(tmp_path / "data"),
+            "mode": "test",
+            "transforms": [{"type": "Normalize"}],
+        },
+        "model": {"type": "BiSeNetV1", "backbone": {"type": "ResNet18"}},
+    }
+    config = tmp_path / "test.yml"
+    config.write_text(yaml.safe_dump(content))
+    paddle.seed(1)
+    weights = tmp_path / "model.pdparams"
+    save_weights(build_model(load_config(config), 19), weights, {"iteration": 0})
+    arguments = ["--config", str(config), "--model_path", str(weights), "--device", "cpu"]
+    arguments += ["--save_dir", str(tmp_path / "val")]
+    with pytest.raises(UsageError, match="1 of 1 images have no label"):
+        load_script("val").main(arguments)
+    load_script("val").main([*arguments, "--save_submission", str(tmp_path / "sent")])
+    ids = np.asarray(Image.open(tmp_path / "sent" / f"{name}.png"))
+    assert ids.shape == (64, 96) and np.isin(ids, range(7, 34)).all()
+    assert not (tmp_path / "val" / "val.json").exists()
 
 
 def test_the_official_cityscapes_script_agrees(shared_dir: Path, tmp_path: Path) -> None:
