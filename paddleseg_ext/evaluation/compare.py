@@ -73,7 +73,7 @@ def compare(first: dict[str, Any], second: dict[str, Any], resamples: int) -> di
         "num_images": len(names),
         "only_in_first": len(rows[0]) - len(names),
         "only_in_second": len(rows[1]) - len(names),
-        "mean_iou_difference": vars(interval),
+        "mean_iou_difference": interval.to_dict(),
         "beyond_chance": beyond_chance(interval),
         "classes": [
             {"name": name, "first": _plain(a), "second": _plain(b), "difference": _plain(b - a)}
@@ -88,7 +88,7 @@ def compare(first: dict[str, Any], second: dict[str, Any], resamples: int) -> di
 
 def beyond_chance(interval: Interval) -> bool:
     """Whether 0 lies outside the interval of the difference."""
-    return not interval.low <= 0.0 <= interval.high
+    return interval.low > 0.0 or interval.high < 0.0
 
 
 def comparison_lines(result: dict[str, Any]) -> list[str]:
@@ -102,6 +102,8 @@ def comparison_lines(result: dict[str, Any]) -> list[str]:
     lines += [_line(row, 60) for row in moved[:LISTED_IMAGES]]
     if result["protocols"][0] != result["protocols"][1]:
         lines.append(f"the protocols differ: {result['protocols'][0]} | {result['protocols'][1]}")
+    if difference["value"] is None:
+        return [*lines, "mIoU second - first: nothing was scored"]
     verdict = "beyond chance" if result["beyond_chance"] else "within chance"
     lines.append(
         f"mIoU second - first: {difference['value']:+.4f}, {CONFIDENCE:.0%} interval over "

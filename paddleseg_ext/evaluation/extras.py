@@ -1,6 +1,6 @@
 """What `val.py` adds to the counts when it is asked to, collected while images are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,9 @@ class Extras:
         categories = category_scores(evaluation.counts, self._table, evaluation.absent)
         if categories is not None:
             names, scores = categories
-            values = dict(zip(names, scores.to_dict()["class_iou"], strict=True))
-            figures["categories"] = {"mean_iou": scores.mean_iou, "category_iou": values}
+            plain = scores.to_dict()
+            values = dict(zip(names, plain["class_iou"], strict=True))
+            figures["categories"] = {"mean_iou": plain["mean_iou"], "category_iou": values}
         if self.options.boundary:
             figures["boundary_f1"] = self._boundary_figures()
         if self.options.resamples:
@@ -92,7 +93,7 @@ class Extras:
                 )
             )
             interval = bootstrap_mean_iou(areas, evaluation.absent, self.options.resamples)
-            figures["bootstrap"] = vars(interval) | {"confidence": CONFIDENCE}
+            figures["bootstrap"] = interval.to_dict() | {"confidence": CONFIDENCE}
         return figures
 
     def _boundary_figures(self) -> dict[str, Any]:
@@ -111,25 +112,24 @@ class Extras:
         lines = []
         if "categories" in figures:
             categories = figures["categories"]
-            values = np.array(
-                [np.nan if v is None else v for v in categories["category_iou"].values()]
-            )
             lines.append(
-                f"[EVAL] Category mIoU: {categories['mean_iou']:.4f} "
-                f"({', '.join(categories['category_iou'])}): \n{format_array(values)}"
+                f"[EVAL] Category mIoU: {_four(categories['mean_iou'])} "
+                f"({', '.join(categories['category_iou'])}): \n"
+                f"{format_array(_array(categories['category_iou'].values()))}"
             )
         if "boundary_f1" in figures:
             boundary = figures["boundary_f1"]
-            values = np.array([np.nan if v is None else v for v in boundary["class_boundary_f1"]])
             lines.append(
-                f"[EVAL] Boundary F1: {np.nanmean(values):.4f} (within {boundary['tolerance']}): "
-                f"\n{format_array(values)}"
+                f"[EVAL] Boundary F1: {_four(boundary['mean_boundary_f1'])} "
+                f"(within {boundary['tolerance']}): \n"
+                f"{format_array(_array(boundary['class_boundary_f1']))}"
             )
         if "bootstrap" in figures:
             interval = figures["bootstrap"]
             lines.append(
-                f"[EVAL] mIoU {interval['value']:.4f}, {CONFIDENCE:.0%} bootstrap interval over "
-                f"{interval['num_images']} images: {interval['low']:.4f} to {interval['high']:.4f}"
+                f"[EVAL] mIoU {_four(interval['value'])}, {CONFIDENCE:.0%} bootstrap interval over "
+                f"{interval['num_images']} images: {_four(interval['low'])} to "
+                f"{_four(interval['high'])}"
             )
         return lines
 
@@ -139,3 +139,11 @@ class Extras:
         path = self.options.report_dir / REPORT_FILE
         write_text(path, report_html(title, evaluation, figures, self.shelf))
         return path
+
+
+def _four(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.4f}"
+
+
+def _array(values: Iterable[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values])

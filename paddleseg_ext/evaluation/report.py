@@ -151,7 +151,7 @@ def report_html(
         ("images", str(len(evaluation.images))),
     ]
     interval = result.get("bootstrap")
-    if interval:
+    if interval and interval["low"] is not None:
         tiles.insert(1, ("95 % interval", f"{interval['low']:.4f} to {interval['high']:.4f}"))
     columns = {
         "IoU": scores.class_iou,

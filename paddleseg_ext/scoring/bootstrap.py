@@ -27,6 +27,10 @@ class Interval:
     num_images: int
     resamples: int
 
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers for JSON, None where there was nothing to score."""
+        return {key: None if np.isnan(value) else value for key, value in vars(self).items()}
+
 
 @dataclass(frozen=True)
 class ImageAreas:
@@ -128,6 +132,8 @@ def _whole(areas: ImageAreas, absent: AbsentRule) -> float:
 
 
 def _interval(value: float, values: NDArray[np.float64], num_images: int) -> Interval:
+    if np.isnan(values).all():
+        return Interval(value, float("nan"), float("nan"), num_images, len(values))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return Interval(value, float(low), float(high), num_images, len(values))

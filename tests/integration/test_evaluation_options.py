@@ -160,6 +160,24 @@ def test_figures_report_and_comparison(
     assert "within chance" in capsys.readouterr().out
 
 
+def test_nothing_to_score_is_no_figure_and_no_crash(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Labels that are void everywhere, as the Cityscapes test split has them."""
+    void = tmp_path / "void.png"
+    cv2.imwrite(str(void), np.full(SIZES_HW[0], 255, np.uint8))
+    listed = tmp_path / "void.list"
+    listed.write_text(f"{deployment.list.parent}/city0/frame.png {void}\n")
+    flags = ["--bootstrap", "20", "--boundary_f1", "--report", str(tmp_path / "page")]
+    result = run_val(deployment, tmp_path, "--image_list", str(listed), *flags)
+    assert result["evaluation"]["scores"]["mean_iou"] is None
+    assert result["bootstrap"]["value"] is None
+    assert "mIoU: nan" in capsys.readouterr().out
+    file = str(tmp_path / "val.json")
+    load_script("val").main(["--compare", file, file])
+    assert "nothing was scored" in capsys.readouterr().out
+
+
 COUNT_IMAGES = """<script>addEventListener("load", () => {
   const images = [...document.images];
   const loaded = images.filter(image => image.complete && image.naturalWidth > 0);
