@@ -166,30 +166,33 @@ def write_deploy_yaml(
         for file in sorted(folder.iterdir())
         if file.is_file() and file.name != DEPLOY_FILE
     }
-    content = {
-        "Deploy": deploy,
-        "Manifest": {
-            "format": MANIFEST_FORMAT,
-            "network": manifest.network,
-            "checkpoint": {key: manifest.checkpoint.get(key) for key in CHECKPOINT_KEYS},
-            "variables": {"loaded": manifest.variables_loaded, "total": manifest.variables_total},
-            "preprocess": {
-                "color_order": manifest.color_order,
-                "value_range": [0, 255],
-                "layout": "NCHW float32, after Deploy.transforms",
-            },
-            "postprocess": {
-                "output_op": output_op,
-                "resize_back": RESIZE_BACK[output_op],
-                "classes": manifest.class_table.to_dict(),
-            },
-            "versions": dict(manifest.versions),
-            "files": files,
-        },
-    }
+    content = {"Deploy": deploy, "Manifest": _manifest_section(manifest, output_op, files)}
     path = folder / DEPLOY_FILE
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return path
+
+
+def _manifest_section(
+    manifest: Manifest, output_op: str, files: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "format": MANIFEST_FORMAT,
+        "network": manifest.network,
+        "checkpoint": {key: manifest.checkpoint.get(key) for key in CHECKPOINT_KEYS},
+        "variables": {"loaded": manifest.variables_loaded, "total": manifest.variables_total},
+        "preprocess": {
+            "color_order": manifest.color_order,
+            "value_range": [0, 255],
+            "layout": "NCHW float32, after Deploy.transforms",
+        },
+        "postprocess": {
+            "output_op": output_op,
+            "resize_back": RESIZE_BACK[output_op],
+            "classes": manifest.class_table.to_dict(),
+        },
+        "versions": dict(manifest.versions),
+        "files": dict(files),
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
