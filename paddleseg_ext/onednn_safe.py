@@ -48,7 +48,8 @@ def _interpolate_exactly(
     data_format: str = "NCHW",
     **rest: Any,
 ) -> Tensor:
-    wrong_bilinear = mode.lower() == "bilinear" and align_corners
+    # align_mode 1 (source i * in / out, TensorFlow 1's) is ignored as align_corners is.
+    wrong_bilinear = mode.lower() == "bilinear" and (align_corners or align_mode == 1)
     wrong_nearest = mode.lower() == "nearest" and not align_corners
     if data_format != "NCHW" or len(x.shape) != 4 or not (wrong_bilinear or wrong_nearest):
         return _interpolate(
@@ -70,9 +71,13 @@ def _interpolate_exactly(
     # The reshape matters beyond its result: a matrix product that takes a convolution's output
     # directly reads oneDNN's blocked layout as if it were plain.
     rows = paddle.reshape(x, [-1, in_width])  # (N*C*h, w)
-    rows = paddle.matmul(rows, interpolation_matrix(in_width, out_width), transpose_y=True)
+    rows = paddle.matmul(
+        rows, interpolation_matrix(in_width, out_width, align_corners), transpose_y=True
+    )
     planes = paddle.reshape(rows, [-1, in_height, out_width])  # (N*C, h, W)
-    planes = paddle.matmul(interpolation_matrix(in_height, out_height), planes)  # (N*C, H, W)
+    planes = paddle.matmul(
+        interpolation_matrix(in_height, out_height, align_corners), planes
+    )  # (N*C, H, W)
     return paddle.reshape(planes, [-1, channels, out_height, out_width])
 
 
@@ -93,12 +98,17 @@ def nearest_sources(in_size: Tensor, out_size: Tensor) -> Tensor:
     return paddle.minimum(paddle.floor(positions).astype("int32"), (in_size - 1).astype("int32"))
 
 
-def interpolation_matrix(in_size: Tensor, out_size: Tensor) -> Tensor:
-    """The `(out, in)` float32 matrix of linear interpolation with aligned corners.
+def interpolation_matrix(in_size: Tensor, out_size: Tensor, align_corners: bool = True) -> Tensor:
+    """The `(out, in)` float32 matrix of linear interpolation.
 
-    Row i is a hat of width one around the source position `i * (in - 1) / (out - 1)`.
+    Row i is a hat of width one around the source position, `i * (in - 1) / (out - 1)` with aligned
+    corners, else `i * in / out`, at most the last one.
     """
-    step = (in_size - 1).astype("float32") / paddle.clip(out_size - 1, min=1).astype("float32")
+    if align_corners:
+        step = (in_size - 1).astype("float32") / paddle.clip(out_size - 1, min=1).astype("float32")
+    else:
+        step = in_size.astype("float32") / out_size.astype("float32")
     positions = paddle.arange(0, out_size, 1, dtype="int32").astype("float32") * step
+    positions = paddle.minimum(positions, (in_size - 1).astype("float32"))
     sources = paddle.arange(0, in_size, 1, dtype="int32").astype("float32")
     return F.relu(1.0 - paddle.abs(positions.unsqueeze(1) - sources.unsqueeze(0)))

@@ -133,6 +133,13 @@ WIRINGS = {
         spatial_path=False,
         head_bias=False,
     ),
+    # open-mmlab/mmsegmentation, configs/_base_/models/bisenetv1_r18-d32.py
+    "mmseg": Wiring(
+        head_channels=(256, 64, 64),
+        aux_names=("aux0", "aux1"),
+        ffm_gate="conv_bn_relu",
+        head_upsampling="half_pixel",
+    ),
     # PaddleSeg's BiseNetV1, on ResNet18_vd at output stride 8
     "paddleseg": Wiring(
         head_channels=(64, 128, 128),

@@ -38,23 +38,28 @@ class Wiring:
 
     head: str = "expanded"
     """`expanded`: an auxiliary head doubles its features' size and widens them to stride^2.
-    `pixel_shuffle`: it widens, and pixels come from channels. `plain`: it does neither."""
+    `pixel_shuffle`: it widens, and pixels come from channels. `two_convs`: it has a second
+    convolution of its width. `plain`: it has none of these."""
     head_channels: tuple[int, int, int, int, int] = (1024, 128, 128, 128, 128)
     """Width of the main head and of the auxiliary heads at 1/4, 1/8, 1/16, 1/32."""
-    head_align_corners: bool = False
-    """Of the bilinear enlargement to the image's size."""
+    head_upsampling: str = "half_pixel"
+    """Bilinear enlargement to the image's size: `aligned`, `half_pixel` or `asymmetric`."""
+    head_bias: bool = True
+    """Whether a classifier has a bias."""
     aggregation: str = "nearest"
-    """Enlargement in the aggregation layer: `nearest`, `aligned` or `half_pixel` (bilinear)."""
+    """Enlargement in the aggregation layer: `nearest`, or bilinear as above."""
     aggregation_relu: bool = True
     """A ReLU behind the aggregation layer."""
     depthwise_relu: bool = True
     """A ReLU behind the last depthwise convolution of a gather-and-expansion layer."""
     context_norm: bool = True
-    """Norm and ReLU, not a bias, behind the context embedding's last convolution."""
+    """Norm and ReLU behind the context embedding's last convolution."""
     conv_bias: bool = False
     """Every convolution has a bias, the ones before a norm too."""
     same_padding: bool = False
     """Stride-2 convolutions pad as TensorFlow does: where one side suffices, right and below."""
+    same_pooling: bool = False
+    """Poolings pad like that too."""
     pool_counts_padding: bool = True
     """The aggregation layer's average pool divides by 9 at the border too."""
     norm_epsilon: float = 1e-5
@@ -66,7 +71,7 @@ WIRINGS = {
     # CoinCheung/BiSeNet, September 2020 to July 2021
     "coincheung_202009": Wiring(head="pixel_shuffle"),
     # CoinCheung/BiSeNet, August 2020
-    "coincheung_202008": Wiring(head="plain", head_align_corners=True, aggregation="aligned"),
+    "coincheung_202008": Wiring(head="plain", head_upsampling="aligned", aggregation="aligned"),
     # PaddleSeg 2.8, paddleseg/models/bisenet.py
     "paddleseg": Wiring(
         head="plain",
@@ -79,10 +84,35 @@ WIRINGS = {
         same_padding=True,
         pool_counts_padding=False,
     ),
-    # MaybeShewill-CV/bisenetv2-tensorflow: the two differences that are known. No published
-    # weights are read for it.
-    "tf2": Wiring(depthwise_relu=False, norm_epsilon=1e-3),
+    # open-mmlab/mmsegmentation, configs/_base_/models/bisenetv2.py
+    "mmseg": Wiring(
+        head="two_convs", head_channels=(1024, 16, 64, 256, 1024), aggregation="half_pixel"
+    ),
+    # MaybeShewill-CV/bisenetv2-tensorflow. Its TensorFlow checkpoints are not read, so this was
+    # not compared with numbers of its code.
+    "tf2": Wiring(
+        head="plain",
+        head_channels=(256, 32, 64, 128, 256),
+        head_upsampling="asymmetric",
+        head_bias=False,
+        aggregation="asymmetric",
+        depthwise_relu=False,
+        context_norm=False,
+        same_padding=True,
+        same_pooling=True,
+        pool_counts_padding=False,
+        norm_epsilon=1e-3,
+    ),
 }
+
+
+def resize(x: Tensor, size_hw: Sequence[int], mode: str) -> Tensor:
+    """Bilinear resize; source position of i: `aligned` i * (in - 1) / (out - 1), `half_pixel`
+    (i + 0.5) * in / out - 0.5, `asymmetric` i * in / out.
+    """
+    if mode == "asymmetric":
+        return F.interpolate(x, size=size_hw, mode="bilinear", align_mode=1)
+    return resize_bilinear(x, size_hw, align_corners=mode == "aligned")
 
 
 class ConvNorm(nn.Layer):
@@ -148,7 +178,7 @@ class Stem(nn.Layer):
             ConvNorm(wiring, channels, channels // 2, 1),
             ConvNorm(wiring, channels // 2, channels, 3, stride=2),
         )
-        self.right = nn.MaxPool2D(3, stride=2, padding=1)
+        self.right = nn.MaxPool2D(3, stride=2, padding="SAME" if wiring.same_pooling else 1)
         self.fuse = ConvNorm(wiring, 2 * channels, channels, 3)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -208,7 +238,9 @@ class ContextEmbedding(nn.Layer):
         self.conv_last = (
             ConvNorm(wiring, channels, channels, 3)
             if wiring.context_norm
-            else nn.Conv2D(channels, channels, 3, padding=1)
+            else nn.Conv2D(
+                channels, channels, 3, padding=1, bias_attr=None if wiring.conv_bias else False
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -252,7 +284,12 @@ class GuidedAggregation(nn.Layer):
             ConvNorm(wiring, c, c, 3, groups=c, relu=False), nn.Conv2D(c, c, 1, bias_attr=bias)
         )
         self.detail_down = ConvNorm(wiring, c, c, 3, stride=2, relu=False)
-        self.pool = nn.AvgPool2D(3, stride=2, padding=1, exclusive=not wiring.pool_counts_padding)
+        self.pool = nn.AvgPool2D(
+            3,
+            stride=2,
+            padding="SAME" if wiring.same_pooling else 1,
+            exclusive=not wiring.pool_counts_padding,
+        )
         self.semantic_up = ConvNorm(wiring, c, c, 3, relu=False)
         self.semantic_keep = nn.Sequential(
             ConvNorm(wiring, c, c, 3, groups=c, relu=False), nn.Conv2D(c, c, 1, bias_attr=bias)
@@ -269,8 +306,7 @@ class GuidedAggregation(nn.Layer):
     def _upsample(self, x: Tensor, like: Tensor) -> Tensor:
         if self._upsampling == "nearest":
             return resize_nearest(x, spatial_size_hw(like))
-        aligned = self._upsampling == "aligned"
-        return resize_bilinear(x, spatial_size_hw(like), align_corners=aligned)
+        return resize(x, spatial_size_hw(like), self._upsampling)
 
 
 class SegmentationHead(nn.Layer):
@@ -293,14 +329,21 @@ class SegmentationHead(nn.Layer):
         super().__init__()
         self._stride = stride
         self._shuffles = wiring.head == "pixel_shuffle"
-        self._align_corners = wiring.head_align_corners
-        widens = wiring.head != "plain" and not main
-        self._doubles = widens and not self._shuffles
+        self._upsampling = wiring.head_upsampling
+        self._doubles = wiring.head == "expanded" and not main
         self.conv = ConvNorm(wiring, in_channels, channels, 3)
         self.dropout = nn.Dropout(DROPOUT)
-        self.expand = ConvNorm(wiring, channels, stride**2, 3) if widens else None
+        width = channels if wiring.head == "two_convs" else stride**2
+        self.expand = None
+        if wiring.head != "plain" and not main:
+            self.expand = ConvNorm(wiring, channels, width, 3)
         planes = stride**2 if self._shuffles else 1
-        self.classifier = nn.Conv2D(stride**2 if widens else channels, num_classes * planes, 1)
+        self.classifier = nn.Conv2D(
+            channels if self.expand is None else width,
+            num_classes * planes,
+            1,
+            bias_attr=None if wiring.head_bias else False,
+        )
 
     def forward(self, x: Tensor, size_hw: Sequence[int]) -> Tensor:
         """Logits (N, classes, *size_hw)."""
@@ -314,7 +357,7 @@ class SegmentationHead(nn.Layer):
         if self._shuffles:
             height, width = size_hw
             return F.pixel_shuffle(x, self._stride)[:, :, :height, :width]
-        return resize_bilinear(x, size_hw, align_corners=self._align_corners)
+        return resize(x, size_hw, self._upsampling)
 
 
 class BiSeNetV2(nn.Layer):

@@ -15,9 +15,10 @@ side = st.integers(1, 24)
 @given(size=st.tuples(side, side), target=st.tuples(side, side), seed=st.integers(0, 9))
 def test_any_size_to_any_size(size: tuple, target: tuple, seed: int) -> None:
     x = paddle.to_tensor(np.random.default_rng(seed).standard_normal((2, 3, *size)), "float32")
-    expected = F.interpolate(x, size=target, mode="bilinear", align_corners=True)
-    got = _interpolate_exactly(x, size=target, mode="bilinear", align_corners=True)
-    np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=2e-6)
+    for options in ({"align_corners": True}, {"align_corners": False, "align_mode": 1}):
+        expected = F.interpolate(x, size=target, mode="bilinear", **options)
+        got = _interpolate_exactly(x, size=target, mode="bilinear", **options)
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)

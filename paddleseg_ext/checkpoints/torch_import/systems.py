@@ -7,6 +7,7 @@ import numpy as np
 from paddleseg_ext.checkpoints.torch_import import (
     coincheung,
     dabnet,
+    mmseg,
     paddleseg,
     stdc,
     torchseg,
@@ -21,6 +22,7 @@ GENERATIONS: tuple[Generation, ...] = (
     *torchseg.GENERATIONS,
     *stdc.GENERATIONS,
     *dabnet.GENERATIONS,
+    *mmseg.GENERATIONS,
     *paddleseg.GENERATIONS,
     *torchvision.GENERATIONS,
 )

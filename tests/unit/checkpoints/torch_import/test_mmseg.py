@@ -1,0 +1,128 @@
+"""mmsegmentation's names reach every tensor of our networks, each with its shape.
+
+The names are spelt out from the original's module structure, not from our rules; there are no
+numbers of its code to compare with.
+"""
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.checkpoints.torch_import.mapping import rename
+from paddleseg_ext.checkpoints.torch_import.systems import recognise
+from paddleseg_ext.parity.golden import build_for
+
+State = dict[str, np.ndarray]
+
+
+def add_norm(state: State, name: str, channels: int) -> None:
+    for leaf in ("weight", "bias", "running_mean", "running_var"):
+        state[f"{name}.{leaf}"] = np.zeros(channels, np.float32)
+    state[f"{name}.num_batches_tracked"] = np.zeros((), np.int64)
+
+
+def add(state: State, name: str, *shape: int) -> None:
+    """A ConvModule of mmcv: `conv` and `bn`."""
+    state[f"{name}.conv.weight"] = np.zeros(shape, np.float32)
+    add_norm(state, f"{name}.bn", shape[0])
+
+
+def add_plain(state: State, name: str, *shape: int, bias: bool = False) -> None:
+    state[f"{name}.weight"] = np.zeros(shape, np.float32)
+    if bias:
+        state[f"{name}.bias"] = np.zeros(shape[0], np.float32)
+
+
+def add_head(state: State, name: str, in_channels: int, channels: int, convs: int) -> None:
+    for i in range(convs):
+        add(state, f"{name}.convs.{i}", channels, in_channels if i == 0 else channels, 3, 3)
+    add_plain(state, f"{name}.conv_seg", 19, channels, 1, 1, bias=True)
+
+
+def bisenetv1_state() -> State:
+    state: State = {}
+    context = "backbone.context_path"
+    resnet = f"{context}.backbone"
+    add_plain(state, f"{resnet}.conv1", 64, 3, 7, 7)
+    add_norm(state, f"{resnet}.bn1", 64)
+    before = 64
+    for i, channels in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            name = f"{resnet}.layer{i + 1}.{block}"
+            add_plain(state, f"{name}.conv1", channels, before, 3, 3)
+            add_norm(state, f"{name}.bn1", channels)
+            add_plain(state, f"{name}.conv2", channels, channels, 3, 3)
+            add_norm(state, f"{name}.bn2", channels)
+            if before != channels:
+                add_plain(state, f"{name}.downsample.0", channels, before, 1, 1)
+                add_norm(state, f"{name}.downsample.1", channels)
+            before = channels
+    for stride, channels in ((16, 256), (32, 512)):
+        add(state, f"{context}.arm{stride}.conv_layer", 128, channels, 3, 3)
+        add(state, f"{context}.arm{stride}.atten_conv_layer.1", 128, 128, 1, 1)
+        add(state, f"{context}.conv_head{stride}", 128, 128, 3, 3)
+    add(state, f"{context}.gap_conv.1", 128, 512, 1, 1)
+    for i, shape in enumerate(((64, 3, 7, 7), (64, 64, 3, 3), (64, 64, 3, 3), (128, 64, 1, 1))):
+        add(state, f"backbone.spatial_path.layer{i + 1}", *shape)
+    add(state, "backbone.ffm.conv1", 256, 256, 1, 1)
+    add(state, "backbone.ffm.conv_atten.0", 256, 256, 1, 1)
+    add_head(state, "decode_head", 256, 256, 1)
+    add_head(state, "auxiliary_head.0", 128, 64, 1)
+    add_head(state, "auxiliary_head.1", 128, 64, 1)
+    return state
+
+
+def add_separable(state: State, name: str, c: int, out: int, point_norm: bool) -> None:
+    add(state, f"{name}.depthwise_conv", c, 1, 3, 3)
+    add_plain(state, f"{name}.pointwise_conv.conv", out, c, 1, 1)
+    if point_norm:
+        add_norm(state, f"{name}.pointwise_conv.bn", out)
+
+
+def bisenetv2_state() -> State:
+    state: State = {}
+    before = 3
+    for stage, channels in enumerate((64, 64, 128)):
+        for i in range(2 if stage == 0 else 3):
+            name = f"backbone.detail.detail_branch.{stage}.{i}"
+            add(state, name, channels, before, 3, 3)
+            before = channels
+    stem = "backbone.semantic.stage1"
+    add(state, f"{stem}.conv_first", 16, 3, 3, 3)
+    add(state, f"{stem}.convs.0", 8, 16, 1, 1)
+    add(state, f"{stem}.convs.1", 16, 8, 3, 3)
+    add(state, f"{stem}.fuse_last", 16, 32, 3, 3)
+    before = 16
+    for stage, channels, depth in ((2, 32, 2), (3, 64, 2), (4, 128, 4)):
+        for i in range(depth):
+            name = f"backbone.semantic.stage{stage}.{i}"
+            add(state, f"{name}.conv1", before, before, 3, 3)
+            add(state, f"{name}.dwconv.0", 6 * before, 1, 3, 3)
+            if i == 0:
+                add(state, f"{name}.dwconv.1", 6 * before, 1, 3, 3)
+                add_separable(state, f"{name}.shortcut.0", before, channels, point_norm=True)
+            add(state, f"{name}.conv2.0", channels, 6 * before, 1, 1)
+            before = channels
+    context = "backbone.semantic.stage4_CEBlock"
+    add_norm(state, f"{context}.gap.1", 128)
+    add(state, f"{context}.conv_gap", 128, 128, 1, 1)
+    add(state, f"{context}.conv_last", 128, 128, 3, 3)
+    add_separable(state, "backbone.bga.detail_dwconv.0", 128, 128, point_norm=False)
+    add(state, "backbone.bga.detail_down.0", 128, 128, 3, 3)
+    add(state, "backbone.bga.semantic_conv.0", 128, 128, 3, 3)
+    add_separable(state, "backbone.bga.semantic_dwconv.0", 128, 128, point_norm=False)
+    add(state, "backbone.bga.conv", 128, 128, 3, 3)
+    add_head(state, "decode_head", 128, 1024, 1)
+    for i, (c, channels) in enumerate(((16, 16), (32, 64), (64, 256), (128, 1024))):
+        add_head(state, f"auxiliary_head.{i}", c, channels, 2)
+    return state
+
+
+@pytest.mark.parametrize("make", [bisenetv1_state, bisenetv2_state])
+def test_every_tensor_of_our_network_is_reached(make) -> None:
+    state = make()
+    generation = recognise(state, "auto", None, "mmseg.pth")
+    assert generation.system == "mmseg"
+    network = build_for(generation, {"num_classes": 19}).state_dict()
+    imported = rename(state, generation.rules, "mmseg.pth", wanted=network)
+    got = {name: list(array.shape) for name, array in imported.arrays.items()}
+    assert got == {name: list(tensor.shape) for name, tensor in network.items()}
