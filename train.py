@@ -107,14 +107,14 @@ def main() -> int | None:
     threads = fix_thread_count()
 
     from paddleseg_ext.data.build import build_dataset
-    from paddleseg_ext.data.validate import require_usable
+    from paddleseg_ext.data.validate import require_sound
 
     dataset = build_dataset(config, "train_dataset")
     validation = build_dataset(config, "val_dataset") if arguments.do_eval else None
     if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":  # once, when there are several processes
-        require_usable(dataset.samples, dataset.class_table, "train_dataset")
+        require_sound(dataset, "train_dataset")
         if validation is not None:
-            require_usable(validation.samples, validation.class_table, "val_dataset")
+            require_sound(validation, "val_dataset")
 
     from paddleseg_ext.training.options import TrainOptions
     from paddleseg_ext.training.trainer import train

@@ -9,6 +9,7 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.data.packed import PackedDataset, is_packed
 from paddleseg_ext.data.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
@@ -72,12 +73,30 @@ def build_dataset(config: Config, section: str) -> Any:
     ]
     described: Mapping[str, Any] = {**spec, "transforms": transforms}
     try:
-        dataset = build(DATASETS, described, section, config.only_paddleseg)
+        dataset = _packed(spec, transforms, section) or build(
+            DATASETS, described, section, config.only_paddleseg
+        )
     except FileNotFoundError as error:  # what PaddleSeg's data sets raise
         raise UsageError(f"{section}: {error}") from None
     if not hasattr(dataset, "samples"):
         dataset = PaddleSegDataset(dataset)
     dataset.transform_specs = specs
+    return dataset
+
+
+def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any:
+    """The packed copy that `dataset_root` holds, or None where it holds none.
+
+    Only training reads it: evaluation predicts from image files, as deployment does.
+    """
+    root, mode = spec.get("dataset_root"), spec.get("mode", "train")
+    if section != "train_dataset" or not is_packed(root, mode):
+        return None
+    dataset = PackedDataset(str(root), transforms, mode)
+    if dataset.index["type"] != spec.get("type"):
+        raise UsageError(
+            f"{section}: '{root}' is a packed {dataset.index['type']}, not a {spec.get('type')}"
+        )
     return dataset
 
 

@@ -1,19 +1,24 @@
 """`python -m paddleseg_ext data ...`: make data sets and look after them."""
 
 import argparse
+import random
 from pathlib import Path
 
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset
-from paddleseg_ext.data.datasets import Cityscapes, SegmentationDataset
+from paddleseg_ext.data.datasets import Cityscapes, SegmentationDataset, listed_problems
+from paddleseg_ext.data.functional import write_png
 from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.data.packed import PackedDataset, pack
 from paddleseg_ext.data.prepare.converter import CONVERTERS, convert
-from paddleseg_ext.data.samples import Sample, read_sample_list
+from paddleseg_ext.data.published import pair_by_stem
+from paddleseg_ext.data.samples import Sample, read_sample_list, write_sample_list
+from paddleseg_ext.data.survey import same_content, survey, survey_lines
 from paddleseg_ext.data.synthetic import MIN_SIZE_WH, write_synthetic
-from paddleseg_ext.data.validate import require_usable
 
 
 def main(argv: list[str]) -> int | None:
@@ -24,6 +29,9 @@ def main(argv: list[str]) -> int | None:
     _add_synthetic(verbs)
     _add_check(verbs)
     _add_prepare(verbs)
+    _add_index(verbs)
+    _add_browse(verbs)
+    _add_pack(verbs)
     arguments = parser.parse_args(argv)
     return arguments.run(arguments)
 
@@ -61,8 +69,9 @@ def _add_check(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "check",
         help="find every file that cannot be used",
-        description="Read every image and label: missing, unreadable, empty and misshapen files "
-        "and label values outside the classes are listed, all of them; status 2 if there are any.",
+        description="Read every image and label. Sizes, modes, class shares, mean, std and equal "
+        "images are printed; missing, unreadable, empty and misshapen files and label values "
+        "outside the classes are listed, all of them, with status 2.",
         formatter_class=flags.HelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
@@ -73,14 +82,128 @@ def _add_check(verbs: argparse._SubParsersAction) -> None:
         "--num_classes", type=flags.positive_int,
         help="of --list; Cityscapes' classes unless given",
     )  # fmt: skip
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also as a page with pictures")
     flags.add_opts_flag(parser)
     parser.set_defaults(run=_check)
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    surveys = []
     for name, samples, table in _sources(arguments):
-        require_usable(samples, table, name)
-        log(f"{name}: {len(samples)} images and their labels can be used")
+        surveys.append((survey(samples, table, name), samples))
+        print("\n".join(survey_lines(surveys[-1][0])), flush=True)
+    if len(surveys) > 1:
+        for group in same_content([result for result, _ in surveys]):
+            print(f"same image: {', '.join(group)}")
+    if arguments.html:
+        from paddleseg_ext.data.survey_page import survey_page
+
+        write_text(arguments.html, survey_page(surveys))
+        log(f"the page is {arguments.html}")
+    problems = [line for result, _ in surveys for line in result.problems]
+    if problems:
+        raise UsageError(listed_problems(f"{len(problems)} files cannot be used:", problems))
+
+
+def _add_index(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser(
+        "index",
+        help="write lists of 'image label' lines",
+        description="Write train.list and val.list, for ListDataset, infer.py and val.py.",
+        formatter_class=flags.HelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", metavar="YML", help="its train_dataset and val_dataset")
+    source.add_argument("--dataset_root", metavar="DIR", help="a folder in Cityscapes' layout")
+    source.add_argument("--images", metavar="DIR", help="any images; with --labels")
+    parser.add_argument(
+        "--labels", metavar="DIR", help="PNG labels whose names are those of the images"
+    )
+    parser.add_argument(
+        "--val_share", type=flags.positive_float, default=0.1, help="of --images, drawn with --seed"
+    )
+    parser.add_argument("--seed", type=flags.natural_int, default=0, help="another draw")
+    parser.add_argument("--save_dir", type=Path, required=True, help="where the lists go")
+    flags.add_opts_flag(parser)
+    parser.set_defaults(run=_index)
+
+
+def _index(arguments: argparse.Namespace) -> None:
+    if bool(arguments.images) != bool(arguments.labels):
+        raise UsageError("--images and --labels go together")
+    require_writable(arguments.save_dir, "--save_dir")
+    if arguments.images:
+        parts = _draw_split(arguments)
+    else:
+        parts = {name.split("_")[0]: samples for name, samples, _ in _sources(arguments)}
+    for split, samples in parts.items():
+        path = arguments.save_dir / f"{split}.list"
+        write_sample_list(samples, path)
+        log(f"{len(samples)} samples in {path}")
+
+
+def _draw_split(arguments: argparse.Namespace) -> dict[str, list[Sample]]:
+    """Any images and labels, paired by name, divided at random."""
+    if arguments.val_share >= 1:
+        raise UsageError(f"--val_share: below 1 expected, got {arguments.val_share}")
+    samples, lonely = pair_by_stem(Path(arguments.images), Path(arguments.labels), "all")
+    if lonely:
+        raise UsageError(listed_problems(f"{len(lonely)} files without their partner:", lonely))
+    if len(samples) < 2:
+        raise UsageError(f"--images: at least 2 images expected in '{arguments.images}'")
+    count = min(max(1, round(len(samples) * arguments.val_share)), len(samples) - 1)
+    chosen = set(random.Random(arguments.seed).sample(range(len(samples)), count))
+    parts: dict[str, list[Sample]] = {"train": [], "val": []}
+    for number, sample in enumerate(samples):
+        parts["val" if number in chosen else "train"].append(sample)
+    return parts
+
+
+def _add_browse(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser(
+        "browse",
+        help="a sheet of augmented samples",
+        description="Draw training samples as the network sees them: after the transforms, with "
+        "Normalize undone, each beside its label.",
+        formatter_class=flags.HelpFormatter,
+    )
+    flags.add_config_flags(parser)
+    parser.add_argument("--count", type=flags.positive_int, default=12, help="samples")
+    parser.add_argument("--seed", type=flags.natural_int, default=0, help="other samples")
+    parser.add_argument(
+        "--save_path", type=Path, default=Path("output/samples.png"), help="the sheet"
+    )
+    parser.set_defaults(run=_browse)
+
+
+def _browse(arguments: argparse.Namespace) -> None:
+    from paddleseg_ext.data.contact_sheet import contact_sheet
+
+    config = load_config(arguments.config, arguments.opts)
+    dataset = build_dataset(config, "train_dataset")
+    write_png(arguments.save_path, contact_sheet(dataset, arguments.count, arguments.seed))
+    log(f"{arguments.count} samples of {len(dataset)} in {arguments.save_path}")
+
+
+def _add_pack(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser(
+        "pack",
+        help="a decoded copy for fast reading",
+        description="Write the pixels of train_dataset, decoded, into a few large files. Training "
+        "reads them when the yml's train_dataset.dataset_root names --save_dir.",
+        formatter_class=flags.HelpFormatter,
+    )
+    flags.add_config_flags(parser)
+    parser.add_argument("--save_dir", type=Path, required=True, help="the packed copy's root")
+    parser.set_defaults(run=_pack)
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    config = load_config(arguments.config, arguments.opts)
+    dataset = build_dataset(config, "train_dataset")
+    if not isinstance(dataset, SegmentationDataset) or isinstance(dataset, PackedDataset):
+        raise UsageError("train_dataset: a data set of ours that is not packed yet is expected")
+    pack(dataset, config.train_dataset["type"], require_writable(arguments.save_dir, "--save_dir"))
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:
@@ -103,7 +226,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _sources(arguments: argparse.Namespace) -> list[tuple[str, list[Sample], ClassTable]]:
-    if arguments.list:
+    """Name, samples and classes of what --list, --dataset_root or --config means."""
+    if getattr(arguments, "list", None):
         table = generic_table(arguments.num_classes) if arguments.num_classes else CITYSCAPES
         return [(arguments.list, read_sample_list(arguments.list), table)]
     datasets: dict[str, SegmentationDataset] = {}

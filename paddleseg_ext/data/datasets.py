@@ -27,7 +27,10 @@ class SegmentationDataset:
         class_table: names, colours and the lookup of the raw label values.
         num_classes: of the class table.
         ignore_index: of the class table.
+        mode: which part of the data set it is ("train").
     """
+
+    mode: str
 
     def __init__(
         self, samples: list[Sample], class_table: ClassTable, transforms: Sequence[Transform]

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.files import write_bytes
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -85,6 +86,15 @@ def read_label(path: str | Path) -> np.ndarray:
             raise DataError(f"{path}: label values must be 0..255, got up to {label.max()}")
         label = label.astype(np.uint8)
     return label
+
+
+def write_png(path: str | Path, array: np.ndarray) -> None:
+    """Write a label `(H, W)` or an RGB image `(H, W, 3)`, uint8, whole or not at all."""
+    stored = array if array.ndim == 2 else array[:, :, ::-1]
+    done, encoded = cv2.imencode(".png", stored)
+    if not done:
+        raise DataError(f"{path}: an array of shape {array.shape} cannot be encoded as PNG")
+    write_bytes(path, encoded.tobytes())
 
 
 def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import available_cores
@@ -9,6 +10,7 @@ from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import check_same_size, listed_problems
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.labels import ClassTable, decode_label
+from paddleseg_ext.data.packed import PackedDataset
 from paddleseg_ext.data.samples import Sample
 
 
@@ -37,6 +39,18 @@ def require_usable(samples: Sequence[Sample], table: ClassTable, name: str) -> N
         raise UsageError(
             listed_problems(f"{name}: {len(problems)} files cannot be used:", problems)
         )
+
+
+def require_sound(dataset: Any, name: str) -> None:
+    """Raise `UsageError` with all that keeps a data set from being trained on.
+
+    Args:
+        dataset: one of `data.build.build_dataset`; a packed one is compared with its checksums.
+    """
+    if isinstance(dataset, PackedDataset):
+        dataset.verify(name)
+    else:
+        require_usable(dataset.samples, dataset.class_table, name)
 
 
 def _problem(sample: Sample, table: ClassTable) -> str:

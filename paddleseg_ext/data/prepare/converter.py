@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, nearest_name
-from paddleseg_ext.common.files import atomic_path, require_writable, write_bytes
+from paddleseg_ext.common.files import atomic_path, require_writable
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import listed_problems
+from paddleseg_ext.data.functional import write_png
 
 CONVERTERS = {
     name: f"paddleseg_ext.data.prepare.{name}"
@@ -116,7 +117,7 @@ def convert_one(name: str, target: Path, item: Item) -> str:
     try:
         label = converter.label_of(item)
         if hasattr(converter, "image_of"):
-            write_png(target / item.image_target, converter.image_of(item)[:, :, ::-1])
+            write_png(target / item.image_target, converter.image_of(item))
         else:
             take_file(item.image, target / item.image_target)
         write_png(target / item.label_target, label)
@@ -136,14 +137,6 @@ def take_file(source: Path, target: Path) -> None:
                 shutil.copyfile(source, temporary)
             except OSError as error:
                 raise DataError(f"{source}: cannot be read: {error.strerror}") from None
-
-
-def write_png(path: Path, array: np.ndarray) -> None:
-    """Write `(H, W)` or BGR `(H, W, 3)` uint8."""
-    done, encoded = cv2.imencode(".png", array)
-    if not done:
-        raise DataError(f"{path}: cannot be encoded as PNG")
-    write_bytes(path, encoded.tobytes())
 
 
 def require_layout(source: Path, expected: Iterable[str], example: str) -> None:

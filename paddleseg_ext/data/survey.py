@@ -1,0 +1,175 @@
+"""What is in a data set: sizes, modes, class shares, mean and std, duplicates, and its problems."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.data.datasets import check_same_size
+from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.data.labels import ClassTable, decode_label
+from paddleseg_ext.data.samples import Sample
+
+
+@dataclass
+class Survey:
+    """The findings over a data set; what cannot be used is in `problems` and counted nowhere else.
+
+    Attributes:
+        sizes: (width, height) -> images.
+        modes: Pillow's mode of the image file ("RGB", "L") -> images.
+        class_pixels: `(C,)` int64.
+        class_images: `(C,)` int64, images in which the class occurs.
+        ignored_pixels: labelled 255.
+        mean: `(3,)`, of all pixels, RGB in 0..1.
+        std: `(3,)`, likewise.
+        duplicates: groups of samples whose image files have the same content.
+        digests: sample name -> SHA-256 of the image file.
+        problems: as `validate.check_samples` has them.
+    """
+
+    name: str
+    table: ClassTable
+    images: int = 0
+    labelled: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    class_images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ignored_pixels: int = 0
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    std: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    duplicates: list[list[str]] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def class_shares(self) -> np.ndarray:
+        """`(C,)`: of the labelled pixels; all 0 where there are none."""
+        return self.class_pixels / max(1, int(self.class_pixels.sum()))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One sample's findings."""
+
+    size_wh: tuple[int, int]
+    mode: str
+    digest: str
+    mean: np.ndarray  # (3,) of 0..255
+    square: np.ndarray  # (3,) mean of the squares
+    counts: np.ndarray | None  # (256,) label values
+
+
+def survey(samples: Sequence[Sample], table: ClassTable, name: str) -> Survey:
+    """Read every image and label once.
+
+    Args:
+        samples: labels may be None.
+        table: the classes that labels may hold.
+        name: of the data set, for the progress line and the page.
+    """
+    result = Survey(name, table)
+    result.class_pixels = np.zeros(table.num_classes, np.int64)
+    result.class_images = np.zeros(table.num_classes, np.int64)
+    pixels, total, squares = 0, np.zeros(3), np.zeros(3)
+    # OpenCV decodes without the interpreter's lock, so threads use all cores.
+    with ThreadPoolExecutor(available_cores()) as pool:
+        looks = pool.map(lambda sample: _look(sample, table), samples)
+        for sample, look in zip(
+            samples, track(looks, f"check {name}", total=len(samples)), strict=True
+        ):
+            if isinstance(look, str):
+                result.problems.append(look)
+                continue
+            _add(result, sample, look)
+            area = look.size_wh[0] * look.size_wh[1]
+            pixels += area
+            total += look.mean * area
+            squares += look.square * area
+    if pixels:
+        result.mean = total / pixels / 255
+        result.std = np.sqrt(np.maximum(squares / pixels / 255**2 - result.mean**2, 0))
+    result.duplicates = same_content([result])
+    return result
+
+
+def _look(sample: Sample, table: ClassTable) -> _Look | str:
+    try:
+        image = read_image(sample.image)
+        counts = None
+        if sample.label is not None:
+            label = decode_label(sample.label, table)
+            check_same_size(sample, image, label)
+            counts = np.bincount(label.ravel(), minlength=256)
+        with Image.open(sample.image) as opened:
+            mode = opened.mode
+    except DataError as error:
+        return str(error)
+    mean, std = (values[:, 0] for values in cv2.meanStdDev(image))
+    digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()
+    return _Look((image.shape[1], image.shape[0]), mode, digest, mean, std**2 + mean**2, counts)
+
+
+def _add(result: Survey, sample: Sample, look: _Look) -> None:
+    result.images += 1
+    result.sizes[look.size_wh] += 1
+    result.modes[look.mode] += 1
+    result.digests[sample.name] = look.digest
+    if look.counts is not None:
+        own = look.counts[: result.table.num_classes]
+        result.labelled += 1
+        result.class_pixels += own
+        result.class_images += own > 0
+        result.ignored_pixels += int(look.counts[result.table.ignore_index])
+
+
+def same_content(surveys: Sequence[Survey]) -> list[list[str]]:
+    """Groups of samples, within and between surveys, whose image files are equal."""
+    names = defaultdict(list)
+    for each in surveys:
+        for name, digest in each.digests.items():
+            names[digest].append(f"{each.name}: {name}")
+    return [group for group in names.values() if len(group) > 1]
+
+
+def survey_lines(result: Survey) -> list[str]:
+    """The survey as text."""
+    lines = [
+        f"{result.name}: {result.images} images, {result.labelled} with a label, "
+        f"{len(result.problems)} cannot be used"
+    ]
+    sizes = [f"{width}x{height} ({count})" for (width, height), count in common(result.sizes)]
+    lines.append(f"  sizes: {', '.join(sizes)}")
+    lines.append(f"  modes: {', '.join(f'{mode} ({n})' for mode, n in common(result.modes))}")
+    lines.append(f"  mean (RGB, 0..1): {np.round(result.mean, 4).tolist()}")
+    lines.append(f"  std  (RGB, 0..1): {np.round(result.std, 4).tolist()}")
+    if result.labelled:
+        all_pixels = int(result.class_pixels.sum()) + result.ignored_pixels
+        lines.append(f"  ignored: {result.ignored_pixels / max(1, all_pixels):.4f} of all pixels")
+        lines.append(f"  {'class':<24} {'share':>8} {'images':>8}")
+        for name, share, images in zip(
+            result.table.class_names, result.class_shares, result.class_images, strict=True
+        ):
+            never = "" if images else "  never occurs"
+            lines.append(f"  {name:<24} {share:8.4f} {images:8d}{never}")
+    lines += [f"  same image: {', '.join(group)}" for group in result.duplicates]
+    return lines
+
+
+def common(counter: Counter, most: int = 8) -> list:
+    """The most frequent entries, and one for the others together."""
+    entries = counter.most_common()
+    if len(entries) <= most:
+        return entries
+    rest = sum(count for _, count in entries[most:])
+    other = ("other", "sizes") if isinstance(entries[0][0], tuple) else "other"
+    return [*entries[:most], (other, rest)]
