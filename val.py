@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
+from paddleseg_ext.common.errors import UsageError, run_command
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.flags import (
     add_config_flags,
@@ -33,8 +33,9 @@ from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.config import ABSENT_RULES, Config, load_config
 from paddleseg_ext.data.samples import Sample, read_sample_list
+from paddleseg_ext.evaluation.protocol_choice import TEST_CONFIG_KEYS, requested_protocol
 from paddleseg_ext.scoring.bootstrap import DEFAULT_RESAMPLES
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, make_protocol
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
@@ -91,6 +92,7 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     add_switch(group, "--is_slide", "PaddleSeg's name for --protocol slide")
     group.add_argument("--crop_size", type=positive_int, nargs=2, metavar=("W", "H"))
     group.add_argument("--stride", type=positive_int, nargs=2, metavar=("W", "H"))
+    parser.set_defaults(aug_eval=None, flip_horizontal=None, is_slide=None)
 
 
 def _add_extra_flags(parser: argparse.ArgumentParser) -> None:
@@ -242,30 +244,18 @@ def chosen_protocol(args: argparse.Namespace, test_config: dict[str, Any]) -> Pr
     Raises:
         UsageError: flags that contradict each other or the protocol.
     """
-    known = ("aug_eval", "scales", "flip_horizontal", "is_slide", "crop_size", "stride")
-    for key in test_config:
-        if key not in known:
-            raise UsageError(f"test_config: unknown key '{key}'{nearest_name(key, known)}")
-    chosen = {key: getattr(args, key) or test_config.get(key) for key in known}
-    if args.protocol is not None:
+    flags = {key: getattr(args, key) for key in TEST_CONFIG_KEYS if getattr(args, key) is not None}
+    if args.protocol is None:
+        wanted = test_config | flags
+    else:
         # A named protocol is what its name says: the yml's own habits do not change it.
-        chosen = {key: getattr(args, key) for key in known}
+        wanted = flags
         if args.is_slide and args.protocol != "slide":
             raise UsageError(f"--is_slide and --protocol {args.protocol} contradict each other")
-    name = args.protocol or ("slide" if chosen["is_slide"] else DEFAULT_PROTOCOL)
-    scales = chosen["scales"]
-    if isinstance(scales, (int, float)):
-        scales = [float(scales)]
-    if name in ("whole", "slide") and not chosen["aug_eval"]:
-        if args.scales or args.flip_horizontal:
-            raise UsageError("--scales and --flip_horizontal do nothing without --aug_eval")
-        scales, chosen["flip_horizontal"] = None, False
-    try:
-        return make_protocol(
-            name, scales, bool(chosen["flip_horizontal"]), chosen["crop_size"], chosen["stride"]
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    is_plain = args.protocol in (None, "whole", "slide") and not wanted.get("aug_eval")
+    if is_plain and (args.scales or args.flip_horizontal):
+        raise UsageError("--scales and --flip_horizontal do nothing without --aug_eval")
+    return requested_protocol(wanted, args.protocol)
 
 
 def check_labels(samples: Sequence[Sample], source: str, submission: str | None) -> None:

@@ -231,8 +231,8 @@ def make_protocol(
             raise ValueError(f"protocol {name} needs --{option}")
     protocol = PROTOCOLS[name]
     if scales is not None:
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales: numbers above 0 are expected, got {list(scales)}")
+        if not _all_of(scales, (int, float)) or min(scales) <= 0:
+            raise ValueError(f"scales: numbers above 0 are expected, got {scales!r}")
         base = protocol.scales[0]
         protocol = replace(protocol, scales=tuple(base * scale for scale in scales))
     if flip_horizontal:
@@ -261,6 +261,15 @@ def _change_windows(
 
 
 def _pair(name: str, values: Sequence[int]) -> tuple[int, int]:
-    if len(values) != 2 or min(values) < 1:
-        raise ValueError(f"{name}: width and height above 0 are expected, got {list(values)}")
+    if not _all_of(values, (int,)) or len(values) != 2 or min(values) < 1:
+        raise ValueError(f"{name}: [width, height] above 0 are expected, got {values!r}")
     return values[0], values[1]
+
+
+def _all_of(values: object, kinds: tuple[type, ...]) -> bool:
+    """Whether `values`, which may come from a yml, is a list of such numbers, and not empty."""
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) > 0
+        and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
+    )

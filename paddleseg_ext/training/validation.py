@@ -11,6 +11,7 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.data.labels import decode_label
 from paddleseg_ext.evaluation.eager import EagerNetwork
 from paddleseg_ext.evaluation.evaluator import Evaluation, evaluate
+from paddleseg_ext.evaluation.protocol_choice import requested_protocol
 from paddleseg_ext.inference.pipeline import predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -34,6 +35,7 @@ def make_validation(config: Config, dataset: Any) -> Validate:
     preprocess = Preprocess(config.val_dataset.get("transforms", []))
     postprocess = Postprocess()
     table = dataset.class_table
+    protocol = requested_protocol(config.test_config)
 
     def validate(model: nn.Layer, monitor: Monitor, iteration: int) -> Evaluation:
         backend = EagerNetwork(model)
@@ -49,7 +51,13 @@ def make_validation(config: Config, dataset: Any) -> Validate:
                 name = prediction.sample.name
                 monitor.picture(f"Evaluate/{name}", _thumbnail(np.hstack(parts)), iteration)
         return evaluate(
-            backend, dataset.samples, preprocess, postprocess, table, absent=config.absent_class
+            backend,
+            dataset.samples,
+            preprocess,
+            postprocess,
+            table,
+            absent=config.absent_class,
+            protocol=protocol,
         )
 
     return validate

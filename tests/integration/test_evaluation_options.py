@@ -75,6 +75,11 @@ def test_test_config_of_the_yml_is_the_default(deployment: Deployment, tmp_path:
     by_yml = json.loads((tmp_path / "val.json").read_text())["evaluation"]
     by_flags = run_val(deployment, tmp_path, "--protocol", "slide", *SLIDING)["evaluation"]
     assert by_yml == by_flags
+    load_script("val").main(
+        [*arguments, "--save_dir", str(tmp_path), "--device", "cpu", "--is_slide", "False"]
+    )
+    undone = json.loads((tmp_path / "val.json").read_text())["evaluation"]
+    assert undone["protocol"].startswith("whole (")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_half_resize_scales_the_halved_image() -> None:
         ("ssc", {"stride": [8, 8]}, "fixes stride"),
         ("slide", {"crop_size": [8, 8]}, "needs --stride"),
         ("slide", {"crop_size": [8, 8], "stride": [9, 8]}, "1 to 8"),
-        ("slide", {"crop_size": [8], "stride": [8, 8]}, "width and height"),
+        ("slide", {"crop_size": [8], "stride": [8, 8]}, "[width, height]"),
         ("whole", {"scales": [0.0]}, "above 0"),
         ("whole", {"scales": []}, "above 0"),
     ],

@@ -1,0 +1,47 @@
+"""The yml's `test_config:`, PaddleSeg's way to say how a network is evaluated."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, Protocol, make_protocol
+
+TEST_CONFIG_KEYS = (
+    "aug_eval",
+    "scales",
+    "flip_horizontal",
+    "is_slide",
+    "crop_size",
+    "stride",
+)
+
+
+def requested_protocol(wanted: Mapping[str, Any], name: str | None = None) -> Protocol:
+    """The protocol that a `test_config:` (or the flags of the same names) describes.
+
+    Args:
+        wanted: some of `TEST_CONFIG_KEYS`. As in PaddleSeg, `whole` and `slide` look at scales and
+            mirrored images only with `aug_eval`.
+        name: of a protocol; by default `slide` where `is_slide` is set, else `whole`.
+
+    Raises:
+        UsageError: an unknown key, or a value that does not fit the protocol.
+    """
+    for key in wanted:
+        if key not in TEST_CONFIG_KEYS:
+            raise UsageError(
+                f"test_config: unknown key '{key}'{nearest_name(key, TEST_CONFIG_KEYS)}"
+            )
+    name = name or ("slide" if wanted.get("is_slide") else DEFAULT_PROTOCOL)
+    scales, flip = wanted.get("scales"), bool(wanted.get("flip_horizontal"))
+    if isinstance(scales, (int, float)):
+        scales = [float(scales)]
+    if name in ("whole", "slide") and not wanted.get("aug_eval"):
+        scales, flip = None, False
+    windows = (wanted.get("crop_size"), wanted.get("stride"))
+    if name == "whole":
+        windows = (None, None)
+    try:
+        return make_protocol(name, scales, flip, *windows)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
