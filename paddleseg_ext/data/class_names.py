@@ -2,7 +2,7 @@
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.replace("\n", " ").split(","))
+    return tuple(" ".join(name.split()) for name in text.split(","))
 
 
 # The scene parsing challenge's objectInfo150.txt, the first name of each.

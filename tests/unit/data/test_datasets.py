@@ -43,9 +43,10 @@ def test_all_files_without_partner_are_listed_at_once(tiny_cityscapes: Path) -> 
 def test_label_ids_serve_where_there_are_no_train_ids(tiny_cityscapes: Path) -> None:
     sample = Cityscapes(str(tiny_cityscapes)).samples[0]
     assert sample.label is not None
-    sample.label.unlink()
     raw = np.full((64, 96), 26, np.uint8)
     cv2.imwrite(str(_label(sample.image, "labelIds")), raw)
+    assert Cityscapes(str(tiny_cityscapes)).samples[0].label == sample.label
+    sample.label.unlink()
     dataset = Cityscapes(str(tiny_cityscapes))
     assert (dataset[0]["label"] == 13).all()
     with pytest.raises(UsageError, match="no label"):

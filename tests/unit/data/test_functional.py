@@ -66,6 +66,18 @@ def test_a_damaged_file_is_named(kind: str, suffix: str, tmp_path: Path) -> None
         assert str(caught.value).startswith(str(path))
 
 
+def test_a_truncated_jpeg_is_found_behind_its_thumbnail(tmp_path: Path) -> None:
+    _, encoded = cv2.imencode(".jpg", _noise(64, 64))
+    content = encoded.tobytes()
+    comment = b"\xff\xfe\x00\x0a" + b"thumb\xff\xd9."  # ends as a whole picture would
+    whole = content[:2] + comment + content[2:]
+    (tmp_path / "frame.jpg").write_bytes(whole + b"what a phone appends")
+    assert F.read_image(tmp_path / "frame.jpg").shape == (64, 64, 3)
+    (tmp_path / "frame.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="truncated"):
+        F.read_image(tmp_path / "frame.jpg")
+
+
 def test_a_colour_image_is_no_label(tmp_path: Path) -> None:
     Image.fromarray(_noise(4, 4)).save(tmp_path / "label.png")
     with pytest.raises(DataError, match="one channel"):

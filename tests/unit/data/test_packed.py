@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import load_config
@@ -51,6 +52,11 @@ def test_training_reads_the_same_through_the_yml(packed_yml: Path) -> None:
     assert isinstance(fast, PackedDataset)
     assert [s.name for s in fast.samples] == [s.name for s in plain.samples]
     assert fast.class_table.class_names == plain.class_table.class_names
+    section = {"val_dataset": load_config(packed_yml).train_dataset}
+    packed_yml.write_text(packed_yml.read_text() + yaml.safe_dump(section))
+    validation = load_config(packed_yml, [f"val_dataset.dataset_root={packed_yml.parent}/packed"])
+    with pytest.raises(UsageError, match="no Cityscapes in"):  # predicting needs the files
+        build_dataset(validation, "val_dataset")
     assert len(list((packed_yml.parent / "packed/train").glob("*.safetensors"))) == 2
     for index in range(len(plain)):
         items = []

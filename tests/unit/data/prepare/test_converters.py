@@ -9,8 +9,9 @@ import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.data import cli
-from paddleseg_ext.data.class_names import CELEBA_MASK_NAMES
+from paddleseg_ext.data.class_names import CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.prepare.converter import convert
 from paddleseg_ext.data.published import ADE20K, CamVid, CelebAMaskHQ, CocoStuff10k, CocoStuff164k
 
@@ -108,6 +109,20 @@ def test_coco_stuff_164k(tmp_path: Path) -> None:
     assert label == [0, 1, 11, 170, 255, 0]
     names = dataset.class_table.class_names
     assert [names[index] for index in label[:4]] == ["person", "bicycle", "stop sign", "wood"]
+
+
+def test_coco_ids_have_their_names() -> None:
+    """Anchors on both sides of every id that was never annotated."""
+    anchors = {
+        (11, 13): ("fire hydrant", "stop sign"),
+        (25, 27, 28, 31): ("giraffe", "backpack", "umbrella", "handbag"),
+        (44, 46): ("bottle", "wine glass"),
+        (65, 67, 70, 72): ("bed", "dining table", "toilet", "tv"),
+        (82, 84, 90, 92, 182): ("refrigerator", "book", "toothbrush", "banner", "wood"),
+    }
+    for ids, names in anchors.items():
+        classes = [CATEGORY_IDS.index(number) for number in ids]
+        assert tuple(COCO_STUFF_NAMES[index] for index in classes) == names
 
 
 def test_coco_stuff_10k(tmp_path: Path) -> None:
