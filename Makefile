@@ -44,6 +44,6 @@ golden: $(VENV)/dev.stamp  ## compare with the original systems' numbers: GOLDEN
 	@echo "== the golden cases under $(GOLDEN_DIR)"
 	@$(BIN)/python tests/parity/run_golden.py $(GOLDEN_DIR)
 
-clean:  ## delete output/ and the caches, not $(VENV)
-	@echo "== deleting output/ and caches"
-	@rm -rf output test_tipc/output test_tipc/data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay
+	@echo "== deleting output/demo, output/tour and caches"
+	@rm -rf output/demo output/tour .pytest_cache .mypy_cache .ruff_cache .hypothesis
