@@ -112,6 +112,8 @@ def _options(case: GoldenCase) -> dict[str, Any]:
         arguments[k] for k in ("n_classes", "out_planes", "num_classes") if k in arguments
     ]
     shared = {key: arguments[key] for key in SHARED_ARGUMENTS if key in arguments}
+    if arguments.get("use_conv_last"):
+        shared["backbone"] = {"conv_last": True}
     return {"num_classes": int(class_counts[0]), **shared}
 
 
@@ -121,7 +123,8 @@ def build_for(generation: Generation, options: Mapping[str, Any]) -> "nn.Layer":
 
     spec = {**copy.deepcopy(dict(generation.model)), **options}
     if "backbone" in spec:
-        spec["backbone"] = build(BACKBONES, spec["backbone"], "model.backbone")
+        backbone = {**generation.model["backbone"], **options.get("backbone", {})}
+        spec["backbone"] = build(BACKBONES, backbone, "model.backbone")
     return build(MODELS, spec, "model")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.machine import has_gpu_build
+from paddleseg_ext.inference.bundle import read_bundle
 
 MODES = (
     "lite_train_lite_infer",
@@ -103,7 +104,8 @@ class _Checkpoint:
         name: spells the training; also the folder that gets the bundle and the predictions.
         folder: that folder.
         weights: the `.pdparams`.
-        export: the export command, without checkpoint and folder.
+        export: the export command, without checkpoint and folder; null: the bundle is there.
+        config: the yml.
         device: where it was trained and is evaluated.
     """
 
@@ -111,6 +113,7 @@ class _Checkpoint:
     folder: Path
     weights: Path
     export: str
+    config: str
     device: str
 
 
@@ -289,7 +292,9 @@ def _trainings(sections: Sections, mode: str) -> Iterator[tuple[_Checkpoint, Run
             *flag("--model_path", train["--model_path"]),
             *flag("--save_dir", str(folder)),
         ]
-        checkpoint = _Checkpoint(name, folder, folder / train["train_model_name"], export, device)
+        weights = folder / train["train_model_name"]
+        config = option_of(export, "--config")
+        checkpoint = _Checkpoint(name, folder, weights, export, config, device)
         yield checkpoint, Run("train", f"python_train_{name}", tuple(command))
 
 
@@ -305,22 +310,37 @@ def _launcher(python: str, gpu: str, device: str) -> list[str]:
 
 
 def _ready_models(sections: Sections) -> Iterator[_Checkpoint]:
-    """The checkpoints that `whole_infer` starts from."""
+    """What `whole_infer` starts from: bundles as they are, or checkpoints to export."""
     infer = sections["infer_params"]
     models, exports = choices_of(infer["infer_model"]), choices_of(infer["infer_export"])
     if len(models) != len(exports):
-        raise UsageError("infer_export: one command for each infer_model is expected")
+        raise UsageError("infer_export: one command (or null) for each infer_model is expected")
     device = choices_of(sections["train_params"]["--device"])[0]
     for model, export in zip(models, exports, strict=True):
-        if NULL in (model, export):
-            raise UsageError(
-                "infer_model and infer_export: a checkpoint and its export command are expected, "
-                f"got '{model}' and '{export}'; the verdict compares with the checkpoint"
-            )
-        weights = Path(model)
-        # best_model/model.pdparams stands in the training's folder.
-        folder = weights.parent.parent if weights.parent.name == "best_model" else weights.parent
-        yield _Checkpoint(folder.name, folder, weights, export, device)
+        if model in (NULL, ""):
+            raise UsageError("infer_model: a checkpoint, or the folder of a bundle, is expected")
+        if export == NULL:
+            folder, weights = Path(model), _checkpoint_of(Path(model))
+            config = option_of(sections["export_params"]["norm_export"], "--config")
+        else:
+            weights = Path(model)
+            # best_model/model.pdparams stands in the training's folder.
+            folder = weights.parent
+            folder = folder.parent if folder.name == "best_model" else folder
+            config = option_of(export, "--config")
+        yield _Checkpoint(folder.name, folder, weights, export, config, device)
+
+
+def _checkpoint_of(folder: Path) -> Path:
+    """The checkpoint that a bundle was made from: what the bundle is compared with."""
+    manifest = read_bundle(folder).manifest
+    path = manifest.checkpoint.get("path") if manifest else None
+    if not path:
+        raise UsageError(
+            f"{folder}: the bundle does not name its checkpoint, which the verdict compares with; "
+            "give infer_model: the checkpoint and infer_export: its export command"
+        )
+    return require_file(path, f"{folder}: the bundle's checkpoint")
 
 
 def _deployment(
@@ -342,9 +362,10 @@ def _deployment(
         command += [f"--save_dir={folder}"]
         results.append(f"eval={folder}")
         runs.append(Run("eval", f"python_eval_{checkpoint.name}", tuple(command), results=folder))
-    command = [python, *shlex.split(checkpoint.export), weights]
-    command += [f"--save_dir={checkpoint.folder}"]
-    runs.append(Run("export", f"python_export_{checkpoint.name}", tuple(command)))
+    if checkpoint.export != NULL:
+        command = [python, *shlex.split(checkpoint.export), weights]
+        command += [f"--save_dir={checkpoint.folder}"]
+        runs.append(Run("export", f"python_export_{checkpoint.name}", tuple(command)))
     for spelled, settings, reason in _matrix(infer):
         folder = checkpoint.folder / f"python_{spelled}_results"
         command = [python, *shlex.split(infer["inference"]), *settings]
@@ -355,7 +376,7 @@ def _deployment(
         if not reason:
             results.append(f"{spelled}={folder}")
     command = [python, "-m", "paddleseg_ext", "parity"]
-    command += [f"--config={option_of(checkpoint.export, '--config')}", weights]
+    command += [f"--config={checkpoint.config}", weights]
     command += [f"--bundle={bundle}", f"--image_list={infer['--image_path']}"]
     command += [f"--save_dir={log_dir / prefix.rstrip('_')}"]
     command += ["--negative_controls", "--stages", "static", "--results", *results]

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
 from paddleseg_ext.parity import tipc
 
 CONFIG = """\
@@ -214,9 +216,33 @@ def test_benchmark_tails_are_left_to_their_own_chain(write):
     assert len(tipc.make_plan(path, MODE).runs) == 12
 
 
-def test_whole_infer_without_an_export_command_has_nothing_to_compare_with(write):
-    with pytest.raises(UsageError, match="the verdict compares with the checkpoint"):
-        tipc.make_plan(
-            write("infer_export:export_model.py --config net.yml", "infer_export:null"),
-            "whole_infer",
-        )
+BUNDLE = ("infer_export:export_model.py --config net.yml", "infer_export:null")
+MODEL = "infer_model:models/net/best_model/model.pdparams"
+
+
+def test_whole_infer_without_an_export_judges_the_bundle_as_it_is(write, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "weights.pdparams"
+    checkpoint.write_bytes(b"x")
+    manifest = Manifest("Net", generic_table(3), checkpoint={"path": str(checkpoint)})
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name in ("model.json", "model.pdiparams"):
+        (folder / name).write_bytes(b"x")
+    write_deploy_yaml(folder, [], [-1, 3, -1, -1], "none", manifest)
+    path = write(*BUNDLE)
+    path.write_text(path.read_text().replace(MODEL, f"infer_model:{folder}"))
+    plan = tipc.make_plan(path, "whole_infer")
+    assert [run.kind for run in plan.runs] == ["eval", *["infer"] * 8, "parity"]
+    assert f"--model_path={checkpoint}" in plan.runs[0].command
+    assert f"--bundle={folder}/deploy.yaml" in plan.runs[-1].command
+    assert "--config=net.yml" in plan.runs[-1].command
+    checkpoint.unlink()
+    with pytest.raises(UsageError, match=r"the bundle's checkpoint: .* does not exist"):
+        tipc.make_plan(path, "whole_infer")
+
+
+def test_whole_infer_without_a_bundle_stops_at_once(write):
+    with pytest.raises(UsageError, match="does not exist"):
+        tipc.make_plan(write(*BUNDLE), "whole_infer")
+    with pytest.raises(UsageError, match="infer_model: a checkpoint, or the folder"):
+        tipc.make_plan(write(MODEL, "infer_model:null"), "whole_infer")
