@@ -22,7 +22,8 @@ def load_generator(directory: Path) -> ModuleType:
     Raises:
         UsageError: it is neither there nor beside the cases that the project knows.
     """
-    for path in (directory / "fixture.py", *(p / "fixture.py" for p in directory.parents[:2])):
+    known = Path(__file__).resolve().parents[3] / "shared" / "golden"
+    for path in (folder / "fixture.py" for folder in (directory, *directory.parents[:2], known)):
         if path.exists():
             spec = importlib.util.spec_from_file_location("golden_fixture", path)
             assert spec is not None and spec.loader is not None
