@@ -8,7 +8,15 @@ import pytest
 from commands import PROJECT, call
 
 PAGES = sorted(
-    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("test_tipc/**/*.md")]
+    page
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "test_tipc/**/*.md",
+        "configs/**/*.md",
+        "deploy/**/*.md",
+    )
+    for page in PROJECT.glob(pattern)
 )
 
 
@@ -25,7 +33,7 @@ def words(command: str) -> list[str]:
     return parts[parts.index("train.py") - 1 :] if "paddle.distributed.launch" in parts else parts
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
 def test_bash_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(PROJECT / "configs")
@@ -40,7 +48,7 @@ def test_bash_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert finished.status == 0, f"{command}\n{finished.out[-2000:]}\n{finished.err[-2000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
 def test_console_blocks_name_real_commands_and_flags(page: Path) -> None:
     for command in (c for block in blocks(page, "console") for c in block):
         parts = words(command)
@@ -48,16 +56,13 @@ def test_console_blocks_name_real_commands_and_flags(page: Path) -> None:
             assert (PROJECT / parts[1]).is_file(), command
         if parts[0] != "python":
             continue
-        if parts[1] == "-m":
-            helped = call(*parts[2:4], "--help")
-        else:
-            helped = call(parts[1], "--help")
+        helped = call(*parts[2:4], "--help") if parts[1] == "-m" else call(parts[1], "--help")
         assert helped.status == 0, command
         for flag in (p.partition("=")[0] for p in parts if p.startswith("--")):
             assert re.search(rf"{flag}\b", helped.out), f"{flag} of: {command}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("http://", "https://")):

@@ -1,8 +1,11 @@
 """export_model.py: a bundle is right or it is not there."""
 
 import contextlib
+import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from commands import PROJECT, call
@@ -102,3 +105,19 @@ def test_a_fixed_shape_is_kept(trained: Path, tmp_path: Path) -> None:
     assert "input 1x3x64x128" in finished.out
     deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
     assert deploy["Deploy"]["input_shape"] == [1, 3, 64, 128]
+
+
+def test_the_example_of_the_deploy_page_runs(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert export(trained, tmp_path / "bundle").status == 0
+    image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "street.png"), image)
+    page = (PROJECT / "deploy/README.md").read_text()
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(example, names)
+    assert names["labels"].shape == (48, 80)
+    printed = capsys.readouterr().out.strip().splitlines()[-1]
+    assert printed in names["bundle"].manifest.class_table.class_names
