@@ -1,6 +1,7 @@
 """From a section of the yml to a data set, ours or PaddleSeg's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, generic_table
 from paddleseg_ext.data.packed import PackedDataset, is_packed
+from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
 from paddleseg_ext.data.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
@@ -34,6 +36,8 @@ class PaddleSegDataset:
         name = type(dataset).__name__
         if name == "Cityscapes":
             return CITYSCAPES
+        if name == "ADE20K":  # its files count from 1; it subtracts as it reads
+            return replace(ADE20K_TABLE, label_lookup=ADE20K_LOOKUP, lookup_suffix="")
         return generic_table(
             dataset.num_classes, raw_ignore=dataset.ignore_index, name=name.lower()
         )

@@ -16,7 +16,6 @@ from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, decode_label, gene
 from paddleseg_ext.data.samples import Sample, read_sample_list
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
-MAX_LISTED = 50
 
 
 class SegmentationDataset:
@@ -88,12 +87,9 @@ def check_same_size(sample: Sample, image: np.ndarray, label: np.ndarray) -> Non
         )
 
 
-def listed_problems(title: str, problems: Sequence[str], remedy: str = "") -> str:
-    """One message for many problems; very long lists are cut, and say how much."""
-    shown = list(problems[:MAX_LISTED])
-    if len(problems) > MAX_LISTED:
-        shown.append(f"... and {len(problems) - MAX_LISTED} more")
-    return "\n  ".join([title, *shown]) + (f"\n{remedy}" if remedy else "")
+def listed_problems(title: str, problems: Sequence[str]) -> str:
+    """One message for many problems, all of them: who mends files wants to mend them once."""
+    return "\n  ".join([title, *problems])
 
 
 def require_mode(mode: str, known: Sequence[str]) -> str:

@@ -21,9 +21,11 @@ from paddleseg_ext.data.datasets import (
     require_mode,
 )
 from paddleseg_ext.data.functional import IMAGE_SUFFIXES
-from paddleseg_ext.data.labels import CAMVID, ClassTable, spread_palette
+from paddleseg_ext.data.labels import CAMVID, ClassTable, lookup_table, spread_palette
 from paddleseg_ext.data.samples import Sample, read_sample_list
 
+# In the publisher's files 0 is unlabelled and 1..150 are the classes.
+ADE20K_LOOKUP = lookup_table({raw: raw - 1 for raw in range(1, 151)}, ignored={0})
 ADE20K_TABLE = ClassTable("ade20k", ADE20K_NAMES, spread_palette(150))
 COCO_STUFF_TABLE = ClassTable("coco_stuff", COCO_STUFF_NAMES, spread_palette(171))
 CELEBA_MASK_TABLE = ClassTable("celeba_mask_hq", CELEBA_MASK_NAMES, spread_palette(19))

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from paddleseg_ext.data.functional import read_label
-from paddleseg_ext.data.labels import lookup_table
 from paddleseg_ext.data.prepare.converter import Item, pair, require_layout, through_lookup
+from paddleseg_ext.data.published import ADE20K_LOOKUP
 
 EXAMPLE = "images/{training,validation}/*.jpg, annotations/{training,validation}/*.png"
-LOOKUP = lookup_table({raw: raw - 1 for raw in range(1, 151)}, ignored={0})
 
 
 def find(source: Path) -> list[Item]:
@@ -24,4 +23,4 @@ def find(source: Path) -> list[Item]:
 
 def label_of(item: Item) -> np.ndarray:
     """Classes 0..149, 255 where unlabelled."""
-    return through_lookup(item.annotation, read_label(item.annotation), LOOKUP)
+    return through_lookup(item.annotation, read_label(item.annotation), ADE20K_LOOKUP)

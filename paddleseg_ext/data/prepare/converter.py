@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, nearest_name
-from paddleseg_ext.common.files import atomic_path, require_writable
+from paddleseg_ext.common.files import TEMPORARY_PREFIX, atomic_path, require_writable
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import listed_problems
@@ -127,16 +127,22 @@ def convert_one(name: str, target: Path, item: Item) -> str:
 
 
 def take_file(source: Path, target: Path) -> None:
-    """Link `source` to `target`, or copy it where a link cannot be."""
-    with atomic_path(target) as temporary:
-        temporary.unlink()
+    """Link `source` to `target`, or copy it where a link cannot be; `source` stays as it is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(TEMPORARY_PREFIX + target.name)
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(source.resolve(), temporary)
+        temporary.replace(target)
+    except OSError:
         try:
-            os.link(source.resolve(), temporary)
-        except OSError:
-            try:
-                shutil.copyfile(source, temporary)
-            except OSError as error:
-                raise DataError(f"{source}: cannot be read: {error.strerror}") from None
+            with atomic_path(target) as copy:
+                shutil.copyfile(source, copy)
+        except OSError as error:
+            raise DataError(f"{source}: cannot be copied to {target}: {error.strerror}") from None
+    finally:
+        # Renaming a link onto a link of the same file leaves both.
+        temporary.unlink(missing_ok=True)
 
 
 def require_layout(source: Path, expected: Iterable[str], example: str) -> None:

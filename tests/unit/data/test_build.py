@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset, class_table_of, first_image
 from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.data.labels import decode_label
 
 YML = """
 batch_size: 2
@@ -60,6 +62,21 @@ def test_paddlesegs_data_set_has_what_ours_has(
     item = dataset[0]
     assert (item["img"].shape, item["img"].dtype) == ((3, 32, 48), np.float32)
     assert (item["label"].shape, item["label"].dtype) == ((32, 48), np.int64)
+
+
+def test_paddlesegs_ade20k_is_scored_as_it_trains(tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        for kind, value in (("images", 90), ("annotations", 150)):
+            path = tmp_path / "ADEChallengeData2016" / kind / split / "a"
+            path.parent.mkdir(parents=True)
+            array = np.full((4, 6, 3) if kind == "images" else (4, 6), value, np.uint8)
+            cv2.imwrite(str(path) + (".jpg" if kind == "images" else ".png"), array)
+    config = _config(tmp_path, tmp_path / "ADEChallengeData2016", type="paddleseg.ADE20K")
+    dataset = build_dataset(config, "val_dataset")
+    label = dataset.samples[0].label
+    assert label is not None
+    assert (decode_label(label, dataset.class_table) == 149).all()
+    assert (dataset[0]["label"] == 149).all()
 
 
 def test_a_misspelt_transform_is_named(tmp_path: Path, tiny_cityscapes_shared: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.datasets import Cityscapes, ListDataset
+from paddleseg_ext.data.datasets import Cityscapes, ListDataset, listed_problems
 from paddleseg_ext.data.transforms import Normalize, RandomHorizontalFlip
 
 
@@ -38,6 +38,10 @@ def test_all_files_without_partner_are_listed_at_once(tiny_cityscapes: Path) -> 
         Cityscapes(str(tiny_cityscapes))
     assert str(samples[0].image) in str(caught.value)
     assert str(samples[3].label) in str(caught.value)
+
+
+def test_no_list_of_problems_is_cut() -> None:
+    assert listed_problems("these:", [str(n) for n in range(3000)]).endswith("2998\n  2999")
 
 
 def test_label_ids_serve_where_there_are_no_train_ids(tiny_cityscapes: Path) -> None:

@@ -1,5 +1,7 @@
 """All problems are found, at once, and `data check` says so."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -36,6 +38,17 @@ def test_every_damaged_file_has_its_line(tiny_cityscapes: Path) -> None:
     damaged = _damage(tiny_cityscapes)
     problems = check_samples(dataset.samples, dataset.class_table)
     assert [line.split(": ")[0] for line in problems] == [str(path) for path in damaged]
+
+
+def test_the_commands_do_without_paddle(tiny_cityscapes_shared: Path) -> None:
+    """Paddle takes seconds to import, and data is looked after on machines without it."""
+    code = (
+        "import sys; from paddleseg_ext.data import cli; "
+        f"cli.main(['check', '--dataset_root', {str(tiny_cityscapes_shared)!r}]); "
+        "sys.exit(any(name.startswith('paddle.') for name in sys.modules))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_the_command_lists_them(tiny_cityscapes: Path, tmp_path: Path) -> None:

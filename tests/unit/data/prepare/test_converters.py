@@ -56,6 +56,27 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert not list(target.rglob(".writing*"))
 
 
+def test_the_source_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _ade20k(tmp_path / "from")
+    image = tmp_path / "from/images/training/a.jpg"
+    image.chmod(0o400)
+    before = (image.stat().st_mode, image.stat().st_mtime_ns, image.read_bytes())
+    convert("ade20k", tmp_path / "from", tmp_path / "linked", 1)
+    assert (tmp_path / "linked/images/train/a.jpg").samefile(image)
+    (tmp_path / "linked/labels/train/a.png").unlink()
+    convert("ade20k", tmp_path / "from", tmp_path / "linked", 1)
+
+    def refuse(*_: object) -> None:
+        raise OSError("no links on this disk")
+
+    monkeypatch.setattr("os.link", refuse)
+    convert("ade20k", tmp_path / "from", tmp_path / "copied", 1)
+    assert not (tmp_path / "copied/images/train/a.jpg").samefile(image)
+    assert (tmp_path / "copied/images/train/a.jpg").read_bytes() == before[2]
+    assert (image.stat().st_mode, image.stat().st_mtime_ns, image.read_bytes()) == before
+    assert not list(tmp_path.rglob(".writing*"))
+
+
 def test_processes_write_the_same(tmp_path: Path) -> None:
     _ade20k(tmp_path / "from")
     flags = ["prepare", "ade20k", "--from", str(tmp_path / "from"), "--to"]
