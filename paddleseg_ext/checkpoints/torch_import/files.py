@@ -11,6 +11,8 @@ https://github.com/huggingface/safetensors#format; both were checked against fil
 """
 
 import json
+import math
+import os
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -138,7 +140,8 @@ class _Tensor:
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if 0 in self.shape:
             return np.empty(self.shape, flat.dtype)
-        if self.offset + last >= flat.size:
+        # A stride of 0 would let a small file ask for any amount of memory.
+        if self.offset + last >= flat.size or math.prod(self.shape) > flat.size:
             raise UsageError(f"{source}: '{key}' reaches outside its data: the file is damaged")
         view = np.lib.stride_tricks.as_strided(
             flat[self.offset :], self.shape, [s * flat.itemsize for s in self.strides]
@@ -242,9 +245,10 @@ def _read_legacy_storage(file: IO[bytes], storage: _Storage | None, source: str)
     if storage is None or count != storage.count:
         raise UsageError(f"{source}: damaged: a tensor's data are not where they should be")
     itemsize = 2 if storage.dtype == _BFLOAT16 else np.dtype(storage.dtype).itemsize
-    storage.data = file.read(count * itemsize)
-    if len(storage.data) != count * itemsize:
+    remaining = os.fstat(file.fileno()).st_size - file.tell()
+    if not 0 <= count * itemsize <= remaining:
         raise UsageError(f"{source}: cut short: the file ends within a tensor")
+    storage.data = file.read(count * itemsize)
 
 
 # --- the others ---------------------------------------------------------------------------------

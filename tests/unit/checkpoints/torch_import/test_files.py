@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddleseg_ext.checkpoints.torch_import.files import read_published
+from paddleseg_ext.checkpoints.torch_import.files import _Storage, _Tensor, read_published
 from paddleseg_ext.common.errors import UsageError
 
 FILES = Path(__file__).parent / "files"
@@ -104,6 +104,19 @@ def test_a_tensor_outside_its_storage(tmp_path: Path) -> None:
             target.writestr(info.filename, data[:32] if len(data) == 96 else data)
     with pytest.raises(UsageError, match="reaches outside its data"):
         read_published(path)
+
+
+def test_a_small_file_cannot_ask_for_much_memory() -> None:
+    storage = _Storage("<f4", 1, b"\0" * 4)
+    with pytest.raises(UsageError, match="reaches outside"):
+        _Tensor(storage, 0, (10**12,), (0,)).to_array("x.pth", "weight")
+
+
+def test_pdparams_of_paddle_itself(tmp_path: Path) -> None:
+    import paddle
+
+    paddle.save({"conv.weight": paddle.to_tensor(WEIGHT)}, str(tmp_path / "x.pdparams"))
+    np.testing.assert_array_equal(read_published(tmp_path / "x.pdparams")["conv.weight"], WEIGHT)
 
 
 def test_safetensors_with_offsets_outside(tmp_path: Path) -> None:
