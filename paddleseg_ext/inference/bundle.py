@@ -5,7 +5,7 @@
 not: where the weights came from, how pixels become the input, how the output becomes a label map.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ MANIFEST_KEYS = (
     "postprocess",
     "versions",
     "files",
+    "sizes",
 )
 CHECKPOINT_KEYS = ("path", "sha256", "iteration")
 VARIABLES_KEYS = ("loaded", "total")
@@ -53,6 +54,7 @@ class Manifest:
         color_order: RGB or BGR, of the tensor that the network sees.
         versions: of Python and of the packages that made the bundle.
         files: file name -> sha256, of every file of the bundle but `deploy.yaml`.
+        sizes: file name -> bytes, of the same files.
     """
 
     network: str
@@ -63,6 +65,7 @@ class Manifest:
     color_order: str = "RGB"
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,11 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
     """Read and check a `deploy.yaml` and the files it names. Nothing in it is executed.
 
     A file whose hash is not the manifest's is a warning, not a refusal: whether the bundle still
-    gives the right answer is for the counts to say.
+    gives the right answer is for the counts to say. One that was cut short is refused, since
+    Paddle loads it without a word where only the last tensor is cut.
 
     Raises:
-        UsageError: a missing file, an unknown key (the nearest is named) or a wrong value.
+        UsageError: a missing or short file, an unknown key (the nearest is named), a wrong value.
     """
     path = Path(deploy_file)
     if path.is_dir():
@@ -124,7 +128,7 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
         output_op=output_op,
         manifest=manifest,
     )
-    _warn_of_changed_files(bundle)
+    _check_files(bundle)
     return bundle
 
 
@@ -142,7 +146,7 @@ def write_deploy_yaml(
         transforms: the validation transforms, as in the yml.
         input_shape: [N, 3, H, W], None or -1 where it is free.
         output_op: what the graph ends in.
-        manifest: `files` is filled in here.
+        manifest: `files` and `sizes` are filled in here.
 
     Raises:
         UsageError: the model's files are not there.
@@ -161,20 +165,14 @@ def write_deploy_yaml(
         "output_op": output_op,
         "output_dtype": "int32" if output_op == "argmax" else "float32",
     }
-    files = {
-        file.name: sha256_of(file)
-        for file in sorted(folder.iterdir())
-        if file.is_file() and file.name != DEPLOY_FILE
-    }
+    files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.name != DEPLOY_FILE]
     content = {"Deploy": deploy, "Manifest": _manifest_section(manifest, output_op, files)}
     path = folder / DEPLOY_FILE
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return path
 
 
-def _manifest_section(
-    manifest: Manifest, output_op: str, files: Mapping[str, str]
-) -> dict[str, Any]:
+def _manifest_section(manifest: Manifest, output_op: str, files: Sequence[Path]) -> dict[str, Any]:
     return {
         "format": MANIFEST_FORMAT,
         "network": manifest.network,
@@ -191,7 +189,8 @@ def _manifest_section(
             "classes": manifest.class_table.to_dict(),
         },
         "versions": dict(manifest.versions),
-        "files": dict(files),
+        "files": {file.name: sha256_of(file) for file in files},
+        "sizes": {file.name: file.stat().st_size for file in files},
     }
 
 
@@ -249,7 +248,10 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         )
     for key in MANIFEST_KEYS[2:]:
         if not isinstance(raw.get(key), dict):
-            raise UsageError(f"{where}: the section '{key}' is expected, got {raw.get(key)!r}")
+            raise UsageError(
+                f"{where}: the section '{key}' is expected, got {raw.get(key)!r}; "
+                "export the model again"
+            )
         _check_keys(raw[key], known.get(key) or raw[key], f"{where}.{key}")
     if raw["postprocess"].get("output_op") != output_op:
         raise UsageError(
@@ -269,12 +271,21 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         color_order=raw["preprocess"].get("color_order", "RGB"),
         versions=raw["versions"],
         files=raw["files"],
+        sizes=raw["sizes"],
     )
 
 
-def _warn_of_changed_files(bundle: Bundle) -> None:
-    for name, expected in (bundle.manifest.files if bundle.manifest else {}).items():
+def _check_files(bundle: Bundle) -> None:
+    if bundle.manifest is None:
+        return
+    for name, expected in bundle.manifest.files.items():
         file = bundle.deploy_file.parent / name
+        size = bundle.manifest.sizes.get(name, 0)
+        if file.is_file() and file.stat().st_size < size:
+            raise UsageError(
+                f"{file}: {size} bytes are expected, {file.stat().st_size} are there; "
+                "copy the bundle again, or export it again"
+            )
         if not file.is_file():
             warn(f"{file} is named in {bundle.deploy_file.name} and missing")
         elif sha256_of(file) != expected:

@@ -163,7 +163,10 @@ class PaddleInference:
             self._predictor = inference.create_predictor(self._config)
         except (RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-            raise UsageError(f"{bundle.model_file}: Paddle cannot load it: {reason[0]}") from error
+            raise UsageError(
+                f"{bundle.model_file} with {bundle.params_file.name}: Paddle cannot load them: "
+                f"{reason[0].strip()}"
+            ) from error
         inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(inputs[0])
         # PaddleSeg's exports return every head; the main one comes first.

@@ -58,9 +58,15 @@ def test_what_is_written_is_read_back(folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_changed_file_is_a_warning(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    (folder / "model.pdiparams").write_bytes(b"weighty")
+    (folder / "model.pdiparams").write_bytes(b"heights")
     read_bundle(folder)
     assert "model.pdiparams was changed after the export" in capsys.readouterr().out
+
+
+def test_a_file_cut_short_is_refused(folder: Path) -> None:
+    (folder / "model.pdiparams").write_bytes(b"weight")
+    with pytest.raises(UsageError, match="7 bytes are expected, 6 are there"):
+        read_bundle(folder)
 
 
 def test_paddleseg_on_paddle_3_names_a_file_that_is_not_there(

@@ -208,5 +208,9 @@ def test_a_fixed_input_shape_is_held(bundle: Bundle) -> None:
 def test_a_graph_that_paddle_cannot_load(bundle: Bundle, tmp_path: Path) -> None:
     broken = tmp_path / "model.json"
     broken.write_text("{}")
-    with pytest.raises(UsageError, match="Paddle cannot load it"):
+    with pytest.raises(UsageError, match="Paddle cannot load them"):
         PaddleInference(replace(bundle, model_file=broken), PaddleOptions(cpu_threads=1))
+    short = tmp_path / "model.pdiparams"
+    short.write_bytes(bundle.params_file.read_bytes()[:10])
+    with pytest.raises(UsageError, match=r"model\.pdiparams"):
+        PaddleInference(replace(bundle, params_file=short), PaddleOptions(cpu_threads=1))
