@@ -6,12 +6,19 @@ traceback; anything else that escapes is a defect of ours and keeps its tracebac
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 STATUS_DONE = 0
 STATUS_FAILED = 1
 STATUS_USAGE = 2
+
+# What Paddle warns of on every import or training step, and nobody here can act on.
+_PADDLE_CHATTER = (
+    "No ccache found",
+    "When training, we now always track global mean and variance",
+)
 
 
 class UsageError(Exception):
@@ -45,6 +52,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its status; the last line of every script."""
+    for chatter in _PADDLE_CHATTER:
+        warnings.filterwarnings("ignore", message=chatter)
     try:
         status = main() or STATUS_DONE
         sys.stdout.flush()
