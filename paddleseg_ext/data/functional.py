@@ -5,6 +5,8 @@ Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. S
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ INTERPOLATIONS = {
 }
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
@@ -36,7 +39,31 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if not content:
         raise DataError(f"{path}: the file is empty (0 bytes)")
+    if content.startswith(PNG_SIGNATURE):
+        _require_whole_png(path, content)
     return content
+
+
+def _require_whole_png(path: Path, content: bytes) -> None:
+    """Raise `DataError` unless every chunk that matters is there with its checksum.
+
+    Pillow does not look at the checksums of pixel data, so a damaged label would read as others.
+    """
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(content):
+        length, kind = struct.unpack(">I4s", content[position : position + 8])
+        end = position + 12 + length
+        if end > len(content):
+            break
+        stored = int.from_bytes(content[end - 4 : end], "big")
+        # PNG specification, 5.4: four letters, the first a capital where a reader needs the chunk.
+        matters = kind[:1].isupper() or not kind.isalpha()
+        if matters and zlib.crc32(memoryview(content)[position + 4 : end - 4]) != stored:
+            raise DataError(f"{path}: the PNG is damaged: a checksum does not fit")
+        if kind == b"IEND":
+            return
+        position = end
+    raise DataError(f"{path}: the PNG is truncated")
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -66,6 +66,24 @@ def test_a_damaged_file_is_named(kind: str, suffix: str, tmp_path: Path) -> None
         assert str(caught.value).startswith(str(path))
 
 
+def test_no_damage_to_a_png_goes_unseen(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """A byte changed or an end cut off is refused, wherever it is; and libpng stays silent."""
+    label = np.kron(np.arange(20).reshape(4, 5), np.ones((6, 6))).astype(np.uint8)
+    path = tmp_path / "label.png"
+    cv2.imwrite(str(path), label)
+    content = path.read_bytes()
+    damaged = [content[:end] for end in range(1, len(content))]
+    for place, value in enumerate(content[8:], 8):
+        damaged.append(content[:place] + bytes([value ^ 0x55]) + content[place + 1 :])
+    for altered in damaged:
+        path.write_bytes(altered)
+        for read in (F.read_label, F.read_image):
+            with pytest.raises(DataError) as caught:
+                read(path)
+            assert str(caught.value).startswith(str(path))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_truncated_jpeg_is_found_behind_its_thumbnail(tmp_path: Path) -> None:
     _, encoded = cv2.imencode(".jpg", _noise(64, 64))
     content = encoded.tobytes()
