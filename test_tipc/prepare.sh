@@ -11,4 +11,7 @@ if [ $# -ne 2 ]; then
     exit 2
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=test_tipc/common_func.sh
+source test_tipc/common_func.sh
+use_project_python
 exec python -m paddleseg_ext tipc prepare "$1" "$2"

@@ -10,6 +10,9 @@ if [ $# -lt 2 ] || [ $# -gt 3 ]; then
     exit 2
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=test_tipc/common_func.sh
+source test_tipc/common_func.sh
+use_project_python
 if [ $# -eq 3 ]; then
     export CUDA_VISIBLE_DEVICES="$3"
 fi

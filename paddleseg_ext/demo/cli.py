@@ -130,7 +130,7 @@ def plan(folders: Folders, arguments: argparse.Namespace) -> Sequence[tuple[str,
     data += ["--seed", str(arguments.seed)]
     train = ["train.py", *config, "--do_eval", f"--seed={arguments.seed}", "--device=cpu"]
     train += [f"--save_dir={folders.of('train')}", "--keep_checkpoint_max=1"]
-    train += ["--save_interval=50"]
+    train += ["--save_interval=80"]
     train += [f"--iters={arguments.iters}"] if arguments.iters else []
     predict = ["predict.py", *config, weights, f"--image_path={val_list}", "--device=cpu"]
     parity = ["-m", "paddleseg_ext", "parity", *config, weights, f"--bundle={folders.bundle}"]

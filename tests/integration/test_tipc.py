@@ -55,6 +55,17 @@ def test_wrong_use_is_one_line_and_status_2(name, arguments, message):
     assert "Traceback" not in done.stderr
 
 
+def test_a_python_without_the_project_is_named(tmp_path):
+    empty = tmp_path / "python"
+    empty.write_text("#!/bin/sh\nexit 1\n")
+    empty.chmod(0o755)
+    command = ["bash", str(PROJECT / "test_tipc/prepare.sh"), str(CONFIG), MODE]
+    environment = {"PATH": f"{tmp_path}{os.pathsep}/usr/bin:/bin", "VIRTUAL_ENV": "other"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not this project's" in done.stderr
+
+
 def test_an_unknown_key_stops_the_suite_before_anything_runs(tmp_path):
     path = tmp_path / "train_infer_python.txt"
     path.write_text(CONFIG.read_text().replace("--cpu_threads:", "--cpu_thread:"))
