@@ -61,7 +61,7 @@ where the trained network was undecided between the two classes (logits closer t
 <table><tr><th>fault</th><th>noticed</th></tr>
 {% for control in results.negative_controls %}
 <tr><td>{{ control.name }}</td>
-<td>{{ {True: 'yes', False: 'NO', None: 'not made: ' ~ control.summary}[control.caught] }}</td></tr>
+<td>{{ {True: 'yes', False: 'NO', None: control.summary}[control.caught] }}</td></tr>
 {% endfor %}
 </table>
 

@@ -22,7 +22,8 @@ from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, judge_image
 
-ONE_SIDED = 0.95
+# Streets are a third road; a network that knows more than a class stays far below this.
+ONE_SIDED = 0.85
 
 
 class Reference:

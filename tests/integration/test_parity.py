@@ -227,6 +227,15 @@ def test_negative_controls_are_caught_and_a_blind_comparison_fails(project, monk
     }
 
 
+def test_a_fault_that_a_one_sided_network_hides_is_neither_passed_nor_failed(project, monkeypatch):
+    monkeypatch.setattr("paddleseg_ext.parity.reference.ONE_SIDED", 0.0)
+    monkeypatch.setattr("paddleseg_ext.parity.controls.change_one_weight", lambda folder: "")
+    results = run(project, "hidden", "bundle", "--stages", "static", "--negative_controls")
+    caught = {control["name"]: control["caught"] for control in results["negative_controls"]}
+    assert caught.pop("one weight changed") is None
+    assert all(caught.values())
+
+
 @pytest.mark.parametrize(
     "output_op",
     [
