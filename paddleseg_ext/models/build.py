@@ -50,7 +50,8 @@ def load_pretrained(config: Config, model: "nn.Layer") -> None:
         UsageError: a URL (nothing is fetched here), a missing or foreign file.
     """
     if config.pretrained:
-        _load_fitting(model, config.pretrained, "pretrained")
+        key = "pretrained" if config.raw.get("pretrained") else "model.pretrained"
+        _load_fitting(model, config.pretrained, key)
     backbone = config.model.get("backbone")
     if isinstance(backbone, dict) and backbone.get("pretrained"):
         target: Any = getattr(model, "backbone", None)
