@@ -18,7 +18,7 @@ from pathlib import Path
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import run_command
 from paddleseg_ext.common.files import require_writable
-from paddleseg_ext.common.machine import fix_thread_count, resolve_device
+from paddleseg_ext.common.machine import fix_thread_count, let_waiting_threads_sleep, resolve_device
 from paddleseg_ext.config import Config, load_config
 
 
@@ -105,6 +105,7 @@ def main() -> int | None:
     device = resolve_device(arguments.device)
     config = check(arguments)
     threads = fix_thread_count()
+    let_waiting_threads_sleep()
 
     from paddleseg_ext.data.build import build_dataset
     from paddleseg_ext.data.validate import require_sound
