@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
         "--precision",
         choices=["fp32"],
         default="fp32",
-        help="training precision",
+        help="as TIPC passes it; training is fp32",
     )
     return parser.parse_args()
 
@@ -129,7 +129,6 @@ def main() -> int | None:
         log_iters=arguments.log_iters,
         num_workers=arguments.num_workers,
         keep_checkpoint_max=arguments.keep_checkpoint_max,
-        do_eval=arguments.do_eval,
         use_vdl=arguments.use_vdl,
         resume_model=arguments.resume_model,
         threads=threads,

@@ -6,7 +6,6 @@ from importlib import metadata
 from paddleseg_ext.common.errors import UsageError
 
 GPU_DISTRIBUTION = "paddlepaddle-gpu"
-CPU_DISTRIBUTION = "paddlepaddle"
 
 
 def has_gpu_build() -> bool:

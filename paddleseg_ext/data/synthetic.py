@@ -23,7 +23,6 @@ MIN_SIZE_WH = (64, 32)
 VAL_SHARE = 5  # one scene in so many is for validation
 ODD_SIZE_SHARE = 5  # and one in so many has a size of its own
 VOID_RAW_ID = 4  # Cityscapes' "static"
-ABSENT_CLASS = "train"
 
 ID = {name: index for index, name in enumerate(CITYSCAPES.class_names)}
 # Mean colours, RGB. Several are close to each other on purpose.

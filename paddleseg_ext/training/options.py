@@ -16,7 +16,6 @@ class TrainOptions:
         log_iters: iterations between progress lines.
         num_workers: processes that read samples; 0 reads in a thread of this one.
         keep_checkpoint_max: how many `iter_N` are kept.
-        do_eval: evaluate at every checkpoint and keep the best.
         use_vdl: write a VisualDL log.
         resume_model: the `iter_N` folder to go on from, or `auto` for the newest in `save_dir`.
         threads: CPU threads a process, as `common.machine.fix_thread_count` set them.
@@ -29,7 +28,6 @@ class TrainOptions:
     log_iters: int
     num_workers: int
     keep_checkpoint_max: int
-    do_eval: bool
     use_vdl: bool
     resume_model: str | None
     threads: int

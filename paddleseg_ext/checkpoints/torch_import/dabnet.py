@@ -7,6 +7,7 @@ from typing import Any
 
 from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
+from paddleseg_ext.checkpoints.torch_import.mmseg import FFM_AND_HEADS
 
 _STEM = {"0": r"0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv", "7": "2.bn"}
 _RESNET = (
@@ -26,14 +27,7 @@ _REST = (
     Rule(r"backbone\.arm(16|32)\.conv_layer\.(conv|bn)", r"arm\1.conv.\2"),
     Rule(r"backbone\.arm(16|32)\.atten_conv_layer\.1\.(conv|bn)", r"arm\1.gate.\2"),
     Rule(r"backbone\.conv_head(16|32)\.(conv|bn)", r"refine\1.\2"),
-    Rule(r"backbone\.ffm\.conv1\.(conv|bn)", r"ffm.conv.\1"),
-    Rule(r"backbone\.ffm\.conv_atten\.0\.(conv|bn)", r"ffm.gate.\1"),
-    Rule(r"decode_head\.convs\.0\.(conv|bn)", r"head.conv.\1"),
-    Rule(r"decode_head\.conv_seg", "head.classifier"),
-    Rule(r"auxiliary_head\.0\.convs\.0\.(conv|bn)", r"aux_head8.conv.\1"),
-    Rule(r"auxiliary_head\.0\.conv_seg", "aux_head8.classifier"),
-    Rule(r"auxiliary_head\.1\.convs\.0\.(conv|bn)", r"aux_head16.conv.\1"),
-    Rule(r"auxiliary_head\.1\.conv_seg", "aux_head16.classifier"),
+    *FFM_AND_HEADS,
 )
 
 

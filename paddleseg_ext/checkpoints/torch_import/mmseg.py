@@ -7,6 +7,18 @@ configs/_base_/models.
 from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
 
+# The fusion module and the heads, as BiSeNet and DABNet have them in mmsegmentation.
+FFM_AND_HEADS = (
+    Rule(r"backbone\.ffm\.conv1\.(conv|bn)", r"ffm.conv.\1"),
+    Rule(r"backbone\.ffm\.conv_atten\.0\.(conv|bn)", r"ffm.gate.\1"),
+    Rule(r"decode_head\.convs\.0\.(conv|bn)", r"head.conv.\1"),
+    Rule(r"decode_head\.conv_seg", "head.classifier"),
+    Rule(r"auxiliary_head\.0\.convs\.0\.(conv|bn)", r"aux_head8.conv.\1"),
+    Rule(r"auxiliary_head\.0\.conv_seg", "aux_head8.classifier"),
+    Rule(r"auxiliary_head\.1\.convs\.0\.(conv|bn)", r"aux_head16.conv.\1"),
+    Rule(r"auxiliary_head\.1\.conv_seg", "aux_head16.classifier"),
+)
+
 BISENETV1_RULES = (
     Rule(r"backbone\.context_path\.backbone\.(.+)", r"backbone.\1"),
     *(
@@ -23,14 +35,7 @@ BISENETV1_RULES = (
     ),
     Rule(r"backbone\.context_path\.conv_head(16|32)\.(conv|bn)", r"context_path.refine\1.\2"),
     Rule(r"backbone\.context_path\.gap_conv\.1\.(conv|bn)", r"context_path.global_context.\1"),
-    Rule(r"backbone\.ffm\.conv1\.(conv|bn)", r"ffm.conv.\1"),
-    Rule(r"backbone\.ffm\.conv_atten\.0\.(conv|bn)", r"ffm.gate.\1"),
-    Rule(r"decode_head\.convs\.0\.(conv|bn)", r"head.conv.\1"),
-    Rule(r"decode_head\.conv_seg", "head.classifier"),
-    Rule(r"auxiliary_head\.0\.convs\.0\.(conv|bn)", r"aux_head8.conv.\1"),
-    Rule(r"auxiliary_head\.0\.conv_seg", "aux_head8.classifier"),
-    Rule(r"auxiliary_head\.1\.convs\.0\.(conv|bn)", r"aux_head16.conv.\1"),
-    Rule(r"auxiliary_head\.1\.conv_seg", "aux_head16.classifier"),
+    *FFM_AND_HEADS,
 )
 
 
