@@ -21,9 +21,10 @@ def test_scoring_full_size_images_holds_at_most_one_more_tensor_of_logits(
             f"{image} {shared_dir / 'data/cityscapes/gtFine/val' / image.parent.name / name}"
         )
     (tmp_path / "val.list").write_text("\n".join(lines), encoding="utf-8")
+    image_list = str(tmp_path / "val.list")
+    script = str(ROOT / "benchmarks/evaluation_memory.py")
     run = subprocess.run(
-        [sys.executable, "benchmarks/evaluation_memory.py", "--protocols", "ss"]
-        + ["--image_list", str(tmp_path / "val.list")],
+        [sys.executable, script, "--protocols", "ss", "--image_list", image_list],
         cwd=ROOT,
         capture_output=True,
         text=True,
