@@ -1,11 +1,15 @@
-"""Names of the classes of the large data sets, in the order of their class numbers."""
+"""Names of the classes of the large data sets, in the order of their class numbers.
+
+Sources, in which each name and position was looked up: CSAILVision/sceneparsing objectInfo150.txt,
+nightrome/cocostuff labels.txt, and the `atts` of face-parsing.PyTorch.
+"""
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in text.split(","))
 
 
-# The scene parsing challenge's objectInfo150.txt, the first name of each.
+# The first of each line's names in objectInfo150.txt.
 ADE20K_NAMES: tuple[str, ...] = _names(
     """
     wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk,
@@ -16,7 +20,7 @@ ADE20K_NAMES: tuple[str, ...] = _names(
     pillow, screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet, flower,
     book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, bar,
     arcade machine, hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight,
-    booth, television receiver, airplane, dirt track, apparel, pole, land, bannister, escalator,
+    booth, television, airplane, dirt track, apparel, pole, land, bannister, escalator,
     ottoman, bottle, buffet, poster, stage, van, ship, fountain, conveyer belt, canopy, washer,
     plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag, minibike, cradle, oven,
     ball, food, step, tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher, screen,
@@ -25,27 +29,27 @@ ADE20K_NAMES: tuple[str, ...] = _names(
     """
 )
 
-# COCO's 80 things, then COCO-Stuff's 91 stuff classes; the ids nobody annotated are left out.
+# COCO's 80 things, then COCO-Stuff's 91 stuff classes; the 11 ids that labels.txt has
+# and COCO removed (`data.prepare.coco_stuff164k.UNUSED_IDS`) are left out.
 COCO_STUFF_NAMES: tuple[str, ...] = _names(
     """
-    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire
-    hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear,
-    zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports
-    ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine
-    glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot
-    dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
-    mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book,
-    clock, vase, scissors, teddy bear, hair drier, toothbrush, banner, blanket, branch, bridge,
+    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light,
+    fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant,
+    bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard,
+    sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle,
+    wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot,
+    hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
+    mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
+    vase, scissors, teddy bear, hair drier, toothbrush, banner, blanket, branch, bridge,
     building-other, bush, cabinet, cage, cardboard, carpet, ceiling-other, ceiling-tile, cloth,
-    clothes, clouds, counter, cupboard, curtain, desk-stuff, dirt, door-stuff, fence, floor-
-    marble, floor-other, floor-stone, floor-tile, floor-wood, flower, fog, food-other, fruit,
-    furniture-other, grass, gravel, ground-other, hill, house, leaves, light, mat, metal, mirror-
-    stuff, moss, mountain, mud, napkin, net, paper, pavement, pillow, plant-other, plastic,
+    clothes, clouds, counter, cupboard, curtain, desk-stuff, dirt, door-stuff, fence, floor-marble,
+    floor-other, floor-stone, floor-tile, floor-wood, flower, fog, food-other, fruit,
+    furniture-other, grass, gravel, ground-other, hill, house, leaves, light, mat, metal,
+    mirror-stuff, moss, mountain, mud, napkin, net, paper, pavement, pillow, plant-other, plastic,
     platform, playingfield, railing, railroad, river, road, rock, roof, rug, salad, sand, sea,
-    shelf, sky-other, skyscraper, snow, solid-other, stairs, stone, straw, structural-other,
-    table, tent, textile-other, towel, tree, vegetable, wall-brick, wall-concrete, wall-other,
-    wall-panel, wall-stone, wall-tile, wall-wood, water-other, waterdrops, window-blind, window-
-    other, wood
+    shelf, sky-other, skyscraper, snow, solid-other, stairs, stone, straw, structural-other, table,
+    tent, textile-other, towel, tree, vegetable, wall-brick, wall-concrete, wall-other, wall-panel,
+    wall-stone, wall-tile, wall-wood, water-other, waterdrops, window-blind, window-other, wood
     """
 )
 

@@ -1,5 +1,6 @@
-"""The published data sets: lists of other machines, the prepared layout."""
+"""The published data sets: lists of other machines, the prepared layout, the class names."""
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
+from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.published import ADE20K, CamVid, CocoStuff10k, resolve_by_tail
 from paddleseg_ext.registry import DATASETS
 
@@ -86,3 +89,36 @@ def test_each_is_found_by_its_type() -> None:
     for name in ("ADE20K", "CamVid", "CelebAMaskHQ", "CocoStuff10k", "CocoStuff164k"):
         table = DATASETS.find(name).CLASS_TABLE  # type: ignore[attr-defined]
         assert len(set(table.class_names)) == table.num_classes == len(table.palette)
+
+
+@pytest.mark.parametrize(
+    ("names", "sha256", "positions"),
+    # The digests are of the publishers' own lists, joined by line feeds; see data/class_names.py.
+    [
+        (
+            ADE20K_NAMES,
+            "ffd47f2fcbad6c484a3e320702ff1278dae14e78d443d81987142210b70c5032",
+            {0: "wall", 12: "person", 89: "television", 149: "flag"},
+        ),
+        (
+            COCO_STUFF_NAMES,
+            "8ea44449837dceb30923012b201fe0152adc612160d0d040c9cfcd77e95f6801",
+            {0: "person", 11: "stop sign", 79: "toothbrush", 80: "banner", 170: "wood"},
+        ),
+        (
+            CELEBA_MASK_NAMES,
+            "bbe460f70e14f33d09cc7d1159e4d490993ca6b41af392ea874cd2eefbffcf52",
+            {0: "background", 6: "eye_g", 17: "hair", 18: "hat"},
+        ),
+    ],
+)
+def test_class_names_are_the_publishers(names: tuple, sha256: str, positions: dict) -> None:
+    assert {index: names[index] for index in positions} == positions
+    assert hashlib.sha256("\n".join(names).encode()).hexdigest() == sha256
+
+
+def test_coco_stuffs_ids_that_nobody_annotated() -> None:
+    """COCO's own numbers of a few classes (labels.txt), on both sides of the gaps."""
+    known = {1: 0, 13: 11, 90: 79, 92: 80, 182: 170}
+    assert {number: CATEGORY_IDS.index(number) for number in known} == known
+    assert len(CATEGORY_IDS) == 171
