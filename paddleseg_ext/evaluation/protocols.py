@@ -133,8 +133,7 @@ class ProtocolRun:
     def _bytes_scale_scores(
         self, batch: Images, scale: float, score: Callable[[Images], Scores]
     ) -> Scores:
-        """As TorchSeg: pixels are resized and padded as bytes; every crop is normalised."""
-        assert self.protocol.windows is not None
+        """As TorchSeg and TF2: pixels are resized and padded as bytes, and normalised then."""
         pixels = [
             cv2.resize(
                 np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8),
@@ -146,9 +145,12 @@ class ProtocolRun:
             for image in batch
         ]
         raw = np.stack(pixels).transpose(0, 3, 1, 2)  # (N, 3, h, w) uint8
-        if max(raw.shape[2:]) <= max(self.protocol.windows.crop_wh):
-            return _slide(self._normalized(raw), self.protocol.windows, score)
-        return _slide(raw, self.protocol.windows, lambda crops: score(self._normalized(crops)))
+        windows = self.protocol.windows
+        if windows is None:
+            return score(self._normalized(raw))
+        if max(raw.shape[2:]) <= max(windows.crop_wh):
+            return _slide(self._normalized(raw), windows, score)
+        return _slide(raw, windows, lambda crops: score(self._normalized(crops)))
 
     def _normalized(self, raw: NDArray[np.uint8]) -> Images:
         return np.stack([self._normalize(image.transpose(1, 2, 0))[0] for image in raw])

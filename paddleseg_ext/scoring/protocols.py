@@ -56,7 +56,7 @@ class Protocol:
             `window_exp` (exp(p + p mirrored)), `window_product` (p times p mirrored).
         at_label_size: scores are brought to the label's size before they are summed; else to the
             size of the preprocessed image.
-        bytes_first: images are resized and padded as bytes, and every crop is normalised.
+        bytes_first: images are resized and padded as bytes, and normalised afterwards.
         label_stride: scores and labels are compared at this fraction of the label's size.
     """
 
@@ -153,7 +153,7 @@ PROTOCOLS = {
         ),
         Protocol("scale_0.5", STDC, scales=(0.5,), align_corners=True),
         Protocol("scale_0.75", STDC, scales=(0.75,), align_corners=True),
-        Protocol("half_resize", TF2, scales=(0.5,), merge="window_softmax"),
+        Protocol("half_resize", TF2, scales=(0.5,), merge="window_softmax", bytes_first=True),
         Protocol("whole", PADDLESEG, round_sides=True),
         Protocol(
             "slide",

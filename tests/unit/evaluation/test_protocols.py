@@ -80,7 +80,8 @@ def test_flips_come_back_unmirrored() -> None:
 
 def test_window_arithmetic_of_the_flips() -> None:
     """P + p' (half_resize), exp(p + p') (mscf), p p' (torchseg); here p' = p."""
-    batch = random_batch(8, 8, count=1)
+    batch = np.rint(random_batch(8, 8, count=1))  # whole numbers stay what they are as bytes
+    batch -= batch.min()
     shifted = np.exp(2 * batch - (2 * batch).max(axis=1, keepdims=True))
     p = shifted / shifted.sum(axis=1, keepdims=True)
     options = {"scales": [2.0], "flip_horizontal": True}  # halved and doubled: as it is
@@ -91,6 +92,22 @@ def test_window_arithmetic_of_the_flips() -> None:
     np.testing.assert_allclose(scores, np.exp(2 * p), rtol=1e-5)
     product = ProtocolRun(make_protocol("torchseg", flip_horizontal=True), Preprocess([]))
     np.testing.assert_allclose(product._crop_score(PixelNetwork(), batch), p * p, rtol=1e-4)
+
+
+def test_half_resize_halves_bytes() -> None:
+    """(0 + 0 + 0 + 1) / 4 is 0 as a byte; normalised first it would be a quarter."""
+    pixels = np.zeros((1, 3, 2, 2), np.float32)
+    pixels[:, :, 1, 1] = 1
+    seen = []
+
+    class Watching(PixelNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            seen.append(batch.copy())
+            return super().run(batch)
+
+    protocol_run = ProtocolRun(make_protocol("half_resize"), Preprocess([{"type": "Normalize"}]))
+    protocol_run.run(Watching(), pixels, Geometry((2, 2), (2, 2)))
+    np.testing.assert_array_equal(seen[0], np.full((1, 3, 1, 1), -1, np.float32))
 
 
 def test_mmseg_brings_scores_to_the_label_first() -> None:
