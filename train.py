@@ -16,10 +16,12 @@ import os
 from pathlib import Path
 
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import run_command
-from paddleseg_ext.common.files import require_writable
+from paddleseg_ext.common.errors import UsageError, run_command
+from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.machine import fix_thread_count, let_waiting_threads_sleep, resolve_device
 from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.training.options import WARMUP_ITERS
+from paddleseg_ext.training.precision import FP32, PADDLESEG_FP16, PRECISIONS, resolve_precision
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,17 +65,52 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep_checkpoint_max", type=flags.positive_int, default=5, help="iter_N folders kept"
     )
+    _add_feature_flags(parser)
+    return parser.parse_args()
+
+
+def _add_feature_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accumulate",
+        type=flags.positive_int,
+        metavar="N",
+        help="batches whose gradients an iteration adds up (as in the yml, or 1)",
+    )
     parser.add_argument(
         "--precision",
-        choices=["fp32"],
-        default="fp32",
-        help="as TIPC passes it; training is fp32",
+        choices=[*PRECISIONS, PADDLESEG_FP16],
+        default=FP32,
+        help="mixed precision, on a GPU; fp16 is PaddleSeg's name for amp_O1",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--amp_level", choices=["O1", "O2"], help="with --precision fp16, as PaddleSeg has it"
+    )
+    parser.add_argument(
+        "--early_stop",
+        "--early_stop_intervals",
+        type=flags.natural_int,
+        default=0,
+        metavar="N",
+        help="end after N evaluations without a better mIoU; 0: never",
+    )
+    parser.add_argument(
+        "--finetune",
+        metavar="PDPARAMS",
+        help="start from a whole network; only what depends on the class count may differ",
+    )
+    parser.add_argument(
+        "--profile",
+        type=flags.natural_int,
+        default=0,
+        metavar="N",
+        help="take the time of N iterations apart; SAVE_DIR/profile.json, profile_trace.json",
+    )
 
 
 def check(arguments: argparse.Namespace) -> Config:
     """All that can be found wrong without Paddle, which takes seconds to import."""
+    from paddleseg_ext.evaluation.protocol_choice import kept_protocols
+    from paddleseg_ext.training.ema import EmaOptions
     from paddleseg_ext.training.optimizer import OptimizerOptions
     from paddleseg_ext.training.run_folder import find_resume_folder, read_state
     from paddleseg_ext.training.schedules import build_schedule
@@ -83,26 +120,57 @@ def check(arguments: argparse.Namespace) -> Config:
         arguments.opts,
         iters=arguments.iters,
         batch_size=arguments.batch_size,
+        accumulate=arguments.accumulate,
         learning_rate=arguments.learning_rate,
     )
     for section in ("model", "train_dataset", "loss", "optimizer", "lr_scheduler"):
         config.section(section)
     if arguments.do_eval:
         config.section("val_dataset")
+    elif arguments.early_stop:
+        raise UsageError("--early_stop needs evaluations: add --do_eval")
     OptimizerOptions.from_section(config.optimizer)
     build_schedule(config.lr_scheduler, config.iters)
+    EmaOptions.from_section(config.ema or {})
+    kept_protocols(config.keep_best)
+    done = 0
     if arguments.resume_model:
         folder = find_resume_folder(arguments.resume_model, arguments.save_dir)
         if folder is not None:
-            read_state(folder)
+            done = read_state(folder).iteration
+    check_start(arguments, config)
+    if arguments.profile and done + WARMUP_ITERS + arguments.profile > config.iters:
+        raise UsageError(
+            f"--profile {arguments.profile}: {WARMUP_ITERS} iterations come before, and the run "
+            f"has {max(0, config.iters - done)} to do; raise --iters or profile fewer"
+        )
     require_writable(arguments.save_dir, "--save_dir")
     return config
+
+
+def check_start(arguments: argparse.Namespace, config: Config) -> None:
+    """Whether the weights that the run begins with are there and fit what is asked of them."""
+    if arguments.finetune:
+        if arguments.resume_model and arguments.resume_model != "auto":
+            raise UsageError(
+                "--finetune begins a run and --resume_model goes on with one: give one of them "
+                "(--resume_model auto goes on where there is a checkpoint, else it fine-tunes)"
+            )
+        require_file(arguments.finetune, "--finetune")
+    backbone = config.model.get("backbone")
+    pretrained = config.pretrained or (isinstance(backbone, dict) and backbone.get("pretrained"))
+    if config.freeze_bn and not (arguments.finetune or arguments.resume_model or pretrained):
+        raise UsageError(
+            "freeze_bn: true keeps the running statistics that the network begins with, and fresh "
+            "ones are of no use: give --finetune, or 'pretrained:' in the yml"
+        )
 
 
 def main() -> int | None:
     """Parse, check, train."""
     arguments = parse_arguments()
     device = resolve_device(arguments.device)
+    precision = resolve_precision(arguments.precision, arguments.amp_level, device)
     config = check(arguments)
     threads = fix_thread_count()
     let_waiting_threads_sleep()
@@ -132,6 +200,10 @@ def main() -> int | None:
         use_vdl=arguments.use_vdl,
         resume_model=arguments.resume_model,
         threads=threads,
+        precision=precision,
+        early_stop=arguments.early_stop,
+        finetune=arguments.finetune,
+        profile=arguments.profile,
     )
     validate = make_validation(config, validation) if validation is not None else None
     train(config, options, dataset, validate)

@@ -31,11 +31,21 @@ SECTIONS = {
     "test_config": dict,
     "batch_size": int,
     "iters": int,
+    "accumulate": int,
+    "ema": dict,
+    "freeze_bn": bool,
+    "keep_best": list,
     "registry": str,
     "absent_class": str,
     "pretrained": str,
 }
-_KINDS = {dict: "a section", int: "a whole number", str: "a word"}
+_KINDS = {
+    dict: "a section",
+    int: "a whole number",
+    str: "a word",
+    bool: "true or false",
+    list: "a list",
+}
 
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
@@ -109,6 +119,26 @@ class Config:
         return self.section("iters")
 
     @property
+    def accumulate(self) -> int:
+        """Batches whose gradients an iteration adds up before it steps."""
+        return self.raw.get("accumulate", 1)
+
+    @property
+    def ema(self) -> dict[str, Any] | None:
+        """`ema:`, see `training.ema`; None where the yml has none."""
+        return self.raw.get("ema")
+
+    @property
+    def freeze_bn(self) -> bool:
+        """Whether batch norms use their running statistics and leave them as they are."""
+        return self.raw.get("freeze_bn", False)
+
+    @property
+    def keep_best(self) -> list[Any]:
+        """Names of the protocols that training evaluates by, one best checkpoint each."""
+        return self.raw.get("keep_best", [])
+
+    @property
     def only_paddleseg(self) -> bool:
         """Whether `registry: paddleseg` makes every `type:` PaddleSeg's."""
         return self.raw.get("registry") == "paddleseg"
@@ -130,7 +160,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     Args:
         path: the yml.
         opts: `dotted.key=value` each, values in yml syntax; list items by number.
-        overrides: `iters`, `batch_size`, `learning_rate`; None means "as in the yml".
+        overrides: `iters`, `batch_size`, `accumulate`, `learning_rate`; None means "as in the yml".
 
     Raises:
         UsageError: naming the file, the key and what was expected.
@@ -252,12 +282,12 @@ def _check(raw: Mapping[str, Any], source: str) -> None:
         if key not in SECTIONS:
             raise UsageError(f"{source}: unknown key '{key}'{nearest_name(str(key), SECTIONS)}")
         expected = SECTIONS[key]
-        if not isinstance(value, expected) or isinstance(value, bool):
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             raise UsageError(
                 f"{source}: '{key}' must be {_KINDS[expected]}, "
                 f"got {type(value).__name__}: {value!r}"
             )
-    for key in ("batch_size", "iters"):
+    for key in ("batch_size", "iters", "accumulate"):
         if raw.get(key, 1) < 1:
             raise UsageError(f"{source}: '{key}' must be at least 1, got {raw[key]}")
     _check_word(raw, "absent_class", ABSENT_RULES, source)

@@ -159,16 +159,29 @@ def read_manifest(weights: str | Path) -> dict[str, Any] | None:
     )
 
 
+def weights_of(model: "nn.Layer") -> dict[str, np.ndarray]:
+    """The tensors of a network by name, as they are saved."""
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
 def save_weights(model: "nn.Layer", path: str | Path, manifest: Mapping[str, Any]) -> None:
-    """Write weights and manifest so that a kill at any moment leaves a matching pair."""
+    """Write a network's weights; see `save_arrays`."""
+    save_arrays(weights_of(model), path, manifest)
+
+
+def save_arrays(
+    arrays: Mapping[str, np.ndarray], path: str | Path, manifest: Mapping[str, Any]
+) -> None:
+    """Write weights and manifest so that a kill at any moment leaves a matching pair.
+
+    Arrays, not tensors: with those Paddle adds a table of names that count the layers a process
+    has made, and equal weights would not give equal files.
+    """
     import paddle
 
     path = Path(path)
     with atomic_path(path) as temporary:
-        # Arrays, not tensors: with those Paddle adds a table of names that count the layers a
-        # process has made, and equal weights would not give equal files.
-        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        paddle.save(arrays, str(temporary))
+        paddle.save(dict(arrays), str(temporary))
         entry = {**manifest, "sha256": sha256_of(temporary)}
         if path.exists():
             # What is replaced need not be sound: nobody will read it once the rename is done.

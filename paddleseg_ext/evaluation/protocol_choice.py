@@ -1,10 +1,10 @@
 """The yml's `test_config:`, PaddleSeg's way to say how a network is evaluated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, Protocol, make_protocol
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, make_protocol
 
 TEST_CONFIG_KEYS = (
     "aug_eval",
@@ -45,3 +45,25 @@ def requested_protocol(wanted: Mapping[str, Any], name: str | None = None) -> Pr
         return make_protocol(name, scales, flip, *windows)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def kept_protocols(names: Sequence[Any]) -> dict[str, Protocol]:
+    """The protocols that `keep_best:` of the yml names; those that need no options can be named.
+
+    Raises:
+        UsageError: an unknown name (the nearest is named), one that stands twice, or one that
+            needs options.
+    """
+    protocols: dict[str, Protocol] = {}
+    for name in names:
+        if name not in PROTOCOLS:
+            raise UsageError(
+                f"keep_best: unknown protocol '{name}'{nearest_name(str(name), PROTOCOLS)}"
+            )
+        if name in protocols:
+            raise UsageError(f"keep_best: '{name}' stands twice")
+        try:
+            protocols[name] = make_protocol(name)
+        except ValueError as error:
+            raise UsageError(f"keep_best: {error}") from None
+    return protocols

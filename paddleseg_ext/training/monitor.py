@@ -9,7 +9,7 @@ import numpy as np
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import format_eta
-from paddleseg_ext.training.run_folder import HISTORY
+from paddleseg_ext.training.run_folder import HISTORY, TrainState
 
 
 class Monitor:
@@ -34,7 +34,7 @@ class Monitor:
         """Take over the history up to `iteration`."""
         if self._path.exists():
             saved = json.loads(self._path.read_text(encoding="utf-8"))
-            for kind in self._history:
+            for kind in ("train", "eval"):
                 self._history[kind] = [e for e in saved[kind] if e["iter"] <= iteration]
 
     def step(
@@ -70,13 +70,31 @@ class Monitor:
         self._losses, self._samples = [], 0
         self._reader_seconds = self._seconds = 0.0
 
-    def evaluated(self, iteration: int, mean_iou: float, accuracy: float) -> None:
-        """Note the scores of an evaluation."""
-        self._history["eval"].append(
-            {"iter": iteration, "mean_iou": mean_iou, "accuracy": accuracy}
+    def evaluated(
+        self, iteration: int, mean_iou: float, accuracy: float, protocol: str | None = None
+    ) -> None:
+        """Note the scores of an evaluation, and the protocol where the yml names several."""
+        entry: dict[str, Any] = {"iter": iteration, "mean_iou": mean_iou, "accuracy": accuracy}
+        if protocol is not None:
+            entry["protocol"] = protocol
+        self._history["eval"].append(entry)
+        tag = "Evaluate" if protocol is None else f"Evaluate_{protocol}"
+        self._scalar(f"{tag}/mIoU", mean_iou, iteration)
+        self._scalar(f"{tag}/Acc", accuracy, iteration)
+
+    def stopped_early(self, state: TrainState, evaluations: int) -> None:
+        """Say that the run ends, and note it in the history."""
+        log(
+            f"stopped early at iter {state.iteration}: {evaluations} evaluations without a better "
+            f"mIoU than {state.best_mean_iou:.4f} at iter {state.best_iteration}"
         )
-        self._scalar("Evaluate/mIoU", mean_iou, iteration)
-        self._scalar("Evaluate/Acc", accuracy, iteration)
+        self._history["early_stop"] = [
+            {
+                "iter": state.iteration,
+                "evaluations": evaluations,
+                "best_iter": state.best_iteration,
+            }
+        ]
 
     @property
     def shows_pictures(self) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SGD, ADAM, ADAMW = "SGD", "Adam", "AdamW"
 _TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW}
+# Paddle's entry for the float32 copies of float16 weights: parameter name -> tensor.
+_MASTER_WEIGHTS = "master_weights"
 _ONLY_FOR = {"momentum": (SGD,), "nesterov": (SGD,), "beta1": (ADAM, ADAMW), "beta2": (ADAM, ADAMW)}
 
 
@@ -141,8 +143,10 @@ def optimizer_arrays(
     Paddle keys it by names such as `conv2d_7.w_0`, which count the layers a process has made.
     """
     names = {parameter.name: name for name, parameter in model.named_parameters()}
-    state = {}
-    for key, value in optimizer.state_dict().items():
+    saved = dict(optimizer.state_dict())
+    masters = saved.pop(_MASTER_WEIGHTS, {})
+    state = {f"{names[key]}/{_MASTER_WEIGHTS}": value.numpy() for key, value in masters.items()}
+    for key, value in saved.items():
         owner = max((n for n in names if key.startswith(f"{n}_")), key=len, default=None)
         if owner is not None:
             state[f"{names[owner]}/{key[len(owner) + 1 :]}"] = value.numpy()
@@ -163,10 +167,16 @@ def restore_optimizer(
     import paddle
 
     names = {name: parameter.name for name, parameter in model.named_parameters()}
-    state = {}
+    state: dict[str, Any] = {}
+    masters = {}
     for key, array in arrays.items():
         name, _, slot = key.rpartition("/")
         if name not in names:
             raise UsageError(f"{source}: '{name}' is no parameter of {type(model).__name__}")
-        state[f"{names[name]}_{slot}"] = paddle.to_tensor(array)
+        if slot == _MASTER_WEIGHTS:
+            masters[names[name]] = paddle.to_tensor(array)
+        else:
+            state[f"{names[name]}_{slot}"] = paddle.to_tensor(array)
+    if masters:
+        state[_MASTER_WEIGHTS] = masters
     optimizer.set_state_dict(state)

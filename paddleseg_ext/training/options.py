@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before --profile begins: the first iterations allocate memory and choose algorithms.
+WARMUP_ITERS = 2
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -19,6 +22,10 @@ class TrainOptions:
         use_vdl: write a VisualDL log.
         resume_model: the `iter_N` folder to go on from, or `auto` for the newest in `save_dir`.
         threads: CPU threads a process, as `common.machine.fix_thread_count` set them.
+        precision: one of `training.precision.PRECISIONS`.
+        early_stop: evaluations without a better mIoU after which the run ends; 0 for never.
+        finetune: the checkpoint to start from, whose heads may have another class count.
+        profile: iterations whose time is taken apart; 0 for none.
     """
 
     save_dir: Path
@@ -31,3 +38,7 @@ class TrainOptions:
     use_vdl: bool
     resume_model: str | None
     threads: int
+    precision: str = "fp32"
+    early_stop: int = 0
+    finetune: str | None = None
+    profile: int = 0

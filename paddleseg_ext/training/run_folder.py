@@ -1,31 +1,47 @@
 """The folder of a training run: what is in it, how it is written, how a run goes on from it.
 
 save_dir/iter_N/model.pdparams, model.pdparams.json, model.pdopt, train_state.json
+save_dir/iter_N/model_raw.pdparams   with `ema:`; model.pdparams then holds the averaged weights
 save_dir/best_model/model.pdparams, model.pdparams.json
+save_dir/best_model_NAME/            the same for each protocol of `keep_best:`
 save_dir/history.json          losses and scores of the whole run
+save_dir/profile.json, profile_trace.json    of --profile
 save_dir/previous_runs/K/      what an earlier run had left here
 """
 
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddleseg_ext.checkpoints.store import load_into, read_arrays, save_weights
+from paddleseg_ext.checkpoints.store import (
+    load_arrays_into,
+    load_into,
+    read_arrays,
+    read_manifest,
+    save_arrays,
+    weights_of,
+)
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory, require_file, write_json
 from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.optimizer import optimizer_arrays, restore_optimizer
+from paddleseg_ext.training.precision import FP32, Precision
 
 if TYPE_CHECKING:
+    import numpy as np
     import paddle
     from paddle import nn
 
 WEIGHTS, OPTIMIZER, STATE = "model.pdparams", "model.pdopt", "train_state.json"
+RAW_WEIGHTS = "model_raw.pdparams"
 BEST, HISTORY, PREVIOUS_RUNS = "best_model", "history.json", "previous_runs"
+PROFILE, PROFILE_TRACE = "profile.json", "profile_trace.json"
 _ITERATION = re.compile(r"iter_(\d+)")
 
 
@@ -33,8 +49,14 @@ _ITERATION = re.compile(r"iter_(\d+)")
 class TrainState:
     """All that a run needs to go on, beside weights and optimizer.
 
-    The first five fields decide which samples come next: they must be the same when a run is
-    resumed. Another thread count changes the last bits of the sums, nothing else.
+    The fields without a default, `accumulate`, `precision` and `ema` say what run it is; a resumed
+    run must agree. Another thread count changes the last bits of the sums, nothing else.
+
+    Attributes:
+        best_mean_iou: of `best_model/`.
+        best_by_protocol: the best mIoU by each protocol of `keep_best:`.
+        stale_evaluations: how many there were since `best_mean_iou`.
+        loss_scaling: what mixed precision goes on from.
     """
 
     seed: int
@@ -43,9 +65,15 @@ class TrainState:
     num_samples: int
     iters: int
     threads: int
+    accumulate: int = 1
+    precision: str = FP32
+    ema: bool = False
     iteration: int = 0
     best_mean_iou: float = -1.0
     best_iteration: int = 0
+    best_by_protocol: dict[str, float] = field(default_factory=dict)
+    stale_evaluations: int = 0
+    loss_scaling: dict[str, Any] = field(default_factory=dict)
 
     def check_same_run(self, saved: "TrainState", source: Path) -> None:
         """Compare with the state of the run that is to be resumed.
@@ -53,7 +81,8 @@ class TrainState:
         Raises:
             UsageError: the runs would not see the same samples, or `saved` is already complete.
         """
-        for key in ("seed", "batch_size", "world_size", "num_samples"):
+        same = ("seed", "batch_size", "world_size", "num_samples", "accumulate", "precision", "ema")
+        for key in same:
             mine, theirs = getattr(self, key), getattr(saved, key)
             if mine != theirs:
                 raise UsageError(
@@ -73,6 +102,48 @@ class TrainState:
                     f"{source}: that run had {key} {theirs}, this one has {mine}: "
                     "the result will not be that of an uninterrupted run to the bit"
                 )
+
+
+@dataclass
+class Learner:
+    """What an iteration changes, and so what a checkpoint holds.
+
+    Attributes:
+        average: of the weights; None without `ema:`.
+    """
+
+    model: "nn.Layer"
+    optimizer: "paddle.optimizer.Optimizer"
+    precision: Precision
+    average: WeightAverage | None = None
+
+    def begin(self) -> None:
+        """Get ready to train; the network has its initial weights."""
+        self.precision.prepare(self.model, self.optimizer)
+        if self.average is not None:
+            self.average.restart()
+
+    def step(self, iteration: int) -> None:
+        """Change the weights by the gradients, at iteration `iteration` (from 1)."""
+        self.precision.step(self.optimizer)
+        if self.average is not None:
+            self.average.update(iteration)
+
+    def deployed_arrays(self) -> dict[str, "np.ndarray"]:
+        """The weights that are scored and exported: the averaged ones where there are any."""
+        return weights_of(self.model) if self.average is None else self.average.arrays()
+
+    @contextmanager
+    def as_deployed(self) -> Iterator["nn.Layer"]:
+        """The network, with those weights inside."""
+        averaged = nullcontext() if self.average is None else self.average.in_place_of_weights()
+        with averaged, self.precision.evaluating():
+            yield self.model
+
+
+def best_folder(protocol: str | None) -> str:
+    """The name of the folder that keeps the best by a protocol of `keep_best:`; None: of all."""
+    return BEST if protocol is None else f"{BEST}_{protocol}"
 
 
 def iteration_folders(save_dir: Path) -> list[Path]:
@@ -102,8 +173,9 @@ def find_resume_folder(resume_model: str, save_dir: Path) -> Path | None:
 
 def set_earlier_run_aside(save_dir: Path) -> None:
     """Move what an earlier run has left in `save_dir`, so that nothing of it is overwritten."""
-    names = [BEST, HISTORY, *(p.name for p in iteration_folders(save_dir))]
+    names = [BEST, HISTORY, PROFILE, PROFILE_TRACE]
     left = [save_dir / name for name in names if (save_dir / name).exists()]
+    left += [*sorted(save_dir.glob(f"{BEST}_*")), *iteration_folders(save_dir)]
     if not left:
         return
     shelf = save_dir / PREVIOUS_RUNS
@@ -118,8 +190,7 @@ def set_earlier_run_aside(save_dir: Path) -> None:
 
 def save_iteration(
     save_dir: Path,
-    model: "nn.Layer",
-    optimizer: "paddle.optimizer.Optimizer",
+    learner: Learner,
     state: TrainState,
     manifest: Mapping[str, Any],
     keep: int,
@@ -127,32 +198,41 @@ def save_iteration(
     """Write `iter_N` in one step and delete the oldest beyond `keep`."""
     import paddle
 
+    state.loss_scaling = learner.precision.state()
     target = save_dir / f"iter_{state.iteration}"
     with atomic_directory(target) as folder:
-        save_weights(model, folder / WEIGHTS, manifest)
-        paddle.save(optimizer_arrays(optimizer, model), str(folder / OPTIMIZER))
+        save_arrays(learner.deployed_arrays(), folder / WEIGHTS, manifest)
+        if learner.average is not None:
+            paddle.save(weights_of(learner.model), str(folder / RAW_WEIGHTS))
+        arrays = optimizer_arrays(learner.optimizer, learner.model)
+        paddle.save(arrays, str(folder / OPTIMIZER))
         write_json(folder / STATE, asdict(state))
     for old in iteration_folders(save_dir)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_iteration(
-    folder: Path, model: "nn.Layer", optimizer: "paddle.optimizer.Optimizer", state: TrainState
-) -> TrainState:
-    """Restore weights, optimizer and state from `folder`.
+def load_iteration(folder: Path, learner: Learner, state: TrainState) -> TrainState:
+    """Restore weights, optimizer and state from `folder`; instead of `Learner.begin`.
 
     Raises:
         UsageError: damaged files, another network, or another run (`TrainState.check_same_run`).
     """
     saved = read_state(folder)
     state.check_same_run(saved, folder)
-    report = load_into(model, folder / WEIGHTS)
+    if learner.average is None:
+        report = load_into(learner.model, folder / WEIGHTS)
+    else:
+        raw = folder / RAW_WEIGHTS
+        report = load_arrays_into(learner.model, read_arrays(raw), str(raw))
+    learner.begin()
     arrays = read_arrays(folder / OPTIMIZER)
-    restore_optimizer(optimizer, model, arrays, str(folder / OPTIMIZER))
+    restore_optimizer(learner.optimizer, learner.model, arrays, str(folder / OPTIMIZER))
+    if learner.average is not None:
+        read_manifest(folder / WEIGHTS)
+        learner.average.restore(read_arrays(folder / WEIGHTS), str(folder / WEIGHTS))
+    learner.precision.restore(saved.loss_scaling)
     log(f"resumed from {folder} at iteration {saved.iteration}: {report.describe()}")
-    state.iteration = saved.iteration
-    state.best_mean_iou, state.best_iteration = saved.best_mean_iou, saved.best_iteration
-    return state
+    return replace(saved, iters=state.iters, threads=state.threads)
 
 
 def read_state(folder: Path) -> TrainState:

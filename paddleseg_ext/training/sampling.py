@@ -25,7 +25,9 @@ class EpochBatches:
     """The batches of iterations `first` to `last` (excluded) of one process.
 
     Every epoch is a permutation of all samples, cut into global batches; what does not fill one
-    is left out of that epoch. A global batch is split evenly between the processes.
+    is left out of that epoch. A global batch is split evenly between the processes, and a
+    process's share into the `accumulate` batches of an iteration. So an iteration sees the same
+    samples, however its global batch is made up.
     """
 
     def __init__(
@@ -37,16 +39,18 @@ class EpochBatches:
         last: int,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
     ):
         """
         Args:
             num_samples: the size of the data set.
-            batch_size: samples a process and iteration.
+            batch_size: samples of a batch.
             seed: of the order.
             first: the first iteration, counted from 0.
             last: where to stop.
             rank: this process.
             world_size: how many there are.
+            accumulate: batches a process and iteration.
 
         Raises:
             UsageError: fewer samples than a global batch.
@@ -56,11 +60,13 @@ class EpochBatches:
         self._seed = seed
         self._first, self._last = first, last
         self._rank = rank
-        self._global_batch_size = batch_size * world_size
+        self._accumulate = accumulate
+        self._global_batch_size = batch_size * world_size * accumulate
         if num_samples < self._global_batch_size:
             raise UsageError(
                 f"the training set has {num_samples} samples, fewer than one batch of "
-                f"{self._global_batch_size} (batch_size {batch_size}, {world_size} processes)"
+                f"{self._global_batch_size} (batch_size {batch_size}, {world_size} processes, "
+                f"accumulate {accumulate})"
             )
 
     @property
@@ -70,7 +76,7 @@ class EpochBatches:
 
     def __len__(self) -> int:
         """The number of batches to come."""
-        return self._last - self._first
+        return (self._last - self._first) * self._accumulate
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """The keys of one batch after the other."""
@@ -81,8 +87,10 @@ class EpochBatches:
             if epoch != shuffled_epoch:
                 generator = np.random.default_rng([self._seed, epoch])
                 order, shuffled_epoch = generator.permutation(self._num_samples), epoch
-            start = batch * self._global_batch_size + self._rank * self._batch_size
-            yield [SampleKey(epoch, int(i)) for i in order[start : start + self._batch_size]]
+            share = self._batch_size * self._accumulate
+            start = batch * self._global_batch_size + self._rank * share
+            for begin in range(start, start + share, self._batch_size):
+                yield [SampleKey(epoch, int(i)) for i in order[begin : begin + self._batch_size]]
 
 
 class SeededSamples:
@@ -99,26 +107,29 @@ class SeededSamples:
         """The number of samples."""
         return len(self._dataset)
 
-    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
-        """`(3, H, W)` float32 image and `(H, W)` int64 label of the augmented sample."""
+    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray, int]:
+        """`(3, H, W)` float32 image, `(H, W)` int64 label (augmented), and the sample's number."""
         state = np.random.SeedSequence([self._seed, key.epoch, key.sample]).generate_state(2)
         random.seed(int(state[0]))
         np.random.seed(int(state[1]))
         sample = self._dataset[key.sample]
-        return sample["img"].astype(np.float32), np.squeeze(sample["label"]).astype(np.int64)
+        label = np.squeeze(sample["label"]).astype(np.int64)
+        return sample["img"].astype(np.float32), label, key.sample
 
 
-def stack_samples(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """One batch: `(N, 3, H, W)` float32 and `(N, H, W)` int64.
+def stack_samples(
+    samples: list[tuple[np.ndarray, np.ndarray, int]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One batch: `(N, 3, H, W)` float32, `(N, H, W)` int64 and the samples' `(N,)` numbers.
 
     Raises:
         UsageError: samples of different sizes; a crop is missing in the yml.
     """
-    shapes = {image.shape for image, _ in samples}
+    shapes = {image.shape for image, _, _ in samples}
     if len(shapes) > 1:
         raise UsageError(
             f"train_dataset: samples of one batch differ in size ({sorted(shapes)}): end its "
             "transforms with one that fixes the size, such as RandomPaddingCrop"
         )
-    images, labels = zip(*samples, strict=True)
-    return np.stack(images), np.stack(labels)
+    images, labels, numbers = zip(*samples, strict=True)
+    return np.stack(images), np.stack(labels), np.array(numbers, np.int64)

@@ -2,28 +2,35 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import paddle
 from paddle import Tensor, nn
 
 from paddleseg_ext import __version__
-from paddleseg_ext.checkpoints.store import save_weights
-from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.checkpoints.store import save_arrays
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
 from paddleseg_ext.models.build import build_model, load_pretrained
 from paddleseg_ext.training.distributed import World, join_world, parallelize, wait_for_all
+from paddleseg_ext.training.ema import EmaOptions, WeightAverage
+from paddleseg_ext.training.finetune import load_for_finetuning
+from paddleseg_ext.training.frozen_norm import freeze_running_statistics
 from paddleseg_ext.training.monitor import Monitor
 from paddleseg_ext.training.optimizer import OptimizerOptions, build_optimizer
 from paddleseg_ext.training.options import TrainOptions
+from paddleseg_ext.training.precision import Precision
+from paddleseg_ext.training.profiling import Profile, StageClock
 from paddleseg_ext.training.run_folder import (
-    BEST,
     WEIGHTS,
+    Learner,
     TrainState,
+    best_folder,
     find_resume_folder,
     load_iteration,
     save_iteration,
@@ -35,7 +42,8 @@ from paddleseg_ext.training.schedules import Schedule, build_schedule
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
 
-Validate = Callable[[nn.Layer, Monitor, int], "Evaluation"]
+# Scores a network; None stands for the protocol of `test_config:`, whose best is `best_model/`.
+Validate = Callable[[nn.Layer, Monitor, int, str | None], "Evaluation"]
 
 
 @dataclass
@@ -45,14 +53,30 @@ class Run:
     config: Config
     options: TrainOptions
     world: World
-    model: nn.Layer  # the network itself, which is saved
-    parallel_model: nn.Layer  # the same, averaging gradients where there are several processes
+    learner: Learner
+    parallel_model: nn.Layer  # the network, averaging gradients where there are several processes
     loss: MultiHeadLoss
-    optimizer: paddle.optimizer.Optimizer
     schedule: Schedule
     state: TrainState
     monitor: Monitor
     validate: Validate | None
+    sample_names: Sequence[str]
+    clock: StageClock = field(default_factory=StageClock)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from.
+
+    Attributes:
+        images: `(N, 3, H, W)` float32.
+        labels: `(N, H, W)` int64.
+        numbers: `(N,)`, which samples of the data set they are.
+    """
+
+    images: Tensor
+    labels: Tensor
+    numbers: Tensor
 
 
 def train(
@@ -67,7 +91,7 @@ def train(
         config: the checked yml.
         options: the flags.
         dataset: training samples, `img` `(3, H, W)` and `label` `(H, W)` each, augmented; with
-            `num_classes` and `ignore_index`.
+            `num_classes`, `ignore_index` and `samples`, whose `name`s messages use.
         validate: scores the network; None when there is nothing to evaluate.
 
     Returns:
@@ -78,35 +102,42 @@ def train(
         CheckFailed: the loss is no longer finite.
     """
     run = prepare_run(config, options, dataset, validate)
+    first, samples = run.state.iteration, config.batch_size * config.accumulate * run.world.size
+    profile = None
+    if options.profile and run.world.is_first:
+        profile = Profile(options.profile, options.save_dir, first, run.clock)
     if run.world.is_first:
         log(
-            f"{type(run.model).__name__}, {len(dataset)} samples, {config.iters} iterations, "
-            f"batch {config.batch_size} x {run.world.size}, {options.threads} threads, "
-            f"seed {options.seed}"
+            f"{type(run.learner.model).__name__}, {len(dataset)} samples, {config.iters} "
+            f"iterations, batch {config.batch_size} x {config.accumulate * run.world.size}, "
+            f"{options.threads} threads, seed {options.seed}, {options.precision}"
         )
-    for images, labels, reader_seconds in iterate_batches(run, dataset):
+    batches = iterate_batches(run, dataset)
+    for iteration in range(first, config.iters):
+        if profile is not None:
+            profile.before(iteration)
         started = time.perf_counter()
-        iteration = run.state.iteration
-        # Seeded by the iteration: dropout repeats, and no generator state needs saving.
-        paddle.seed(
-            (options.seed * 1_000_003 + iteration * run.world.size + run.world.rank) % 2**31
-        )
-        run.optimizer.set_lr(run.schedule(iteration))
-        loss = train_step(run, images, labels)
+        run.learner.optimizer.set_lr(run.schedule(iteration))
+        loss = train_step(run, batches)
+        seconds = time.perf_counter() - started
+        stages = run.clock.take()
         run.state.iteration = iteration + 1
-        seconds = time.perf_counter() - started + reader_seconds
         if run.world.is_first:
             run.monitor.step(
                 iteration=iteration + 1,
-                epoch=iteration // (len(dataset) // (len(images) * run.world.size)) + 1,
+                epoch=iteration // (len(dataset) // samples) + 1,
                 loss=loss,
-                learning_rate=run.optimizer.get_lr(),
-                samples=len(images) * run.world.size,
-                reader_seconds=reader_seconds,
+                learning_rate=run.learner.optimizer.get_lr(),
+                samples=samples,
+                reader_seconds=stages["reader"],
                 seconds=seconds,
             )
+        if profile is not None:
+            profile.after(iteration, stages)
         if run.state.iteration % options.save_interval == 0 or run.state.iteration == config.iters:
             evaluate_and_save(run)
+            if stops_early(run):
+                break
     run.monitor.close()
     return run.state
 
@@ -120,6 +151,10 @@ def prepare_run(
     model = build_model(config, dataset.num_classes)
     schedule = build_schedule(config.lr_scheduler, config.iters)
     optimizer = build_optimizer(OptimizerOptions.from_section(config.optimizer), model, schedule(0))
+    average = None
+    if config.ema is not None:
+        average = WeightAverage(EmaOptions.from_section(config.ema), model)
+    learner = Learner(model, optimizer, Precision(options.precision), average)
     state = TrainState(
         seed=options.seed,
         batch_size=config.batch_size,
@@ -127,16 +162,11 @@ def prepare_run(
         num_samples=len(dataset),
         iters=config.iters,
         threads=options.threads,
+        accumulate=config.accumulate,
+        precision=options.precision,
+        ema=average is not None,
     )
-    folder = None
-    if options.resume_model:
-        folder = find_resume_folder(options.resume_model, options.save_dir)
-    if folder is not None:
-        state = load_iteration(folder, model, optimizer, state)
-    else:
-        load_pretrained(config, model)
-        if world.is_first:
-            set_earlier_run_aside(options.save_dir)
+    state = begin_or_resume(config, options, dataset, learner, state, world)
     wait_for_all(world)
     monitor = Monitor(
         options.save_dir, config.iters, options.log_iters, options.use_vdl and world.is_first
@@ -146,21 +176,54 @@ def prepare_run(
         config=config,
         options=options,
         world=world,
-        model=model,
+        learner=learner,
         parallel_model=parallelize(model, world, options.device),
         loss=build_loss(config, dataset.ignore_index),
-        optimizer=optimizer,
         schedule=schedule,
         state=state,
         monitor=monitor,
         validate=validate,
+        sample_names=[sample.name for sample in dataset.samples],
     )
 
 
-def iterate_batches(
-    run: Run, dataset: Sequence[dict[str, Any]]
-) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """The run's remaining batches, each with the seconds that the loop waited for it."""
+def begin_or_resume(
+    config: Config,
+    options: TrainOptions,
+    dataset: Any,
+    learner: Learner,
+    state: TrainState,
+    world: World,
+) -> TrainState:
+    """Give the learner its weights: of the checkpoint that is resumed, of a file, or fresh.
+
+    Raises:
+        UsageError: a checkpoint that does not fit, or a run that has nothing left to do.
+    """
+    folder = None
+    if options.resume_model:
+        folder = find_resume_folder(options.resume_model, options.save_dir)
+    if folder is not None:
+        state = load_iteration(folder, learner, state)
+        if 0 < options.early_stop <= state.stale_evaluations:
+            raise UsageError(
+                f"{folder}: that run stopped early: its last {state.stale_evaluations} evaluations "
+                f"brought no better mIoU; raise --early_stop above {state.stale_evaluations} to "
+                "go on"
+            )
+        return state
+    if options.finetune:
+        load_for_finetuning(config, learner.model, dataset.num_classes, options.finetune)
+    else:
+        load_pretrained(config, learner.model)
+    learner.begin()
+    if world.is_first:
+        set_earlier_run_aside(options.save_dir)
+    return state
+
+
+def iterate_batches(run: Run, dataset: Sequence[dict[str, Any]]) -> Iterator[Batch]:
+    """The run's remaining batches, `accumulate` an iteration."""
     batches = EpochBatches(
         num_samples=len(dataset),
         batch_size=run.config.batch_size,
@@ -169,6 +232,7 @@ def iterate_batches(
         last=run.config.iters,
         rank=run.world.rank,
         world_size=run.world.size,
+        accumulate=run.config.accumulate,
     )
     loader = paddle.io.DataLoader(
         SeededSamples(dataset, run.options.seed),
@@ -177,37 +241,68 @@ def iterate_batches(
         num_workers=run.options.num_workers,
         return_list=True,
     )
-    iterator = iter(loader)
-    while True:
-        started = time.perf_counter()
-        try:
-            images, labels = next(iterator)
-        except StopIteration:
-            return
-        yield images, labels, time.perf_counter() - started
+    return (Batch(*arrays) for arrays in loader)
 
 
-def train_step(run: Run, images: Tensor, labels: Tensor) -> float:
-    """One iteration on `(N, 3, H, W)` images and `(N, H, W)` labels; the loss before it.
+def train_step(run: Run, batches: Iterator[Batch]) -> float:
+    """One iteration on the next `accumulate` batches; the mean of their losses before it.
 
     Raises:
-        CheckFailed: the loss is not finite; the weights are left as they were.
+        CheckFailed: a loss is not finite; the weights are left as they were.
     """
     run.parallel_model.train()
-    heads = run.parallel_model(images)
-    total, head_losses = run.loss(heads, labels)
-    value = float(total)
+    if run.config.freeze_bn:
+        freeze_running_statistics(run.parallel_model)
+    count, mean_loss = run.config.accumulate, 0.0
+    for number in range(count):
+        with run.clock("reader"):
+            batch = next(batches)
+        # Seeded by iteration and batch: dropout repeats, and no generator state needs saving.
+        draw = (run.state.iteration * count + number) * run.world.size + run.world.rank
+        paddle.seed((run.options.seed * 1_000_003 + draw) % 2**31)
+        with without_exchange(run, is_last=number == count - 1):
+            mean_loss += add_gradients(run, batch, 1.0 / count) / count
+    with run.clock("step"):
+        run.learner.step(run.state.iteration + 1)
+    return mean_loss
+
+
+def without_exchange(run: Run, is_last: bool) -> AbstractContextManager[None]:
+    """Several processes exchange gradients once an iteration, with its last batch."""
+    if is_last or run.world.size == 1:
+        return nullcontext()
+    return run.parallel_model.no_sync()
+
+
+def add_gradients(run: Run, batch: Batch, factor: float) -> float:
+    """Add `factor` times the gradients of one batch to those that are there; its loss.
+
+    Raises:
+        CheckFailed: the loss is not finite.
+    """
+    with run.clock("forward"):
+        heads = run.learner.precision.forward(run.parallel_model, batch.images)
+    with run.clock("loss"):
+        total, head_losses = run.loss(heads, batch.labels)
+        value = float(total)
     if not math.isfinite(value):
-        each = ", ".join(f"head {i}: {float(v)}" for i, v in enumerate(head_losses))
-        raise CheckFailed(
-            f"iteration {run.state.iteration + 1}: the loss is {value} ({each}); nothing of this "
-            "iteration was kept. Lower the learning rate, or check the labels with "
-            "'python -m paddleseg_ext data check'"
-        )
-    total.backward()
-    run.optimizer.step()
-    run.optimizer.clear_grad()
+        raise CheckFailed(describe_loss(run, value, [float(v) for v in head_losses], batch))
+    with run.clock("backward"):
+        run.learner.precision.backward(total * factor if factor != 1.0 else total)
     return value
+
+
+def describe_loss(run: Run, value: float, head_losses: Sequence[float], batch: Batch) -> str:
+    """What is known of a loss that is not finite: iteration, heads, images."""
+    bad = [str(i) for i, v in enumerate(head_losses) if not math.isfinite(v)]
+    each = ", ".join(f"head {i}: {v}" for i, v in enumerate(head_losses))
+    names = ", ".join(run.sample_names[int(number)] for number in batch.numbers)
+    return (
+        f"iteration {run.state.iteration + 1}: the loss is {value}, from head "
+        f"{' and '.join(bad) or 'weights'} ({each}), on the images {names}; nothing of this "
+        "iteration was kept. Look at the images, lower the learning rate, or check the labels "
+        "with 'python -m paddleseg_ext data check'"
+    )
 
 
 def evaluate_and_save(run: Run) -> None:
@@ -219,23 +314,13 @@ def evaluate_and_save(run: Run) -> None:
     if run.world.is_first:
         manifest = describe(run)
         if run.validate is not None:
-            evaluation = run.validate(run.model, run.monitor, run.state.iteration)
-            manifest["scores"] = evaluation.to_json()
-            mean_iou = evaluation.scores.mean_iou
-            run.monitor.evaluated(run.state.iteration, mean_iou, evaluation.scores.accuracy)
-            if mean_iou > run.state.best_mean_iou:
-                run.state.best_mean_iou = mean_iou
-                run.state.best_iteration = run.state.iteration
-                save_weights(run.model, run.options.save_dir / BEST / WEIGHTS, manifest)
-            log(
-                f"[EVAL] The model with the best validation mIoU ({run.state.best_mean_iou:.4f}) "
-                f"was saved at iter {run.state.best_iteration}."
-            )
+            manifest["scores"] = evaluate(run, manifest)
+        if stops_early(run):
+            run.monitor.stopped_early(run.state, run.options.early_stop)
         run.monitor.save()
         save_iteration(
             run.options.save_dir,
-            run.model,
-            run.optimizer,
+            run.learner,
             run.state,
             manifest,
             run.options.keep_checkpoint_max,
@@ -243,18 +328,66 @@ def evaluate_and_save(run: Run) -> None:
     wait_for_all(run.world)
 
 
+def evaluate(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the weights that are deployed and keep the best ones; the scores of `best_model/`.
+
+    With `keep_best:`, by each of its protocols, one folder each; the first is that of
+    `best_model/`, too.
+    """
+    assert run.validate is not None
+    state, protocols = run.state, run.config.keep_best or [None]
+    with run.learner.as_deployed() as model:
+        evaluations = [
+            run.validate(model, run.monitor, state.iteration, protocol) for protocol in protocols
+        ]
+    for protocol, evaluation in zip(protocols, evaluations, strict=True):
+        mean_iou = evaluation.scores.mean_iou
+        run.monitor.evaluated(state.iteration, mean_iou, evaluation.scores.accuracy, protocol)
+        if protocol is not None and mean_iou > state.best_by_protocol.get(protocol, -1.0):
+            state.best_by_protocol[protocol] = mean_iou
+            save_best(run, protocol, evaluation, manifest)
+    mean_iou = evaluations[0].scores.mean_iou
+    state.stale_evaluations += 1
+    if mean_iou > state.best_mean_iou:
+        state.best_mean_iou, state.best_iteration = mean_iou, state.iteration
+        state.stale_evaluations = 0
+        save_best(run, None, evaluations[0], manifest)
+    log(
+        f"[EVAL] The model with the best validation mIoU ({state.best_mean_iou:.4f}) "
+        f"was saved at iter {state.best_iteration}."
+    )
+    return evaluations[0].to_json()
+
+
+def save_best(
+    run: Run, protocol: str | None, evaluation: "Evaluation", manifest: Mapping[str, Any]
+) -> None:
+    """Replace the best checkpoint by a protocol."""
+    path = run.options.save_dir / best_folder(protocol) / WEIGHTS
+    scores = {"scores": evaluation.to_json()}
+    save_arrays(run.learner.deployed_arrays(), path, {**manifest, **scores})
+
+
+def stops_early(run: Run) -> bool:
+    """Whether `--early_stop` evaluations in a row have brought nothing."""
+    return 0 < run.options.early_stop <= run.state.stale_evaluations
+
+
 def describe(run: Run) -> dict[str, Any]:
     """The manifest of a checkpoint: what it is and what made it."""
     return {
-        "network": type(run.model).__name__,
+        "network": type(run.learner.model).__name__,
         "iteration": run.state.iteration,
+        "weights": "averaged" if run.learner.average is not None else "as trained",
         "config": run.config.raw,
         "versions": {"paddleseg_ext": __version__, "paddle": paddle.__version__},
         "training": {
             "seed": run.options.seed,
             "batch_size": run.config.batch_size,
+            "accumulate": run.config.accumulate,
             "world_size": run.world.size,
             "threads": run.options.threads,
             "device": run.options.device,
+            "precision": run.options.precision,
         },
     }

@@ -11,10 +11,12 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.data.labels import decode_label
 from paddleseg_ext.evaluation.eager import EagerNetwork
 from paddleseg_ext.evaluation.evaluator import Evaluation, evaluate
-from paddleseg_ext.evaluation.protocol_choice import requested_protocol
+from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
+from paddleseg_ext.evaluation.protocols import ProtocolRun
 from paddleseg_ext.inference.pipeline import predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.scoring.protocols import Protocol
 from paddleseg_ext.training.monitor import Monitor
 from paddleseg_ext.training.trainer import Validate
 
@@ -23,21 +25,27 @@ PICTURE_WIDTH = 1024
 
 
 def make_validation(config: Config, dataset: Any) -> Validate:
-    """A function that scores a network on `dataset` as `val.py` does.
+    """A function that scores a network on `dataset` as `val.py` does, by a protocol of the yml.
 
     Args:
         config: its `val_dataset.transforms` must be ones that inference has, too.
         dataset: with `samples` and `class_table` (`data.datasets`).
 
     Raises:
-        UsageError: a transform that inference does not have.
+        UsageError: a transform that inference does not have, or a protocol that it forbids.
     """
     preprocess = Preprocess(config.val_dataset.get("transforms", []))
     postprocess = Postprocess()
     table = dataset.class_table
-    protocol = requested_protocol(config.test_config)
+    protocols: dict[str | None, Protocol] = {None: requested_protocol(config.test_config)}
+    for name, kept in kept_protocols(config.keep_best).items():
+        protocols[name] = kept
+    for protocol in protocols.values():
+        ProtocolRun(protocol, preprocess)
 
-    def validate(model: nn.Layer, monitor: Monitor, iteration: int) -> Evaluation:
+    def validate(
+        model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None
+    ) -> Evaluation:
         backend = EagerNetwork(model)
         if monitor.shows_pictures:
             samples = islice(dataset.samples, PICTURED_SAMPLES)
@@ -57,7 +65,7 @@ def make_validation(config: Config, dataset: Any) -> Validate:
             postprocess,
             table,
             absent=config.absent_class,
-            protocol=protocol,
+            protocol=protocols[protocol],
         )
 
     return validate

@@ -35,6 +35,17 @@ def test_processes_share_the_same_global_batches(world: int, seed: int) -> None:
     assert together == alone
 
 
+@given(world=st.sampled_from([1, 2]), accumulate=st.sampled_from([1, 2, 3]))
+def test_accumulated_batches_are_the_big_batch_in_order(world: int, accumulate: int) -> None:
+    for rank in range(world):
+        small = list(EpochBatches(25, 2, 3, 1, 9, rank, world, accumulate))
+        big = list(EpochBatches(25, 2 * accumulate, 3, 1, 9, rank, world))
+        assert len(small) == len(EpochBatches(25, 2, 3, 1, 9, rank, world, accumulate))
+        groups = [small[i : i + accumulate] for i in range(0, len(small), accumulate)]
+        joined = [[key for batch in group for key in batch] for group in groups]
+        assert joined == big
+
+
 @given(samples=st.integers(2, 30), batch=st.integers(1, 2), seed=st.integers(0, 5))
 def test_an_epoch_repeats_no_sample(samples: int, batch: int, seed: int) -> None:
     batches = EpochBatches(samples, batch, seed, 0, 3 * (samples // batch))
@@ -70,7 +81,7 @@ def test_augmentation_follows_from_epoch_and_sample() -> None:
 
 
 def test_samples_of_different_sizes_are_one_clear_line() -> None:
-    one = (np.zeros((3, 4, 4)), np.zeros((4, 4)))
-    other = (np.zeros((3, 4, 5)), np.zeros((4, 5)))
+    one = (np.zeros((3, 4, 4)), np.zeros((4, 4)), 0)
+    other = (np.zeros((3, 4, 5)), np.zeros((4, 5)), 1)
     with pytest.raises(UsageError, match="differ in size"):
         stack_samples([one, other])

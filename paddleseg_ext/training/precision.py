@@ -1,0 +1,102 @@
+"""Float32 or Paddle's automatic mixed precision, with the same calls for both.
+
+O1 runs the operators that gain from it in float16 and keeps the weights in float32; O2 also keeps
+the weights in float16, with float32 copies in the optimizer. Losses are float32 in both.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError
+
+FP32, AMP_O1, AMP_O2 = "fp32", "amp_O1", "amp_O2"
+PADDLESEG_FP16 = "fp16"  # PaddleSeg's flag; its --amp_level says which of the two
+PRECISIONS = (FP32, AMP_O1, AMP_O2)
+_INITIAL_SCALING = 1024.0  # PaddleSeg's
+
+
+def resolve_precision(precision: str, amp_level: str | None, device: str) -> str:
+    """One of `PRECISIONS` from `--precision`, `--amp_level` and the device.
+
+    Raises:
+        UsageError: flags that contradict each other, or mixed precision on a CPU.
+    """
+    if precision == PADDLESEG_FP16:
+        resolved = f"amp_{amp_level or 'O1'}"
+    elif amp_level is not None:
+        raise UsageError(f"--amp_level {amp_level} belongs to --precision fp16, not {precision}")
+    else:
+        resolved = precision
+    if resolved != FP32 and device == "cpu":
+        raise UsageError(
+            f"--precision {precision}: on a CPU Paddle's mixed precision changes nothing and says "
+            "nothing; use --device gpu, or --precision fp32"
+        )
+    return resolved
+
+
+class Precision:
+    """How a network is run, and how its gradients become a step."""
+
+    def __init__(self, name: str):
+        """`name` is one of `PRECISIONS`."""
+        import paddle
+
+        self._level = None if name == FP32 else name.removeprefix("amp_")
+        self._scaler = None
+        if self._level:
+            self._scaler = paddle.amp.GradScaler(init_loss_scaling=_INITIAL_SCALING)
+
+    def prepare(self, model: Any, optimizer: Any) -> None:
+        """Cast what O2 casts, in place; weights must be loaded before."""
+        import paddle
+
+        if self._level == "O2":
+            paddle.amp.decorate(
+                models=model, optimizers=optimizer, level="O2", save_dtype="float32"
+            )
+
+    def forward(self, model: Any, images: Any) -> list[Any]:
+        """The heads of `model(images)`, float32."""
+        if not self._level:
+            return model(images)
+        with self._autocast():
+            heads = model(images)
+        return [head.astype("float32") for head in heads]
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Float16 weights (O2) cannot be evaluated in float32; all others are."""
+        return self._autocast() if self._level == "O2" else nullcontext()
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        import paddle
+
+        return paddle.amp.auto_cast(level=self._level)
+
+    def backward(self, loss: Any) -> None:
+        """Add the gradients of a scalar loss to those that are there."""
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def step(self, optimizer: Any) -> None:
+        """Step and clear. Gradients are unscaled first, so that clipping sees their true norm."""
+        if self._scaler is None:
+            optimizer.step()
+        else:
+            self._scaler.unscale_(optimizer)
+            self._scaler.step(optimizer)
+            self._scaler.update()
+        optimizer.clear_grad()
+
+    def state(self) -> dict[str, Any]:
+        """The loss scaling's state, for JSON; empty without one."""
+        if self._scaler is None:
+            return {}
+        return {key: np.asarray(v).tolist() for key, v in self._scaler.state_dict().items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Undo `state`."""
+        if self._scaler is not None:
+            self._scaler.load_state_dict({**state, "scale": np.float32(state["scale"])})

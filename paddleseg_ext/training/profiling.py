@@ -1,0 +1,170 @@
+"""Where an iteration's time goes: by stage always, by operator where a profile is asked for."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.common.files import write_bytes, write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.training.options import WARMUP_ITERS
+from paddleseg_ext.training.run_folder import PROFILE, PROFILE_TRACE
+
+STAGES = ("reader", "forward", "loss", "backward", "step")
+LISTED_OPERATORS = 15
+# Categories of Paddle's trace: what forward calls, and the gradient nodes that backward runs.
+_FORWARD, _GRADIENT, _GRADIENT_NODE = "Operator", "OperatorInner", "GradNode"
+
+
+class StageClock:
+    """Seconds that the stages of an iteration take."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = defaultdict(float)
+        # What a stage waits for before it is over; a GPU works on after a call has returned.
+        self.wait: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what happens inside towards `stage`, one of `STAGES`."""
+        started = time.perf_counter()
+        yield
+        self.wait()
+        self._seconds[stage] += time.perf_counter() - started
+
+    def take(self) -> dict[str, float]:
+        """Seconds by stage since the last call."""
+        seconds = {stage: self._seconds[stage] for stage in STAGES}
+        self._seconds.clear()
+        return seconds
+
+
+class Profile:
+    """The profile of `num_iters` iterations of a run, written when they are done.
+
+    The run goes on after. While it is measured, Paddle's profiler watches every operator, which
+    itself takes time: shares say more than seconds.
+    """
+
+    def __init__(self, num_iters: int, save_dir: Path, first: int, clock: StageClock):
+        """
+        Args:
+            num_iters: how many iterations are measured.
+            save_dir: gets `profile.json` and `profile_trace.json`.
+            first: the iteration, from 0, that the run begins with.
+            clock: that the run's stages are counted by.
+        """
+        self._begin = first + WARMUP_ITERS
+        self._end = self._begin + num_iters
+        self._save_dir = save_dir
+        self._clock = clock
+        self._stages: list[Mapping[str, float]] = []
+        self._profiler: Any = None
+
+    def before(self, iteration: int) -> None:
+        """To be called before iteration `iteration`, from 0."""
+        if iteration != self._begin:
+            return
+        import paddle
+
+        targets = [paddle.profiler.ProfilerTarget.CPU]
+        if paddle.get_device().startswith("gpu"):
+            targets.append(paddle.profiler.ProfilerTarget.GPU)
+            self._clock.wait = paddle.device.synchronize
+        self._profiler = paddle.profiler.Profiler(targets=targets)
+        self._profiler.start()
+
+    def after(self, iteration: int, stages: Mapping[str, float]) -> None:
+        """To be called after it, with the seconds of its stages."""
+        if self._profiler is None:
+            return
+        self._stages.append(stages)
+        if iteration + 1 < self._end:
+            self._profiler.step()
+            return
+        self._profiler.stop()
+        self._clock.wait = lambda: None
+        self._write()
+        self._profiler = None
+
+    def _write(self) -> None:
+        trace = self._save_dir / PROFILE_TRACE
+        temporary = trace.with_name(f".writing-{trace.name}")
+        try:
+            self._profiler.export(str(temporary), format="json")
+            content = temporary.read_bytes()
+        finally:
+            temporary.unlink(missing_ok=True)
+        write_bytes(trace, content)
+        stages = stage_table(self._stages)
+        operators = operator_table(json.loads(content)["traceEvents"], len(self._stages))
+        write_json(
+            self._save_dir / PROFILE,
+            {
+                "iterations": [self._begin + 1, self._end],
+                "stages": stages,
+                "operators": operators,
+            },
+        )
+        log(f"profile of iterations {self._begin + 1} to {self._end}:")
+        for line in table_lines(stages, operators[:LISTED_OPERATORS]):
+            log(line)
+        log(f"profile written to {self._save_dir / PROFILE}; {trace} opens in chrome://tracing")
+
+
+def stage_table(iterations: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Median milliseconds an iteration and share of the sum, for each stage."""
+    medians = {stage: float(np.median([i[stage] for i in iterations])) for stage in STAGES}
+    whole = sum(medians.values())
+    return [
+        {"name": stage, "ms": 1000.0 * seconds, "share": seconds / whole}
+        for stage, seconds in medians.items()
+    ]
+
+
+def operator_table(events: Sequence[Mapping[str, Any]], num_iters: int) -> list[dict[str, Any]]:
+    """Calls and milliseconds an iteration of each operator, the longest first.
+
+    Args:
+        events: of a trace in Chrome's form, durations in microseconds.
+        num_iters: that the trace is of.
+    """
+    micros: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    for event in events:
+        name = str(event.get("name", "")).partition("[")[0].removesuffix(" dygraph")
+        category = event.get("cat")
+        is_gradient = category == _GRADIENT and _GRADIENT_NODE in name
+        if event.get("ph") != "X" or not (category == _FORWARD or is_gradient):
+            continue
+        micros[name] += event["dur"]
+        calls[name] += 1
+    whole = sum(micros.values())
+    return [
+        {
+            "name": name,
+            "calls": calls[name] / num_iters,
+            "ms": micros[name] / 1000.0 / num_iters,
+            "share": micros[name] / whole,
+        }
+        for name in sorted(micros, key=lambda name: -micros[name])
+    ]
+
+
+def table_lines(
+    stages: Sequence[Mapping[str, Any]], operators: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Both tables as text."""
+    lines = [f"{'stage':<34}{'':>8}{'ms/iter':>12}{'share':>9}"]
+    lines += [f"{s['name']:<34}{'':>8}{s['ms']:>12.2f}{s['share']:>9.1%}" for s in stages]
+    lines.append(f"{'operator':<34}{'calls':>8}{'ms/iter':>12}{'share':>9}")
+    lines += [
+        f"{o['name'][:33]:<34}{o['calls']:>8.0f}{o['ms']:>12.2f}{o['share']:>9.1%}"
+        for o in operators
+    ]
+    return lines
