@@ -3,6 +3,10 @@
 `model.json` (Paddle 3) or `model.pdmodel` (2.6), `model.pdiparams` and `deploy.yaml`. Its section
 `Deploy:` has PaddleSeg's keys, so PaddleSeg's tools read it; `Manifest:` says what PaddleSeg's does
 not: where the weights came from, how pixels become the input, how the output becomes a label map.
+The same network may lie beside it as ONNX (`model.onnx`, `model_int8.onnx`); `Manifest.graphs` says
+how these were made and checked, `Manifest.verified` which backends gave the right answer, how fast.
+
+An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundle_for_onnx` does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +26,20 @@ MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
 MODEL_FILES = ("model.json", "model.pdmodel")
 PARAMS_FILE = "model.pdiparams"
+ONNX_FILE = "model.onnx"
+ONNX_INT8_FILE = "model_int8.onnx"
+ONNX_SUFFIX = ".onnx"
+INPUT_DTYPES = ("float32", "uint8")
 
-DEPLOY_KEYS = ("model", "params", "transforms", "input_shape", "output_op", "output_dtype")
+DEPLOY_KEYS = (
+    "model",
+    "params",
+    "transforms",
+    "input_shape",
+    "input_dtype",
+    "output_op",
+    "output_dtype",
+)
 MANIFEST_KEYS = (
     "format",
     "network",
@@ -35,6 +51,7 @@ MANIFEST_KEYS = (
     "files",
     "sizes",
 )
+OPTIONAL_MANIFEST_KEYS = ("graphs", "verified")
 CHECKPOINT_KEYS = ("path", "sha256", "iteration")
 VARIABLES_KEYS = ("loaded", "total")
 PREPROCESS_KEYS = ("color_order", "value_range", "layout")
@@ -55,6 +72,10 @@ class Manifest:
         versions: of Python and of the packages that made the bundle.
         files: file name -> sha256, of every file of the bundle but `deploy.yaml`.
         sizes: file name -> bytes, of the same files.
+        graphs: `onnx` and `onnx_int8`, where there is one: its `file`, `opset`, how it was made
+            and what its check found.
+        verified: stage (`onnxruntime`, `openvino_int8`, ...) -> what a comparison with the network
+            found there: `grade`, `passed`, and `ratio`, its speed over that of stage `paddle`.
     """
 
     network: str
@@ -66,24 +87,68 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. `manifest` is None for what PaddleSeg exported."""
+    """A checked bundle. `manifest` is None for what PaddleSeg exported.
+
+    Attributes:
+        deploy_file: its yaml; the ONNX file itself where there is none.
+        model_file: the graph: `.json`, `.pdmodel`, or `.onnx` for one from elsewhere.
+        params_file: None where the graph is ONNX.
+        input_dtype: of the (N, 3, H, W) tensor; `uint8` where the graph normalises by itself.
+    """
 
     deploy_file: Path
     model_file: Path
-    params_file: Path
+    params_file: Path | None
     transforms: list[dict[str, Any]]
     input_shape: list[int | None] | None
     output_op: str
     manifest: Manifest | None
+    input_dtype: str = "float32"
 
     @property
     def is_legacy(self) -> bool:
         """Whether the graph is Paddle 2's `.pdmodel`."""
         return self.model_file.suffix == ".pdmodel"
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that make up the bundle, its yaml first."""
+        named = list(self.manifest.files) if self.manifest else []
+        graph = [file for file in (self.model_file, self.params_file) if file is not None]
+        more = [self.deploy_file.parent / name for name in named]
+        return list(dict.fromkeys([self.deploy_file, *graph, *(f for f in more if f.is_file())]))
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether there is no graph of Paddle's."""
+        return self.model_file.suffix == ONNX_SUFFIX
+
+    def onnx_file(self, precision: str = "fp32") -> Path:
+        """The ONNX graph of a precision, `fp32` or `int8`.
+
+        Raises:
+            UsageError: the bundle has none; it says how to make it.
+        """
+        if self.is_onnx and precision == "fp32":
+            return self.model_file
+        name = "onnx" if precision == "fp32" else f"onnx_{precision}"
+        graph = self.manifest.graphs.get(name) if self.manifest else None
+        if graph is None:
+            remedy = (
+                "export it with export_model.py --onnx True"
+                if precision == "fp32"
+                else f"make one with python -m paddleseg_ext quantize --config {self.deploy_file}"
+            )
+            raise UsageError(
+                f"{self.deploy_file}: the bundle has no {precision} ONNX graph; {remedy}"
+            )
+        return require_file(self.deploy_file.parent / graph["file"], f"{self.deploy_file}: {name}")
 
     @property
     def color_order(self) -> str:
@@ -116,20 +181,81 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
         raise UsageError(
             f"{path}: output_op: unknown '{output_op}'{nearest_name(str(output_op), OUTPUT_OPS)}"
         )
+    input_dtype = deploy.get("input_dtype", INPUT_DTYPES[0])
+    if input_dtype not in INPUT_DTYPES:
+        raise UsageError(
+            f"{path}: input_dtype: unknown '{input_dtype}'"
+            f"{nearest_name(str(input_dtype), INPUT_DTYPES)}"
+        )
     manifest = _read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
+    model_file = _find_model(path, deploy)
     bundle = Bundle(
         deploy_file=path,
-        model_file=_find_model(path, deploy),
-        params_file=require_file(
-            path.parent / deploy.get("params", PARAMS_FILE), f"{path}: params"
-        ),
+        model_file=model_file,
+        params_file=None
+        if model_file.suffix == ONNX_SUFFIX
+        else require_file(path.parent / deploy.get("params", PARAMS_FILE), f"{path}: params"),
         transforms=_list_of_dicts(deploy.get("transforms"), f"{path}: Deploy.transforms"),
         input_shape=deploy.get("input_shape"),
         output_op=output_op,
         manifest=manifest,
+        input_dtype=input_dtype,
     )
     _check_files(bundle)
     return bundle
+
+
+def bundle_for_onnx(
+    onnx_file: str | Path,
+    transforms: Sequence[Mapping[str, Any]] = (),
+    output_op: str = "none",
+    input_shape: list[int | None] | None = None,
+    manifest: Manifest | None = None,
+) -> Bundle:
+    """An ONNX file from elsewhere as a bundle that was never written.
+
+    Args:
+        onnx_file: its first input takes (N, 3, H, W) float32, its first output gives what
+            `output_op` says.
+        transforms: from an image to that input, as in a yml.
+        output_op: `none` (logits), `softmax` or `argmax`.
+        input_shape: [N, 3, H, W], None where it is free.
+        manifest: classes and colour order, where they are known.
+
+    Raises:
+        UsageError: no such file, or it is none of ONNX.
+    """
+    path = require_file(onnx_file, "ONNX graph")
+    if path.suffix != ONNX_SUFFIX:
+        raise UsageError(f"'{path}': a file with the suffix {ONNX_SUFFIX} is expected")
+    return Bundle(
+        deploy_file=path,
+        model_file=path,
+        params_file=None,
+        transforms=[dict(spec) for spec in transforms],
+        input_shape=input_shape,
+        output_op=output_op,
+        manifest=manifest,
+    )
+
+
+def record_verified(bundle: Bundle, stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what a comparison found of some stages into the bundle's `Manifest.verified`.
+
+    Stages that are not named keep what was recorded of them.
+
+    Raises:
+        UsageError: the bundle has no Manifest to write into.
+    """
+    if bundle.manifest is None:
+        raise UsageError(
+            f"{bundle.deploy_file} has no Manifest to keep verdicts in; "
+            "export the network with export_model.py"
+        )
+    content = _read_yaml(bundle.deploy_file)
+    verified = content["Manifest"].get("verified") or {}
+    content["Manifest"]["verified"] = verified | {name: dict(of) for name, of in stages.items()}
+    write_text(bundle.deploy_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def write_deploy_yaml(
@@ -138,6 +264,7 @@ def write_deploy_yaml(
     input_shape: list[int | None],
     output_op: str,
     manifest: Manifest,
+    input_dtype: str = "float32",
 ) -> Path:
     """Write `deploy.yaml` into a folder that holds the model's files, hashing them.
 
@@ -147,6 +274,7 @@ def write_deploy_yaml(
         input_shape: [N, 3, H, W], None or -1 where it is free.
         output_op: what the graph ends in.
         manifest: `files` and `sizes` are filled in here.
+        input_dtype: `float32` or `uint8`.
 
     Raises:
         UsageError: the model's files are not there.
@@ -162,17 +290,21 @@ def write_deploy_yaml(
         "params": PARAMS_FILE,
         "transforms": [dict(spec) for spec in transforms],
         "input_shape": list(input_shape),
+        "input_dtype": input_dtype,
         "output_op": output_op,
         "output_dtype": "int32" if output_op == "argmax" else "float32",
     }
     files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.name != DEPLOY_FILE]
-    content = {"Deploy": deploy, "Manifest": _manifest_section(manifest, output_op, files)}
+    content = {"Deploy": deploy, "Manifest": _manifest_section(manifest, deploy, files)}
     path = folder / DEPLOY_FILE
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return path
 
 
-def _manifest_section(manifest: Manifest, output_op: str, files: Sequence[Path]) -> dict[str, Any]:
+def _manifest_section(
+    manifest: Manifest, deploy: Mapping[str, Any], files: Sequence[Path]
+) -> dict[str, Any]:
+    output_op = deploy["output_op"]
     return {
         "format": MANIFEST_FORMAT,
         "network": manifest.network,
@@ -181,7 +313,7 @@ def _manifest_section(manifest: Manifest, output_op: str, files: Sequence[Path])
         "preprocess": {
             "color_order": manifest.color_order,
             "value_range": [0, 255],
-            "layout": "NCHW float32, after Deploy.transforms",
+            "layout": f"NCHW {deploy['input_dtype']}, after Deploy.transforms",
         },
         "postprocess": {
             "output_op": output_op,
@@ -191,6 +323,8 @@ def _manifest_section(manifest: Manifest, output_op: str, files: Sequence[Path])
         "versions": dict(manifest.versions),
         "files": {file.name: sha256_of(file) for file in files},
         "sizes": {file.name: file.stat().st_size for file in files},
+        "graphs": {name: dict(graph) for name, graph in manifest.graphs.items()},
+        "verified": {name: dict(of) for name, of in manifest.verified.items()},
     }
 
 
@@ -240,13 +374,13 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
     }
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: a section is expected, got {raw!r}")
-    _check_keys(raw, MANIFEST_KEYS, where)
+    _check_keys(raw, (*MANIFEST_KEYS, *OPTIONAL_MANIFEST_KEYS), where)
     if raw.get("format") != MANIFEST_FORMAT:
         raise UsageError(
             f"{where}: format {MANIFEST_FORMAT} is expected, got {raw.get('format')!r}; "
             "export the model again, or use the release that wrote it"
         )
-    for key in MANIFEST_KEYS[2:]:
+    for key in (*MANIFEST_KEYS[2:], *(key for key in OPTIONAL_MANIFEST_KEYS if key in raw)):
         if not isinstance(raw.get(key), dict):
             raise UsageError(
                 f"{where}: the section '{key}' is expected, got {raw.get(key)!r}; "
@@ -272,6 +406,8 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         versions=raw["versions"],
         files=raw["files"],
         sizes=raw["sizes"],
+        graphs=raw.get("graphs", {}),
+        verified=raw.get("verified", {}),
     )
 
 

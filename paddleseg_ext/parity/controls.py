@@ -79,7 +79,7 @@ def _loader(bundle: Bundle) -> Callable[[], StaticGraph]:
 
 def _copy(bundle: Bundle, folder: Path) -> None:
     folder.mkdir()
-    for file in (bundle.deploy_file, bundle.model_file, bundle.params_file):
+    for file in bundle.files:
         shutil.copy(file, folder / file.name)
 
 

@@ -1,19 +1,25 @@
 """What every way of running a network offers. All of them are scored through the same pipeline."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.errors import DataError, UsageError
+
+PROBE_SIDE = 256  # pixels; any size that every network takes
+
 
 class Backend(Protocol):
     """A network that is ready to run."""
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray:
+    def run(self, batch: NDArray) -> NDArray:
         """Run one batch.
 
         Args:
-            batch: (N, 3, H, W) float32, contiguous; any H and W that the network takes.
+            batch: (N, 3, H, W) float32, contiguous; any H and W that the network takes. Where the
+                bundle's input is uint8, that, or whole numbers as float32.
 
         Returns:
             (N, C, h, w) float32 scores, or (N, h, w) integer class ids.
@@ -21,5 +27,60 @@ class Backend(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What runs, for reports: name, version, device, threads, precision, proof of activity."""
+        """What runs, for reports, in the runtime's own words rather than in ours.
+
+        Every backend of a bundle tells `name`, `version`, `device`, `precision`, `cpu_threads`,
+        `kernels` (kernel -> how often a run calls it), `kernel_precisions` (likewise) and
+        `int8_kernels`; `backends.activity.shortfall` compares that with what was asked for.
+        """
         ...
+
+
+def probe_batch(input_shape: Sequence[int | None] | None, input_dtype: str) -> NDArray:
+    """A batch of zeros that a graph takes: what a backend runs to see which kernels it has."""
+    free = (1, 3, PROBE_SIDE, PROBE_SIDE)
+    shape = tuple(
+        side if side is not None and side > 0 else default
+        for side, default in zip(input_shape or free, free, strict=True)
+    )
+    return np.zeros(shape, input_dtype)
+
+
+def as_input(batch: NDArray, input_dtype: str) -> NDArray:
+    """The batch, contiguous and in the graph's type.
+
+    Raises:
+        DataError: the graph takes bytes, and the batch holds something else.
+    """
+    if input_dtype == "uint8" and batch.dtype != np.uint8:
+        whole = np.rint(batch)
+        if not np.array_equal(whole, batch) or whole.min() < 0 or whole.max() > 255:
+            raise DataError(
+                "the bundle takes pixels from 0 to 255 and normalises them itself; "
+                "leave Normalize out of its transforms"
+            )
+        batch = whole
+    return np.ascontiguousarray(batch, dtype=input_dtype)
+
+
+def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]) -> None:
+    """Refuse what the graph was not exported for; the runtimes' own words help nobody.
+
+    Raises:
+        DataError: another height or width than the bundle was exported for.
+        UsageError: another batch size than the bundle was exported for.
+    """
+    for axis, fixed in enumerate(input_shape or []):
+        if fixed is None or fixed < 1 or fixed == shape[axis]:
+            continue
+        if axis == 0:
+            raise UsageError(
+                f"the bundle was exported for batches of {fixed}: use --batch_size {fixed}, "
+                "or export it without a fixed batch size"
+            )
+        _, _, height, width = input_shape or []
+        raise DataError(
+            f"the bundle was exported for inputs of {width}x{height} (width x height), "
+            f"got {shape[3]}x{shape[2]}; put a Resize into its transforms, or export it "
+            "without a fixed size"
+        )

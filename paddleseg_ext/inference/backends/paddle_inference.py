@@ -5,13 +5,15 @@ predictor, so that every flag can be tested without a model that runs.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.machine import available_cores, has_gpu_build, resolve_device
+from paddleseg_ext.inference.backends.base import as_input, check_shape, probe_batch
+from paddleseg_ext.inference.backends.onednn_trace import Trace, trace
 from paddleseg_ext.inference.bundle import Bundle
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -83,6 +85,10 @@ def build_config(bundle: Bundle, options: PaddleOptions) -> Any:
     import paddle
     from paddle import inference
 
+    if bundle.is_onnx:
+        raise UsageError(
+            f"{bundle.model_file} is an ONNX graph; run it with --backend onnxruntime or openvino"
+        )
     if not bundle.is_legacy and paddle.__version__.startswith("2."):
         raise UsageError(
             f"{bundle.model_file} is a graph of Paddle 3, and this is Paddle {paddle.__version__}; "
@@ -156,15 +162,15 @@ class PaddleInference:
         from paddle import inference
 
         self.options = options
-        self._input_shape = bundle.input_shape
-        self._is_legacy = bundle.is_legacy
+        self._bundle = bundle
+        self._trace: Trace | None = None
         self._config = build_config(bundle, options)
         try:
             self._predictor = inference.create_predictor(self._config)
         except (RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
             raise UsageError(
-                f"{bundle.model_file} with {bundle.params_file.name}: Paddle cannot load them: "
+                f"{bundle.model_file} with {_name(bundle.params_file)}: Paddle cannot load them: "
                 f"{reason[0].strip()}"
             ) from error
         inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
@@ -172,52 +178,54 @@ class PaddleInference:
         # PaddleSeg's exports return every head; the main one comes first.
         self._output = self._predictor.get_output_handle(outputs[0])
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray:
+    def run(self, batch: NDArray) -> NDArray:
         """See `Backend.run`.
 
         Raises:
             DataError: another height or width than the bundle was exported for.
             UsageError: another batch size than the bundle was exported for.
         """
-        self._check_shape(batch.shape)
-        self._input.reshape(batch.shape)
-        self._input.copy_from_cpu(np.ascontiguousarray(batch))
+        check_shape(self._bundle.input_shape, batch.shape)
+        tensor = as_input(batch, self._bundle.input_dtype)
+        self._input.reshape(tensor.shape)
+        self._input.copy_from_cpu(tensor)
         self._predictor.run()
         return self._output.copy_to_cpu()
 
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
-        for axis, fixed in enumerate(self._input_shape or []):
-            if fixed is None or fixed < 1 or fixed == shape[axis]:
-                continue
-            if axis == 0:
-                raise UsageError(
-                    f"the bundle was exported for batches of {fixed}: use --batch_size {fixed}, "
-                    "or export it without a fixed batch size"
-                )
-            _, _, height, width = self._input_shape or []
-            raise DataError(
-                f"the bundle was exported for inputs of {width}x{height} (width x height), "
-                f"got {shape[3]}x{shape[2]}; put a Resize into its transforms, or export it "
-                "without a fixed size"
-            )
-
     def describe(self) -> dict[str, Any]:
-        """See `Backend.describe`; what is reported is what Paddle's own `Config` says.
+        """See `Backend.describe`; on a CPU the oneDNN kernels are those of a traced run.
 
         The list of passes is told for legacy graphs only: Paddle 3 runs others on a `.json`.
         """
         import paddle
 
         config = self._config
+        if self._trace is None:
+            self._trace = self._trace_kernels()
         return {
             "name": "paddle_inference",
+            "version": paddle.__version__,
             "paddle": paddle.__version__,
             "paddle_commit": paddle.version.commit,
-            "device": self.options.device,
+            "device": "gpu" if config.use_gpu() else "cpu",
             "enable_mkldnn": bool(config.mkldnn_enabled()),
             "cpu_threads": config.cpu_math_library_num_threads(),
             "use_trt": bool(config.tensorrt_engine_enabled()),
             "precision": self.options.precision,
+            "kernels": self._trace.kernels,
+            "kernel_precisions": self._trace.precisions,
+            "int8_kernels": self._trace.precisions.get("int8", 0),
+            "onednn_visible": self._trace.visible,
             "ir_optim": bool(config.ir_optim()),
             "memory_optim": True,
-        } | ({"passes": list(config.pass_builder().all_passes())} if self._is_legacy else {})
+        } | ({"passes": list(config.pass_builder().all_passes())} if self._bundle.is_legacy else {})
+
+    def _trace_kernels(self) -> Trace:
+        if self.options.device != "cpu":
+            return Trace({}, {}, visible=False)
+        batch = probe_batch(self._bundle.input_shape, self._bundle.input_dtype)
+        return trace(lambda: self.run(batch))
+
+
+def _name(path: Path | None) -> str:
+    return path.name if path else "nothing"

@@ -8,7 +8,13 @@ import yaml
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.bundle import (
+    Manifest,
+    bundle_for_onnx,
+    read_bundle,
+    record_verified,
+    write_deploy_yaml,
+)
 
 TRANSFORMS = [
     {"type": "Resize", "target_size": [64, 32]},
@@ -126,3 +132,51 @@ def test_a_missing_graph(folder: Path) -> None:
     (folder / "model.json").unlink()
     with pytest.raises(UsageError, match=r"model\.json' does not exist"):
         read_bundle(folder)
+
+
+def test_verdicts_are_added_and_kept(folder: Path) -> None:
+    record_verified(read_bundle(folder), {"onnxruntime": {"grade": "identical", "passed": True}})
+    record_verified(read_bundle(folder), {"openvino": {"grade": "failed", "passed": False}})
+    bundle = read_bundle(folder)
+    assert bundle.manifest is not None
+    assert bundle.manifest.verified["onnxruntime"]["passed"] is True
+    assert bundle.manifest.verified["openvino"]["grade"] == "failed"
+    assert bundle.transforms == TRANSFORMS
+
+
+def test_verdicts_need_a_manifest(folder: Path) -> None:
+    bundle = read_bundle(edit(folder, lambda content: content.pop("Manifest")))
+    with pytest.raises(UsageError, match="no Manifest"):
+        record_verified(bundle, {})
+
+
+def test_a_deploy_yaml_may_name_an_onnx_graph(folder: Path) -> None:
+    (folder / "elsewhere.onnx").write_bytes(b"graph")
+
+    def name_it(content: dict) -> None:
+        del content["Manifest"], content["Deploy"]["params"]
+        content["Deploy"]["model"] = "elsewhere.onnx"
+
+    bundle = read_bundle(edit(folder, name_it))
+    assert bundle.is_onnx and bundle.params_file is None
+    assert bundle.onnx_file() == folder / "elsewhere.onnx"
+    assert bundle.files == [folder / "deploy.yaml", folder / "elsewhere.onnx"]
+
+
+def test_an_onnx_file_is_a_bundle(folder: Path) -> None:
+    path = folder / "elsewhere.onnx"
+    path.write_bytes(b"graph")
+    bundle = bundle_for_onnx(path, TRANSFORMS, "argmax")
+    assert bundle.onnx_file() == path and bundle.transforms == TRANSFORMS
+    with pytest.raises(UsageError, match=r"suffix \.onnx"):
+        bundle_for_onnx(folder / "model.json")
+    with pytest.raises(UsageError, match="has no int8 ONNX graph"):
+        bundle.onnx_file("int8")
+
+
+def test_the_type_of_the_input(folder: Path) -> None:
+    path = edit(folder, lambda content: content["Deploy"].update(input_dtype="uint8"))
+    assert read_bundle(path).input_dtype == "uint8"
+    path = edit(folder, lambda content: content["Deploy"].update(input_dtype="uint9"))
+    with pytest.raises(UsageError, match=r"input_dtype: unknown 'uint9' \(did you mean 'uint8'"):
+        read_bundle(path)

@@ -1,0 +1,101 @@
+"""Which oneDNN kernels Paddle really calls, from oneDNN's own log.
+
+Paddle's `Config` tells what was asked for, and for Paddle 3's graphs its list of passes is that of
+Paddle 2. oneDNN itself can print a line for every kernel; it is told to through the library that
+Paddle has loaded, for the length of one run.
+"""
+
+import ctypes
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LIBRARY = "libdnnl"
+MAPS = "/proc/self/maps"
+EXECUTED = ("primitive", "exec")
+PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "s8": "int8", "u8": "int8"}
+# Kernels that only move data say nothing of the precision that is computed in.
+MOVES_DATA = ("reorder", "concat")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The kernels of one run.
+
+    Attributes:
+        kernels: `convolution brg_conv_fwd:avx512_core` -> calls.
+        precisions: `fp32`, `bf16`, `fp16` or `int8` -> kernels that compute from it.
+        visible: whether oneDNN's log could be read; without it nothing is known.
+    """
+
+    kernels: dict[str, int]
+    precisions: dict[str, int]
+    visible: bool = True
+
+
+def trace(run: Callable[[], object]) -> Trace:
+    """Call `run` and report the oneDNN kernels that it used; none where it used none.
+
+    What other threads print meanwhile comes out afterwards.
+    """
+    library = _loaded_library()
+    if library is None:
+        run()
+        return Trace({}, {}, visible=False)
+    return _parse(_log_of(run, ctypes.CDLL(library)))
+
+
+def _loaded_library() -> str | None:
+    """The path of the oneDNN that this process has loaded; on Linux only."""
+    try:
+        with open(MAPS, encoding="utf-8") as maps:
+            return next(
+                (line.split()[-1] for line in maps if LIBRARY in os.path.basename(line)),  # noqa: PTH119 (a line, not a path)
+                None,
+            )
+    except OSError:
+        return None
+
+
+def _log_of(run: Callable[[], object], library: ctypes.CDLL) -> list[str]:
+    """The log goes to C's standard output, so that is where it is caught."""
+    c_library = ctypes.CDLL(None)
+    with tempfile.TemporaryFile() as caught:
+        sys.stdout.flush()
+        c_library.fflush(None)
+        output = os.dup(1)
+        os.dup2(caught.fileno(), 1)
+        library.dnnl_set_verbose(1)
+        try:
+            run()
+        finally:
+            library.dnnl_set_verbose(0)
+            c_library.fflush(None)
+            os.dup2(output, 1)
+            os.close(output)
+        caught.seek(0)
+        lines = caught.read().decode("utf-8", "replace").splitlines()
+    ours = [line for line in lines if not line.startswith("onednn_verbose")]
+    if ours:
+        print(*ours, sep="\n", flush=True)
+    return [line for line in lines if line.startswith("onednn_verbose")]
+
+
+def _parse(lines: list[str]) -> Trace:
+    kernels: Counter[str] = Counter()
+    precisions: Counter[str] = Counter()
+    for line in lines:
+        # onednn_verbose,v1,primitive,exec,cpu,KIND,IMPLEMENTATION,PROPAGATION,DESCRIPTORS,...
+        fields = line.split(",")
+        if len(fields) < 9 or tuple(fields[2:4]) != EXECUTED:
+            continue
+        kind, implementation, descriptors = fields[5], fields[6], fields[8]
+        kernels[f"{kind} {implementation}"] += 1
+        if kind not in MOVES_DATA:
+            # `src:f32:a:blocked:acdb::f0 wei:...`: the first is what the kernel reads.
+            source = descriptors.split(":")[1:2]
+            precisions[PRECISIONS.get(source[0], source[0]) if source else "unknown"] += 1
+    return Trace(dict(kernels), dict(precisions))

@@ -1,0 +1,68 @@
+"""Every backend by its name: the one door to them."""
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.onnx_runtime import OnnxRuntime
+from paddleseg_ext.inference.backends.openvino_runtime import OpenVino
+from paddleseg_ext.inference.backends.paddle_inference import (
+    PRECISIONS,
+    PaddleInference,
+    PaddleOptions,
+)
+from paddleseg_ext.inference.bundle import Bundle
+
+BACKENDS = ("paddle", "paddle_onednn", "onnxruntime", "openvino")
+ONNX_PRECISIONS = ("fp32", "int8")
+
+
+def stage_name(name: str, precision: str = "fp32") -> str:
+    """What a backend is called in reports and in `Manifest.verified`: `openvino_int8`."""
+    return name if precision == "fp32" else f"{name}_{precision}"
+
+
+def open_backend(
+    bundle: Bundle,
+    name: str,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    streams: int = 1,
+    device: str = "cpu",
+    use_trt: bool = False,
+) -> Backend:
+    """Load a bundle into a backend.
+
+    Args:
+        bundle: with a graph of the backend's kind.
+        name: `paddle` (oneDNN off), `paddle_onednn`, `onnxruntime` or `openvino`.
+        precision: `fp32`, `int8`, or on a GPU `fp16`.
+        threads: CPU threads of a run; None means every available core.
+        streams: runs at a time, for OpenVINO; 1 gives the shortest run.
+        device: `cpu`, or `gpu` for `paddle`.
+        use_trt: TensorRT, for `paddle` on a GPU.
+
+    Raises:
+        UsageError: an unknown name, a package that is not installed, a graph that the bundle does
+            not hold, or what the backend cannot do.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"backend: unknown '{name}'{nearest_name(name, BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision: unknown '{precision}'{nearest_name(precision, PRECISIONS)}")
+    if name in ("paddle", "paddle_onednn"):
+        options = PaddleOptions(
+            device=device,
+            enable_mkldnn=name == "paddle_onednn",
+            cpu_threads=threads,
+            use_trt=use_trt,
+            precision=precision,
+        )
+        return PaddleInference(bundle, options)
+    if device != "cpu" or precision not in ONNX_PRECISIONS:
+        raise UsageError(
+            f"{name} runs on a CPU in {' or '.join(ONNX_PRECISIONS)}, "
+            f"got {precision} on device {device}; use --backend paddle for a GPU"
+        )
+    if name == "onnxruntime":
+        return OnnxRuntime(bundle, precision, threads)
+    return OpenVino(bundle, precision, threads, streams)

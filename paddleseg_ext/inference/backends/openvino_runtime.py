@@ -1,0 +1,129 @@
+"""OpenVINO on CPU: the bundle's ONNX graphs, compiled for this machine.
+
+The package is imported when a graph is compiled: the base installation has none.
+
+On CPUs with bfloat16 OpenVINO computes in that type unless told otherwise (BiSeNetV1's logits are
+then off by 2% of their scale), so the precision is always given, and asserted by `describe`.
+"""
+
+from collections import Counter
+from typing import Any
+
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.inference.backends.base import as_input, check_shape
+from paddleseg_ext.inference.bundle import Bundle
+
+REQUIREMENTS = "requirements-openvino.txt"
+DEVICE = "CPU"
+# Layers whose runtime precision is that of the arithmetic; the others move or reshape.
+COMPUTES = (
+    "Convolution",
+    "GroupConvolution",
+    "MatMul",
+    "FullyConnected",
+    "Pooling",
+    "Deconvolution",
+)
+PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
+
+
+def import_openvino() -> Any:
+    """The package.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise UsageError(
+            f"OpenVINO is not installed: pip install -r {REQUIREMENTS}, or use --backend paddle"
+        ) from None
+    return openvino
+
+
+class OpenVino:
+    """An ONNX graph compiled by OpenVINO; a `Backend`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        precision: str = "fp32",
+        cpu_threads: int | None = None,
+        streams: int = 1,
+    ):
+        """
+        Args:
+            bundle: one that has an ONNX graph of the precision.
+            precision: `fp32` or `int8`.
+            cpu_threads: threads of all streams together; None means every available core.
+            streams: runs at a time; 1 gives the shortest run. `run` may be called from as many
+                threads.
+
+        Raises:
+            UsageError: not installed, no such graph, or one that cannot be compiled.
+        """
+        openvino = import_openvino()
+        file = bundle.onnx_file(precision)
+        self._input_dtype = bundle.input_dtype
+        self._version = openvino.__version__.split("-")[0]
+        properties = {
+            "NUM_STREAMS": streams,
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": cpu_threads or available_cores(),
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        try:
+            core = openvino.Core()
+            model = core.read_model(str(file))
+            self._compiled = core.compile_model(model, DEVICE, properties)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
+            raise UsageError(f"{file}: OpenVINO cannot compile it: {reason[0]}") from error
+        sides = model.inputs[0].partial_shape
+        self._input_shape = bundle.input_shape or [
+            side.get_length() if side.is_static else None for side in sides
+        ]
+
+    def run(self, batch: NDArray) -> NDArray:
+        """See `Backend.run`.
+
+        Raises:
+            DataError: another height or width than the graph takes.
+            UsageError: another batch size than the graph takes.
+        """
+        check_shape(self._input_shape, batch.shape)
+        tensor = as_input(batch, self._input_dtype)
+        # A request of its own for every call: threads may run at once, and none overwrites
+        # another's output.
+        request = self._compiled.create_infer_request()
+        return request.infer([tensor], share_inputs=True)[0]
+
+    def describe(self) -> dict[str, Any]:
+        """See `Backend.describe`; the kernels are those of the compiled graph."""
+        kernels: Counter[str] = Counter()
+        precisions: Counter[str] = Counter()
+        for node in self._compiled.get_runtime_model().get_ops():
+            info = node.get_rt_info()
+            layer, precision, kernel = (
+                info[key].value for key in ("layerType", "runtimePrecision", "primitiveType")
+            )
+            kernels[f"{layer} {kernel}"] += 1
+            if layer in COMPUTES:
+                precisions[PRECISIONS.get(precision, precision)] += 1
+        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        return {
+            "name": "openvino",
+            "version": self._version,
+            "device": ",".join(self._compiled.get_property("EXECUTION_DEVICES")).lower(),
+            "precision": "int8" if precisions["int8"] else PRECISIONS.get(hint, hint),
+            "cpu_threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
+            "streams": self._compiled.get_property("NUM_STREAMS"),
+            "kernels": dict(kernels),
+            "kernel_precisions": {name: count for name, count in precisions.items() if count},
+            "int8_kernels": precisions["int8"],
+            "ir_optim": True,
+        }

@@ -1,0 +1,200 @@
+"""Backends by name: one answer from all, and a runtime's own word for what runs."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.inference.backends import onednn_trace, openvino_runtime
+from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.inference.backends.base import as_input
+from paddleseg_ext.inference.backends.open import BACKENDS, open_backend, stage_name
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
+
+LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
+ONNX_BACKENDS = ("onnxruntime", "openvino")
+WEIGHTS = np.random.default_rng(3).standard_normal((8, 3, 3, 3)).astype(np.float32)
+
+
+def write_onnx(path: Path, sides: tuple = ("N", 3, "H", "W"), input_type: str = "FLOAT") -> Path:
+    """A convolution that keeps the size."""
+    onnx = pytest.importorskip("onnx")
+    helper, tensors = onnx.helper, onnx.TensorProto
+    kind = getattr(tensors, input_type)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
+    if input_type != "FLOAT":
+        nodes.insert(0, helper.make_node("Cast", ["pixels"], ["x"], to=tensors.FLOAT))
+    graph = helper.make_graph(
+        nodes,
+        "convolution",
+        [helper.make_tensor_value_info("x" if input_type == "FLOAT" else "pixels", kind, sides)],
+        [helper.make_tensor_value_info("y", tensors.FLOAT, ["N", 8, "H", "W"])],
+        [onnx.numpy_helper.from_array(WEIGHTS, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+def convolved(batch: np.ndarray) -> np.ndarray:
+    padded = np.pad(batch, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    return np.einsum("ncyxij,kcij->nkyx", windows, WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return bundle_for_onnx(write_onnx(tmp_path_factory.mktemp("onnx") / "elsewhere.onnx"))
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_graph_from_elsewhere_runs_at_any_size(onnx_bundle: Bundle, name: str) -> None:
+    backend = open_backend(onnx_bundle, name, threads=1)
+    for shape in [(1, 3, 16, 24), (2, 3, 9, 31), (1, 3, 16, 24)]:
+        batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        got = backend.run(batch)
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_outputs_of_two_runs_are_apart(onnx_bundle: Bundle, name: str) -> None:
+    backend = open_backend(onnx_bundle, name, threads=1)
+    ones = backend.run(np.ones((1, 3, 8, 8), np.float32))
+    kept = ones.copy()
+    backend.run(np.zeros((1, 3, 8, 8), np.float32))
+    np.testing.assert_array_equal(ones, kept)
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_what_runs_is_told_by_the_runtime(onnx_bundle: Bundle, name: str) -> None:
+    told = open_backend(onnx_bundle, name, threads=2).describe()
+    assert told["name"] == name and told["device"] == "cpu" and told["cpu_threads"] == 2
+    assert told["precision"] == "fp32" and told["int8_kernels"] == 0
+    assert any("Conv" in kernel for kernel in told["kernels"])
+    assert shortfall(told, name, threads=2) == ""
+    assert shortfall(told, name, threads=1) == "1 threads were asked for, and the runtime has 2"
+    assert "no INT8 kernel" in shortfall(told, name, "int8")
+
+
+def test_openvino_that_fell_to_bfloat16_is_noticed(
+    onnx_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: the type that OpenVINO takes by itself where the CPU has it."""
+    openvino = pytest.importorskip("openvino")
+    compile_model = openvino.Core.compile_model
+
+    def without_hint(core, model, device, properties):  # type: ignore[no-untyped-def]
+        properties = properties | {"INFERENCE_PRECISION_HINT": "bf16"}
+        return compile_model(core, model, device, properties)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", without_hint)
+    told = open_backend(onnx_bundle, "openvino", threads=1).describe()
+    if told["precision"] == "fp32":
+        pytest.skip("this CPU has no bfloat16, and OpenVINO keeps fp32")
+    assert shortfall(told, "openvino").startswith("fp32 was asked for")
+
+
+@pytest.mark.parametrize("name", ["paddle", "paddle_onednn"])
+def test_onednn_kernels_are_seen(name: str) -> None:
+    told = open_backend(read_bundle(LEGACY), name, threads=1).describe()
+    assert bool(told["kernels"]) is (name == "paddle_onednn")
+    assert shortfall(told, name) == ""
+    other = "paddle" if name == "paddle_onednn" else "paddle_onednn"
+    assert "oneDNN was" in shortfall(told, other)
+
+
+def test_nothing_is_claimed_where_the_log_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn_trace, "MAPS", "/nowhere")
+    told = open_backend(read_bundle(LEGACY), "paddle_onednn", threads=1).describe()
+    assert "nobody knows" in shortfall(told, "paddle_onednn")
+
+
+def test_other_output_comes_through_a_trace(capfd: pytest.CaptureFixture) -> None:
+    backend = open_backend(read_bundle(LEGACY), "paddle_onednn", threads=1)
+    batch = np.load(LEGACY / "input.npy")
+
+    def run_and_talk() -> None:
+        backend.run(batch)
+        print("hello", flush=True)
+
+    assert onednn_trace.trace(run_and_talk).precisions["fp32"] > 0
+    assert capfd.readouterr().out.strip() == "hello"
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_package_that_is_not_installed(
+    onnx_bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=rf"pip install -r requirements-{name}\.txt"):
+        open_backend(onnx_bundle, name)
+    assert Path(f"requirements-{name}.txt").is_file()
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_file_that_is_no_graph(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(UsageError, match=r"broken\.onnx: .* cannot") as caught:
+        open_backend(bundle_for_onnx(path), name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_size_that_the_graph_does_not_take(tmp_path: Path, name: str) -> None:
+    path = write_onnx(tmp_path / "fixed.onnx", (1, 3, 16, 24))
+    backend = open_backend(bundle_for_onnx(path), name, threads=1)
+    with pytest.raises(DataError, match=r"24x16 .* got 24x17"):
+        backend.run(np.zeros((1, 3, 17, 24), np.float32))
+    with pytest.raises(UsageError, match="--batch_size 1"):
+        backend.run(np.zeros((2, 3, 16, 24), np.float32))
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_graph_that_takes_bytes(tmp_path: Path, name: str) -> None:
+    path = write_onnx(tmp_path / "bytes.onnx", input_type="UINT8")
+    bundle = replace(bundle_for_onnx(path), input_dtype="uint8")
+    backend = open_backend(bundle, name, threads=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8), dtype=np.uint8)
+    expected = convolved(pixels.astype(np.float32))
+    for batch in (pixels, pixels.astype(np.float32)):
+        np.testing.assert_allclose(backend.run(batch), expected, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 256.0])
+def test_bytes_are_not_made_of_what_is_none(value: float) -> None:
+    with pytest.raises(DataError, match="leave Normalize out"):
+        as_input(np.full((1, 3, 2, 2), value, np.float32), "uint8")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("openvin", {}, r"did you mean 'openvino'"),
+        ("onnxruntime", {"precision": "int9"}, "unknown 'int9'"),
+        ("onnxruntime", {"device": "gpu"}, "use --backend paddle for a GPU"),
+        ("openvino", {"precision": "fp16"}, "fp32 or int8"),
+        ("openvino", {"precision": "int8"}, "python -m paddleseg_ext quantize"),
+        ("paddle", {}, "ONNX graph; run it with --backend onnxruntime"),
+    ],
+)
+def test_what_cannot_be_opened(onnx_bundle: Bundle, name: str, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        open_backend(onnx_bundle, name, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_bundle_without_onnx_says_how_to_get_it(name: str) -> None:
+    with pytest.raises(UsageError, match="--onnx True"):
+        open_backend(read_bundle(LEGACY), name)
+
+
+def test_names_of_stages() -> None:
+    assert [stage_name(name) for name in BACKENDS] == list(BACKENDS)
+    assert stage_name("openvino", "int8") == "openvino_int8"
+    assert openvino_runtime.PRECISIONS["u8"] == "int8"
