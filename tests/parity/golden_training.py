@@ -1,6 +1,7 @@
 """Golden cases of kind "loss" and "schedule", driven by `meta.json`."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,21 +15,38 @@ SCHEDULE_TOLERANCE = 1e-12
 IGNORE = 255
 
 
-def _make_loss(source: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """Our loss for an original's class, or None."""
+def _min_kept(rule: Any, shape: Sequence[int]) -> int | None:
+    """How many pixels are kept at least: a number, or a share of the batch's as "N*H*W//16"."""
+    if rule is None or isinstance(rule, int):
+        return rule
+    share = re.fullmatch(r"N\*H\*W//(\d+)", str(rule).replace(" ", ""))
+    if share is None:
+        raise ValueError(f"unknown rule for the least number of pixels: {rule}")
+    n, _, height, width = shape
+    return n * height * width // int(share[1])
+
+
+def _make_loss(source: Mapping[str, Any], shape: Sequence[int]) -> Callable[..., Any] | None:
+    """Our loss for an original's class and arguments, for logits of `shape`; or None."""
     from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss
     from paddleseg_ext.losses.ohem import CoinCheungOhemLoss, OhemCrossEntropyLoss, StdcOhemLoss
 
-    thresh = source.get("args", {}).get("thresh")
-    ours = {
-        ("CoinCheung/BiSeNet", "OhemCELoss"): CoinCheungOhemLoss,
-        ("MichaelFan01/STDC-Seg", "OhemCELoss"): StdcOhemLoss,
-        ("ycszen/TorchSeg", "ProbOhemCrossEntropy2d"): OhemCrossEntropyLoss,
-    }
+    args = source.get("args", {})
+    if args.get("use_weight") or args.get("use_sigmoid"):
+        raise ValueError(f"{source['cls']}: these arguments have no equal here: {args}")
+    least = _min_kept(args.get("min_kept", args.get("n_min")), shape)
     key = (source["repo"], source["cls"])
+    if key == ("CoinCheung/BiSeNet", "OhemCELoss"):
+        return CoinCheungOhemLoss(args["thresh"])
+    if key == ("MichaelFan01/STDC-Seg", "OhemCELoss"):
+        return StdcOhemLoss(args["thresh"], least)
+    if key == ("ycszen/TorchSeg", "ProbOhemCrossEntropy2d"):
+        return OhemCrossEntropyLoss(args["thresh"], least)
     if key == ("isyangshu/DABNet", "CrossEntropyLoss"):
-        return CrossEntropyLoss(avg_non_ignore=False)
-    return ours[key](thresh) if key in ours else None
+        loss = CrossEntropyLoss(avg_non_ignore=False)
+        weight = args.get("loss_weight", 1.0)
+        return lambda logits, labels: weight * loss(logits, labels)
+    return None
 
 
 def _labels(fixture: ModuleType, sub: Mapping[str, Any], shape: tuple[int, ...], classes: int):
@@ -53,8 +71,10 @@ def _relative(got: Any, expected: Any) -> float:
     return float(np.abs(np.asarray(got) - expected).max()) / scale
 
 
-def _pixel_loss(loss: Callable[..., Any], sub: Mapping[str, Any], case: GoldenCase, fixture):
+def _pixel_loss(sub: Mapping[str, Any], case: GoldenCase, fixture: ModuleType) -> float:
     n, classes, height, width = sub["logits"]["shape"]
+    loss = _make_loss(case.meta["source"], sub["logits"]["shape"])
+    assert loss is not None  # run_loss asked before
     labels = _labels(fixture, sub, (n, height, width), classes)
     logits = fixture.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
     for image, row, column in np.argwhere(labels != IGNORE):
@@ -106,10 +126,9 @@ def run_loss(case: GoldenCase, fixture: ModuleType) -> CaseResult:
     if source["cls"] == "DetailAggregateLoss":
         differences = {s["name"]: _detail_loss(s, case, fixture) for s in case.meta["subcases"]}
         return _judge(case, differences, LOSS_TOLERANCE)
-    loss = _make_loss(source)
-    if loss is None:
+    if _make_loss(source, (1, 2, 8, 8)) is None:
         return CaseResult(case.name, SKIPPED, None, f"no loss for {source['cls']}")
-    differences = {s["name"]: _pixel_loss(loss, s, case, fixture) for s in case.meta["subcases"]}
+    differences = {s["name"]: _pixel_loss(s, case, fixture) for s in case.meta["subcases"]}
     return _judge(case, differences, LOSS_TOLERANCE)
 
 
@@ -124,7 +143,11 @@ def _schedule_section(meta: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     warmup_iters = meta.get("warmup_iter") or meta.get("warmup_iters")
     if warmup_iters:
         start = meta.get("warmup_start_lr") or meta["warmup_ratio"] * meta["base_lr"]
-        form = "scaled" if "by_epoch" in meta else meta.get("warmup", "exp")
+        form = meta.get("warmup") or "exp"
+        if "by_epoch" in meta:  # mmcv's: the poly value itself is scaled
+            if form != "linear" or meta["by_epoch"]:
+                raise ValueError(f"{meta['name']}: only mmcv's linear warm-up by iterations")
+            form = "scaled"
         section |= {"warmup_iters": warmup_iters, "warmup_start_lr": start, "warmup": form}
     return section, meta.get("max_iter") or meta.get("max_iters") or meta["total_iters"]
 
