@@ -39,12 +39,10 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if not content:
         raise DataError(f"{path}: the file is empty (0 bytes)")
-    if content.startswith(PNG_SIGNATURE):
-        _require_whole_png(path, content)
     return content
 
 
-def _require_whole_png(path: Path, content: bytes) -> None:
+def _require_whole_png(name: str, content: bytes) -> None:
     """Raise `DataError` unless every chunk that matters is there with its checksum.
 
     Pillow does not look at the checksums of pixel data, so a damaged label would read as others.
@@ -59,32 +57,48 @@ def _require_whole_png(path: Path, content: bytes) -> None:
         # PNG specification, 5.4: four letters, the first a capital where a reader needs the chunk.
         matters = kind[:1].isupper() or not kind.isalpha()
         if matters and zlib.crc32(memoryview(content)[position + 4 : end - 4]) != stored:
-            raise DataError(f"{path}: the PNG is damaged: a checksum does not fit")
+            raise DataError(f"{name}: the PNG is damaged: a checksum does not fit")
         if kind == b"IEND":
             return
         position = end
-    raise DataError(f"{path}: the PNG is truncated")
+    raise DataError(f"{name}: the PNG is truncated")
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image as RGB `(H, W, 3)` uint8.
-
-    Grey images get three equal channels, an alpha channel is dropped and 16 bits become 8. A
-    camera's orientation tag is not applied: the label belongs to the pixels as they are stored.
+    """Read an image file; see `decode_image`.
 
     Raises:
         DataError: the file is missing, empty, truncated or not an image.
     """
-    path = Path(path)
-    content = _read_bytes(path)
+    return decode_image(_read_bytes(Path(path)), str(path))
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode an image as RGB `(H, W, 3)` uint8.
+
+    Grey images get three equal channels, an alpha channel is dropped and 16 bits become 8. A
+    camera's orientation tag is not applied: the label belongs to the pixels as they are stored.
+
+    Args:
+        content: of an image file.
+        name: what messages call it.
+
+    Raises:
+        DataError: it is truncated, damaged or not an image.
+    """
+    if content.startswith(PNG_SIGNATURE):
+        _require_whole_png(name, content)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        image = None
     if image is None:
-        raise DataError(f"{path}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
+        raise DataError(f"{name}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
     # OpenCV fills the rest of a truncated JPEG with grey. The end marker may be followed by what
     # phones append, and one inside an EXIF thumbnail is near the start.
     if content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2:
-        raise DataError(f"{path}: the JPEG is truncated")
+        raise DataError(f"{name}: the JPEG is truncated")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -97,6 +111,8 @@ def read_label(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     content = _read_bytes(path)
+    if content.startswith(PNG_SIGNATURE):
+        _require_whole_png(str(path), content)
     try:
         with Image.open(io.BytesIO(content)) as opened:
             mode = opened.mode

@@ -18,6 +18,7 @@ from paddleseg_ext.data import functional
 
 FloatImage = NDArray[np.float32]
 SizeHW = tuple[int, int]
+SizeWH = tuple[int, int]
 
 INTERPOLATIONS = tuple(name.upper() for name in functional.INTERPOLATIONS)
 
@@ -81,19 +82,27 @@ class Resize:
         self.size_divisor = size_divisor
         self.interp = interp
 
-    def __call__(self, image: FloatImage) -> FloatImage:
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
         """Source: PaddleSeg 2.8 `Resize` (`rescale_size` for `keep_ratio`)."""
-        size_wh: Sequence[int] = self.target_wh
+        width, height = self.target_wh
         if self.keep_ratio:
-            size_wh = functional.keep_ratio_size_wh(image.shape[1::-1], size_wh)
+            width, height = functional.keep_ratio_size_wh(size_wh, self.target_wh)
         if self.size_divisor:
-            size_wh = [math.ceil(side / self.size_divisor) * self.size_divisor for side in size_wh]
-        return functional.resize_image(image, size_wh, self.interp.lower())
+            width = math.ceil(width / self.size_divisor) * self.size_divisor
+            height = math.ceil(height / self.size_divisor) * self.size_divisor
+        return max(1, width), max(1, height)
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        return functional.resize_image(image, self.size_wh_after(_wh(image)), self.interp.lower())
 
 
-def _scaled_to(image: FloatImage, scale: float) -> FloatImage:
-    height, width = image.shape[:2]
-    return functional.resize_image(image, (round(width * scale), round(height * scale)))
+def _wh(image: FloatImage) -> SizeWH:
+    return image.shape[1], image.shape[0]
+
+
+def _scaled(size_wh: SizeWH, scale: float) -> SizeWH:
+    """A very narrow image keeps one pixel, where PaddleSeg fails."""
+    return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
 
 
 class ResizeByLong:
@@ -104,9 +113,12 @@ class ResizeByLong:
     def __init__(self, long_size: int):
         self.long_size = long_size
 
-    def __call__(self, image: FloatImage) -> FloatImage:
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
         """Source: PaddleSeg 2.8 `ResizeByLong`."""
-        return _scaled_to(image, self.long_size / max(image.shape[:2]))
+        return _scaled(size_wh, self.long_size / max(size_wh))
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        return functional.resize_image(image, self.size_wh_after(_wh(image)))
 
 
 class ResizeByShort:
@@ -124,13 +136,16 @@ class ResizeByShort:
         self.short_size = short_size
         self.max_size = max_size
 
-    def __call__(self, image: FloatImage) -> FloatImage:
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
         """Source: PaddleSeg 2.8 `ResizeByShort`."""
-        short, long = min(image.shape[:2]), max(image.shape[:2])
+        short, long = min(size_wh), max(size_wh)
         short_size = self.short_size
         if short_size / short * long > self.max_size:
             short_size = int(self.max_size / long * short)
-        return _scaled_to(image, short_size / short)
+        return _scaled(size_wh, short_size / short)
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        return functional.resize_image(image, self.size_wh_after(_wh(image)))
 
 
 class LimitLong:
@@ -144,14 +159,18 @@ class LimitLong:
         self.max_long = max_long
         self.min_long = min_long
 
-    def __call__(self, image: FloatImage) -> FloatImage:
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
         """Source: PaddleSeg 2.8 `LimitLong`."""
-        long = max(image.shape[:2])
+        long = max(size_wh)
         if self.max_long is not None and long > self.max_long:
-            return _scaled_to(image, self.max_long / long)
+            return _scaled(size_wh, self.max_long / long)
         if self.min_long is not None and long < self.min_long:
-            return _scaled_to(image, self.min_long / long)
-        return image
+            return _scaled(size_wh, self.min_long / long)
+        return size_wh
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        size_wh = self.size_wh_after(_wh(image))
+        return image if size_wh == _wh(image) else functional.resize_image(image, size_wh)
 
 
 class Padding:
@@ -169,20 +188,22 @@ class Padding:
         self.target_wh = _check_size_wh("target_size", target_size)
         self.value = im_padding_value
 
-    def __call__(self, image: FloatImage) -> FloatImage:
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
         """Source: PaddleSeg 2.8 `Padding`.
 
         Raises:
             DataError: the image is larger than the target.
         """
-        height, width = image.shape[:2]
-        below, right = self.target_wh[1] - height, self.target_wh[0] - width
-        if below < 0 or right < 0:
+        width, height = size_wh
+        if width > self.target_wh[0] or height > self.target_wh[1]:
             raise DataError(
                 f"Padding: an image of at most {self.target_wh[0]}x{self.target_wh[1]} "
                 f"(width x height) is expected, got {width}x{height}; put a Resize before it"
             )
-        return functional.pad(image, self.target_wh, self.value)
+        return self.target_wh
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        return functional.pad(image, self.size_wh_after(_wh(image)), self.value)
 
 
 class Normalize:
@@ -198,6 +219,10 @@ class Normalize:
             raise ValueError(f"std: numbers other than 0 are expected, got {std!r}")
         self.mean = tuple(float(value) for value in mean) * (3 // len(mean))
         self.std = tuple(float(value) for value in std) * (3 // len(std))
+
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
+        """As it was."""
+        return size_wh
 
     def __call__(self, image: FloatImage) -> FloatImage:
         return functional.normalize(image, self.mean, self.std)
@@ -230,6 +255,17 @@ class Preprocess:
     def changes_size(self) -> bool:
         """Whether a transform may resize or pad."""
         return any(transform.kind != "values" for transform in self._transforms)
+
+    def network_hw(self, original_hw: SizeHW) -> SizeHW:
+        """The (height, width) that the network would see of an image, before it is decoded.
+
+        Raises:
+            DataError: an image of that size does not fit the transforms.
+        """
+        width, height = original_hw[1], original_hw[0]
+        for transform in self._transforms:
+            width, height = transform.size_wh_after((width, height))
+        return height, width
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[FloatImage, Geometry]:
         """Make the network's input.

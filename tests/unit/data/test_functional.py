@@ -1,5 +1,6 @@
 """Reading, resizing, padding and cropping."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,13 @@ def test_a_truncated_jpeg_is_found_behind_its_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "frame.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="truncated"):
         F.read_image(tmp_path / "frame.jpg")
+
+
+def test_a_header_that_promises_too_many_pixels() -> None:
+    """OpenCV raises there instead of answering that it cannot."""
+    bomb = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 58, 0, 0, 54, 40, 65000, 65000, 1, 24, *[0] * 6)
+    with pytest.raises(DataError, match=r"bomb\.bmp: cannot be decoded"):
+        F.decode_image(bomb, "bomb.bmp")
 
 
 def test_a_colour_image_is_no_label(tmp_path: Path) -> None:

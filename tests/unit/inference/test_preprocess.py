@@ -60,6 +60,7 @@ def test_equals_paddleseg(name: str, size_hw: tuple[int, int]) -> None:
     np.testing.assert_allclose(tensor, theirs["img"], rtol=0, atol=1e-6 * max(1, tensor.max()))
     changed = [tuple(before) for _, before in theirs["trans_info"]]
     assert geometry.original_hw == size_hw
+    assert Preprocess(LISTS[name]).network_hw(size_hw) == tensor.shape[1:]
     assert {step.before_hw for step in geometry.steps} <= set(changed)
 
 
@@ -90,8 +91,6 @@ def test_limited_short_side_does_not_leak_to_the_next_image(
 ) -> None:
     preprocess = Preprocess([{"type": "ResizeByShort", "short_size": short, "max_size": 80}])
     image = random_image(height, width)
-    if min(round(80 / max(height, width) * min(height, width)), min(height, width)) < 1:
-        return
     first, _ = preprocess(image)
     preprocess(random_image(10, 40))
     again, _ = preprocess(image)
@@ -127,3 +126,21 @@ def test_an_image_larger_than_the_padding_is_a_data_error() -> None:
     preprocess = Preprocess([{"type": "Padding", "target_size": [10, 10]}])
     with pytest.raises(DataError, match=r"at most 10x10 .* got 12x5"):
         preprocess(random_image(5, 12))
+
+
+def test_a_very_narrow_image_keeps_a_pixel() -> None:
+    """Where rounding would leave none, PaddleSeg's OpenCV raises."""
+    for transform in (
+        {"type": "ResizeByLong", "long_size": 40},
+        {"type": "LimitLong", "max_long": 40},
+        {"type": "Resize", "target_size": [40, 40], "keep_ratio": True},
+    ):
+        preprocess = Preprocess([transform])
+        tensor, _ = preprocess(random_image(1, 200))
+        assert tensor.shape == (3, 1, 40) == (3, *preprocess.network_hw((1, 200)))
+
+
+def test_the_network_size_of_an_image_too_large_for_the_padding() -> None:
+    preprocess = Preprocess([{"type": "Padding", "target_size": [10, 10]}])
+    with pytest.raises(DataError, match="at most 10x10"):
+        preprocess.network_hw((5, 12))
