@@ -173,7 +173,7 @@ def score(
     postprocess = Postprocess(nearest_labels=args.output_op == "argmax")
     world = join_world(device)
     backend = load_eager(config, args.model_path, table.num_classes, device)
-    share = samples[world.rank :: world.size]
+    share = world.share_of(samples)
     if samples[0].label is None:
         predictions = predict_by_protocol(
             protocol, backend, share, preprocess, postprocess, args.batch_size, args.num_workers
@@ -194,7 +194,7 @@ def score(
         protocol=protocol,
         watch=extras.watch,
     )
-    evaluation = gather(part, extras, world.size, [sample.name for sample in samples])
+    evaluation = gather(part, world.size, [sample.name for sample in samples], extras)
     if world.is_first:
         about = {"resize_back": postprocess.resize_back, "backend": backend.describe()}
         print_and_write(args, evaluation, extras, about)

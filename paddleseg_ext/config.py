@@ -38,6 +38,7 @@ SECTIONS = {
     "registry": str,
     "absent_class": str,
     "pretrained": str,
+    "sync_bn": bool,
 }
 _KINDS = {
     dict: "a section",
@@ -147,6 +148,11 @@ class Config:
     def absent_class(self) -> AbsentRule:
         """How a class absent from labels and predictions counts in means (`scoring.metrics`)."""
         return self.raw.get("absent_class", "skip")
+
+    @property
+    def sync_bn(self) -> bool:
+        """Whether several processes normalise by the statistics of all their batches."""
+        return self.raw.get("sync_bn", True)
 
     @property
     def pretrained(self) -> str | None:
@@ -282,7 +288,7 @@ def _check(raw: Mapping[str, Any], source: str) -> None:
         if key not in SECTIONS:
             raise UsageError(f"{source}: unknown key '{key}'{nearest_name(str(key), SECTIONS)}")
         expected = SECTIONS[key]
-        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
             raise UsageError(
                 f"{source}: '{key}' must be {_KINDS[expected]}, "
                 f"got {type(value).__name__}: {value!r}"

@@ -52,3 +52,9 @@ def tiny_cityscapes(tmp_path: Path) -> Path:
 def tiny_cityscapes_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One copy of `write_tiny_cityscapes` for all tests that only read it."""
     return write_tiny_cityscapes(tmp_path_factory.mktemp("data") / "cityscapes")
+
+
+@pytest.fixture(scope="session")
+def uneven_cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine and five images: no number of processes divides them."""
+    return write_tiny_cityscapes(tmp_path_factory.mktemp("data") / "cityscapes", train=9, val=5)

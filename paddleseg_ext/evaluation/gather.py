@@ -7,13 +7,14 @@ from paddleseg_ext.evaluation.extras import Extras
 
 
 def gather(
-    part: Evaluation, extras: Extras, num_processes: int, names: Sequence[str]
+    part: Evaluation, num_processes: int, names: Sequence[str], extras: Extras | None = None
 ) -> Evaluation:
-    """The evaluation of all samples, in every process; `extras` takes over the others' findings.
+    """The evaluation of all samples, in every process.
 
     Args:
         part: what this process scored; it may be empty.
         names: of all samples, in their order.
+        extras: what this process found beside the counts; takes over the others' findings.
 
     Raises:
         CheckFailed: an image is missing or was scored twice.
@@ -22,10 +23,10 @@ def gather(
         return part
     import paddle.distributed as dist
 
-    everybody: list[tuple[Evaluation, Extras]] = []
+    everybody: list[tuple[Evaluation, Extras | None]] = []
     dist.all_gather_object(everybody, (part, extras))
     rank = dist.get_rank()
     for other, (_, findings) in enumerate(everybody):
-        if other != rank:
+        if other != rank and extras is not None and findings is not None:
             extras.merge(findings)
     return merge_evaluations([evaluation for evaluation, _ in everybody], names)

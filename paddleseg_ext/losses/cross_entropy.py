@@ -6,11 +6,11 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddleseg_ext.losses.pixel import masked_mean, pixel_cross_entropy
+from paddleseg_ext.losses.pixel import masked_mean_of_all, pixel_cross_entropy
 
 
 class CrossEntropyLoss(nn.Layer):
-    """Mean cross entropy.
+    """Mean cross entropy, with several processes over the pixels of all of them.
 
     Source: for `avg_non_ignore=False`, mmsegmentation 0.x (and DABNet): the sum over the labelled
     pixels is divided by the number of all pixels.
@@ -36,7 +36,7 @@ class CrossEntropyLoss(nn.Layer):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
         losses, valid = pixel_cross_entropy(logits, labels, self.ignore_index, self.weight)
-        return masked_mean(losses, valid) if self.avg_non_ignore else losses.mean()
+        return masked_mean_of_all(losses, valid) if self.avg_non_ignore else losses.mean()
 
 
 class DiceLoss(nn.Layer):

@@ -1,6 +1,7 @@
 """Cross entropy of each pixel, which every segmentation loss here starts from."""
 
 import paddle
+import paddle.distributed as dist
 import paddle.nn.functional as F
 from paddle import Tensor
 
@@ -29,3 +30,17 @@ def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:
     """Mean of `losses` where `mask` holds; 0, with zero gradients, where it holds nowhere."""
     weights = mask.astype(losses.dtype)
     return (losses * weights).sum() / weights.sum().clip(min=1.0)
+
+
+def masked_mean_of_all(losses: Tensor, mask: Tensor) -> Tensor:
+    """This process's part of the `masked_mean` over the pixels of all processes.
+
+    The average of the parts over the processes, and so of their gradients, is that mean, however
+    many pixels each one counts. With one process it is `masked_mean`.
+    """
+    if not dist.is_initialized():
+        return masked_mean(losses, mask)
+    count = mask.sum()  # an integer: float32 stops counting at 2^24 pixels
+    dist.all_reduce(count)
+    scale = dist.get_world_size() / count.astype(losses.dtype).clip(min=1.0)
+    return (losses * mask.astype(losses.dtype)).sum() * scale

@@ -75,6 +75,10 @@ class TrainState:
     stale_evaluations: int = 0
     loss_scaling: dict[str, Any] = field(default_factory=dict)
 
+    def comparable(self) -> dict[str, Any]:
+        """What all processes of a run must have in common."""
+        return {key: value for key, value in asdict(self).items() if key != "threads"}
+
     def check_same_run(self, saved: "TrainState", source: Path) -> None:
         """Compare with the state of the run that is to be resumed.
 

@@ -17,7 +17,14 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
 from paddleseg_ext.models.build import build_model, load_pretrained
-from paddleseg_ext.training.distributed import World, join_world, parallelize, wait_for_all
+from paddleseg_ext.training.distributed import (
+    World,
+    average_of_all,
+    join_world,
+    parallelize,
+    require_same,
+    wait_for_all,
+)
 from paddleseg_ext.training.ema import EmaOptions, WeightAverage
 from paddleseg_ext.training.finetune import load_for_finetuning
 from paddleseg_ext.training.frozen_norm import freeze_running_statistics
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
 
 # Scores a network; None stands for the protocol of `test_config:`, whose best is `best_model/`.
-Validate = Callable[[nn.Layer, Monitor, int, str | None], "Evaluation"]
+Validate = Callable[[nn.Layer, Monitor, int, str | None, World], "Evaluation"]
 
 
 @dataclass
@@ -167,7 +174,7 @@ def prepare_run(
         ema=average is not None,
     )
     state = begin_or_resume(config, options, dataset, learner, state, world)
-    wait_for_all(world)
+    require_same(state.comparable(), world)
     monitor = Monitor(
         options.save_dir, config.iters, options.log_iters, options.use_vdl and world.is_first
     )
@@ -177,7 +184,7 @@ def prepare_run(
         options=options,
         world=world,
         learner=learner,
-        parallel_model=parallelize(model, world, options.device),
+        parallel_model=parallelize(model, world, options.device, config.sync_bn),
         loss=build_loss(config, dataset.ignore_index),
         schedule=schedule,
         state=state,
@@ -284,7 +291,8 @@ def add_gradients(run: Run, batch: Batch, factor: float) -> float:
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
         total, head_losses = run.loss(heads, batch.labels)
-        value = float(total)
+        # The same in every process: they stop together.
+        value = float(average_of_all(total, run.world))
     if not math.isfinite(value):
         raise CheckFailed(describe_loss(run, value, [float(v) for v in head_losses], batch))
     with run.clock("backward"):
@@ -306,15 +314,16 @@ def describe_loss(run: Run, value: float, head_losses: Sequence[float], batch: B
 
 
 def evaluate_and_save(run: Run) -> None:
-    """Evaluate, keep the best, write `iter_N`; on the first process.
+    """Evaluate, keep the best, write `iter_N`.
 
+    Every process scores its share and comes to the same scores; the first one logs and writes.
     The best is written before `iter_N`: a run that is killed between the two repeats the
     evaluation when it is resumed, and comes to the same result.
     """
+    manifest = describe(run)
+    if run.validate is not None:
+        manifest["scores"] = evaluate(run, manifest)
     if run.world.is_first:
-        manifest = describe(run)
-        if run.validate is not None:
-            manifest["scores"] = evaluate(run, manifest)
         if stops_early(run):
             run.monitor.stopped_early(run.state, run.options.early_stop)
         run.monitor.save()
@@ -338,7 +347,8 @@ def evaluate(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
     state, protocols = run.state, run.config.keep_best or [None]
     with run.learner.as_deployed() as model:
         evaluations = [
-            run.validate(model, run.monitor, state.iteration, protocol) for protocol in protocols
+            run.validate(model, run.monitor, state.iteration, protocol, run.world)
+            for protocol in protocols
         ]
     for protocol, evaluation in zip(protocols, evaluations, strict=True):
         mean_iou = evaluation.scores.mean_iou
@@ -352,17 +362,20 @@ def evaluate(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
         state.best_mean_iou, state.best_iteration = mean_iou, state.iteration
         state.stale_evaluations = 0
         save_best(run, None, evaluations[0], manifest)
-    log(
-        f"[EVAL] The model with the best validation mIoU ({state.best_mean_iou:.4f}) "
-        f"was saved at iter {state.best_iteration}."
-    )
+    if run.world.is_first:
+        log(
+            f"[EVAL] The model with the best validation mIoU ({state.best_mean_iou:.4f}) "
+            f"was saved at iter {state.best_iteration}."
+        )
     return evaluations[0].to_json()
 
 
 def save_best(
     run: Run, protocol: str | None, evaluation: "Evaluation", manifest: Mapping[str, Any]
 ) -> None:
-    """Replace the best checkpoint by a protocol."""
+    """Replace the best checkpoint by a protocol; on the first process."""
+    if not run.world.is_first:
+        return
     path = run.options.save_dir / best_folder(protocol) / WEIGHTS
     scores = {"scores": evaluation.to_json()}
     save_arrays(run.learner.deployed_arrays(), path, {**manifest, **scores})

@@ -11,12 +11,14 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.data.labels import decode_label
 from paddleseg_ext.evaluation.eager import EagerNetwork
 from paddleseg_ext.evaluation.evaluator import Evaluation, evaluate
+from paddleseg_ext.evaluation.gather import gather
 from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
 from paddleseg_ext.evaluation.protocols import ProtocolRun
 from paddleseg_ext.inference.pipeline import predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.protocols import Protocol
+from paddleseg_ext.training.distributed import World, share_statistics
 from paddleseg_ext.training.monitor import Monitor
 from paddleseg_ext.training.trainer import Validate
 
@@ -26,6 +28,8 @@ PICTURE_WIDTH = 1024
 
 def make_validation(config: Config, dataset: Any) -> Validate:
     """A function that scores a network on `dataset` as `val.py` does, by a protocol of the yml.
+
+    Every process of the run calls it, scores its share, and returns the scores of all samples.
 
     Args:
         config: its `val_dataset.transforms` must be ones that inference has, too.
@@ -44,8 +48,9 @@ def make_validation(config: Config, dataset: Any) -> Validate:
         ProtocolRun(protocol, preprocess)
 
     def validate(
-        model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None
+        model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None, world: World
     ) -> Evaluation:
+        share_statistics(model, world)
         backend = EagerNetwork(model)
         if monitor.shows_pictures:
             samples = islice(dataset.samples, PICTURED_SAMPLES)
@@ -58,15 +63,21 @@ def make_validation(config: Config, dataset: Any) -> Validate:
                 parts.append(_colour(prediction.label_map, table))
                 name = prediction.sample.name
                 monitor.picture(f"Evaluate/{name}", _thumbnail(np.hstack(parts)), iteration)
-        return evaluate(
+        part = evaluate(
             backend,
-            dataset.samples,
+            world.share_of(dataset.samples),
             preprocess,
             postprocess,
             table,
             absent=config.absent_class,
+            show_progress=world.is_first,
+            print_scores=False,
             protocol=protocols[protocol],
         )
+        evaluation = gather(part, world.size, [sample.name for sample in dataset.samples])
+        if world.is_first:
+            evaluation.print_lines()
+        return evaluation
 
     return validate
 
