@@ -84,10 +84,10 @@ class WeightAverage:
         decay = self._options.decay
         if self._options.warmup:
             decay = min(decay, 1.0 - 1.0 / (iteration + 1))
-        parameters = {name for name, _ in self._model.named_parameters()}
         with paddle.no_grad():
             for name, tensor in _tensors(self._model).items():
-                averaged = name in parameters or self._options.buffers == "average"
+                # Paddle counts running statistics among the parameters; they have no gradient.
+                averaged = not tensor.stop_gradient or self._options.buffers == "average"
                 if averaged and tensor.is_floating_point():
                     new = decay * self._average[name] + (1.0 - decay) * tensor.astype("float32")
                 else:

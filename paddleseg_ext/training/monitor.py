@@ -11,6 +11,8 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import format_eta
 from paddleseg_ext.training.run_folder import HISTORY, TrainState
 
+EARLY_STOP = "early_stop"
+
 
 class Monitor:
     """Averages losses and times between progress lines, and keeps the run's history."""
@@ -34,8 +36,9 @@ class Monitor:
         """Take over the history up to `iteration`."""
         if self._path.exists():
             saved = json.loads(self._path.read_text(encoding="utf-8"))
-            for kind in ("train", "eval"):
-                self._history[kind] = [e for e in saved[kind] if e["iter"] <= iteration]
+            saved.pop(EARLY_STOP, None)  # what goes on has not stopped
+            for kind, entries in saved.items():
+                self._history[kind] = [e for e in entries if e["iter"] <= iteration]
 
     def step(
         self,
@@ -73,11 +76,17 @@ class Monitor:
     def evaluated(
         self, iteration: int, mean_iou: float, accuracy: float, protocol: str | None = None
     ) -> None:
-        """Note the scores of an evaluation, and the protocol where the yml names several."""
-        entry: dict[str, Any] = {"iter": iteration, "mean_iou": mean_iou, "accuracy": accuracy}
-        if protocol is not None:
-            entry["protocol"] = protocol
-        self._history["eval"].append(entry)
+        """Note the scores of an evaluation.
+
+        Args:
+            iteration: of the weights that were scored.
+            mean_iou: 0 to 1.
+            accuracy: 0 to 1.
+            protocol: where it is another than that of `best_model/`.
+        """
+        kind = "eval" if protocol is None else f"eval_{protocol}"
+        entry = {"iter": iteration, "mean_iou": mean_iou, "accuracy": accuracy}
+        self._history.setdefault(kind, []).append(entry)
         tag = "Evaluate" if protocol is None else f"Evaluate_{protocol}"
         self._scalar(f"{tag}/mIoU", mean_iou, iteration)
         self._scalar(f"{tag}/Acc", accuracy, iteration)
@@ -88,7 +97,7 @@ class Monitor:
             f"stopped early at iter {state.iteration}: {evaluations} evaluations without a better "
             f"mIoU than {state.best_mean_iou:.4f} at iter {state.best_iteration}"
         )
-        self._history["early_stop"] = [
+        self._history[EARLY_STOP] = [
             {
                 "iter": state.iteration,
                 "evaluations": evaluations,

@@ -97,7 +97,7 @@ def build_optimizer(
     common = {
         "learning_rate": learning_rate,
         "parameters": groups,
-        "weight_decay": options.weight_decay,
+        "weight_decay": float(options.weight_decay),  # Paddle takes a whole number for a function
         "grad_clip": clip,
     }
     if options.type == SGD:
@@ -121,7 +121,7 @@ def _group_parameters(options: OptimizerOptions, model: "nn.Layer") -> list[dict
                 unused.discard(part)
                 break
         decays = len(parameter.shape) > 1 or not options.no_decay_on_norm_and_bias
-        key = (factor, options.weight_decay if decays else 0.0)
+        key = (float(factor), float(options.weight_decay) if decays else 0.0)
         groups.setdefault(key, []).append(parameter)
     if unused:
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.files import write_bytes, write_json
+from paddleseg_ext.common.files import atomic_path, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.training.options import WARMUP_ITERS
 from paddleseg_ext.training.run_folder import PROFILE, PROFILE_TRACE
@@ -76,7 +76,8 @@ class Profile:
         if paddle.get_device().startswith("gpu"):
             targets.append(paddle.profiler.ProfilerTarget.GPU)
             self._clock.wait = paddle.device.synchronize
-        self._profiler = paddle.profiler.Profiler(targets=targets)
+        # Else Paddle writes a folder of its own to wherever the run was started.
+        self._profiler = paddle.profiler.Profiler(targets=targets, on_trace_ready=self._write)
         self._profiler.start()
 
     def after(self, iteration: int, stages: Mapping[str, float]) -> None:
@@ -87,31 +88,23 @@ class Profile:
         if iteration + 1 < self._end:
             self._profiler.step()
             return
-        self._profiler.stop()
+        self._profiler.stop()  # and so writes
         self._clock.wait = lambda: None
-        self._write()
         self._profiler = None
 
-    def _write(self) -> None:
+    def _write(self, profiler: Any) -> None:
         trace = self._save_dir / PROFILE_TRACE
-        temporary = trace.with_name(f".writing-{trace.name}")
-        try:
-            self._profiler.export(str(temporary), format="json")
-            content = temporary.read_bytes()
-        finally:
-            temporary.unlink(missing_ok=True)
-        write_bytes(trace, content)
+        with atomic_path(trace) as temporary:
+            profiler.export(str(temporary), format="json")
+            events = json.loads(temporary.read_bytes())["traceEvents"]
         stages = stage_table(self._stages)
-        operators = operator_table(json.loads(content)["traceEvents"], len(self._stages))
+        operators = operator_table(events, len(self._stages))
+        which = [self._begin + 1, self._end]
         write_json(
             self._save_dir / PROFILE,
-            {
-                "iterations": [self._begin + 1, self._end],
-                "stages": stages,
-                "operators": operators,
-            },
+            {"iterations": which, "stages": stages, "operators": operators},
         )
-        log(f"profile of iterations {self._begin + 1} to {self._end}:")
+        log(f"profile of iterations {which[0]} to {which[1]}:")
         for line in table_lines(stages, operators[:LISTED_OPERATORS]):
             log(line)
         log(f"profile written to {self._save_dir / PROFILE}; {trace} opens in chrome://tracing")

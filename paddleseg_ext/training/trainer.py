@@ -285,8 +285,9 @@ def add_gradients(run: Run, batch: Batch, factor: float) -> float:
     """Add `factor` times the gradients of one batch to those that are there; its loss.
 
     Raises:
-        CheckFailed: the loss is not finite.
+        CheckFailed: an image or the loss is not finite.
     """
+    require_finite_images(run, batch)
     with run.clock("forward"):
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
@@ -298,6 +299,22 @@ def add_gradients(run: Run, batch: Batch, factor: float) -> float:
     with run.clock("backward"):
         run.learner.precision.backward(total * factor if factor != 1.0 else total)
     return value
+
+
+def require_finite_images(run: Run, batch: Batch) -> None:
+    """Check what comes in: ReLU makes 0 of NaN on a CPU, so the loss need not show it.
+
+    Raises:
+        CheckFailed: naming the first image with NaN or infinity in it.
+    """
+    finite = paddle.isfinite(batch.images).all(axis=[1, 2, 3]).numpy()  # (N,)
+    if not finite.all():
+        name = run.sample_names[int(batch.numbers[int(finite.argmin())])]
+        raise CheckFailed(
+            f"iteration {run.state.iteration + 1}: the image {name} has values that are not "
+            "finite after its transforms; nothing of this iteration was kept. Look at the image "
+            "and at train_dataset.transforms (a 'std' of 0?)"
+        )
 
 
 def describe_loss(run: Run, value: float, head_losses: Sequence[float], batch: Batch) -> str:
@@ -320,6 +337,7 @@ def evaluate_and_save(run: Run) -> None:
     The best is written before `iter_N`: a run that is killed between the two repeats the
     evaluation when it is resumed, and comes to the same result.
     """
+    require_finite_weights(run)
     manifest = describe(run)
     if run.validate is not None:
         manifest["scores"] = evaluate(run, manifest)
@@ -337,6 +355,21 @@ def evaluate_and_save(run: Run) -> None:
     wait_for_all(run.world)
 
 
+def require_finite_weights(run: Run) -> None:
+    """Check the weights before they are scored and saved; a loss can hide what has happened.
+
+    Raises:
+        CheckFailed: naming the first tensor that is not finite.
+    """
+    for name, tensor in run.learner.model.state_dict().items():
+        if tensor.is_floating_point() and not bool(paddle.isfinite(tensor).all()):
+            raise CheckFailed(
+                f"iteration {run.state.iteration}: '{name}' is no longer finite, though the loss "
+                "is; nothing was saved. Look for images or transforms that give values without "
+                "bounds, or lower the learning rate"
+            )
+
+
 def evaluate(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Score the weights that are deployed and keep the best ones; the scores of `best_model/`.
 
@@ -350,11 +383,12 @@ def evaluate(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
             run.validate(model, run.monitor, state.iteration, protocol, run.world)
             for protocol in protocols
         ]
-    for protocol, evaluation in zip(protocols, evaluations, strict=True):
-        mean_iou = evaluation.scores.mean_iou
-        run.monitor.evaluated(state.iteration, mean_iou, evaluation.scores.accuracy, protocol)
-        if protocol is not None and mean_iou > state.best_by_protocol.get(protocol, -1.0):
-            state.best_by_protocol[protocol] = mean_iou
+    for number, (protocol, evaluation) in enumerate(zip(protocols, evaluations, strict=True)):
+        scores = evaluation.scores
+        other = protocol if number else None
+        run.monitor.evaluated(state.iteration, scores.mean_iou, scores.accuracy, other)
+        if protocol is not None and scores.mean_iou > state.best_by_protocol.get(protocol, -1.0):
+            state.best_by_protocol[protocol] = scores.mean_iou
             save_best(run, protocol, evaluation, manifest)
     mean_iou = evaluations[0].scores.mean_iou
     state.stale_evaluations += 1

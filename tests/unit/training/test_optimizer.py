@@ -67,6 +67,14 @@ def test_a_restored_optimizer_goes_on_to_the_bit(kind: str) -> None:
         restore_optimizer(other, resumed, foreign, "a file")
 
 
+def test_whole_numbers_are_numbers() -> None:
+    section = {"weight_decay": 0, "momentum": 0, "lr_multipliers": {"weight": 10}}
+    model = nn.Conv2D(1, 1, 1)
+    before = float(model.weight.flatten()[0])
+    one_step(model, build_optimizer(OptimizerOptions.from_section(section), model, 0.01))
+    assert float(model.weight.flatten()[0]) == pytest.approx(before - 0.1)
+
+
 @pytest.mark.parametrize(
     ("section", "words"),
     [

@@ -1,0 +1,226 @@
+"""The features of the loop, on a network that trains in milliseconds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import NUM_CLASSES, ScriptedScores, TinyNet, TinySamples, tiny_config, train_tiny
+
+from paddleseg_ext.checkpoints.store import read_arrays, read_manifest, save_weights
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.training.run_folder import read_state
+
+PLAIN = {"type": "TinyNet", "norm": False}
+
+
+def weights(run: Path, iteration: int) -> dict[str, np.ndarray]:
+    return read_arrays(run / f"iter_{iteration}/model.pdparams")
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    for name in ("model.pdparams", "model.pdopt"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_accumulated_batches_are_one_big_batch(tmp_path: Path, clip: float | None) -> None:
+    optimizer = {"type": "sgd", "clip_grad_norm": clip} if clip else {"type": "sgd"}
+    changes = {"model": PLAIN, "optimizer": optimizer, "iters": 5}
+    train_tiny(tiny_config(tmp_path, batch_size=6, **changes), tmp_path / "big")
+    train_tiny(tiny_config(tmp_path, batch_size=2, accumulate=3, **changes), tmp_path / "small")
+    big, small = weights(tmp_path / "big", 5), weights(tmp_path / "small", 5)
+    for name, array in big.items():
+        np.testing.assert_allclose(small[name], array, atol=1e-6, err_msg=name)
+    losses = [
+        [e["loss"] for e in json.loads((tmp_path / run / "history.json").read_text())["train"]]
+        for run in ("big", "small")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_clipping_bounds_the_step_of_the_sum(tmp_path: Path) -> None:
+    optimizer = {"type": "sgd", "clip_grad_norm": 0.05, "momentum": 0.0}
+    config = tiny_config(tmp_path, accumulate=3, iters=2, optimizer=optimizer)
+    train_tiny(config, tmp_path / "run", save_interval=1)
+    before, after = weights(tmp_path / "run", 1), weights(tmp_path / "run", 2)
+    trained = [name for name in before if "_mean" not in name and "_variance" not in name]
+    moved = np.sqrt(sum(((after[n] - before[n]) ** 2).sum() for n in trained))
+    rate = json.loads((tmp_path / "run/history.json").read_text())["train"][1]["lr"]
+    assert moved == pytest.approx(0.05 * rate, rel=1e-4)
+
+
+def test_processes_that_read_change_nothing(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, model={"type": "TinyNet", "dropout": 0.3}, accumulate=2)
+    for workers in (0, 2):
+        train_tiny(config, tmp_path / str(workers), num_workers=workers)
+    assert_same_bits(tmp_path / "0/iter_4", tmp_path / "2/iter_4")
+
+
+def test_frozen_statistics_are_used_and_kept(tmp_path: Path) -> None:
+    import paddle
+
+    start = TinyNet(NUM_CLASSES)
+    start.norm._mean.set_value(paddle.full([6], 2.0))
+    save_weights(start, tmp_path / "start.pdparams", {})
+    frozen = tiny_config(tmp_path, freeze_bn=True, iters=1)
+    finetune = {"finetune": str(tmp_path / "start.pdparams")}
+    train_tiny(frozen, tmp_path / "frozen", **finetune)
+    train_tiny(tiny_config(tmp_path, iters=1), tmp_path / "free", **finetune)
+    kept, free = weights(tmp_path / "frozen", 1), weights(tmp_path / "free", 1)
+    first = read_arrays(tmp_path / "start.pdparams")
+    for name in ("norm._mean", "norm._variance"):
+        np.testing.assert_array_equal(kept[name], first[name])
+        assert (free[name] != first[name]).any()
+    for name in ("norm.weight", "norm.bias"):
+        assert (kept[name] != first[name]).any()
+    losses = [
+        json.loads((tmp_path / run / "history.json").read_text())["train"][0]["loss"]
+        for run in ("frozen", "free")
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_early_stop_is_noted_and_can_be_gone_beyond(tmp_path: Path, capsys) -> None:
+    run, config = tmp_path / "run", tiny_config(tmp_path, iters=9)
+    every = {"save_interval": 1, "early_stop": 2}
+    state = train_tiny(config, run, validate=ScriptedScores(0.3, 0.2, 0.5, 0.5, 0.4), **every)
+    assert (state.iteration, state.best_iteration, state.stale_evaluations) == (5, 3, 2)
+    assert "stopped early at iter 5: 2 evaluations without" in capsys.readouterr().out
+    history = json.loads((run / "history.json").read_text())
+    assert history["early_stop"] == [{"iter": 5, "evaluations": 2, "best_iter": 3}]
+    with pytest.raises(UsageError, match="raise --early_stop above 2"):
+        train_tiny(config, run, validate=ScriptedScores(), resume_model="auto", **every)
+
+    # Interrupted before the decision, the count goes on.
+    last = {**every, "resume_model": str(run / "iter_4")}
+    assert train_tiny(config, run, validate=ScriptedScores(0.4), **last).iteration == 5
+    further = {**every, "early_stop": 4, "resume_model": "auto"}
+    state = train_tiny(config, run, validate=ScriptedScores(0.6, 0.1, 0.1, 0.7), **further)
+    assert (state.iteration, state.best_iteration) == (9, 9)
+    assert "early_stop" not in json.loads((run / "history.json").read_text())
+
+
+def test_each_protocol_keeps_its_best(tmp_path: Path) -> None:
+    names = ["scale_0.5", "scale_0.75"]
+    config = tiny_config(tmp_path, iters=3, keep_best=names)
+    scores = ScriptedScores(**{names[0]: [0.1, 0.3, 0.2], names[1]: [0.4, 0.2, 0.5]})
+    run = tmp_path / "run"
+    train_tiny(config, run, validate=scores, save_interval=1)
+    kept = {
+        folder.name: read_manifest(folder / "model.pdparams")
+        for folder in sorted(run.glob("best_model*"))
+    }
+    assert {name: entry["iteration"] for name, entry in kept.items()} == {
+        "best_model": 2,
+        "best_model_scale_0.5": 2,
+        "best_model_scale_0.75": 3,
+    }
+    assert kept["best_model_scale_0.75"]["scores"] == {"mean_iou": 0.5}
+    history = json.loads((run / "history.json").read_text())
+    assert [e["mean_iou"] for e in history["eval"]] == [0.1, 0.3, 0.2]
+    assert [e["mean_iou"] for e in history["eval_scale_0.75"]] == [0.4, 0.2, 0.5]
+    assert read_state(run / "iter_3").best_by_protocol == {"scale_0.5": 0.3, "scale_0.75": 0.5}
+
+    train_tiny(tiny_config(tmp_path, iters=1), run)  # another run in the same folder
+    assert sorted(p.name for p in run.glob("best_model*")) == []
+    assert (run / "previous_runs/1/best_model_scale_0.5").is_dir()
+
+
+def test_finetuning_takes_all_but_the_classes(tmp_path: Path, capsys) -> None:
+    train_tiny(tiny_config(tmp_path, iters=1), tmp_path / "old")
+    old = tmp_path / "old/iter_1/model.pdparams"
+    frozen = {"type": "sgd", "lr_multipliers": {"body": 0, "norm": 0}, "weight_decay": 0}
+    config = tiny_config(tmp_path, iters=1, optimizer=frozen)
+    five = TinySamples(num_classes=5)
+    train_tiny(config, tmp_path / "new", five, finetune=str(old))
+    out = capsys.readouterr().out
+    assert "6 of 10 tensors were taken" in out
+    assert "left fresh: aux.bias, aux.weight, head.bias, head.weight" in out
+    new = weights(tmp_path / "new", 1)
+    np.testing.assert_array_equal(new["body.weight"], read_arrays(old)["body.weight"])
+    assert new["head.weight"].shape[0] == 5
+
+    capsys.readouterr()
+    train_tiny(config, tmp_path / "same", finetune=str(old))  # the same classes: all of it
+    out = capsys.readouterr().out
+    assert "10 of 10 tensors were taken" in out
+    assert "left fresh" not in out
+
+
+def test_finetuning_from_another_network_is_refused(tmp_path: Path) -> None:
+    train_tiny(tiny_config(tmp_path, iters=1), tmp_path / "old")
+    old = str(tmp_path / "old/iter_1/model.pdparams")
+    with pytest.raises(UsageError, match=r"unexpected: norm\.weight.*--opts pretrained=FILE"):
+        train_tiny(tiny_config(tmp_path, model=PLAIN), tmp_path / "new", finetune=old)
+    train_tiny(tiny_config(tmp_path, iters=1, model=PLAIN), tmp_path / "plain")
+    plain = str(tmp_path / "plain/iter_1/model.pdparams")
+    with pytest.raises(UsageError, match=r"missing: norm\.weight"):
+        train_tiny(tiny_config(tmp_path), tmp_path / "new", finetune=plain)
+    assert not list((tmp_path / "new").glob("iter_*"))
+
+
+def test_a_bad_image_is_named_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    config, run = tiny_config(tmp_path, model=PLAIN, accumulate=2, iters=3), tmp_path / "run"
+    with pytest.raises(CheckFailed) as failure:
+        train_tiny(config, run, TinySamples(12, bad={7: 3e38}), save_interval=1)
+    words = str(failure.value)
+    assert "from head 0 and 1" in words
+    assert "on the images " in words
+    named = words.partition("on the images ")[2].partition(";")[0].split(", ")
+    assert "image_7" in named
+    assert len(named) == 2  # of its batch, not of the iteration
+    done = sorted(run.glob("iter_*"))
+    assert f"iteration {len(done) + 1}: the loss is nan" in words
+    for folder in done:
+        assert np.isfinite(weights(run, int(folder.name[5:]))["body.weight"]).all()
+        assert read_manifest(folder / "model.pdparams")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_that_is_not_finite_never_reaches_the_weights(tmp_path: Path, value) -> None:
+    """On a CPU, ReLU makes 0 of NaN, and the loss would stay finite."""
+    config, run = tiny_config(tmp_path, iters=6), tmp_path / "run"
+    with pytest.raises(CheckFailed, match="the image image_7 has values that are not finite"):
+        train_tiny(config, run, TinySamples(12, bad={7: value}), save_interval=1)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    start = TinyNet(NUM_CLASSES)
+    start.norm._mean[0] = np.nan  # ReLU hides it from the loss
+    save_weights(start, tmp_path / "start.pdparams", {})
+    config, run = tiny_config(tmp_path, iters=2), tmp_path / "run"
+    with pytest.raises(CheckFailed, match=r"iteration 2: 'norm\._mean' is no longer finite"):
+        train_tiny(config, run, finetune=str(tmp_path / "start.pdparams"))
+    assert not list(run.glob("iter_*"))
+
+
+def test_a_profile_tells_stages_and_operators_and_changes_nothing(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(tmp_path, iters=6)
+    train_tiny(config, tmp_path / "plain")
+    capsys.readouterr()
+    train_tiny(config, tmp_path / "run", profile=3)
+    out = capsys.readouterr().out
+    assert_same_bits(tmp_path / "plain/iter_6", tmp_path / "run/iter_6")
+    profile = json.loads((tmp_path / "run/profile.json").read_text())
+    assert profile["iterations"] == [3, 5]
+    assert [s["name"] for s in profile["stages"]] == [
+        "reader",
+        "forward",
+        "loss",
+        "backward",
+        "step",
+    ]
+    assert all(s["ms"] > 0 for s in profile["stages"])
+    assert sum(s["share"] for s in profile["stages"]) == pytest.approx(1.0)
+    calls = {o["name"]: o["calls"] for o in profile["operators"]}
+    assert calls["conv2d"] == 3  # body and two heads, an iteration
+    assert any("Conv2dGradNode" in name for name in calls)
+    assert "profile of iterations 3 to 5" in out
+    assert "conv2d" in out
+    trace = json.loads((tmp_path / "run/profile_trace.json").read_text())
+    assert trace["traceEvents"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plain", "run", "tiny.yml"]
