@@ -6,7 +6,8 @@ r"""Convert a checkpoint to a static graph that inference can load anywhere, and
 
 SAVE_DIR gets model.json, model.pdiparams and deploy.yaml, which is all that infer.py reads. Before
 the command returns, Paddle Inference has run the graph with oneDNN off and on, and given the eager
-network's result; otherwise nothing is written and the status is 1.
+network's result; so has ONNX Runtime with --onnx True. Otherwise nothing is written and the status
+is 1.
 """
 
 import argparse
@@ -44,6 +45,21 @@ def parse_arguments() -> argparse.Namespace:
         help="what the graph ends in: logits, int32 class ids, probabilities. Where preprocessing "
         "resizes, class ids return to the image's size by nearest, the others bilinearly",
     )
+    parser.add_argument(
+        "--onnx",
+        type=flags.boolean,
+        default=False,
+        metavar="True|False",
+        help="also write model.onnx, for infer.py --backend onnxruntime or openvino and for "
+        "quantize; needs requirements-onnx.txt",
+    )
+    parser.add_argument(
+        "--fold_normalize",
+        type=flags.boolean,
+        default=False,
+        metavar="True|False",
+        help="put Normalize into the graph, which then takes bytes (N, 3, H, W)",
+    )
     return parser.parse_args()
 
 
@@ -61,7 +77,11 @@ def main() -> int | None:
     from paddleseg_ext.export import ExportOptions, export, parse_input_shape
 
     options = ExportOptions(
-        arguments.save_dir, parse_input_shape(arguments.input_shape), arguments.output_op
+        arguments.save_dir,
+        parse_input_shape(arguments.input_shape),
+        arguments.output_op,
+        arguments.onnx,
+        arguments.fold_normalize,
     )
     table, image = class_table_of(config), first_image(config)
     deploy_file = export(config, arguments.model_path, options, table, image)

@@ -1,14 +1,15 @@
 """A checkpoint -> a bundle that was seen to give the eager network's answer.
 
-The graph is traced, written, loaded back by our own predictor with oneDNN off and on, and compared
-with the network it came from. A bundle that disagrees is not left behind.
+The graph is traced, written, loaded back by our own predictor with oneDNN off and on (and, as ONNX,
+by ONNX Runtime), and compared with the network it came from. A bundle that disagrees is not left
+behind.
 """
 
 import platform
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,23 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.eager import EagerNetwork
-from paddleseg_ext.inference.backends.paddle_inference import PaddleInference, PaddleOptions
+from paddleseg_ext.folding import fold_normalize, normalize_batch, split_normalize
+from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
+    MODEL_FILES,
+    ONNX_FILE,
+    ONNX_INT8_FILE,
     PARAMS_FILE,
     Bundle,
     Manifest,
     read_bundle,
     write_deploy_yaml,
 )
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.preprocess import Normalize, Preprocess
 from paddleseg_ext.models.build import build_model
 from paddleseg_ext.onednn_safe import traced_operators
+from paddleseg_ext.onnx_conversion import import_paddle2onnx, write_onnx
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, judge_image
 
 GRAPH_NAME = "model"
@@ -56,11 +62,20 @@ class ExportOptions:
     Attributes:
         input_shape: [N, 3, H, W], -1 where the graph takes any.
         output_op: what the graph ends in: `none` (logits), `argmax` (int32 labels), `softmax`.
+        onnx: also write `model.onnx`.
+        fold_normalize: the graph takes bytes and normalises them itself.
     """
 
     save_dir: Path
     input_shape: tuple[int, int, int, int] = (-1, 3, -1, -1)
     output_op: str = "none"
+    onnx: bool = False
+    fold_normalize: bool = False
+
+    @property
+    def input_dtype(self) -> str:
+        """Of the graph's input."""
+        return "uint8" if self.fold_normalize else "float32"
 
 
 class _DeployNetwork(nn.Layer):
@@ -102,7 +117,7 @@ def export(
         CheckFailed: the exported graph does not give the eager result; nothing is written.
     """
     transforms = config.val_dataset.get("transforms", [])
-    preprocess = Preprocess(transforms)
+    Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
     model = build_model(config, class_table.num_classes)
     report = load_into(model, model_path)
     log(f"{model_path}: {report.describe()}")
@@ -122,12 +137,21 @@ def export(
             "paddleseg_ext": __version__,
         },
     )
+    deployed, normalize = model, None
+    if options.fold_normalize:
+        transforms, normalize = split_normalize(transforms)
+        deployed = fold_normalize(model, normalize)
+    if options.onnx:
+        import_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
-        trace(model, options, work / GRAPH_NAME)
+        trace(deployed, options, work / GRAPH_NAME)
+        if options.onnx:
+            graph = write_onnx(_graph_in(work), work / PARAMS_FILE, work / ONNX_FILE)
+            manifest = replace(manifest, graphs={"onnx": graph})
         shape: list[int | None] = list(options.input_shape)
-        write_deploy_yaml(work, transforms, shape, options.output_op, manifest)
-        check_bundle(read_bundle(work), model, options, preprocess, check_image)
+        write_deploy_yaml(work, transforms, shape, options.output_op, manifest, options.input_dtype)
+        check_bundle(read_bundle(work), model, options, normalize, check_image)
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -151,20 +175,31 @@ def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
     with traced_operators():
         static = paddle.jit.to_static(
             network,
-            input_spec=[paddle.static.InputSpec(shape, "float32", "images")],
+            input_spec=[paddle.static.InputSpec(shape, options.input_dtype, "images")],
             full_graph=True,
         )
         paddle.jit.save(static, str(path))
+
+
+def _graph_in(folder: Path) -> Path:
+    return next(folder / name for name in MODEL_FILES if (folder / name).is_file())
 
 
 def check_bundle(
     bundle: Bundle,
     model: nn.Layer,
     options: ExportOptions,
-    preprocess: Preprocess,
+    normalize: Normalize | None,
     check_image: Path | None,
 ) -> None:
-    """Run the bundle with oneDNN off and on and compare with the eager network.
+    """Run the bundle with oneDNN off and on, and its ONNX, and compare with the eager network.
+
+    Args:
+        bundle: what was written.
+        model: what it was made of.
+        options: the flags.
+        normalize: what the graph does by itself and `model` does not.
+        check_image: None takes a drawn scene.
 
     Raises:
         CheckFailed: they disagree by more than rounding; it says which, where and by how much.
@@ -176,15 +211,19 @@ def check_bundle(
         image = draw_scene(seed=0, size_wh=(512, 256))[0]
     else:
         image = read_image(check_image)
-    tensor, _ = preprocess(image)
-    cases = [_make_case(model, tensor, size_hw, options) for size_hw in _checked_sizes(options)]
-    for onednn in (False, True):
-        name = f"Paddle Inference, oneDNN {'on' if onednn else 'off'}"
-        backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn))
+    tensor, _ = bundle.preprocess()(image)
+    sizes_hw = _checked_sizes(options)
+    cases = [_make_case(model, tensor, size_hw, options, normalize) for size_hw in sizes_hw]
+    runs = {
+        "Paddle Inference, oneDNN off": "paddle",
+        "Paddle Inference, oneDNN on": "paddle_onednn",
+    } | ({"ONNX Runtime": "onnxruntime"} if options.onnx else {})
+    for title, name in runs.items():
+        backend = open_backend(bundle, name)
         for batch, logits in cases:
             sizes = "x".join(map(str, batch.shape))
             finding = _compare(backend.run(batch), logits, options.output_op)
-            log(f"self-check: {name}, input {sizes}: {finding}")
+            log(f"self-check: {title}, input {sizes}: {finding}")
 
 
 def _checked_sizes(options: ExportOptions) -> Sequence[tuple[int, int]]:
@@ -194,30 +233,36 @@ def _checked_sizes(options: ExportOptions) -> Sequence[tuple[int, int]]:
 
 
 def _make_case(
-    model: nn.Layer, tensor: NDArray[np.float32], size_hw: tuple[int, int], options: ExportOptions
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A batch of `size_hw` and the eager network's logits for it."""
-    batch = _make_batch(tensor, size_hw, options)
+    model: nn.Layer,
+    tensor: NDArray,
+    size_hw: tuple[int, int],
+    options: ExportOptions,
+    normalize: Normalize | None,
+) -> tuple[NDArray, NDArray[np.float32]]:
+    """A batch of `size_hw` as the graph takes it, and the eager network's logits for it."""
+
+    def answer(size_hw: tuple[int, int]) -> tuple[NDArray, NDArray[np.float32]]:
+        batch = _make_batch(tensor, size_hw, options)
+        images = normalize_batch(batch, normalize) if normalize else batch
+        return batch, EagerNetwork(model).run(images)
+
     try:
-        return batch, EagerNetwork(model).run(batch)
+        return answer(size_hw)
     except (ValueError, RuntimeError):
         # Paddle names a size that does not fit in either way.
         if size_hw != CHECKED_SIZES_HW[1]:
             raise
     log(f"self-check: {type(model).__name__} refuses an input of {size_hw}, {EVEN_SIZE_HW} is used")
-    batch = _make_batch(tensor, EVEN_SIZE_HW, options)
-    return batch, EagerNetwork(model).run(batch)
+    return answer(EVEN_SIZE_HW)
 
 
-def _make_batch(
-    tensor: NDArray[np.float32], size_hw: tuple[int, int], options: ExportOptions
-) -> NDArray[np.float32]:
+def _make_batch(tensor: NDArray, size_hw: tuple[int, int], options: ExportOptions) -> NDArray:
     """`(N, 3, *size_hw)` from the `(3, h, w)` tensor of one image; every second is mirrored."""
     resized = cv2.resize(tensor.transpose(1, 2, 0), size_hw[::-1], interpolation=cv2.INTER_AREA)
     plane = resized.transpose(2, 0, 1)
     count = options.input_shape[0] if options.input_shape[0] > 0 else CHECKED_BATCH
     images = [plane if i % 2 == 0 else plane[:, :, ::-1] for i in range(count)]
-    return np.ascontiguousarray(np.stack(images), dtype=np.float32)
+    return np.ascontiguousarray(np.stack(images), dtype=options.input_dtype)
 
 
 def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str) -> str:
@@ -261,7 +306,7 @@ def _move_into_place(work: Path, save_dir: Path) -> None:
     two exports.
     """
     (save_dir / DEPLOY_FILE).unlink(missing_ok=True)
-    for old in (f"{GRAPH_NAME}.json", f"{GRAPH_NAME}.pdmodel", PARAMS_FILE):
+    for old in (*MODEL_FILES, PARAMS_FILE, ONNX_FILE, ONNX_INT8_FILE):
         (save_dir / old).unlink(missing_ok=True)
     for file in sorted(work.iterdir(), key=lambda path: path.name == DEPLOY_FILE):
         file.replace(save_dir / file.name)

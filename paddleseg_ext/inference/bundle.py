@@ -21,6 +21,7 @@ from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK
+from paddleseg_ext.inference.preprocess import Preprocess
 
 MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
@@ -115,6 +116,14 @@ class Bundle:
     def is_legacy(self) -> bool:
         """Whether the graph is Paddle 2's `.pdmodel`."""
         return self.model_file.suffix == ".pdmodel"
+
+    def preprocess(self) -> Preprocess:
+        """What makes the graph's input of an image.
+
+        Raises:
+            UsageError: the yaml names a transform that inference does not have.
+        """
+        return Preprocess(self.transforms, self.color_order, self.input_dtype)
 
     @property
     def files(self) -> list[Path]:

@@ -237,11 +237,17 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
 class Preprocess:
     """The transforms of a `deploy.yaml` or of a yml's validation section, in order."""
 
-    def __init__(self, transforms: Sequence[Mapping[str, Any]], color_order: str = "RGB"):
+    def __init__(
+        self,
+        transforms: Sequence[Mapping[str, Any]],
+        color_order: str = "RGB",
+        input_dtype: str = "float32",
+    ):
         """
         Args:
             transforms: `{"type": name, argument: value, ...}` each.
             color_order: the channel order that the network was trained with, RGB or BGR.
+            input_dtype: `uint8` where the graph takes bytes: a resize then rounds to them.
 
         Raises:
             UsageError: a transform that is random or unknown, or a wrong argument.
@@ -249,6 +255,7 @@ class Preprocess:
         if color_order not in ("RGB", "BGR"):
             raise UsageError(f"color_order: RGB or BGR is expected, got '{color_order}'")
         self.color_order = color_order
+        self.input_dtype = np.dtype(input_dtype)
         self._transforms = [_build(spec) for spec in transforms]
 
     @property
@@ -267,20 +274,20 @@ class Preprocess:
             width, height = transform.size_wh_after((width, height))
         return height, width
 
-    def __call__(self, image: NDArray[np.uint8]) -> tuple[FloatImage, Geometry]:
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray, Geometry]:
         """Make the network's input.
 
         Args:
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            The (3, h, w) float32 tensor and the way back to (H, W).
+            The (3, h, w) tensor, float32 or bytes, and the way back to (H, W).
 
         Raises:
             DataError: the image does not fit the transforms.
         """
         # PaddleSeg turns pixels into float32 before it resizes; on bytes the result is rounded.
-        pixels = image.astype(np.float32)
+        pixels: NDArray = image.astype(self.input_dtype)
         if self.color_order == "BGR":
             pixels = np.ascontiguousarray(pixels[:, :, ::-1])
         steps = []
@@ -289,7 +296,7 @@ class Preprocess:
             pixels = transform(pixels)
             if _size_hw(pixels) != before_hw:
                 steps.append(Step(transform.kind, before_hw))
-        tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+        tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=self.input_dtype)
         return tensor, Geometry(_size_hw(image), _size_hw(pixels), tuple(steps))
 
 

@@ -113,7 +113,7 @@ def run_candidate(candidate: Candidate, bundle: Bundle, reference: Reference) ->
     started = time.perf_counter()
     try:
         backend = candidate.load()
-        preprocess = Preprocess(bundle.transforms, bundle.color_order)
+        preprocess = bundle.preprocess()
         predictions = predict_samples(
             backend,
             reference.samples,

@@ -79,15 +79,14 @@ class Deployment:
         save_weights(model, path, {"iteration": 3})
         return path
 
-    def export(self, config: Path, output_op: str = "none") -> Path:
+    def export(self, config: Path, output_op: str = "none", **more: bool) -> Path:
         from paddleseg_ext.config import load_config
         from paddleseg_ext.data.build import class_table_of, first_image
         from paddleseg_ext.export import ExportOptions, export
 
         loaded = load_config(config)
-        options = ExportOptions(
-            self.folder / f"bundle_{config.stem}_{output_op}", output_op=output_op
-        )
+        name = "_".join(["bundle", config.stem, output_op, *more])
+        options = ExportOptions(self.folder / name, output_op=output_op, **more)
         return export(
             loaded, str(self.weights), options, class_table_of(loaded), first_image(loaded)
         )
@@ -101,3 +100,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 @pytest.fixture(scope="session")
 def bundle(deployment: Deployment) -> Path:
     return deployment.export(deployment.config)
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(deployment: Deployment) -> Path:
+    """With `model.onnx`, taking bytes."""
+    pytest.importorskip("paddle2onnx")
+    return deployment.export(deployment.config, onnx=True, fold_normalize=True)
