@@ -23,6 +23,7 @@ from paddleseg_ext.training.distributed import (
     join_world,
     parallelize,
     require_same,
+    share_statistics,
     wait_for_all,
 )
 from paddleseg_ext.training.ema import EmaOptions, WeightAverage
@@ -338,6 +339,8 @@ def evaluate_and_save(run: Run) -> None:
     evaluation when it is resumed, and comes to the same result.
     """
     require_finite_weights(run)
+    # The averaged weights may stand in for the network's own while it is scored, so here, too.
+    share_statistics(run.learner.model, run.world)
     manifest = describe(run)
     if run.validate is not None:
         manifest["scores"] = evaluate(run, manifest)

@@ -27,7 +27,7 @@ def launch(processes: int, folder: Path, script: Path, *arguments: object) -> st
     done = subprocess.run(
         [*command, str(script), *map(str, arguments)],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"},
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -94,3 +94,16 @@ def test_processes_train_the_weights_of_one(
         for folder in (alone, run)
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
+
+
+def test_accumulated_batches_of_two_processes_are_one_batch(tmp_path: Path) -> None:
+    """Gradients are exchanged once an iteration; the samples are those of one big batch."""
+    weights = []
+    for processes, batch_size, accumulate in ((1, 12, 1), (2, 2, 3)):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        script = HERE / "accumulate_in_processes.py"
+        launch(processes, folder, script, folder, batch_size, accumulate)
+        weights.append(read_arrays(folder / "run/iter_4/model.pdparams"))
+    for name, array in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], array, rtol=0, atol=1e-6, err_msg=name)

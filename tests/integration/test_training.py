@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -196,6 +197,77 @@ def test_wrong_flags_end_before_paddle_is_imported(tmp_path: Path) -> None:
     assert time.monotonic() - started < 60
 
 
+def test_features_of_the_loop_from_the_command_line(tiny_cityscapes: Path, tmp_path: Path) -> None:
+    """Averaged weights, accumulation, the best by two protocols: then fine-tuned, frozen."""
+    config = write_config(
+        tiny_cityscapes,
+        tmp_path / "a.yml",
+        ema={"decay": 0.5},
+        keep_best=["scale_0.5", "scale_0.75"],
+    )
+    first = ("--iters", 2, "--save_interval", 1, "--do_eval", "--accumulate", 3)
+    finished = train(config, tmp_path / "first", *first, "--early_stop_intervals", 9)
+    assert finished.status == 0, finished.err
+    assert "batch 2 x 3" in finished.out
+    assert finished.out.count("scales 0.5; ") == finished.out.count("scales 0.75; ") == 2
+    best = {p.name: p / "model.pdparams" for p in (tmp_path / "first").glob("best_model*")}
+    assert sorted(best) == ["best_model", "best_model_scale_0.5", "best_model_scale_0.75"]
+    manifest = read_manifest(best["best_model_scale_0.75"])
+    assert manifest["weights"] == "averaged"
+    assert manifest["scores"]["protocol"].startswith("scale_0.75")
+    scored = call(
+        *("val.py", "--config", config, "--device", "cpu", "--protocol", "scale_0.75"),
+        *("--model_path", best["best_model_scale_0.75"], "--save_dir", tmp_path / "val"),
+    )
+    assert scored.status == 0, scored.err
+    again = json.loads((tmp_path / "val/val.json").read_text())["evaluation"]
+    assert again["confusion_matrix"] == manifest["scores"]["confusion_matrix"]
+
+    tuned = ("--iters", 1, "--finetune", best["best_model"], "--opts", "freeze_bn=true", "ema=null")
+    finished = train(config, tmp_path / "second", *tuned)
+    assert finished.status == 0, finished.err
+    assert "tensors were taken" in finished.out
+    old, new = (
+        read_arrays(path)
+        for path in (best["best_model"], tmp_path / "second/iter_1/model.pdparams")
+    )
+    statistics = [name for name in old if name.endswith(("_mean", "_variance"))]
+    assert len(statistics) > 20
+    assert all((old[name] == new[name]).all() for name in statistics)
+    assert any((old[name] != new[name]).any() for name in old)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--precision", "amp_O1"], "use --device gpu, or --precision fp32"),
+        (["--precision", "fp16", "--amp_level", "O2"], "--precision fp16: on a CPU"),
+        (["--amp_level", "O1"], "belongs to --precision fp16"),
+        (["--early_stop", 3], "add --do_eval"),
+        (["--finetune", "nowhere.pdparams"], "--finetune: 'nowhere.pdparams' does not exist"),
+        (["--finetune", "a", "--resume_model", "b"], "does not exist|not a folder"),
+        (["--profile", 3], "2 iterations come before, and the run has 4"),
+        (["--opts", "ema={decoy: 0.9}"], "ema: unknown key 'decoy'"),
+        (["--opts", "ema=3"], "'ema' must be a section"),
+        (["--opts", "accumulate=0"], "'accumulate' must be at least 1"),
+        (["--opts", "freeze_bn=1"], "'freeze_bn' must be true or false"),
+        (["--opts", "freeze_bn=true"], "freeze_bn: true keeps the running statistics"),
+        (["--opts", "keep_best=[scale_0.7]"], "did you mean 'scale_0.75'"),
+        (["--opts", "keep_best=[slide]"], "keep_best: "),
+        (["--accumulate", 4], "6 samples, fewer than one batch of 8"),
+    ],
+)
+def test_wrong_features_are_one_clear_line(
+    tiny_cityscapes_shared: Path, tmp_path: Path, flags: list, words: str
+) -> None:
+    config, run = write_config(tiny_cityscapes_shared, tmp_path / "a.yml"), tmp_path / "run"
+    finished = train(config, run, *flags)
+    assert finished.status == 2, finished.out
+    assert len(finished.error_lines) == 1
+    assert re.search(words, finished.error_lines[0]), finished.error_lines
+    assert not list(run.glob("iter_*"))
+
+
 def run_until_killed(config: Path, run: Path, seconds: float) -> None:
     """Start or go on with a run and kill it after `seconds`."""
     process = spawn(
@@ -226,7 +298,7 @@ def run_until_killed(config: Path, run: Path, seconds: float) -> None:
 def test_twenty_kills_change_nothing(tiny_cityscapes: Path, tmp_path: Path) -> None:
     import random
 
-    config = write_config(tiny_cityscapes, tmp_path / "a.yml")
+    config = write_config(tiny_cityscapes, tmp_path / "a.yml", ema={"decay": 0.9})
     flags = ("--iters", 40, "--save_interval", 20)
     assert train(config, tmp_path / "whole", *flags).status == 0
     run, moments = tmp_path / "killed", random.Random(1)
@@ -237,4 +309,5 @@ def test_twenty_kills_change_nothing(tiny_cityscapes: Path, tmp_path: Path) -> N
             assert read_manifest(folder / "model.pdparams")
     finished = train(config, run, *flags, "--resume_model", "auto")
     assert finished.status == 0 or "has done 40 iterations" in finished.err
-    assert same_bytes(tmp_path / "whole/iter_40/model.pdparams", run / "iter_40/model.pdparams")
+    for name in ("model.pdparams", "model_raw.pdparams", "model.pdopt"):
+        assert same_bytes(tmp_path / "whole/iter_40" / name, run / "iter_40" / name), name
