@@ -125,7 +125,7 @@ def _differences(
 
 # Options that change what is computed and not which tensors there are: strict loading cannot see
 # a wrong value.
-_ARITHMETIC = ("activation",)
+_ARITHMETIC = ("activation", "pool_counts_padding")
 
 
 def _defaults(type_name: str, where: str) -> dict[str, Any]:

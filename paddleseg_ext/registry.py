@@ -93,7 +93,9 @@ BACKBONES = Registry(
     [
         "paddleseg_ext.models.backbones.efficientnet:EfficientNetB1",
         "paddleseg_ext.models.backbones.resnet:ResNet101",
+        "paddleseg_ext.models.backbones.resnet:ResNet101_v1c",
         "paddleseg_ext.models.backbones.resnet:ResNet18",
+        "paddleseg_ext.models.backbones.resnet:ResNet50",
         "paddleseg_ext.models.backbones.resnet_v1c:ResNet18_v1c",
         "paddleseg_ext.models.backbones.resnet_vd:ResNet18_vd",
         "paddleseg_ext.models.backbones.stdcnet:STDCNet1446",

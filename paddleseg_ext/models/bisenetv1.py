@@ -50,7 +50,7 @@ class Wiring:
     """A ReLU before the sigmoid of the attention refinement: no channel is weakened below half."""
     ffm_gate: str = "two_convs"
     """`two_convs`: 1x1, ReLU, 1x1. `conv_bn`: one with a norm. `conv_bn_relu`: and a ReLU.
-    `two_conv_bn_relu`: two of those."""
+    `two_conv_bn_relu`: two of those. `two_biased_convs`: as `two_convs`, with biases."""
     ffm_reduction: int = 4
     """The first convolution of a two-convolution gate has this many times fewer channels."""
     head_bias: bool = True
@@ -59,12 +59,32 @@ class Wiring:
     """`aligned` or `half_pixel` bilinear (align_corners True or False), or `pixel_shuffle`."""
     published_stride: int | None = None
     """Where the original enlarges by a factor and not to the image's size: the stride of that."""
+    width: int = 1
+    """All of the network but the backbone has this many times the paper's channels."""
+
+    @property
+    def context_channels(self) -> int:
+        """Width of the context path, and of what the spatial path ends in."""
+        return CONTEXT_CHANNELS * self.width
+
+    @property
+    def fused_channels(self) -> int:
+        """Width of the fusion module."""
+        return FUSED_CHANNELS * self.width
 
 
 WIRINGS = {
-    # TorchSeg, cityscapes.bisenet.R18 / R101 / X39
+    # TorchSeg, cityscapes.bisenet.R18
     "author": Wiring(
         head_channels=(64, 256, 256),
+        aux_names=("aux1_8", "aux0_16"),
+        context_upsampling="bilinear",
+        ffm_reduction=1,
+        published_stride=1,
+    ),
+    # TorchSeg, cityscapes.bisenet.R101: a main head of 256
+    "author_r101": Wiring(
+        head_channels=(256, 256, 256),
         aux_names=("aux1_8", "aux0_16"),
         context_upsampling="bilinear",
         ffm_reduction=1,
@@ -140,6 +160,14 @@ WIRINGS = {
         ffm_gate="conv_bn_relu",
         head_upsampling="half_pixel",
     ),
+    # The same, configs/bisenetv1/bisenetv1_r50-d32_*.py and r101: four times as wide
+    "mmseg_wide": Wiring(
+        head_channels=(1024, 256, 256),
+        aux_names=("aux0", "aux1"),
+        ffm_gate="conv_bn_relu",
+        head_upsampling="half_pixel",
+        width=4,
+    ),
     # PaddleSeg's BiseNetV1, on ResNet18_vd at output stride 8
     "paddleseg": Wiring(
         head_channels=(64, 128, 128),
@@ -156,12 +184,13 @@ WIRINGS = {
 class SpatialPath(nn.Sequential):
     """Three convolutions of stride 2 keep detail at 1/8 (section 3.1)."""
 
-    def __init__(self, activation: str):
+    def __init__(self, wiring: Wiring):
+        channels, activation = 64 * wiring.width, wiring.activation
         super().__init__(
-            ConvBNReLU(3, 64, 7, stride=2, activation=activation),
-            ConvBNReLU(64, 64, 3, stride=2, activation=activation),
-            ConvBNReLU(64, 64, 3, stride=2, activation=activation),
-            ConvBNReLU(64, CONTEXT_CHANNELS, 1, activation=activation),
+            ConvBNReLU(3, channels, 7, stride=2, activation=activation),
+            ConvBNReLU(channels, channels, 3, stride=2, activation=activation),
+            ConvBNReLU(channels, channels, 3, stride=2, activation=activation),
+            ConvBNReLU(channels, wiring.context_channels, 1, activation=activation),
         )
 
 
@@ -170,9 +199,10 @@ class AttentionRefinement(nn.Layer):
 
     def __init__(self, in_channels: int, wiring: Wiring):
         super().__init__()
-        self.conv = ConvBNReLU(in_channels, CONTEXT_CHANNELS, 3, activation=wiring.activation)
+        channels = wiring.context_channels
+        self.conv = ConvBNReLU(in_channels, channels, 3, activation=wiring.activation)
         gate = ConvBNReLU if wiring.arm_gate_relu else ConvBN
-        self.gate = gate(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 1)
+        self.gate = gate(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.conv(x)
@@ -185,12 +215,12 @@ class ContextPath(nn.Layer):
     def __init__(self, channels: Sequence[int], wiring: Wiring):
         super().__init__()
         _, channels16, channels32 = channels
-        activation = wiring.activation
-        self.global_context = ConvBNReLU(channels32, CONTEXT_CHANNELS, 1, activation=activation)
+        width, activation = wiring.context_channels, wiring.activation
+        self.global_context = ConvBNReLU(channels32, width, 1, activation=activation)
         self.arm32 = AttentionRefinement(channels32, wiring)
         self.arm16 = AttentionRefinement(channels16, wiring)
-        self.refine32 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3, activation=activation)
-        self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3, activation=activation)
+        self.refine32 = ConvBNReLU(width, width, 3, activation=activation)
+        self.refine16 = ConvBNReLU(width, width, 3, activation=activation)
         self._bilinear = wiring.context_upsampling == "bilinear"
 
     def forward(
@@ -209,13 +239,14 @@ class ContextPath(nn.Layer):
 
 
 def _make_ffm_gate(wiring: Wiring) -> nn.Layer:
-    channels = FUSED_CHANNELS
+    channels = wiring.fused_channels
     reduced = channels // wiring.ffm_reduction
-    if wiring.ffm_gate == "two_convs":
+    if wiring.ffm_gate in ("two_convs", "two_biased_convs"):
+        bias = None if wiring.ffm_gate == "two_biased_convs" else False
         return nn.Sequential(
-            nn.Conv2D(channels, reduced, 1, bias_attr=False),
+            nn.Conv2D(channels, reduced, 1, bias_attr=bias),
             nn.ReLU(),
-            nn.Conv2D(reduced, channels, 1, bias_attr=False),
+            nn.Conv2D(reduced, channels, 1, bias_attr=bias),
         )
     if wiring.ffm_gate == "conv_bn":
         return ConvBN(channels, channels, 1)
@@ -229,7 +260,8 @@ class FeatureFusion(nn.Layer):
 
     def __init__(self, in_channels: int, wiring: Wiring):
         super().__init__()
-        self.conv = ConvBNReLU(in_channels, FUSED_CHANNELS, 1, activation=wiring.activation)
+        channels = wiring.fused_channels
+        self.conv = ConvBNReLU(in_channels, channels, 1, activation=wiring.activation)
         self.gate = _make_ffm_gate(wiring)
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
@@ -296,20 +328,17 @@ class BiSeNetV1(nn.Layer):
             )
         self.wiring = WIRINGS[wiring]
         self.backbone = backbone
-        self.spatial_path = (
-            SpatialPath(self.wiring.activation) if self.wiring.spatial_path else None
-        )
+        self.spatial_path = SpatialPath(self.wiring) if self.wiring.spatial_path else None
         self.context_path = ContextPath(backbone.channels, self.wiring)
-        spatial_channels = CONTEXT_CHANNELS if self.spatial_path else backbone.channels[0]
-        self.ffm = FeatureFusion(spatial_channels + CONTEXT_CHANNELS, self.wiring)
+        context, fused = self.wiring.context_channels, self.wiring.fused_channels
+        spatial_channels = context if self.spatial_path else backbone.channels[0]
+        self.ffm = FeatureFusion(spatial_channels + context, self.wiring)
         # A dilated backbone gives what is called 1/16 here at 1/8.
         coarse_stride = min(16, getattr(backbone, "output_stride", 32))
         main, aux8, aux16 = self.wiring.head_channels
-        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, self.wiring)
-        self.aux_head8 = SegmentationHead(CONTEXT_CHANNELS, aux8, num_classes, 8, self.wiring)
-        self.aux_head16 = SegmentationHead(
-            CONTEXT_CHANNELS, aux16, num_classes, coarse_stride, self.wiring
-        )
+        self.head = SegmentationHead(fused, main, num_classes, 8, self.wiring)
+        self.aux_head8 = SegmentationHead(context, aux8, num_classes, 8, self.wiring)
+        self.aux_head16 = SegmentationHead(context, aux16, num_classes, coarse_stride, self.wiring)
         for part in (self.spatial_path, self.context_path, self.ffm):
             if part is not None:
                 initialize(part)

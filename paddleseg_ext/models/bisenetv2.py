@@ -56,6 +56,8 @@ class Wiring:
     """Norm and ReLU behind the context embedding's last convolution."""
     conv_bias: bool = False
     """Every convolution has a bias, the ones before a norm too."""
+    keep_bias: bool = False
+    """The 1x1 convolutions of the aggregation layer, which no norm follows, have a bias."""
     same_padding: bool = False
     """Stride-2 convolutions pad as TensorFlow does: where one side suffices, right and below."""
     same_pooling: bool = False
@@ -86,7 +88,10 @@ WIRINGS = {
     ),
     # open-mmlab/mmsegmentation, configs/_base_/models/bisenetv2.py
     "mmseg": Wiring(
-        head="two_convs", head_channels=(1024, 16, 64, 256, 1024), aggregation="half_pixel"
+        head="two_convs",
+        head_channels=(1024, 16, 64, 256, 1024),
+        aggregation="half_pixel",
+        keep_bias=True,
     ),
     # MaybeShewill-CV/bisenetv2-tensorflow. Its TensorFlow checkpoints are not read, so this was
     # not compared with numbers of its code.
@@ -279,7 +284,7 @@ class GuidedAggregation(nn.Layer):
         super().__init__()
         c = DETAIL_CHANNELS
         self._upsampling = wiring.aggregation
-        bias = None if wiring.conv_bias else False
+        bias = None if wiring.conv_bias or wiring.keep_bias else False
         self.detail_keep = nn.Sequential(
             ConvNorm(wiring, c, c, 3, groups=c, relu=False), nn.Conv2D(c, c, 1, bias_attr=bias)
         )

@@ -3,14 +3,16 @@
 Paper: Rethinking BiSeNet For Real-time Semantic Segmentation, https://arxiv.org/abs/2104.13188
 Original: https://github.com/MichaelFan01/STDC-Seg models/model_stages.py
 
-Deviations: none in the arithmetic. Detail heads that the yml does not ask for are not built; the
-original builds all four and leaves some untrained. The head at 1/16 is never read there.
+`WIRINGS` names the two published decoders. Deviations: none in the arithmetic. Detail heads that
+the yml does not ask for are not built; the original builds all four and leaves some untrained. The
+head at 1/16 is never read there.
 """
 
 from collections.abc import Sequence
 
 from paddle import Tensor, nn
 
+from paddleseg_ext.common.errors import nearest_name
 from paddleseg_ext.models.bisenetv1 import (
     CONTEXT_CHANNELS,
     FUSED_CHANNELS,
@@ -29,13 +31,22 @@ from paddleseg_ext.models.layers import (
     spatial_size_hw,
 )
 
-# The decoder descends from CoinCheung's BiSeNet of August 2020.
-WIRING = Wiring(
-    head_channels=(256, 64, 64),
-    aux_names=("aux16", "aux32"),
-    spatial_path=False,
-    head_bias=False,
-)
+WIRINGS = {
+    # MichaelFan01/STDC-Seg; the decoder descends from CoinCheung's BiSeNet of August 2020
+    "original": Wiring(
+        head_channels=(256, 64, 64),
+        aux_names=("aux16", "aux32"),
+        spatial_path=False,
+        head_bias=False,
+    ),
+    # PaddleSeg 2.8, paddleseg/models/stdcseg.py; its backbone: pool_counts_padding=False
+    "paddleseg": Wiring(
+        head_channels=(256, 64, 64),
+        aux_names=("aux16", "aux32"),
+        spatial_path=False,
+        ffm_gate="two_biased_convs",
+    ),
+}
 DETAIL_CHANNELS = 64
 # Convolutions of at least this many input channels are the heavy ones of the light variant "DW".
 HEAVY_CHANNELS = 128
@@ -44,10 +55,10 @@ HEAVY_CHANNELS = 128
 class ShallowContextPath(nn.Layer):
     """The context path of a backbone that ends at 1/16 (light variant "delNet")."""
 
-    def __init__(self, channels16: int):
+    def __init__(self, channels16: int, wiring: Wiring):
         super().__init__()
         self.global_context = ConvBNReLU(channels16, CONTEXT_CHANNELS, 1)
-        self.arm16 = AttentionRefinement(channels16, WIRING)
+        self.arm16 = AttentionRefinement(channels16, wiring)
         self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
 
     def forward(self, feature8: Tensor, feature16: Tensor) -> Tensor:
@@ -59,10 +70,12 @@ class ShallowContextPath(nn.Layer):
 class DetailHead(nn.Layer):
     """Says where the labels change, from one shallow feature (section 3.2)."""
 
-    def __init__(self, in_channels: int):
+    def __init__(self, in_channels: int, wiring: Wiring):
         super().__init__()
         self.conv = ConvBNReLU(in_channels, DETAIL_CHANNELS, 3)
-        self.classifier = nn.Conv2D(DETAIL_CHANNELS, 1, 1, bias_attr=False)
+        self.classifier = nn.Conv2D(
+            DETAIL_CHANNELS, 1, 1, bias_attr=None if wiring.head_bias else False
+        )
         initialize(self)
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -95,6 +108,7 @@ class STDCSeg(nn.Layer):
         use_boundary_8: a detail head on the feature at 1/8, the paper's.
         separable: depthwise-separable convolutions for the heavy ones of the decoder, the light
             variant "DW".
+        wiring: a name of `WIRINGS`.
     """
 
     def __init__(
@@ -105,8 +119,12 @@ class STDCSeg(nn.Layer):
         use_boundary_4: bool = False,
         use_boundary_8: bool = True,
         separable: bool = False,
+        wiring: str = "original",
     ):
         super().__init__()
+        if wiring not in WIRINGS:
+            raise ValueError(f"unknown wiring '{wiring}'{nearest_name(wiring, WIRINGS)}")
+        w = WIRINGS[wiring]
         channels = tuple(getattr(backbone, "channels", ()))
         if len(channels) not in (4, 5):
             raise ValueError(
@@ -116,15 +134,15 @@ class STDCSeg(nn.Layer):
         self.backbone = backbone
         self.context_path: nn.Layer
         if len(channels) == 5:
-            self.context_path = ContextPath(channels[2:], WIRING)
+            self.context_path = ContextPath(channels[2:], w)
         else:
-            self.context_path = ShallowContextPath(channels[3])
-        self.ffm = FeatureFusion(channels[2] + CONTEXT_CHANNELS, WIRING)
-        main, aux16, aux32 = WIRING.head_channels
-        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, WIRING)
-        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 8, WIRING)
+            self.context_path = ShallowContextPath(channels[3], w)
+        self.ffm = FeatureFusion(channels[2] + CONTEXT_CHANNELS, w)
+        main, aux16, aux32 = w.head_channels
+        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, w)
+        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 8, w)
         self.aux_head32 = (
-            SegmentationHead(CONTEXT_CHANNELS, aux32, num_classes, 16, WIRING)
+            SegmentationHead(CONTEXT_CHANNELS, aux32, num_classes, 16, w)
             if len(channels) == 5
             else None
         )
@@ -132,7 +150,7 @@ class STDCSeg(nn.Layer):
         self._detail_strides = [stride for stride, use in wanted.items() if use]
         for index, stride in enumerate(wanted):
             if wanted[stride]:
-                self.add_sublayer(f"detail_head{stride}", DetailHead(channels[index]))
+                self.add_sublayer(f"detail_head{stride}", DetailHead(channels[index], w))
         for name, part in self.named_children():
             if name != "backbone":
                 if separable:

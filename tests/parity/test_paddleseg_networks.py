@@ -67,3 +67,14 @@ def test_bisenetv2_is_paddlesegs(size_hw: tuple[int, int]) -> None:
     images = paddle.randn([2, 3, *size_hw])
     with paddle.no_grad():
         compare(theirs(images), ours(images))
+
+
+@pytest.mark.parametrize("variant", ["STDC1", "STDC2"])
+def test_stdcseg_is_paddlesegs(variant: str) -> None:
+    import paddleseg.models.backbones as backbones
+    from paddleseg.models import STDCSeg
+
+    theirs, ours = theirs_and_ours(STDCSeg(19, getattr(backbones, variant)()))
+    images = paddle.randn([2, 3, 75, 109])
+    with paddle.no_grad():
+        compare(theirs(images), ours(images))

@@ -7,13 +7,12 @@ from typing import Any
 
 from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
-from paddleseg_ext.checkpoints.torch_import.mmseg import FFM_AND_HEADS
+from paddleseg_ext.checkpoints.torch_import.mmseg import FFM_AND_HEADS, V1C_STEM
 
-_STEM = {"0": r"0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv", "7": "2.bn"}
 _RESNET = (
     *(
         Rule(rf"backbone\.backbone\.stem\.{old}", f"backbone.convs.{new}")
-        for old, new in _STEM.items()
+        for old, new in V1C_STEM.items()
     ),
     *(
         Rule(rf"backbone\.backbone\.layer{i + 1}\.(.+)", rf"backbone.layers.{i}.\1")

@@ -33,6 +33,8 @@ class Rule:
         target: our module path, with `\1` for groups; None if the tensors are not needed.
         why: the reason, where they are not needed.
         fold_abn: the module is an InPlaceABN, which scales by |weight| + eps.
+        fold_bias: the norm, by our module path, that follows this convolution. Ours has no bias
+            there; theirs is subtracted from the norm's running mean, which is the same.
         transpose: the weight is a linear layer's, which Paddle stores as (in, out).
         optional: the module is one that a network may be built without.
     """
@@ -41,6 +43,7 @@ class Rule:
     target: str | None
     why: str = ""
     fold_abn: bool = False
+    fold_bias: str | None = None
     transpose: bool = False
     optional: bool = False
 
@@ -51,17 +54,14 @@ class Imported:
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     loaded: list[tuple[str, str]] = field(default_factory=list)
-    folded: list[tuple[str, str]] = field(default_factory=list)
+    folded: list[tuple[str, str, str]] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """One line for each tensor of the checkpoint."""
         return (
             [f"loaded   {key} -> {target}" for key, target in self.loaded]
-            + [
-                f"folded   {key} -> {target} (|weight| + {ABN_EPSILON})"
-                for key, target in self.folded
-            ]
+            + [f"folded   {key} -> {target} ({how})" for key, target, how in self.folded]
             + [f"dropped  {key} ({why})" for key, why in self.dropped]
         )
 
@@ -91,6 +91,7 @@ def rename(
     """
     result = Imported()
     leftover = []
+    biases: list[tuple[str, str, np.ndarray]] = []
     compiled = [(re.compile(rule.module), rule) for rule in rules]
     for key, array in arrays.items():
         module, _, leaf = key.rpartition(".")
@@ -102,6 +103,8 @@ def rename(
             result.dropped.append((key, rule.why))
         elif leaf == _COUNTER:
             result.dropped.append((key, "a counter that inference does not use"))
+        elif leaf == "bias" and rule.fold_bias is not None:
+            biases.append((key, f"{match.expand(rule.fold_bias)}._mean", array))
         else:
             target = f"{match.expand(rule.target)}.{_LEAVES[leaf]}"
             if rule.optional and target not in wanted:
@@ -115,7 +118,18 @@ def rename(
             f"{', '.join(leftover[:_LISTED_NAMES])}{more}. Is it a checkpoint of another system "
             "or generation?"
         )
+    for key, mean, array in biases:
+        _subtract(result, key, mean, array)
     return result
+
+
+def _subtract(result: Imported, key: str, mean: str, bias: np.ndarray) -> None:
+    """Fold a convolution's bias into the running mean of the norm behind it."""
+    if mean in result.arrays:
+        result.arrays[mean] = result.arrays[mean] - bias
+        result.folded.append((key, mean, "running mean - bias"))
+    else:  # of an optional module that the network is built without
+        result.dropped.append((key, "the network is built without it"))
 
 
 def _store(
@@ -141,4 +155,7 @@ def _store(
         result.dropped.append((key, f"the same tensor as {target}"))
         return
     result.arrays[target] = array
-    (result.folded if fold else result.loaded).append((key, target))
+    if fold:
+        result.folded.append((key, target, f"|weight| + {ABN_EPSILON}"))
+    else:
+        result.loaded.append((key, target))

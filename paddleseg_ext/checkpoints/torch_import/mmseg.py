@@ -4,8 +4,17 @@ The names are those of mmseg/models/backbones/bisenetv1.py and bisenetv2.py and 
 configs/_base_/models.
 """
 
-from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
+from paddleseg_ext.checkpoints.torch_import.generation import (
+    Generation,
+    all_of,
+    has,
+    lacks,
+    shaped,
+)
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
+
+# The three convolutions and norms of a ResNetV1c's stem, and ours.
+V1C_STEM = {"0": "0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv", "7": "2.bn"}
 
 # The fusion module and the heads, as BiSeNet and DABNet have them in mmsegmentation.
 FFM_AND_HEADS = (
@@ -91,18 +100,31 @@ BISENETV2_RULES = (
     Rule(r"auxiliary_head\.(\d)\.conv_seg", r"aux_heads.\1.classifier"),
 )
 
-GENERATIONS = (
-    Generation(
+
+def _bisenetv1(backbone: str, wiring: str, channels: tuple[int, int], depth16: int) -> Generation:
+    """`channels`: of the context path and of the backbone at 1/32; `depth16`: blocks at 1/16."""
+    resnet = "backbone.context_path.backbone"
+    return Generation(
         "mmseg",
-        "bisenetv1_r18",
-        "mmsegmentation BiSeNetV1 on ResNet18",
-        {"type": "BiSeNetV1", "backbone": {"type": "ResNet18"}, "wiring": "mmseg"},
+        f"bisenetv1_{backbone.lower().replace('esnet', '')}",
+        f"mmsegmentation BiSeNetV1 on {backbone}",
+        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": wiring},
         BISENETV1_RULES,
         all_of(
-            has("backbone.context_path.gap_conv.1.conv.weight"),
-            shaped("backbone.context_path.arm32.conv_layer.conv.weight", 128, 512, 3, 3),
+            has(
+                "backbone.context_path.gap_conv.1.conv.weight",
+                f"{resnet}.layer3.{depth16 - 1}.conv1.weight",
+            ),
+            lacks(f"{resnet}.layer3.{depth16}.conv1.weight"),
+            shaped("backbone.context_path.arm32.conv_layer.conv.weight", *channels, 3, 3),
         ),
-    ),
+    )
+
+
+GENERATIONS = (
+    _bisenetv1("ResNet18", "mmseg", (128, 512), 2),
+    _bisenetv1("ResNet50", "mmseg_wide", (512, 2048), 6),
+    _bisenetv1("ResNet101", "mmseg_wide", (512, 2048), 23),
     Generation(
         "mmseg",
         "bisenetv2",
@@ -112,5 +134,21 @@ GENERATIONS = (
         has(
             "backbone.semantic.stage4_CEBlock.gap.1.weight", "auxiliary_head.3.convs.1.conv.weight"
         ),
+    ),
+    Generation(
+        "mmseg",
+        "resnet18_v1c",
+        "ResNet-18 with the stem of ResNet-C, ImageNet: DABNet starts from it",
+        {"backbone": {"type": "ResNet18_v1c"}},
+        (
+            Rule(r"fc", None, "the classifier"),
+            *(Rule(rf"stem\.{old}", f"convs.{new}") for old, new in V1C_STEM.items()),
+            *(Rule(rf"layer{i + 1}\.(.+)", rf"layers.{i}.\1") for i in range(4)),
+        ),
+        all_of(
+            has("stem.6.weight", "layer3.1.conv2.weight"),
+            shaped("layer4.1.conv2.weight", 512, 512, 3, 3),
+        ),
+        part="backbone",
     ),
 )

@@ -1,7 +1,14 @@
-"""PaddleSeg's own classes (2.8): BiseNetV1 (the reproduced Paddle project's) and BiSeNetV2."""
+"""PaddleSeg's own classes (2.8): BiseNetV1 (of the reproduced project), BiSeNetV2 and STDCSeg."""
 
-from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
+from paddleseg_ext.checkpoints.torch_import.generation import (
+    Generation,
+    all_of,
+    has,
+    lacks,
+    shaped,
+)
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
+from paddleseg_ext.checkpoints.torch_import.stdc import VARIANTS, backbone_rules, last_blocks
 
 
 def block(old: str, new: str) -> tuple[Rule, Rule]:
@@ -98,7 +105,58 @@ BISENETV2_RULES = (
     *_head_rules(),
 )
 
+
+def _stdc_rules(depths: tuple[int, int, int]) -> tuple[Rule, ...]:
+    """Its convolutions before a norm have biases; ours have none."""
+    rules: list[Rule] = [*backbone_rules(r"cp\.backbone\.", "backbone.", depths)]
+    for old, new in (
+        (r"cp\.conv_avg", "context_path.global_context"),
+        (r"cp\.conv_head(16|32)", r"context_path.refine\1"),
+        (r"cp\.arm(16|32)\.conv", r"context_path.arm\1.conv"),
+        (r"ffm\.convblk", "ffm.conv"),
+        (r"conv_out\.conv", "head.conv"),
+        (r"conv_out8\.conv", "aux_head16.conv"),
+        (r"conv_out16\.conv", "aux_head32.conv"),
+        (r"conv_out_sp(2|4|8)\.conv", r"detail_head\1.conv"),
+    ):
+        optional = "_sp" in old
+        rules += [
+            Rule(rf"{old}\._conv", f"{new}.conv", fold_bias=f"{new}.bn", optional=optional),
+            Rule(rf"{old}\._batch_norm", f"{new}.bn", optional=optional),
+        ]
+    gate = r"context_path.arm\1.gate"
+    return (
+        *rules,
+        Rule(r"cp\.arm(16|32)\.conv_atten", f"{gate}.conv", fold_bias=f"{gate}.bn"),
+        Rule(r"cp\.arm(16|32)\.bn_atten", f"{gate}.bn"),
+        Rule(r"ffm\.conv1", "ffm.gate.0"),
+        Rule(r"ffm\.conv2", "ffm.gate.2"),
+        Rule(r"conv_out\.conv_out", "head.classifier"),
+        Rule(r"conv_out8\.conv_out", "aux_head16.classifier"),
+        Rule(r"conv_out16\.conv_out", "aux_head32.classifier"),
+        Rule(r"conv_out_sp(2|4|8)\.conv_out", r"detail_head\1.classifier", optional=True),
+        Rule(r"conv_out_sp16\..+", None, "the original builds it and never reads it"),
+    )
+
+
+def _stdc(name: str, backbone: str, depths: tuple[int, int, int]) -> Generation:
+    last, beyond = last_blocks("cp.backbone.", depths)
+    return Generation(
+        "paddleseg",
+        name,
+        f"PaddleSeg's STDCSeg on {backbone}",
+        {
+            "type": "STDCSeg",
+            "backbone": {"type": backbone, "pool_counts_padding": False},
+            "wiring": "paddleseg",
+        },
+        _stdc_rules(depths),
+        all_of(has(last, "conv_out_sp8.conv._conv.bias"), lacks(beyond)),
+    )
+
+
 GENERATIONS = (
+    *(_stdc(name, backbone, depths) for name, (backbone, depths) in VARIANTS.items()),
     Generation(
         "paddleseg",
         "bisenetv2",

@@ -11,7 +11,8 @@ from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
 
 
-def _backbone_rules(prefix: str, target: str, depths: tuple[int, int, int]) -> tuple[Rule, ...]:
+def backbone_rules(prefix: str, target: str, depths: tuple[int, int, int]) -> tuple[Rule, ...]:
+    """An STDCNet's blocks, under both of their names."""
     names = [("x2", 0, f"{target}stage2"), ("x4", 1, f"{target}stage4")]
     index = 2
     for stage, depth in enumerate(depths):
@@ -45,7 +46,7 @@ def _segmentation_rules(depths: tuple[int, int, int], abn: bool) -> tuple[Rule, 
     unused = "the original builds it and never reads it"
     optional = r"conv_out_sp(2|4|8)"
     return (
-        *_backbone_rules(r"cp\.backbone\.", "backbone.", depths),
+        *backbone_rules(r"cp\.backbone\.", "backbone.", depths),
         Rule(r"cp\.backbone\.conv_last\.(conv|bn)", r"backbone.conv_last.\1", optional=True),
         Rule(r"cp\.backbone\.(?:fc|bn|linear)", None, "the ImageNet classifier, not read"),
         *(Rule(rf"{old}\.conv", f"{new}.conv") for old, new in names.items()),
@@ -65,7 +66,7 @@ def _segmentation_rules(depths: tuple[int, int, int], abn: bool) -> tuple[Rule, 
 
 def _classifier_rules(depths: tuple[int, int, int], target: str) -> tuple[Rule, ...]:
     """To the whole classifier (`target` is `backbone.`) or to the backbone alone."""
-    rules = _backbone_rules("", target, depths)
+    rules = backbone_rules("", target, depths)
     if not target:
         return (
             *rules,
@@ -80,13 +81,13 @@ def _classifier_rules(depths: tuple[int, int, int], target: str) -> tuple[Rule, 
     )
 
 
-_VARIANTS: Mapping[str, tuple[str, tuple[int, int, int]]] = {
+VARIANTS: Mapping[str, tuple[str, tuple[int, int, int]]] = {
     "stdc813": ("STDCNet813", (2, 2, 2)),
     "stdc1446": ("STDCNet1446", (4, 5, 3)),
 }
 
 
-def _blocks(prefix: str, depths: tuple[int, int, int]) -> tuple[str, str]:
+def last_blocks(prefix: str, depths: tuple[int, int, int]) -> tuple[str, str]:
     """The key of the last block, and the one that a deeper network would have next."""
     last = 1 + sum(depths)
     key = "{}features.{}.conv_list.0.conv.weight"
@@ -95,8 +96,12 @@ def _blocks(prefix: str, depths: tuple[int, int, int]) -> tuple[str, str]:
 
 def _generations(name: str, backbone: str, depths: tuple[int, int, int]) -> list[Generation]:
     generations = []
-    last, beyond = _blocks("cp.backbone.", depths)
-    model: dict[str, Any] = {"type": "STDCSeg", "backbone": {"type": backbone}}
+    last, beyond = last_blocks("cp.backbone.", depths)
+    model: dict[str, Any] = {
+        "type": "STDCSeg",
+        "backbone": {"type": backbone},
+        "wiring": "original",
+    }
     # The two differ in nothing but num_batches_tracked.
     for norm, title in (("abn", "InPlaceABN"), ("bn", "BatchNorm")):
         generations.append(
@@ -106,10 +111,10 @@ def _generations(name: str, backbone: str, depths: tuple[int, int, int]) -> list
                 f"STDC-Seg on {backbone}, {title} outside the backbone",
                 model,
                 _segmentation_rules(depths, abn=norm == "abn"),
-                all_of(has(last, "conv_out_sp8.conv_out.weight"), lacks(beyond)),
+                all_of(has(last, "conv_out_sp8.conv.conv.weight"), lacks(beyond)),
             )
         )
-    last, beyond = _blocks("", depths)
+    last, beyond = last_blocks("", depths)
     matches = all_of(has(last, "fc.weight", "linear.weight"), lacks(beyond))
     generations.append(
         Generation(
@@ -127,15 +132,15 @@ def _generations(name: str, backbone: str, depths: tuple[int, int, int]) -> list
 
 GENERATIONS = tuple(
     generation
-    for name, (backbone, depths) in _VARIANTS.items()
+    for name, (backbone, depths) in VARIANTS.items()
     for generation in _generations(name, backbone, depths)
 )
 
 
 def classifier_generation(name: str) -> Generation:
     """The layout of an ImageNet checkpoint, mapped to the whole classifier and not the backbone."""
-    backbone, depths = _VARIANTS[name]
-    last, beyond = _blocks("", depths)
+    backbone, depths = VARIANTS[name]
+    last, beyond = last_blocks("", depths)
     return Generation(
         "stdc",
         f"{name}_classifier",

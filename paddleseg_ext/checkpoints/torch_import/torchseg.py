@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
+from paddleseg_ext.checkpoints.torch_import.generation import (
+    Generation,
+    all_of,
+    has,
+    lacks,
+    shaped,
+)
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
 
 RULES = (
@@ -46,8 +52,17 @@ def _generation(
 GENERATIONS = (
     _generation("r18", "R18", "author", "ResNet18", 512, 256),
     _generation("r18speed", "R18.speed", "author_speed", "ResNet18", 512, 128),
-    _generation("r101", "R101", "author", "ResNet101", 2048, 256),
+    _generation("r101", "R101", "author_r101", "ResNet101_v1c", 2048, 256),
     # These two have the same tensors: only the factor of the heads' enlargement differs.
     _generation("x39", "X39", "author_x39", "Xception39", 256, 128),
     _generation("x39speed", "X39.speed", "author_speed", "Xception39", 256, 128),
+    Generation(
+        "torchseg",
+        "resnet101_v1c",
+        "TorchSeg ResNet101 with the stem of ResNet-C, ImageNet",
+        {"backbone": {"type": "ResNet101_v1c"}},
+        (Rule(r"fc", None, "the classifier"), Rule(r"((?:conv1\.\d|bn1|layer\d\..+))", r"\1")),
+        all_of(has("conv1.6.weight", "layer3.22.conv1.weight"), lacks("layer3.23.conv1.weight")),
+        part="backbone",
+    ),
 )

@@ -1,6 +1,12 @@
 """torchvision's ImageNet ResNets, which the context paths start from."""
 
-from paddleseg_ext.checkpoints.torch_import.generation import Generation, all_of, has, shaped
+from paddleseg_ext.checkpoints.torch_import.generation import (
+    Generation,
+    all_of,
+    has,
+    lacks,
+    shaped,
+)
 from paddleseg_ext.checkpoints.torch_import.mapping import Rule
 
 RULES = (
@@ -18,6 +24,7 @@ def _resnet(name: str, backbone: str, channels32: int, depth16: int) -> Generati
         RULES,
         all_of(
             has("conv1.weight", f"layer3.{depth16 - 1}.conv1.weight"),
+            lacks(f"layer3.{depth16}.conv1.weight"),
             shaped("fc.weight", None, channels32),
         ),
         part="backbone",
@@ -26,5 +33,6 @@ def _resnet(name: str, backbone: str, channels32: int, depth16: int) -> Generati
 
 GENERATIONS = (
     _resnet("resnet18", "ResNet18", 512, 2),
+    _resnet("resnet50", "ResNet50", 2048, 6),
     _resnet("resnet101", "ResNet101", 2048, 23),
 )

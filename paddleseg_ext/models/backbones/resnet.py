@@ -2,7 +2,8 @@
 
 Paper: Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385
 Original: https://github.com/pytorch/vision torchvision/models/resnet.py; the stride of a bottleneck
-is on its 3x3 convolution, as there and not as in the paper.
+is on its 3x3 convolution, as there and not as in the paper. With the stem of ResNet-C
+(https://arxiv.org/abs/1812.01187, section 4.1): TorchSeg furnace/base_model/resnet.py.
 """
 
 from paddle import Tensor, nn
@@ -56,6 +57,20 @@ class Bottleneck(nn.Layer):
         return self.relu(self.downsample(x) + residual)
 
 
+def _make_deep_stem(channels: int) -> nn.Sequential:
+    """Three 3x3 convolutions in place of the 7x7 one; the norm of the last is the network's bn1."""
+    half = channels // 2
+    return nn.Sequential(
+        nn.Conv2D(3, half, 3, stride=2, padding=1, bias_attr=False),
+        nn.BatchNorm2D(half),
+        nn.ReLU(),
+        nn.Conv2D(half, half, 3, padding=1, bias_attr=False),
+        nn.BatchNorm2D(half),
+        nn.ReLU(),
+        nn.Conv2D(half, channels, 3, padding=1, bias_attr=False),
+    )
+
+
 def _make_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
@@ -68,6 +83,12 @@ def _make_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer
 class ResNet(nn.Layer):
     """The features of the last three stages, without the classifier.
 
+    Args:
+        block: of which the stages are made.
+        depths: blocks of each stage.
+        activation: behind the norms inside a block and the stem's.
+        deep_stem_channels: of the stem of ResNet-C; None: the 7x7 convolution to 64.
+
     Attributes:
         channels: of the features at 1/8, 1/16 and 1/32.
     """
@@ -77,14 +98,19 @@ class ResNet(nn.Layer):
         block: type[BasicBlock] | type[Bottleneck],
         depths: tuple[int, int, int, int],
         activation: str = "relu",
+        deep_stem_channels: int | None = None,
     ):
         super().__init__()
-        self.conv1 = nn.Conv2D(3, 64, 7, stride=2, padding=3, bias_attr=False)
-        self.bn1 = nn.BatchNorm2D(64)
+        in_channels = deep_stem_channels or 64
+        self.conv1 = (
+            _make_deep_stem(deep_stem_channels)
+            if deep_stem_channels
+            else nn.Conv2D(3, in_channels, 7, stride=2, padding=3, bias_attr=False)
+        )
+        self.bn1 = nn.BatchNorm2D(in_channels)
         self.activation = make_activation(activation)
         self.maxpool = nn.MaxPool2D(3, stride=2, padding=1)
 
-        in_channels = 64
         stages = []
         for index, depth in enumerate(depths):
             channels = 64 << index
@@ -100,7 +126,7 @@ class ResNet(nn.Layer):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 3, H, W) -> features at 1/8, 1/16, 1/32."""
-        x = self.activation(self.bn1(self.conv1(images)))  # (N, 64, H/2, W/2)
+        x = self.activation(self.bn1(self.conv1(images)))  # (N, 64 or 128, H/2, W/2)
         x = self.layer1(self.maxpool(x))  # (N, 64, H/4, W/4) before the expansion
         feature8 = self.layer2(x)
         feature16 = self.layer3(feature8)
@@ -120,8 +146,22 @@ class ResNet18(ResNet):
         super().__init__(BasicBlock, (2, 2, 2, 2), activation)
 
 
+class ResNet50(ResNet):
+    """50 layers (table 1)."""
+
+    def __init__(self) -> None:
+        super().__init__(Bottleneck, (3, 4, 6, 3))
+
+
 class ResNet101(ResNet):
     """101 layers (table 1)."""
 
     def __init__(self) -> None:
         super().__init__(Bottleneck, (3, 4, 23, 3))
+
+
+class ResNet101_v1c(ResNet):
+    """101 layers with the stem of ResNet-C, twice as wide: TorchSeg's."""
+
+    def __init__(self) -> None:
+        super().__init__(Bottleneck, (3, 4, 23, 3), deep_stem_channels=128)

@@ -22,13 +22,17 @@ class CatBottleneck(nn.Layer):
     second through a depthwise convolution (figure 3c).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, pool_counts_padding: bool = True
+    ):
         super().__init__()
         half, quarter, eighth = (out_channels // n for n in (2, 4, 8))
         self.conv1 = ConvBNReLU(in_channels, half, 1)
         self.down = ConvBN(half, half, 3, stride=2, groups=half) if stride == 2 else nn.Identity()
         self.pool = (
-            nn.AvgPool2D(3, stride=2, padding=1, exclusive=False) if stride == 2 else nn.Identity()
+            nn.AvgPool2D(3, stride=2, padding=1, exclusive=not pool_counts_padding)
+            if stride == 2
+            else nn.Identity()
         )
         self.conv2 = ConvBNReLU(half, quarter, 3)
         self.conv3 = ConvBNReLU(quarter, eighth, 3)
@@ -50,6 +54,7 @@ class STDCNet(nn.Layer):
         last_channels: width of the last stage. 256 is the light variant of a fork ("cutNet").
         last_stage: False ends at 1/16, the light variant "delNet".
         conv_last: put the classifier's 1x1 convolution behind the last stage.
+        pool_counts_padding: average pools divide by 9 at the border too. PaddleSeg's do not.
 
     Attributes:
         channels: of the features at 1/2, 1/4, 1/8, 1/16 and 1/32.
@@ -61,6 +66,7 @@ class STDCNet(nn.Layer):
         last_channels: int = STAGE_CHANNELS[-1],
         last_stage: bool = True,
         conv_last: bool = False,
+        pool_counts_padding: bool = True,
     ):
         super().__init__()
         if last_channels % 8:
@@ -70,7 +76,7 @@ class STDCNet(nn.Layer):
         self.stage4 = ConvBNReLU(32, 64, 3, stride=2)
         in_channels, stages = 64, []
         for depth, channels in zip(depths, widths, strict=False):
-            blocks = [CatBottleneck(in_channels, channels, 2)]
+            blocks = [CatBottleneck(in_channels, channels, 2, pool_counts_padding)]
             blocks += [CatBottleneck(channels, channels, 1) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*blocks))
             in_channels = channels
@@ -101,8 +107,9 @@ class STDCNet813(STDCNet):
         last_channels: int = STAGE_CHANNELS[-1],
         last_stage: bool = True,
         conv_last: bool = False,
+        pool_counts_padding: bool = True,
     ):
-        super().__init__((2, 2, 2), last_channels, last_stage, conv_last)
+        super().__init__((2, 2, 2), last_channels, last_stage, conv_last, pool_counts_padding)
 
 
 class STDCNet1446(STDCNet):
@@ -113,8 +120,9 @@ class STDCNet1446(STDCNet):
         last_channels: int = STAGE_CHANNELS[-1],
         last_stage: bool = True,
         conv_last: bool = False,
+        pool_counts_padding: bool = True,
     ):
-        super().__init__((4, 5, 3), last_channels, last_stage, conv_last)
+        super().__init__((4, 5, 3), last_channels, last_stage, conv_last, pool_counts_padding)
 
 
 class STDCClassifier(nn.Layer):

@@ -10,7 +10,7 @@ from paddle import nn
 
 from paddleseg_ext.checkpoints.store import load_into, save_weights
 from paddleseg_ext.models.backbones.efficientnet import EfficientNetB1
-from paddleseg_ext.models.backbones.resnet import ResNet18, ResNet101
+from paddleseg_ext.models.backbones.resnet import ResNet18, ResNet50, ResNet101, ResNet101_v1c
 from paddleseg_ext.models.backbones.resnet_v1c import ResNet18_v1c
 from paddleseg_ext.models.backbones.resnet_vd import ResNet18_vd
 from paddleseg_ext.models.backbones.stdcnet import STDCClassifier, STDCNet813, STDCNet1446
@@ -27,8 +27,14 @@ CLASSES = 5
 
 
 def backbone_for(wiring: str) -> nn.Layer:
-    if wiring == "paddleseg":
-        return ResNet18_vd()
+    makers = {
+        "paddleseg": ResNet18_vd,
+        "author_x39": Xception39,
+        "author_r101": ResNet101_v1c,
+        "mmseg_wide": ResNet50,
+    }
+    if wiring in makers:
+        return makers[wiring]()
     return ResNet18(V1_WIRINGS[wiring].activation)
 
 
@@ -36,14 +42,16 @@ NETWORKS: dict[str, Callable[[], nn.Layer]] = {
     **{
         f"v1-{wiring}": lambda wiring=wiring: BiSeNetV1(CLASSES, backbone_for(wiring), wiring)
         for wiring in V1_WIRINGS
-        if wiring != "author_x39"
     },
-    "v1-x39": lambda: BiSeNetV1(CLASSES, Xception39(), "author_x39"),
-    "v1-r101": lambda: BiSeNetV1(CLASSES, ResNet101()),
+    "v1-author_speed-x39": lambda: BiSeNetV1(CLASSES, Xception39(), "author_speed"),
+    "v1-mmseg_wide-r101": lambda: BiSeNetV1(CLASSES, ResNet101(), "mmseg_wide"),
     **{f"v2-{wiring}": lambda wiring=wiring: BiSeNetV2(CLASSES, wiring) for wiring in V2_WIRINGS},
     "stdc1": lambda: STDCSeg(CLASSES, STDCNet813()),
     "stdc2": lambda: STDCSeg(
         CLASSES, STDCNet1446(), use_boundary_2=True, use_boundary_4=True, use_boundary_8=False
+    ),
+    "stdc1-paddleseg": lambda: STDCSeg(
+        CLASSES, STDCNet813(pool_counts_padding=False), wiring="paddleseg"
     ),
     "stdc1-conv_last": lambda: STDCSeg(CLASSES, STDCNet813(conv_last=True)),
     "stdc1-cutnet": lambda: STDCSeg(CLASSES, STDCNet813(last_channels=256)),
@@ -65,7 +73,7 @@ FAST = {
     "v1-coincheung_202009",
     "v1-coincheung_2019_diss",
     "v1-paddleseg",
-    "v1-x39",
+    "v1-author_x39",
     "v2-coincheung",
     "v2-coincheung_202009",
     "v2-tf2",
@@ -97,7 +105,9 @@ def test_every_registered_network_is_here() -> None:
     backbones = (
         EfficientNetB1,
         ResNet18,
+        ResNet50,
         ResNet101,
+        ResNet101_v1c,
         ResNet18_v1c,
         ResNet18_vd,
         STDCNet813,

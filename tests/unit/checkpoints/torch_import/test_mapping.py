@@ -9,7 +9,7 @@ from paddleseg_ext.common.errors import UsageError
 
 RULES = (
     Rule(r"old\.bn", "new.bn", fold_abn=True),
-    Rule(r"(?:old|alias)\.conv", "new.conv"),
+    Rule(r"(?:old|alias)\.conv", "new.conv", fold_bias="new.bn"),
     Rule(r"old\.fc", "new.fc", transpose=True),
     Rule(r"old\.extra", "new.extra", optional=True),
     Rule(r"old\.unused", None, "never read"),
@@ -23,6 +23,7 @@ def test_every_tensor_is_accounted_for() -> None:
         "old.bn.running_var": np.float32([1.0, 1.0]),
         "old.bn.num_batches_tracked": np.array(3),
         "old.conv.weight": np.ones((1, 1, 1, 1), np.float32),
+        "old.conv.bias": np.float32([0.5, 0.25]),
         "alias.conv.weight": np.ones((1, 1, 1, 1), np.float32),
         "old.fc.weight": np.float32([[1, 2, 3]]),
         "old.extra.weight": np.float32([1]),
@@ -40,7 +41,8 @@ def test_every_tensor_is_accounted_for() -> None:
         "new.fc.weight",
     }
     assert result.arrays["new.fc.weight"].shape == (3, 1)
-    assert [key for key, _ in result.folded] == ["old.bn.weight"]
+    assert [key for key, *_ in result.folded] == ["old.bn.weight", "old.conv.bias"]
+    np.testing.assert_array_equal(result.arrays["new.bn._mean"], np.float32([-0.5, 0.75]))
     assert [key for key, _ in result.dropped] == [
         "old.bn.num_batches_tracked",
         "alias.conv.weight",

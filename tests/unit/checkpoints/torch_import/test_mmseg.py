@@ -38,42 +38,63 @@ def add_head(state: State, name: str, in_channels: int, channels: int, convs: in
     add_plain(state, f"{name}.conv_seg", 19, channels, 1, 1, bias=True)
 
 
-def bisenetv1_state() -> State:
-    state: State = {}
-    context = "backbone.context_path"
-    resnet = f"{context}.backbone"
+def add_resnet(state: State, resnet: str, depths: tuple[int, ...], bottleneck: bool) -> None:
     add_plain(state, f"{resnet}.conv1", 64, 3, 7, 7)
     add_norm(state, f"{resnet}.bn1", 64)
     before = 64
-    for i, channels in enumerate((64, 128, 256, 512)):
-        for block in range(2):
+    for i, depth in enumerate(depths):
+        width = 64 << i
+        out = 4 * width if bottleneck else width
+        shapes = [(width, before, 3, 3), (width, width, 3, 3)]
+        if bottleneck:
+            shapes = [(width, before, 1, 1), (width, width, 3, 3), (out, width, 1, 1)]
+        for block in range(depth):
             name = f"{resnet}.layer{i + 1}.{block}"
-            add_plain(state, f"{name}.conv1", channels, before, 3, 3)
-            add_norm(state, f"{name}.bn1", channels)
-            add_plain(state, f"{name}.conv2", channels, channels, 3, 3)
-            add_norm(state, f"{name}.bn2", channels)
-            if before != channels:
-                add_plain(state, f"{name}.downsample.0", channels, before, 1, 1)
-                add_norm(state, f"{name}.downsample.1", channels)
-            before = channels
-    for stride, channels in ((16, 256), (32, 512)):
-        add(state, f"{context}.arm{stride}.conv_layer", 128, channels, 3, 3)
-        add(state, f"{context}.arm{stride}.atten_conv_layer.1", 128, 128, 1, 1)
-        add(state, f"{context}.conv_head{stride}", 128, 128, 3, 3)
-    add(state, f"{context}.gap_conv.1", 128, 512, 1, 1)
-    for i, shape in enumerate(((64, 3, 7, 7), (64, 64, 3, 3), (64, 64, 3, 3), (128, 64, 1, 1))):
+            for number, (channels, inner, *kernel) in enumerate(shapes, 1):
+                inner = before if number == 1 else inner
+                add_plain(state, f"{name}.conv{number}", channels, inner, *kernel)
+                add_norm(state, f"{name}.bn{number}", channels)
+            if before != out:
+                add_plain(state, f"{name}.downsample.0", out, before, 1, 1)
+                add_norm(state, f"{name}.downsample.1", out)
+            before = out
+
+
+def bisenetv1_state(depths: tuple[int, ...] = (2, 2, 2, 2), wide: int = 1) -> State:
+    """`wide` 4 with the bottlenecks of ResNet50 and 101, as in the original's files."""
+    state: State = {}
+    context = "backbone.context_path"
+    c = 128 * wide
+    add_resnet(state, f"{context}.backbone", depths, bottleneck=wide == 4)
+    for stride, channels in ((16, 256 * wide), (32, 512 * wide)):
+        add(state, f"{context}.arm{stride}.conv_layer", c, channels, 3, 3)
+        add(state, f"{context}.arm{stride}.atten_conv_layer.1", c, c, 1, 1)
+        add(state, f"{context}.conv_head{stride}", c, c, 3, 3)
+    add(state, f"{context}.gap_conv.1", c, 512 * wide, 1, 1)
+    half = c // 2
+    shapes = ((half, 3, 7, 7), (half, half, 3, 3), (half, half, 3, 3), (c, half, 1, 1))
+    for i, shape in enumerate(shapes):
         add(state, f"backbone.spatial_path.layer{i + 1}", *shape)
-    add(state, "backbone.ffm.conv1", 256, 256, 1, 1)
-    add(state, "backbone.ffm.conv_atten.0", 256, 256, 1, 1)
-    add_head(state, "decode_head", 256, 256, 1)
-    add_head(state, "auxiliary_head.0", 128, 64, 1)
-    add_head(state, "auxiliary_head.1", 128, 64, 1)
+    add(state, "backbone.ffm.conv1", 2 * c, 2 * c, 1, 1)
+    add(state, "backbone.ffm.conv_atten.0", 2 * c, 2 * c, 1, 1)
+    add_head(state, "decode_head", 2 * c, 2 * c, 1)
+    add_head(state, "auxiliary_head.0", c, half, 1)
+    add_head(state, "auxiliary_head.1", c, half, 1)
     return state
+
+
+def bisenetv1_r50_state() -> State:
+    return bisenetv1_state((3, 4, 6, 3), wide=4)
+
+
+def bisenetv1_r101_state() -> State:
+    return bisenetv1_state((3, 4, 23, 3), wide=4)
 
 
 def add_separable(state: State, name: str, c: int, out: int, point_norm: bool) -> None:
     add(state, f"{name}.depthwise_conv", c, 1, 3, 3)
-    add_plain(state, f"{name}.pointwise_conv.conv", out, c, 1, 1)
+    # mmcv gives a convolution a bias where no norm follows it.
+    add_plain(state, f"{name}.pointwise_conv.conv", out, c, 1, 1, bias=not point_norm)
     if point_norm:
         add_norm(state, f"{name}.pointwise_conv.bn", out)
 
@@ -117,7 +138,9 @@ def bisenetv2_state() -> State:
     return state
 
 
-@pytest.mark.parametrize("make", [bisenetv1_state, bisenetv2_state])
+@pytest.mark.parametrize(
+    "make", [bisenetv1_state, bisenetv1_r50_state, bisenetv1_r101_state, bisenetv2_state]
+)
 def test_every_tensor_of_our_network_is_reached(make) -> None:
     state = make()
     generation = recognise(state, "auto", None, "mmseg.pth")

@@ -13,7 +13,8 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.import_weights import load_published
 from paddleseg_ext.models.backbones.efficientnet import EfficientNetB1
-from paddleseg_ext.models.backbones.resnet import ResNet18, ResNet101
+from paddleseg_ext.models.backbones.resnet import ResNet18, ResNet50, ResNet101, ResNet101_v1c
+from paddleseg_ext.models.backbones.resnet_v1c import ResNet18_v1c
 
 State = dict[str, np.ndarray]
 TORCH_LEAVES = {"_mean": "running_mean", "_variance": "running_var"}
@@ -48,13 +49,31 @@ def paddle_resnet18_vd() -> State:
     return state | {"fc.weight": np.zeros((512, 1000)), "fc.bias": np.zeros(1000)}
 
 
+def mmseg_resnet18_v1c() -> State:
+    """open-mmlab's names: `stem.0` to `stem.7`, `layer1` to `layer4`."""
+    stem = {"0.conv": "0", "0.bn": "1", "1.conv": "3", "1.bn": "4", "2.conv": "6", "2.bn": "7"}
+    state = {}
+    for name, tensor in torch_names(ResNet18_v1c()).items():
+        part, rest = name.split(".", 1)
+        if part == "convs":
+            module, _, leaf = rest.rpartition(".")
+            state[f"stem.{stem[module]}.{leaf}"] = tensor
+        else:
+            number, rest = rest.split(".", 1)
+            state[f"layer{int(number) + 1}.{rest}"] = tensor
+    return state | {"fc.weight": np.zeros((1000, 512)), "fc.bias": np.zeros(1000)}
+
+
 STATES: dict[str, Callable[[], State]] = {
     "resnet18": lambda: torchvision(ResNet18(), 512),
+    "resnet50": lambda: torchvision(ResNet50(), 2048),
     "resnet101": lambda: torchvision(ResNet101(), 2048),
+    "resnet101_v1c": lambda: torchvision(ResNet101_v1c(), 2048),
+    "resnet18_v1c": mmseg_resnet18_v1c,
     "efficientnet_b1": timm,
     "resnet18_vd": paddle_resnet18_vd,
 }
-MODELS = {"ResNet18_vd": "BiSeNetV1", "EfficientNetB1": "DABNet"}
+MODELS = {"ResNet18_v1c": "DABNet", "EfficientNetB1": "DABNet"}
 
 
 def config_for(generation: Generation) -> Config:
