@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from paddleseg_ext.common.errors import UsageError, run_command
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import (
@@ -16,17 +14,16 @@ from paddleseg_ext.common.flags import (
     positive_int,
 )
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.data.labels import ClassTable, generic_table
 from paddleseg_ext.data.samples import collect_samples
 from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
-from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.backends.paddle_inference import (
     PRECISIONS,
     PaddleInference,
     PaddleOptions,
     check_options,
 )
-from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.class_table import find_class_table
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
@@ -34,7 +31,6 @@ from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
 # Those that show a bundle whole images; the others are for val.py.
 PROTOCOLS_OF_BUNDLES = (DEFAULT_PROTOCOL, "ss", "scale_0.5", "scale_0.75", "half_resize")
-PROBE_SIDE = 256  # pixels; any size that every network takes
 
 DESCRIPTION = f"""{__doc__}
 
@@ -126,30 +122,6 @@ def main(argv: list[str] | None = None) -> int:
     return predict_and_save(
         backend, samples, preprocess, Postprocess(bundle.output_op), table, settings
     )
-
-
-def find_class_table(bundle: Bundle, backend: Backend, num_classes: int | None) -> ClassTable:
-    """The manifest's class table; for a bundle of PaddleSeg's a generic one of the right size.
-
-    Raises:
-        UsageError: the graph gives class ids, so nobody knows how many classes there are.
-    """
-    if bundle.manifest is not None:
-        return bundle.manifest.class_table
-    if num_classes is not None:
-        return generic_table(num_classes)
-    if bundle.output_op == "argmax":
-        raise UsageError(
-            f"{bundle.deploy_file} has no Manifest and its graph ends in argmax: "
-            "give --num_classes, or export it with export_model.py"
-        )
-    height, width = (bundle.input_shape or [None] * 4)[2:]
-    shape = (1, 3, _fixed(height), _fixed(width))
-    return generic_table(backend.run(np.zeros(shape, np.float32)).shape[1])
-
-
-def _fixed(side: int | None) -> int:
-    return side if side is not None and side > 0 else PROBE_SIDE
 
 
 if __name__ == "__main__":

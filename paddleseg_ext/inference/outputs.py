@@ -1,5 +1,6 @@
 """What a prediction leaves on disk: a label map for tools to score, an overlay for people."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddleseg_ext.common.files import atomic_path, write_bytes
+from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
 
@@ -27,11 +28,17 @@ def save_prediction(prediction: Prediction, save_dir: Path, table: ClassTable) -
 
 
 def save_label_map(label_map: NDArray[np.uint8], path: Path, table: ClassTable) -> None:
-    """Write a palette PNG: the pixel's value is the class id, its colour is for people."""
+    """Write `encode_label_map`."""
+    write_bytes(path, encode_label_map(label_map, table))
+
+
+def encode_label_map(label_map: NDArray[np.uint8], table: ClassTable) -> bytes:
+    """A palette PNG: the pixel's value is the class id, its colour is for people."""
     picture = Image.fromarray(label_map, mode="L")
     picture.putpalette(full_palette(table).tobytes())
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    return content.getvalue()
 
 
 def full_palette(table: ClassTable) -> NDArray[np.uint8]:
@@ -52,9 +59,16 @@ def blend(
 def save_overlay(
     image: NDArray[np.uint8], label_map: NDArray[np.uint8], path: Path, table: ClassTable
 ) -> None:
-    """Write the blend as a JPEG."""
+    """Write `encode_overlay`."""
+    write_bytes(path, encode_overlay(image, label_map, table))
+
+
+def encode_overlay(
+    image: NDArray[np.uint8], label_map: NDArray[np.uint8], table: ClassTable
+) -> bytes:
+    """The blend as a JPEG."""
     bgr = cv2.cvtColor(blend(image, label_map, table), cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
-        raise OSError(f"{path}: OpenCV could not encode the overlay")
-    write_bytes(path, encoded.tobytes())
+        raise OSError("OpenCV could not encode an overlay")
+    return encoded.tobytes()

@@ -1,0 +1,24 @@
+"""The classes of a bundle, also where it does not say them itself."""
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.labels import ClassTable, generic_table
+from paddleseg_ext.inference.backends.base import Backend, probe_batch
+from paddleseg_ext.inference.bundle import Bundle
+
+
+def find_class_table(bundle: Bundle, backend: Backend, num_classes: int | None) -> ClassTable:
+    """The manifest's class table; for a bundle of PaddleSeg's a generic one of the right size.
+
+    Raises:
+        UsageError: the graph gives class ids, so nobody knows how many classes there are.
+    """
+    if bundle.manifest is not None:
+        return bundle.manifest.class_table
+    if num_classes is not None:
+        return generic_table(num_classes)
+    if bundle.output_op == "argmax":
+        raise UsageError(
+            f"{bundle.deploy_file} has no Manifest and its graph ends in argmax: "
+            "give --num_classes, or export it with export_model.py"
+        )
+    return generic_table(backend.run(probe_batch(bundle.input_shape, bundle.input_dtype)).shape[1])

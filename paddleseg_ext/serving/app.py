@@ -1,0 +1,384 @@
+"""The HTTP side: routes, statuses, OpenAPI. What they do is in `service`."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from importlib import resources
+from pathlib import PurePath
+from typing import Annotated, Any
+
+import cv2
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from paddleseg_ext import __version__
+from paddleseg_ext.data.synthetic import draw_scene
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.serving.answers import (
+    BatchAnswer,
+    BatchItem,
+    ClassEntry,
+    ClassShare,
+    ErrorAnswer,
+    Health,
+    LimitsAnswer,
+    ModelAnswer,
+    SegmentAnswer,
+    SizeAnswer,
+)
+from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
+from paddleseg_ext.serving.middleware import CountAnswers, DrainUnread
+from paddleseg_ext.serving.requests import MULTIPART, Upload, read_many, read_one
+from paddleseg_ext.serving.service import (
+    Orientation,
+    Output,
+    Segmentation,
+    SegmentationService,
+)
+
+SAMPLES = 3
+SAMPLE_SIZE_WH = (768, 384)
+COUNTED_PATHS = frozenset(
+    ("/", "/v1/segment", "/v1/segment:batch", "/v1/model", "/healthz", "/readyz", "/metrics")
+)
+MEDIA_TYPES = {"labels": "image/png", "overlay": "image/jpeg"}
+_BINARY = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _BINARY, "minItems": 1}
+ONE_IMAGE = {
+    "required": True,
+    "content": {media: {"schema": _BINARY} for media in FORMATS.values()}
+    | {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "properties": {"image": _BINARY},
+                "required": ["image"],
+            }
+        }
+    },
+}
+MANY_IMAGES = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {"type": "object", "properties": {"images": _FILES}, "required": ["images"]}
+        }
+    },
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "Empty, truncated or damaged"},
+    408: {"model": ErrorAnswer, "description": "The body did not come within the deadline"},
+    413: {"model": ErrorAnswer, "description": "Too many bytes, pixels or images"},
+    415: {"model": ErrorAnswer, "description": "Not a still image in a known format"},
+    422: {"model": ErrorAnswer, "description": "A wrong parameter, or not for this bundle"},
+    503: {
+        "model": ErrorAnswer,
+        "description": "The queue is full, or the deadline passed",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds"}},
+    },
+}
+UNKNOWN_KEY: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorAnswer, "description": "No API key, or another"}
+}
+OutputFlag = Annotated[Output, Query(description="What is answered.")]
+OrientationFlag = Annotated[
+    Orientation,
+    Query(description="stored: pixels as in the file; upright: the camera's tag is applied."),
+]
+
+
+def create_app(service: SegmentationService, api_key: str | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        service: closed when the application shuts down.
+        api_key: what `Authorization: Bearer ...` must hold for /v1 and /metrics; None: open.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="paddleseg_ext",
+        version=__version__,
+        summary="Semantic segmentation of images by one exported bundle.",
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere; /openapi.json is for tools.
+        docs_url=None,
+        redoc_url=None,
+    )
+    guard = [Depends(_key_check(api_key))] if api_key is not None else []
+    _add_segmentation(app, service, guard)
+    _add_information(app, service, guard)
+    _add_page(app)
+    _add_error_answers(app)
+    app.add_middleware(DrainUnread, max_bytes=service.settings.limits.max_bytes)
+    app.add_middleware(CountAnswers, counter=service.metrics.requests, paths=COUNTED_PATHS)
+    return app
+
+
+def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
+    bearer = HTTPBearer(auto_error=False, description="The API key.")
+
+    async def check(
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    ) -> None:
+        # As bytes: `compare_digest` takes only ASCII text.
+        if given is None or not hmac.compare_digest(given.credentials.encode(), api_key.encode()):
+            raise Refused(401, "an API key is expected: Authorization: Bearer KEY")
+
+    return check
+
+
+def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[Any]) -> None:
+    deadline_s = service.settings.deadline_s
+    max_bytes = service.settings.limits.max_bytes
+    refusals = REFUSALS | (UNKNOWN_KEY if guard else {})
+
+    @app.post(
+        "/v1/segment",
+        dependencies=guard,
+        responses=refusals
+        | {
+            200: {
+                "description": "Palette PNG, overlay JPEG or JSON, at the image's size",
+                "content": {media: {"schema": _BINARY} for media in MEDIA_TYPES.values()},
+                "model": SegmentAnswer,
+            }
+        },
+        openapi_extra={"requestBody": ONE_IMAGE},
+    )
+    async def segment(
+        request: Request, output: OutputFlag = "labels", orientation: OrientationFlag = "stored"
+    ) -> Response:
+        """Segment the image in the body.
+
+        A label map's pixel is a class id. `Server-Timing` tells where the time went.
+        """
+        async with within(deadline_s), service.admission():
+            upload = await _reading(read_one(request, max_bytes))
+            answer = await service.segment(upload.content, output, orientation)
+        return _respond(service, answer, output)
+
+    @app.post(
+        "/v1/segment:batch",
+        dependencies=guard,
+        responses=refusals,
+        response_model=BatchAnswer,
+        openapi_extra={"requestBody": MANY_IMAGES},
+    )
+    async def segment_batch(
+        request: Request, output: OutputFlag = "json", orientation: OrientationFlag = "stored"
+    ) -> BatchAnswer:
+        """Segment the images of a multipart body; a bad one costs the others nothing."""
+        async with within(deadline_s), service.admission():
+            uploads = await _reading(read_many(request, service.settings.queue_size, max_bytes))
+            async with service.admission(len(uploads) - 1):
+                tasks = [_item(service, upload, output, orientation) for upload in uploads]
+                return BatchAnswer(results=list(await asyncio.gather(*tasks)))
+
+
+@asynccontextmanager
+async def within(deadline_s: float) -> AsyncIterator[None]:
+    """Refuse with 503 what is not answered in time."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except TimeoutError:
+        raise Refused(
+            503, f"not done within the deadline of {deadline_s:g} s", retry_after_s=1
+        ) from None
+
+
+async def _reading(reading: Awaitable[Any]) -> Any:
+    """Tell a client that sends too slowly from a queue that is too long."""
+    try:
+        return await reading
+    except asyncio.CancelledError:
+        raise Refused(408, "the body did not come within the deadline") from None
+
+
+async def _item(
+    service: SegmentationService, upload: Upload, output: Output, orientation: Orientation
+) -> BatchItem:
+    try:
+        answer = await service.segment(upload.content, output, orientation)
+    except Refused as refusal:
+        return BatchItem(name=upload.name, status=refusal.status, error=refusal.sentence)
+    return BatchItem(
+        name=upload.name,
+        status=200,
+        answer=_as_json(service, answer),
+        image_base64=base64.b64encode(answer.encoded).decode() if answer.encoded else None,
+    )
+
+
+def _as_json(service: SegmentationService, answer: Segmentation) -> SegmentAnswer:
+    height, width = answer.label_map.shape
+    network_h, network_w = answer.network_hw
+    return SegmentAnswer(
+        size=SizeAnswer(width=width, height=height),
+        network_size=SizeAnswer(width=network_w, height=network_h),
+        classes=[ClassShare(**entry) for entry in service.class_shares(answer)],
+        batch_size=answer.batch_size,
+        timings_ms={stage: round(ms, 3) for stage, ms in answer.timings_ms.items()},
+    )
+
+
+def _respond(service: SegmentationService, answer: Segmentation, output: Output) -> Response:
+    timing = ", ".join(f"{stage};dur={ms:.2f}" for stage, ms in answer.timings_ms.items())
+    headers = {"Server-Timing": timing, "Cache-Control": "no-store"}
+    if answer.encoded is None:
+        return JSONResponse(_as_json(service, answer).model_dump(), headers=headers)
+    return Response(answer.encoded, media_type=MEDIA_TYPES[output], headers=headers)
+
+
+def _add_information(app: FastAPI, service: SegmentationService, guard: list[Any]) -> None:
+    refusals = UNKNOWN_KEY if guard else {}
+
+    @app.get("/v1/model", dependencies=guard, responses=refusals)
+    def model() -> ModelAnswer:
+        """The bundle's manifest, what runs it, and the service's limits."""
+        return _describe(service)
+
+    @app.get("/healthz")
+    def healthz() -> Health:
+        """Whether the process lives."""
+        return Health(status="ok")
+
+    @app.get("/readyz", responses={503: {"model": ErrorAnswer, "description": "Not ready"}})
+    def readyz() -> Health:
+        """Whether images are taken."""
+        if not service.is_ready:
+            raise Refused(503, "the network is not running", retry_after_s=1)
+        return Health(status="ok")
+
+    @app.get(
+        "/metrics",
+        dependencies=guard,
+        response_class=Response,
+        responses=refusals | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _describe(service: SegmentationService) -> ModelAnswer:
+    bundle, settings = service.bundle, service.settings
+    manifest = bundle.manifest
+    checkpoint = dict(manifest.checkpoint) if manifest else {}
+    if checkpoint.get("path"):  # the folders of whoever exported it are nobody's business
+        checkpoint["path"] = PurePath(checkpoint["path"]).name
+    return ModelAnswer(
+        network=manifest.network if manifest else None,
+        classes=[ClassEntry(**entry) for entry in service.classes()],
+        checkpoint=checkpoint,
+        variables={"loaded": manifest.variables_loaded, "total": manifest.variables_total}
+        if manifest
+        else {},
+        transforms=bundle.transforms,
+        color_order=bundle.color_order,
+        input_shape=bundle.input_shape,
+        output_op=bundle.output_op,
+        resize_back=Postprocess(bundle.output_op).resize_back,
+        versions={name: str(value) for name, value in manifest.versions.items()}
+        if manifest
+        else {},
+        files=dict(manifest.files) if manifest else {},
+        backend=service.backend_description,
+        limits=LimitsAnswer(
+            max_bytes=settings.limits.max_bytes,
+            max_pixels=settings.limits.max_pixels,
+            max_side=MAX_SIDE,
+            formats=list(FORMATS),
+            queue_size=settings.queue_size,
+            max_batch=settings.max_batch,
+            deadline_s=settings.deadline_s,
+        ),
+        service_version=__version__,
+    )
+
+
+def _add_page(app: FastAPI) -> None:
+    page = resources.files("paddleseg_ext.serving").joinpath("page.html").read_text("utf-8")
+    headers = {"Content-Security-Policy": _content_policy(page), "Referrer-Policy": "no-referrer"}
+
+    @app.get("/", response_class=HTMLResponse)
+    def index() -> HTMLResponse:
+        """The page for people."""
+        return HTMLResponse(page, headers=headers)
+
+    @app.get(
+        "/samples/{number}.png",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {"schema": _BINARY}}}, 422: REFUSALS[422]},
+    )
+    def sample(number: Annotated[int, Path(ge=0, lt=SAMPLES)]) -> Response:
+        """A drawn street to try the page with."""
+        return Response(_draw_sample(number), media_type="image/png")
+
+
+def _content_policy(page: str) -> str:
+    """Only the page's own script and style, and requests to this server."""
+
+    def hashes(tag: str) -> str:
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in texts]
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
+        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+@lru_cache(maxsize=SAMPLES)
+def _draw_sample(number: int) -> bytes:
+    image, _ = draw_scene(number, SAMPLE_SIZE_WH)
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return encoded.tobytes()
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    """Every refusal is `{"error": one sentence}`."""
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, refusal: Refused) -> JSONResponse:
+        headers = {}
+        if refusal.retry_after_s is not None:
+            headers["Retry-After"] = str(refusal.retry_after_s)
+        if refusal.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def wrong_path(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return JSONResponse({"error": "the client went away"}, 400)
+
+    @app.exception_handler(Exception)
+    async def defect(_: Request, __: Exception) -> JSONResponse:
+        return JSONResponse({"error": "a defect of the service; its log tells more"}, 500)

@@ -1,0 +1,185 @@
+"""Serve an exported bundle over HTTP, with a page to try it in a browser.
+
+POST an image to /v1/segment and get its label map (palette PNG, pixel value = class id, original
+size), overlay or JSON; /openapi.json describes the rest.
+
+  python -m paddleseg_ext serve --config bundle/deploy.yaml
+  curl --data-binary @street.jpg http://127.0.0.1:8080/v1/segment?output=labels -o labels.png
+
+SIGTERM and Ctrl-C finish what was accepted, then stop.
+"""
+
+import argparse
+import asyncio
+import signal
+from typing import Any
+
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.inference.backends.base import Backend, probe_batch
+from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.class_table import find_class_table
+
+REQUIREMENTS = "requirements-serving.txt"
+AUTO = "auto"
+MIB = 1 << 20
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MIN_KEY_LETTERS = 16
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "")
+    parser.prog = "python -m paddleseg_ext serve"
+    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
+    parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default=AUTO, help="what runs it")
+    flags.add_device_flag(parser)
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument(
+        "--port", type=flags.natural_int, default=8080, help="0: any that is free; it is printed"
+    )
+    parser.add_argument(
+        "--cpu_threads", type=flags.positive_int, help="default: OMP_NUM_THREADS, else every core"
+    )
+    parser.add_argument(
+        "--max_batch", type=flags.positive_int, default=1, help="images that may run together"
+    )
+    parser.add_argument(
+        "--max_wait_ms",
+        type=flags.natural_int,
+        default=5,
+        help="how long the first image of a batch waits for others",
+    )
+    parser.add_argument(
+        "--queue_size",
+        type=flags.positive_int,
+        default=16,
+        help="images accepted and not yet answered; more get 503 and Retry-After",
+    )
+    parser.add_argument(
+        "--deadline", type=flags.positive_float, default=30.0, help="seconds for a request"
+    )
+    parser.add_argument(
+        "--max_mib", type=flags.positive_float, default=16.0, help="largest image file, MiB"
+    )
+    parser.add_argument(
+        "--max_megapixels",
+        type=flags.positive_float,
+        default=8.4,
+        help="largest image, in millions of pixels; memory grows with it",
+    )
+    parser.add_argument(
+        "--api_key_file",
+        metavar="FILE",
+        help="its first line is the key that /v1 and /metrics then demand",
+    )
+    parser.add_argument(
+        "--num_classes",
+        type=flags.positive_int,
+        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int | None:
+    """Check, load, warm up, serve until told to stop."""
+    arguments = parse_arguments(argv)
+    _require_packages()
+    api_key = read_api_key(arguments.api_key_file)
+    if api_key is None and arguments.host not in LOOPBACK:
+        warn(f"--host {arguments.host} without --api_key_file: whoever reaches it may use it")
+    threads = fix_thread_count(arguments.cpu_threads)
+    bundle = read_bundle(arguments.config)
+    backend = open_backend(
+        bundle,
+        arguments.backend if arguments.backend != AUTO else "paddle",
+        precision=arguments.precision,
+        threads=threads,
+        device=arguments.device or "cpu",
+    )
+    asyncio.run(_serve(arguments, bundle, backend, api_key))
+    return None
+
+
+def read_api_key(path: str | None) -> str | None:
+    """The first line of a file; None where no file is named.
+
+    Raises:
+        UsageError: no such file, or a key that is too short to be one.
+    """
+    if path is None:
+        return None
+    lines = require_file(path, "--api_key_file").read_text(encoding="utf-8").splitlines()
+    key = lines[0].strip() if lines else ""
+    if len(key) < MIN_KEY_LETTERS or not key.isascii() or " " in key:
+        raise UsageError(
+            f"--api_key_file: {path}: a line of at least {MIN_KEY_LETTERS} ASCII letters without "
+            "spaces is expected; python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return key
+
+
+async def _serve(
+    arguments: argparse.Namespace, bundle: Bundle, backend: Backend, api_key: str | None
+) -> None:
+    import uvicorn
+
+    from paddleseg_ext.serving.app import create_app
+    from paddleseg_ext.serving.images import ImageLimits
+    from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
+
+    table = find_class_table(bundle, backend, arguments.num_classes)
+    backend.run(probe_batch(bundle.input_shape, bundle.input_dtype))  # the first run is slow
+    limits = ImageLimits(int(arguments.max_mib * MIB), int(arguments.max_megapixels * 1e6))
+    settings = ServiceSettings(
+        limits=limits,
+        max_batch=arguments.max_batch,
+        max_wait_ms=arguments.max_wait_ms,
+        queue_size=arguments.queue_size,
+        deadline_s=arguments.deadline,
+    )
+    app = create_app(SegmentationService(bundle, backend, table, settings), api_key)
+    config = uvicorn.Config(
+        app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again when it is done; that must not end us with a bad status.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    announcing = asyncio.create_task(_announce(server, arguments.host, backend))
+    try:
+        await server.serve()
+    except SystemExit:  # uvicorn's answer to an address in use
+        raise UsageError(
+            f"--port {arguments.port}: cannot listen on {arguments.host}:{arguments.port}; "
+            "is it in use? --port 0 takes a free one"
+        ) from None
+    finally:
+        announcing.cancel()
+    log("[SERVE] stopped; everything accepted was answered")
+
+
+async def _announce(server: Any, host: str, backend: Backend) -> None:
+    """Say where, as soon as requests are taken."""
+    while not server.started:
+        await asyncio.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    name = backend.describe()["name"]
+    log(f"[SERVE] ready on http://{f'[{host}]' if ':' in host else host}:{port} ({name})")
+
+
+def _require_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"serving needs the package {error.name}: pip install -r {REQUIREMENTS}"
+        ) from None

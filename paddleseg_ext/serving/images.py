@@ -1,0 +1,163 @@
+"""Images from strangers: limits are checked on the header, before a pixel is decoded.
+
+Pillow reads the header only. The pixels are decoded by `data.functional.decode_image`, the one
+decoder of `infer.py`, so that the service answers what the command writes.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.data.functional import decode_image
+from paddleseg_ext.inference.preprocess import Preprocess
+
+# Pillow's name -> media type. TIFF is left out: its many codecs are a large surface of attack.
+FORMATS = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "BMP": "image/bmp",
+}
+CAMERA_FORMAT = "MPO"  # a JPEG with a second picture behind it, as phones write
+MAX_SIDE = 16384  # pixels
+ORIENTATION_TAG = 0x0112
+UPRIGHT = 1
+NAME = "the image"
+
+
+class Refused(Exception):
+    """A request that is answered with a status and one sentence."""
+
+    def __init__(self, status: int, sentence: str, retry_after_s: int | None = None):
+        """
+        Args:
+            status: HTTP status.
+            sentence: what was expected, what came.
+            retry_after_s: for `Retry-After`, where trying again helps.
+        """
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image may be.
+
+    Attributes:
+        max_bytes: of the file.
+        max_pixels: of the image, and of what the network would see of it.
+    """
+
+    max_bytes: int
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture."""
+
+    width: int
+    height: int
+    orientation: int
+
+
+def read_header(content: bytes, limits: ImageLimits) -> Header:
+    """Check a file's size, format and promised pixels.
+
+    Raises:
+        Refused: 400 empty or damaged, 413 too large, 415 another format or an animation.
+    """
+    if not content:
+        raise Refused(400, "an image is expected, the body is empty")
+    if len(content) > limits.max_bytes:
+        raise Refused(413, f"an image of at most {limits.max_bytes} bytes is expected")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels: refused below
+            opened = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+    except Image.DecompressionBombError:
+        raise Refused(413, _too_many_pixels(limits)) from None
+    except Exception:  # Pillow raises many kinds for a damaged header
+        raise Refused(
+            415, f"an image in one of {', '.join(FORMATS)} is expected; this is none, or damaged"
+        ) from None
+    with opened:
+        width, height = opened.size
+        if getattr(opened, "n_frames", 1) > 1 and opened.format != CAMERA_FORMAT:
+            raise Refused(415, "one still picture is expected, this is an animation")
+        orientation = _orientation(opened)
+    if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
+        raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
+    return Header(width, height, orientation)
+
+
+def decode_upload(
+    content: bytes, limits: ImageLimits, preprocess: Preprocess, upright: bool
+) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB.
+
+    Args:
+        content: of an image file, from anybody.
+        limits: what it may be.
+        preprocess: whose transforms must not make it too large either.
+        upright: apply the camera's orientation tag; else the pixels come as they are stored.
+
+    Raises:
+        Refused: 400, 413 or 415 as `read_header`, or 422 where it does not fit the transforms.
+    """
+    header = read_header(content, limits)
+    turned = upright and header.orientation > 4  # 5 to 8 exchange width and height
+    size_hw = (header.width, header.height) if turned else (header.height, header.width)
+    try:
+        network_h, network_w = preprocess.network_hw(size_hw)
+    except DataError as error:
+        raise Refused(422, str(error)) from None
+    if network_h * network_w > limits.max_pixels:
+        raise Refused(
+            413,
+            f"{_too_many_pixels(limits)} after the bundle's transforms, "
+            f"got {network_w}x{network_h}",
+        )
+    try:
+        image = decode_image(content, NAME)
+    except DataError as error:
+        raise Refused(400, str(error)) from None
+    if image.shape[:2] != (header.height, header.width):
+        raise Refused(400, "the image is damaged: its header and its pixels disagree in size")
+    return turn_upright(image, header.orientation) if upright else image
+
+
+def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply an orientation tag.
+
+    Args:
+        image: (H, W, 3).
+        orientation: 1 to 8.
+
+    Source: Exif 2.3, 4.6.4, tag 274: which side of the scene the first row and column are.
+    """
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # after the transposition, where there is one
+    image = np.ascontiguousarray(image)
+    return cv2.flip(image, flips[orientation]) if orientation in flips else image
+
+
+def _orientation(opened: Image.Image) -> int:
+    try:
+        orientation = opened.getexif().get(ORIENTATION_TAG, UPRIGHT)
+    except Exception:  # damaged metadata turns nothing
+        return UPRIGHT
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT
+
+
+def _too_many_pixels(limits: ImageLimits) -> str:
+    return f"an image of at most {limits.max_pixels} pixels and {MAX_SIDE} a side is expected"

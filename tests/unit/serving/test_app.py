@@ -1,0 +1,276 @@
+"""The HTTP side, on a network that needs no framework."""
+
+import asyncio
+import base64
+import io
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from paddleseg_ext.data.functional import decode_image
+from paddleseg_ext.inference.outputs import encode_overlay
+from paddleseg_ext.serving.app import create_app
+from paddleseg_ext.serving.service import SegmentationService
+
+from .conftest import LIMITS, TABLE, BrightnessNetwork, brightness_classes, encode, noise, png
+
+MakeService = Callable[..., SegmentationService]
+KEY = "0123456789abcdef"
+
+
+def labels_of(content: bytes) -> np.ndarray:
+    picture = Image.open(io.BytesIO(content))
+    assert picture.mode == "P"
+    return np.asarray(picture)
+
+
+def together(app: FastAPI, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+    """Run requests at a time; the service is closed at the end."""
+
+    async def run() -> Any:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def test_the_three_outputs(make_service: MakeService) -> None:
+    content = png()
+    image = decode_image(content, "x")
+    expected = brightness_classes(image)
+    with TestClient(create_app(make_service())) as client:
+        labels = client.post("/v1/segment", content=content)
+        assert labels.status_code == 200 and labels.headers["content-type"] == "image/png"
+        np.testing.assert_array_equal(labels_of(labels.content), expected)
+        stages = [part.partition(";")[0] for part in labels.headers["server-timing"].split(", ")]
+        assert stages == ["decode", "preprocess", "queue", "network", "postprocess", "encode"]
+
+        overlay = client.post("/v1/segment?output=overlay", files={"image": content})
+        assert overlay.headers["content-type"] == "image/jpeg"
+        assert overlay.content == encode_overlay(image, expected.astype(np.uint8), TABLE)
+
+        answer = client.post("/v1/segment?output=json", files={"any_name": content}).json()
+    assert answer["size"] == {"width": 30, "height": 20} == answer["network_size"]
+    counts = np.bincount(expected.ravel(), minlength=3)
+    assert [entry["pixels"] for entry in answer["classes"]] == counts.tolist()
+    assert [entry["name"] for entry in answer["classes"]] == ["dark", "grey", "bright"]
+    assert sum(entry["share"] for entry in answer["classes"]) == pytest.approx(1)
+
+
+def test_upright_on_demand(make_service: MakeService) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    content = encode(Image.fromarray(noise(20, 30)), "PNG", exif=tag)
+    with TestClient(create_app(make_service())) as client:
+        stored = labels_of(client.post("/v1/segment", content=content).content)
+        upright = client.post("/v1/segment?orientation=upright", content=content).content
+    np.testing.assert_array_equal(labels_of(upright), np.rot90(stored, -1))
+
+
+def test_a_bad_image_of_a_batch_costs_the_others_nothing(make_service: MakeService) -> None:
+    files = [
+        ("images", (f"{i}.png", content)) for i, content in enumerate((png(), b"?", png(9, 8)))
+    ]
+    with TestClient(create_app(make_service())) as client:
+        response = client.post("/v1/segment:batch?output=labels", files=files)
+    assert response.status_code == 200
+    good, bad, small = response.json()["results"]
+    assert [item["name"] for item in (good, bad, small)] == ["0.png", "1.png", "2.png"]
+    assert bad["status"] == 415 and "is expected" in bad["error"] and bad["answer"] is None
+    assert small["answer"]["size"] == {"width": 8, "height": 9}
+    decoded = labels_of(base64.b64decode(good["image_base64"]))
+    np.testing.assert_array_equal(decoded, brightness_classes(decode_image(png(), "x")))
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "status", "sentence"),
+    [
+        ("/v1/segment", {"content": b""}, 400, "the body is empty"),
+        ("/v1/segment", {"content": b"x" * (LIMITS.max_bytes + 1)}, 413, "bytes"),
+        ("/v1/segment?output=video", {"content": png()}, 422, "output: "),
+        ("/v1/segment", {"content": png(), "headers": {"Content-Encoding": "gzip"}}, 415, "Enc"),
+        ("/v1/segment", {"data": {"image": "text"}, "files": {}}, 415, "is expected"),
+        ("/v1/segment", {"files": [("a", png()), ("b", png())]}, 400, "Too many files"),
+        ("/v1/segment:batch", {"content": png()}, 415, "multipart/form-data"),
+        ("/v1/segment:batch", {"files": [("a", png())] * 5}, 400, "Too many files"),
+        (
+            "/v1/segment:batch",
+            {"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data"}},
+            400,
+            "boundary",
+        ),
+        (
+            "/v1/segment:batch",
+            {
+                "content": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+                "headers": {"Content-Type": "multipart/form-data; boundary=x"},
+            },
+            400,
+            "there is none",
+        ),
+        ("/nothing", {"content": png()}, 404, "Not Found"),
+        ("/v1/model", {"content": png()}, 405, "Method Not Allowed"),
+    ],
+)
+def test_wrong_requests(
+    path: str, request_: dict, status: int, sentence: str, make_service: MakeService
+) -> None:
+    with TestClient(create_app(make_service())) as client:
+        response = client.post(path, **request_)
+    assert response.status_code == status, response.text
+    assert sentence in response.json()["error"]
+
+
+def test_a_full_queue_refuses_at_once_and_finishes_what_it_took(
+    make_service: MakeService, network: BrightnessNetwork
+) -> None:
+    service = make_service(queue_size=3)
+    network.may_run.clear()
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        taken = [asyncio.create_task(client.post("/v1/segment", content=png())) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        start = asyncio.get_running_loop().time()
+        refused = await client.post("/v1/segment", content=png())
+        assert asyncio.get_running_loop().time() - start < 1
+        batch = await client.post("/v1/segment:batch", files=[("a", png())] * 2)
+        network.may_run.set()
+        return [refused, batch, *await asyncio.gather(*taken)]
+
+    refused, batch, *taken = together(create_app(service), work)
+    for response in (refused, batch):
+        assert response.status_code == 503
+        assert int(response.headers["retry-after"]) >= 1
+        assert "queue is full" in response.json()["error"]
+    assert [response.status_code for response in taken] == [200, 200, 200]
+    service.close()
+
+
+def test_places_are_given_back(make_service: MakeService) -> None:
+    service = make_service(queue_size=1)
+    with TestClient(create_app(service)) as client:
+        for content in (png(), b"?", b"", png(), png(9, 9)):
+            client.post("/v1/segment", content=content)
+        assert client.post("/v1/segment", content=png()).status_code == 200
+        assert "segmentation_images_in_service 0.0" in client.get("/metrics").text
+
+
+def test_the_deadline(make_service: MakeService, network: BrightnessNetwork) -> None:
+    service = make_service(deadline_s=0.2)
+    network.may_run.clear()
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        late = await client.post("/v1/segment", content=png())
+        network.may_run.set()
+        return [late, await client.post("/v1/segment", content=png())]
+
+    late, after = together(create_app(service), work)
+    assert late.status_code == 503 and "within the deadline of 0.2 s" in late.json()["error"]
+    assert after.status_code == 200
+    service.close()
+
+
+def test_a_slow_sender(make_service: MakeService) -> None:
+    service = make_service(deadline_s=0.2)
+
+    async def slowly() -> Any:
+        yield b"\x89PNG"
+        await asyncio.sleep(1)
+        yield b"more"
+
+    response = together(
+        create_app(service), lambda client: client.post("/v1/segment", content=slowly())
+    )
+    assert response.status_code == 408
+    service.close()
+
+
+def test_alike_images_run_together(make_service: MakeService, network: BrightnessNetwork) -> None:
+    service = make_service(max_batch=4, max_wait_ms=2000.0, queue_size=8)
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        posts = [client.post("/v1/segment", content=png(seed=i)) for i in range(4)]
+        return list(await asyncio.gather(*posts))
+
+    for i, response in enumerate(together(create_app(service), work)):
+        expected = brightness_classes(decode_image(png(seed=i), "x"))
+        np.testing.assert_array_equal(labels_of(response.content), expected)
+    assert network.batches == [(4, 3, 20, 30)]
+    service.close()
+
+
+def test_a_defect_of_the_network_is_one_500_and_the_next_is_answered(
+    make_service: MakeService, network: BrightnessNetwork
+) -> None:
+    service = make_service()
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        network.is_broken = True
+        broken = await client.post("/v1/segment", content=png())
+        network.is_broken = False
+        return [broken, await client.post("/v1/segment", content=png())]
+
+    broken, after = together(create_app(service), work)
+    assert broken.status_code == 500 and "defect" in broken.json()["error"]
+    assert after.status_code == 200
+    service.close()
+
+
+def test_the_api_key(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service(), KEY)) as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}):
+            for response in (
+                client.post("/v1/segment", content=png(), headers=headers),
+                client.get("/v1/model", headers=headers),
+                client.get("/metrics", headers=headers),
+            ):
+                assert response.status_code == 401
+                assert response.headers["www-authenticate"] == "Bearer"
+        for path in ("/", "/healthz", "/readyz", "/samples/0.png", "/openapi.json"):
+            assert client.get(path).status_code == 200
+        right = {"Authorization": f"Bearer {KEY}"}
+        assert client.post("/v1/segment", content=png(), headers=right).status_code == 200
+
+
+def test_the_model_tells_its_manifest_and_no_folders(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service())) as client:
+        model = client.get("/v1/model").json()
+    assert model["network"] == "Brightness" and model["checkpoint"]["path"] == "best.pdparams"
+    assert model["backend"] == {"name": "brightness"}
+    assert model["limits"]["max_pixels"] == LIMITS.max_pixels
+    assert model["classes"][2] == {"id": 2, "name": "bright", "color": "#008000"}
+
+
+def test_metrics_count_answers_and_stages(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service())) as client:
+        client.post("/v1/segment", content=png())
+        client.post("/v1/segment", content=b"?")
+        client.get("/any/path/a/client/makes/up")
+        text = client.get("/metrics").text
+    assert 'segmentation_requests_total{path="/v1/segment",status="200"} 1.0' in text
+    assert 'segmentation_requests_total{path="/v1/segment",status="415"} 1.0' in text
+    assert 'segmentation_requests_total{path="other",status="404"} 1.0' in text
+    assert 'segmentation_stage_seconds_count{stage="network"} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_ready_until_closed(make_service: MakeService) -> None:
+    service = make_service()
+    with TestClient(create_app(service)) as client:
+        assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
+        service.close()
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+
+
+def test_samples_are_images_and_end(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service())) as client:
+        assert decode_image(client.get("/samples/0.png").content, "x").shape == (384, 768, 3)
+        assert client.get("/samples/3.png").status_code == 422
