@@ -8,7 +8,7 @@ r"""Train the network that a yml describes.
 
 SAVE_DIR gets iter_N/ (weights, optimizer, state) every --save_interval iterations, and with
 --do_eval best_model/. A run that was interrupted goes on with --resume_model SAVE_DIR/iter_N (or
-auto, the newest) and ends in the same weights as one that was not.
+auto, the newest) and ends in the same weights as one that was not. docs/training.md has the rest.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     yml = "as in the yml"
     parser.add_argument("--iters", type=flags.positive_int, help=f"iterations ({yml} unless given)")
     parser.add_argument(
-        "--batch_size", type=flags.positive_int, help=f"samples a process and iteration ({yml})"
+        "--batch_size", type=flags.positive_int, help=f"samples of a batch ({yml})"
     )
     parser.add_argument("--learning_rate", type=flags.positive_float, help=f"base rate ({yml})")
     parser.add_argument("--save_dir", type=Path, default=Path("output"), help="the run's folder")
