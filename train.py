@@ -31,9 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     flags.add_device_flag(parser)
     yml = "as in the yml"
     parser.add_argument("--iters", type=flags.positive_int, help=f"iterations ({yml} unless given)")
-    parser.add_argument(
-        "--batch_size", type=flags.positive_int, help=f"samples of a batch ({yml})"
-    )
+    parser.add_argument("--batch_size", type=flags.positive_int, help=f"samples of a batch ({yml})")
     parser.add_argument("--learning_rate", type=flags.positive_float, help=f"base rate ({yml})")
     parser.add_argument("--save_dir", type=Path, default=Path("output"), help="the run's folder")
     parser.add_argument(

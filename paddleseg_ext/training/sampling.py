@@ -7,11 +7,15 @@ and neither workers nor processes change what is seen.
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from paddle import Tensor
 
 
 class SampleKey(NamedTuple):
@@ -133,3 +137,22 @@ def stack_samples(
         )
     images, labels, numbers = zip(*samples, strict=True)
     return np.stack(images), np.stack(labels), np.array(numbers, np.int64)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from.
+
+    Attributes:
+        images: `(N, 3, H, W)` float32.
+        labels: `(N, H, W)` int64.
+        numbers: `(N,)`, which samples of the data set they are.
+    """
+
+    images: "Tensor"
+    labels: "Tensor"
+    numbers: "Tensor"
+
+    def names(self, sample_names: Sequence[str]) -> list[str]:
+        """The images' names, out of those of all samples."""
+        return [sample_names[int(number)] for number in self.numbers]

@@ -1,6 +1,5 @@
 """The training loop: forward, loss, backward, step; evaluation and checkpoints beside it."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import paddle
-from paddle import Tensor, nn
+from paddle import nn
 
 from paddleseg_ext import __version__
 from paddleseg_ext.checkpoints.store import save_arrays
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
@@ -44,8 +43,13 @@ from paddleseg_ext.training.run_folder import (
     save_iteration,
     set_earlier_run_aside,
 )
-from paddleseg_ext.training.sampling import EpochBatches, SeededSamples, stack_samples
+from paddleseg_ext.training.sampling import Batch, EpochBatches, SeededSamples, stack_samples
 from paddleseg_ext.training.schedules import Schedule, build_schedule
+from paddleseg_ext.training.soundness import (
+    require_finite_images,
+    require_finite_loss,
+    require_finite_weights,
+)
 
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
@@ -70,21 +74,6 @@ class Run:
     validate: Validate | None
     sample_names: Sequence[str]
     clock: StageClock = field(default_factory=StageClock)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a step learns from.
-
-    Attributes:
-        images: `(N, 3, H, W)` float32.
-        labels: `(N, H, W)` int64.
-        numbers: `(N,)`, which samples of the data set they are.
-    """
-
-    images: Tensor
-    labels: Tensor
-    numbers: Tensor
 
 
 def train(
@@ -288,47 +277,18 @@ def add_gradients(run: Run, batch: Batch, factor: float) -> float:
     Raises:
         CheckFailed: an image or the loss is not finite.
     """
-    require_finite_images(run, batch)
+    names, iteration = run.sample_names, run.state.iteration + 1
+    require_finite_images(batch, names, iteration)
     with run.clock("forward"):
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
         total, head_losses = run.loss(heads, batch.labels)
         # The same in every process: they stop together.
         value = float(average_of_all(total, run.world))
-    if not math.isfinite(value):
-        raise CheckFailed(describe_loss(run, value, [float(v) for v in head_losses], batch))
+    require_finite_loss(value, head_losses, batch, names, iteration)
     with run.clock("backward"):
         run.learner.precision.backward(total * factor if factor != 1.0 else total)
     return value
-
-
-def require_finite_images(run: Run, batch: Batch) -> None:
-    """Check what comes in: ReLU makes 0 of NaN on a CPU, so the loss need not show it.
-
-    Raises:
-        CheckFailed: naming the first image with NaN or infinity in it.
-    """
-    finite = paddle.isfinite(batch.images).all(axis=[1, 2, 3]).numpy()  # (N,)
-    if not finite.all():
-        name = run.sample_names[int(batch.numbers[int(finite.argmin())])]
-        raise CheckFailed(
-            f"iteration {run.state.iteration + 1}: the image {name} has values that are not "
-            "finite after its transforms; nothing of this iteration was kept. Look at the image "
-            "and at train_dataset.transforms (a 'std' of 0?)"
-        )
-
-
-def describe_loss(run: Run, value: float, head_losses: Sequence[float], batch: Batch) -> str:
-    """What is known of a loss that is not finite: iteration, heads, images."""
-    bad = [str(i) for i, v in enumerate(head_losses) if not math.isfinite(v)]
-    each = ", ".join(f"head {i}: {v}" for i, v in enumerate(head_losses))
-    names = ", ".join(run.sample_names[int(number)] for number in batch.numbers)
-    return (
-        f"iteration {run.state.iteration + 1}: the loss is {value}, from head "
-        f"{' and '.join(bad) or 'weights'} ({each}), on the images {names}; nothing of this "
-        "iteration was kept. Look at the images, lower the learning rate, or check the labels "
-        "with 'python -m paddleseg_ext data check'"
-    )
 
 
 def evaluate_and_save(run: Run) -> None:
@@ -338,7 +298,7 @@ def evaluate_and_save(run: Run) -> None:
     The best is written before `iter_N`: a run that is killed between the two repeats the
     evaluation when it is resumed, and comes to the same result.
     """
-    require_finite_weights(run)
+    require_finite_weights(run.learner.model, run.state.iteration)
     # The averaged weights may stand in for the network's own while it is scored, so here, too.
     share_statistics(run.learner.model, run.world)
     manifest = describe(run)
@@ -356,21 +316,6 @@ def evaluate_and_save(run: Run) -> None:
             run.options.keep_checkpoint_max,
         )
     wait_for_all(run.world)
-
-
-def require_finite_weights(run: Run) -> None:
-    """Check the weights before they are scored and saved; a loss can hide what has happened.
-
-    Raises:
-        CheckFailed: naming the first tensor that is not finite.
-    """
-    for name, tensor in run.learner.model.state_dict().items():
-        if tensor.is_floating_point() and not bool(paddle.isfinite(tensor).all()):
-            raise CheckFailed(
-                f"iteration {run.state.iteration}: '{name}' is no longer finite, though the loss "
-                "is; nothing was saved. Look for images or transforms that give values without "
-                "bounds, or lower the learning rate"
-            )
 
 
 def evaluate(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:

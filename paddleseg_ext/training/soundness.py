@@ -1,0 +1,76 @@
+"""Values that are not finite are found where they come in, and never saved.
+
+The loss alone does not show them: on a CPU, ReLU makes 0 of NaN.
+"""
+
+import math
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor, nn
+
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.training.sampling import Batch
+
+
+def require_finite_images(batch: Batch, sample_names: Sequence[str], iteration: int) -> None:
+    """Check what comes in at `iteration`, from 1.
+
+    Raises:
+        CheckFailed: naming the first image with NaN or infinity in it.
+    """
+    finite = paddle.isfinite(batch.images).all(axis=[1, 2, 3]).numpy()  # (N,)
+    if not finite.all():
+        name = batch.names(sample_names)[int(finite.argmin())]
+        raise CheckFailed(
+            f"iteration {iteration}: the image {name} has values that are not finite after its "
+            "transforms; nothing of this iteration was kept. Look at the image and at "
+            "train_dataset.transforms (a 'std' of 0?)"
+        )
+
+
+def require_finite_loss(
+    value: float,
+    head_losses: Sequence[Tensor],
+    batch: Batch,
+    sample_names: Sequence[str],
+    iteration: int,
+) -> None:
+    """Check a loss at `iteration`, from 1.
+
+    Args:
+        value: the total.
+        head_losses: its parts, one a head, as this process has them.
+        batch: that it was computed on.
+        sample_names: of all samples.
+        iteration: where the run is.
+
+    Raises:
+        CheckFailed: with the iteration, the heads at fault and the images of the batch.
+    """
+    if math.isfinite(value):
+        return
+    parts = [float(loss) for loss in head_losses]
+    bad = [str(head) for head, loss in enumerate(parts) if not math.isfinite(loss)]
+    each = ", ".join(f"head {head}: {loss}" for head, loss in enumerate(parts))
+    raise CheckFailed(
+        f"iteration {iteration}: the loss is {value}, from head {' and '.join(bad) or 'weights'} "
+        f"({each}), on the images {', '.join(batch.names(sample_names))}; nothing of this "
+        "iteration was kept. Look at the images, lower the learning rate, or check the labels "
+        "with 'python -m paddleseg_ext data check'"
+    )
+
+
+def require_finite_weights(model: nn.Layer, iteration: int) -> None:
+    """Check the weights before they are scored and saved.
+
+    Raises:
+        CheckFailed: naming the first tensor that is not finite.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(paddle.isfinite(tensor).all()):
+            raise CheckFailed(
+                f"iteration {iteration}: '{name}' is no longer finite, though the loss is; "
+                "nothing was saved. Look for images or transforms that give values without "
+                "bounds, or lower the learning rate"
+            )
