@@ -1,61 +1,121 @@
-r"""Compare an exported bundle with the network it came from, by label maps and integer counts.
+r"""Compare ways of running one network, by label maps and integer counts.
 
 The eager network (config and checkpoint, as `val.py` runs it) predicts every image of the list.
-Then each way of running the bundle does, and is graded: identical; near-tie (every pixel that
-differs is one where the eager network was undecided, each listed); or failed. The evaluation that
-was done while training is compared too, and so is what commands left in folders (--results).
+Then each stage runs the exported bundle, and is graded: identical; near-tie (every pixel that
+differs is one where the eager network was undecided, each listed); within-budget (no more differs
+than the budget of the stage's precision allows); or failed. The first place at which a run leaves
+the eager network is named. A stage that fell back to something else fails, whatever it answered.
+The evaluation that was done while training is compared too, and so is what commands left in
+folders (--results).
 
-SAVE_DIR gets results.json and junit.xml. The exit status is 1 if anything failed.
+Without --bundle the checkpoint is exported first. Without --model_path the first stage is what the
+others are compared with: so an ONNX file from elsewhere (--onnx) can be checked.
+
+SAVE_DIR gets report.html, results.json and junit.xml. The exit status is 1 if anything failed.
 
   python -m paddleseg_ext parity --config YML --model_path output/best_model/model.pdparams \
       --bundle output/inference_model/deploy.yaml --image_list val.list --save_dir output/parity
+  python -m paddleseg_ext parity --onnx net.onnx --config YML --image_list val.list \
+      --stages onnxruntime,openvino
 """
 
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from paddleseg_ext.checkpoints.store import read_manifest
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.common.files import require_file, require_writable, write_json
+from paddleseg_ext.common.files import (
+    require_file,
+    require_writable,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.data.samples import collect_samples
-from paddleseg_ext.evaluation.eager import load_eager
-from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.evaluation.eager import EagerNetwork, load_eager
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.bundle import (
+    Bundle,
+    bundle_for_onnx,
+    read_bundle,
+    record_verified,
+)
+from paddleseg_ext.inference.postprocess import OUTPUT_OPS
 from paddleseg_ext.inference.preprocess import Preprocess
-from paddleseg_ext.parity import report
-from paddleseg_ext.parity.compare import STAGES, Outcome, candidates, compare_all
+from paddleseg_ext.parity import page, report
+from paddleseg_ext.parity.budgets import read_budgets
+from paddleseg_ext.parity.compare import Comparison, Outcome, candidates, compare_all
 from paddleseg_ext.parity.controls import Control, run_controls
+from paddleseg_ext.parity.divergence import STALE_CHECKPOINT, Evidence
 from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.stages import (
+    DEFAULT_STAGES,
+    EAGER,
+    STAGES,
+    STATIC,
+    Stage,
+    parse_stages,
+)
+from paddleseg_ext.parity.weights import WeightDifference, compare_weights
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = flags.make_parser(__doc__ or "")
     parser.prog = "python -m paddleseg_ext parity"
-    flags.add_config_flags(parser)
-    parser.add_argument("--model_path", required=True, metavar="PDPARAMS", help="the checkpoint")
-    parser.add_argument("--bundle", required=True, metavar="YAML", help="its deploy.yaml")
     parser.add_argument(
-        "--image_list", required=True, metavar="PATH",
+        "--config", default=None, metavar="YML",
+        help="the network's configuration; may be left out where a bundle of ours is compared "
+        "without its checkpoint",
+    )  # fmt: skip
+    flags.add_opts_flag(parser)
+    parser.add_argument(
+        "--model_path", "--weights", default=None, metavar="PDPARAMS",
+        help="the checkpoint; without it the first stage is the reference",
+    )  # fmt: skip
+    graph = parser.add_mutually_exclusive_group()
+    graph.add_argument(
+        "--bundle", default=None, metavar="YAML",
+        help="deploy.yaml of the exported network (default: export it into SAVE_DIR/bundle)",
+    )  # fmt: skip
+    graph.add_argument("--onnx", default=None, metavar="FILE", help="an ONNX graph from elsewhere")
+    parser.add_argument(
+        "--output_op", choices=OUTPUT_OPS, default="none",
+        help="what the graph of --onnx ends in",
+    )  # fmt: skip
+    parser.add_argument(
+        "--image_list", "--data", required=True, metavar="PATH",
         help="a list with 'image label' in each line (or an image or folder: no counts then)",
     )  # fmt: skip
-    parser.add_argument("--save_dir", default="output/parity", help="gets results.json, junit.xml")
     parser.add_argument(
-        "--stages", nargs="+", choices=STAGES, default=list(STAGES), help="what to run here"
+        "--save_dir", default="output/parity", help="gets report.html, results.json, junit.xml"
     )
     parser.add_argument(
+        "--stages", nargs="+", default=list(DEFAULT_STAGES), metavar="STAGE",
+        help=f"what to run here, separated by commas or spaces: {', '.join(STAGES)}",
+    )  # fmt: skip
+    parser.add_argument(
         "--cpu_threads", nargs="+", type=flags.positive_int, default=[1, 2],
-        help="thread counts of Paddle Inference",
+        help="thread counts of every runtime",
     )  # fmt: skip
     parser.add_argument(
         "--batch_size", nargs="+", type=flags.positive_int, default=[1, 2],
-        help="batch sizes of Paddle Inference",
+        help="batch sizes of every runtime",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budgets", default=None, metavar="YML",
+        help="what each precision may differ by, where it is not paddleseg_ext/parity/budgets.yml",
     )  # fmt: skip
     parser.add_argument(
         "--results", nargs="+", default=[], metavar="NAME=DIR",
@@ -64,8 +124,15 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     flags.add_switch(
         parser,
         "--negative_controls",
-        "also show the comparison faults that it must notice (a changed weight, a dropped "
-        "Normalize, swapped channels, shifted labels), and fail if it does not",
+        "also show the comparison faults that it must notice (a changed weight, a stale "
+        "checkpoint, a dropped Normalize, swapped channels, shifted labels, a wrong fuse pass), "
+        "and fail if it does not",
+    )
+    flags.add_switch(
+        parser,
+        "--write_bundle",
+        "record each stage's verdict and speed in the bundle, where infer.py --backend auto "
+        "looks for them",
     )
     return parser.parse_args(argv)
 
@@ -88,60 +155,204 @@ def read_folders(pairs: list[str]) -> list[tuple[str, Path]]:
     return folders
 
 
+def check_stages(stages: Sequence[Stage], arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be compared, before Paddle is imported.
+
+    Raises:
+        UsageError: a stage that needs a checkpoint or a graph of Paddle's, or nothing to compare.
+    """
+    names = [stage.name for stage in stages]
+    if arguments.model_path is None:
+        if arguments.bundle is None and arguments.onnx is None:
+            raise UsageError("one of --model_path, --bundle and --onnx is expected")
+        if EAGER in names:
+            raise UsageError("--stages: eager needs the network's checkpoint: give --model_path")
+        if len(names) < 2 and not arguments.results:
+            raise UsageError(
+                "--stages: without --model_path the first stage is what others are compared with; "
+                f"at least two are expected, got {', '.join(names)}"
+            )
+    elif arguments.config is None:
+        raise UsageError("--model_path needs the network's --config")
+    if arguments.onnx is None:
+        return
+    of_paddle = [s.name for s in stages if s.runtime in (STATIC, "paddle", "paddle_onednn")]
+    if of_paddle:
+        raise UsageError(f"--stages: {of_paddle[0]} cannot run --onnx; use onnxruntime or openvino")
+
+
 def main(argv: list[str]) -> int | None:
     """Check what can be checked without Paddle, then compare."""
     arguments = parse_arguments(argv)
-    config = load_config(arguments.config, arguments.opts)
-    config.section("model")
-    require_file(arguments.model_path, "--model_path")
-    require_file(arguments.bundle, "--bundle")
+    stages = parse_stages(arguments.stages)
+    check_stages(stages, arguments)
+    config = load_config(arguments.config, arguments.opts) if arguments.config else None
+    for name in ("model_path", "bundle", "onnx"):
+        if getattr(arguments, name) is not None:
+            require_file(getattr(arguments, name), f"--{name}")
+    if arguments.model_path is not None and config is not None:
+        config.section("model")
+    arguments.budgets = read_budgets(arguments.budgets)
     folders = read_folders(arguments.results)
     save_dir = require_writable(arguments.save_dir, "--save_dir")
     fix_thread_count()
-    compare(config, arguments, folders, save_dir)
+    subject = open_subject(arguments, config, save_dir)
+    compare(subject, arguments, stages, folders, save_dir)
     return None
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is compared.
+
+    Attributes:
+        config: None where a bundle speaks for itself.
+        weights: the checkpoint; None where a graph is all there is.
+    """
+
+    bundle: Bundle
+    table: ClassTable
+    config: Config | None = None
+    weights: str | None = None
+
+    def stale(self) -> str:
+        """A warning where the bundle says that it was made from another checkpoint."""
+        told = self.bundle.manifest.checkpoint if self.bundle.manifest else {}
+        if (
+            self.weights is None
+            or not told.get("sha256")
+            or told["sha256"] == sha256_of(self.weights)
+        ):
+            return ""
+        given = (read_manifest(self.weights) or {}).get("iteration")
+        return (
+            f"{STALE_CHECKPOINT}? {self.bundle.deploy_file} was exported from {told.get('path')} "
+            f"(iteration {told.get('iteration')}), the checkpoint given is {self.weights} "
+            f"(iteration {given}) and has other content"
+        )
+
+
+def open_subject(arguments: argparse.Namespace, config: Config | None, save_dir: Path) -> Subject:
+    """The bundle, read, wrapped around an ONNX file, or exported; and its classes.
+
+    Raises:
+        UsageError: nobody says which classes there are.
+    """
+    from paddleseg_ext.data.build import class_table_of
+
+    table = class_table_of(config) if config else None
+    if arguments.onnx is not None:
+        transforms = config.val_dataset.get("transforms") or [] if config else []
+        bundle = bundle_for_onnx(arguments.onnx, transforms, arguments.output_op)
+    elif arguments.bundle is not None:
+        bundle = read_bundle(arguments.bundle)
+    else:
+        assert config is not None and table is not None  # `check_stages` saw to it
+        bundle = _export(config, arguments.model_path, save_dir / "bundle", table)
+    if table is None:
+        if bundle.manifest is None:
+            raise UsageError(
+                f"{bundle.deploy_file} does not say which classes there are: give --config"
+            )
+        table = bundle.manifest.class_table
+    return Subject(bundle, table, config, arguments.model_path)
+
+
+def _export(config: Config, weights: str, folder: Path, table: ClassTable) -> Bundle:
+    from paddleseg_ext.data.build import first_image
+    from paddleseg_ext.export import ExportOptions, export
+
+    log(f"no --bundle: {weights} is exported into {folder}")
+    return read_bundle(export(config, weights, ExportOptions(folder), table, first_image(config)))
+
+
+@contextmanager
+def open_comparison(
+    subject: Subject, arguments: argparse.Namespace, stages: Sequence[Stage]
+) -> Iterator[Comparison]:
+    """Run the reference over all images; its label maps lie in a folder that goes in the end."""
+    bundle, config = subject.bundle, subject.config
+    samples = collect_samples(arguments.image_list)
+    transforms, evidence = bundle.transforms, Evidence()
+    preprocess = Preprocess(bundle.transforms, bundle.color_order)
+    if subject.weights is not None and config is not None:
+        transforms = config.val_dataset.get("transforms") or []
+        preprocess = Preprocess(transforms)
+        eager = load_eager(config, subject.weights, subject.table.num_classes, "cpu")
+        evidence = Evidence(transforms, lambda of: _compare_weights(of, eager))
+        backend: Backend = eager
+        name = EAGER
+    else:
+        first = stages[0]
+        backend = open_backend(bundle, first.runtime, precision=first.precision)
+        name = first.name
+    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        reference = Reference(
+            backend, samples, preprocess, bundle.output_op, subject.table, Path(folder), name
+        )
+        yield Comparison(bundle, reference, arguments.budgets, evidence)
+
+
+def _compare_weights(bundle: Bundle, eager: EagerNetwork) -> WeightDifference:
+    if bundle.params_file is None:
+        return WeightDifference(0, 0)
+    tensors = [tensor.numpy() for tensor in eager.model.state_dict().values()]
+    return compare_weights(bundle.params_file, tensors)
+
+
 def compare(
-    config: Config, arguments: argparse.Namespace, folders: list[tuple[str, Path]], save_dir: Path
+    subject: Subject,
+    arguments: argparse.Namespace,
+    stages: Sequence[Stage],
+    folders: list[tuple[str, Path]],
+    save_dir: Path,
 ) -> None:
     """Run the comparison and write its results.
 
     Raises:
         CheckFailed: a run does not agree; the message counts them.
     """
-    from paddleseg_ext.data.build import class_table_of
-
-    bundle = read_bundle(arguments.bundle)
-    samples = collect_samples(arguments.image_list)
-    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
-    table = class_table_of(config)
-    eager = load_eager(config, arguments.model_path, table.num_classes, "cpu")
-    runs = candidates(bundle, arguments.stages, arguments.cpu_threads, arguments.batch_size)
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        reference = Reference(eager, samples, preprocess, bundle.output_op, table, Path(folder))
-        manifest = read_manifest(arguments.model_path)
-        outcomes = compare_all(bundle, reference, runs, folders, manifest)
-        controls = []
+    stale = subject.stale()
+    if stale:
+        warn(f"[PARITY] {stale}")
+    with open_comparison(subject, arguments, stages) as comparison:
+        reference = comparison.reference
+        others = [stage for stage in stages if stage.name != reference.stage]
+        runs = candidates(subject.bundle, others, arguments.cpu_threads, arguments.batch_size)
+        manifest = read_manifest(subject.weights) if subject.weights else None
+        outcomes = compare_all(comparison, runs, folders, manifest)
+        controls: list[Control] = []
         if arguments.negative_controls:
             with tempfile.TemporaryDirectory(prefix="controls-") as work:
-                controls = run_controls(bundle, reference, Path(work))
+                controls = run_controls(comparison, Path(work))
+        absent = subject.config.absent_class if subject.config else "skip"
+        shown = report.results(comparison, outcomes, controls, _source(arguments, subject), absent)
+    notes = [note for note in (stale, reference.one_sided()) if note]
     if reference.one_sided():
         warn(f"[PARITY] {reference.one_sided()}")
-    source = {name: str(getattr(arguments, name)) for name in ("config", "model_path", "bundle")}
-    source["image_list"] = str(arguments.image_list)
-    shown = report.results(reference, outcomes, controls, source, config.absent_class)
     write_json(save_dir / "results.json", shown)
     report.write_junit(save_dir / "junit.xml", report.parity_cases(shown))
-    log(f"[PARITY] verdict: {shown['grade']} (details in {save_dir / 'results.json'})")
-    conclude(outcomes, controls)
+    write_text(save_dir / "report.html", page.page(shown, outcomes, notes))
+    if arguments.write_bundle:
+        record_verified(subject.bundle, report.verified(outcomes))
+    log(f"[PARITY] verdict: {shown['grade']} (details in {save_dir / 'report.html'})")
+    conclude(outcomes, controls, stale)
 
 
-def conclude(outcomes: Sequence[Outcome], controls: Sequence[Control]) -> None:
+def _source(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
+    given = {name: getattr(arguments, name) for name in ("config", "model_path", "image_list")}
+    given["bundle"] = subject.bundle.deploy_file
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def conclude(outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = "") -> None:
     """Raise `CheckFailed` where a run disagrees or a negative control was not noticed."""
     failed = [o.name for o in outcomes if o.verdict and not o.verdict.passed]
     if failed:
-        raise CheckFailed(f"{len(failed)} of {len(outcomes)} runs disagree: {', '.join(failed)}")
+        why = f" ({stale})" if stale else ""
+        raise CheckFailed(
+            f"{len(failed)} of {len(outcomes)} runs disagree: {', '.join(failed)}{why}"
+        )
     missed = [control.name for control in controls if control.caught is False]
     if missed:
         raise CheckFailed(

@@ -1,14 +1,15 @@
-"""Runs of one network in other ways, each compared with the eager reference.
+"""Runs of one network in other ways, each compared with the reference.
 
-A run is either done here (a `Candidate`: static graph, Paddle Inference) or was done before by one
-of the commands and left its label maps and counts in a folder, or its counts in the manifest of
-the checkpoint (the evaluation while training).
+A run is either done here (a `Candidate`: static graph, Paddle Inference, ONNX Runtime, OpenVINO) or
+was done before by one of the commands and left its label maps and counts in a folder, or its counts
+in the manifest of the checkpoint (the evaluation while training).
 """
 
 import json
+import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,32 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.functional import read_image, read_label
+from paddleseg_ext.data.functional import read_label
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.paddle_inference import PaddleInference, PaddleOptions
+from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.parity.divergence import Divergence, Evidence, locate, locate_counts
+from paddleseg_ext.parity.pictures import WorstImage, WorstImages
 from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.stages import EAGER, STATIC, Stage
 from paddleseg_ext.parity.static_graph import StaticGraph
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import (
+    EXACT,
     FAILED,
-    NEAR_TIE,
+    Budget,
     ImageVerdict,
     RunVerdict,
     judge_counts,
     judge_run,
 )
 
-STAGES = ("static", "paddle", "paddle_onednn")
 RESULT_FILES = ("inference.json", "predict.json", "val.json")
 MapOrReason = tuple[NDArray[np.uint8] | None, str]
 
@@ -51,14 +56,18 @@ class Candidate:
 
     Attributes:
         name: `paddle_onednn threads 2 batch 1`.
-        stage: one of STAGES.
+        stage: what was asked for.
         load: makes the backend; called when the run begins.
+        threads: what was asked for; None where the stage has no such setting.
+        without_onednn: the same graph with oneDNN off, where it is on.
     """
 
     name: str
-    stage: str
+    stage: Stage
     load: Callable[[], Backend]
     batch_size: int = 1
+    threads: int | None = None
+    without_onednn: Callable[[], Backend] | None = None
 
 
 @dataclass
@@ -69,8 +78,10 @@ class Outcome:
         verdict: None where the run cannot be compared; `note` says why.
         counts: (C, C) of the run, where there are labels.
         backend: what ran, in its own words.
-        note: the first stage of a failed run that differs and by how much; or why there is no
-            verdict.
+        note: why there is no verdict.
+        divergence: the first place at which it differs; None where nothing does.
+        worst: pictures of the images that differ most.
+        inference_ms: median of the images, the first batch left out; None where nothing was run.
     """
 
     name: str
@@ -80,65 +91,124 @@ class Outcome:
     backend: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     note: str = ""
+    precision: str = "fp32"
+    images: list[ImageVerdict] = field(default_factory=list)
+    divergence: Divergence | None = None
+    worst: list[WorstImage] = field(default_factory=list)
+    inference_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What every run is held against.
+
+    Attributes:
+        bundle: that is run; its transforms make the input.
+        budgets: by precision; one that is not named allows nothing.
+        evidence: what the cause of a difference can be told from.
+    """
+
+    bundle: Bundle
+    reference: Reference
+    budgets: Mapping[str, Budget]
+    evidence: Evidence
+
+    def budget(self, precision: str) -> Budget:
+        """Of one precision."""
+        return self.budgets.get(precision, EXACT)
 
 
 def candidates(
-    bundle: Bundle, stages: Sequence[str], threads: Sequence[int], batch_sizes: Sequence[int]
+    bundle: Bundle, stages: Sequence[Stage], threads: Sequence[int], batch_sizes: Sequence[int]
 ) -> list[Candidate]:
-    """The runs of the asked-for stages: Paddle Inference with each thread count and batch size."""
+    """The runs of the asked-for stages: each runtime with each thread count and batch size."""
     runs = []
-    if "static" in stages:
-        runs.append(Candidate("static", "static", lambda: StaticGraph(bundle)))
-    for onednn, stage in ((False, "paddle"), (True, "paddle_onednn")):
-        if stage not in stages:
+    for stage in stages:
+        if stage.runtime == EAGER:
+            continue
+        if stage.runtime == STATIC:
+            runs.append(Candidate(stage.name, stage, lambda: StaticGraph(bundle)))
             continue
         for number, batch_size in product(threads, batch_sizes):
-            options = PaddleOptions(enable_mkldnn=onednn, cpu_threads=number)
+            plain = _opener(bundle, replace(stage, runtime="paddle"), number)
             runs.append(
                 Candidate(
-                    f"{stage} threads {number} batch {batch_size}",
+                    f"{stage.name} threads {number} batch {batch_size}",
                     stage,
-                    lambda options=options: PaddleInference(bundle, options),  # type: ignore[misc]
+                    _opener(bundle, stage, number),
                     batch_size,
+                    number,
+                    plain if stage.name == "paddle_onednn" else None,
                 )
             )
     return runs
 
 
-def run_candidate(candidate: Candidate, bundle: Bundle, reference: Reference) -> Outcome:
+def _opener(bundle: Bundle, stage: Stage, threads: int) -> Callable[[], Backend]:
+    return lambda: open_backend(bundle, stage.runtime, precision=stage.precision, threads=threads)
+
+
+def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
     """Load the bundle, predict every sample of the reference, compare.
 
     What goes wrong is the run's verdict, not an exception.
     """
     started = time.perf_counter()
+    reference, bundle = comparison.reference, comparison.bundle
+    stage = candidate.stage
+    outcome = Outcome(candidate.name, stage.name, None, precision=stage.precision)
+    pictures = WorstImages(reference)
+    scorer = Scorer(reference.table)
+    times_ms: list[float] = []
+    evidence = replace(comparison.evidence, without_onednn=candidate.without_onednn)
     try:
         backend = candidate.load()
-        preprocess = bundle.preprocess()
         predictions = predict_samples(
             backend,
             reference.samples,
-            preprocess,
+            Preprocess(bundle.transforms, bundle.color_order),
             Postprocess(bundle.output_op),
             candidate.batch_size,
         )
         shown = track(predictions, candidate.name, total=len(reference.samples))
-        scorer = Scorer(reference.table)
-        verdicts = reference.judge(_scored(shown, scorer))
-        note = _divergence(verdicts, backend, preprocess, reference)
+        outcome.images = reference.judge(_scored(shown, scorer, times_ms), pictures)
+        outcome.backend = backend.describe()
+        outcome.divergence = locate(outcome.images, backend, bundle, reference, evidence)
     except UsageError as error:
-        verdict = RunVerdict(FAILED, len(reference.samples), reason=str(error))
-        return Outcome(candidate.name, candidate.stage, verdict)
-    counts = scorer.result().counts if scorer.num_images else None
-    verdict = judge_run(verdicts, reference.counts, counts, reference.table.class_names)
-    seconds = time.perf_counter() - started
-    return Outcome(
-        candidate.name, candidate.stage, verdict, counts, backend.describe(), seconds, note
+        outcome.verdict = RunVerdict(FAILED, len(reference.samples), reason=str(error))
+        return outcome
+    outcome.counts = scorer.result().counts if scorer.num_images else None
+    outcome.worst = pictures.images
+    warm = times_ms[candidate.batch_size :]
+    outcome.inference_ms = round(statistics.median(warm), 3) if warm else None
+    _judge(outcome, comparison)
+    missing = shortfall(outcome.backend, stage.runtime, stage.precision, candidate.threads)
+    if missing and outcome.verdict:
+        outcome.verdict.grade = FAILED
+        outcome.verdict.reason = f"it did not run as asked: {missing}"
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _judge(outcome: Outcome, comparison: Comparison) -> None:
+    reference = comparison.reference
+    outcome.verdict = judge_run(
+        outcome.images,
+        reference.counts,
+        outcome.counts,
+        reference.table.class_names,
+        comparison.budget(outcome.precision),
     )
+    if outcome.divergence is None and reference.counts is not None and outcome.counts is not None:
+        outcome.divergence = locate_counts(reference.counts, outcome.counts)
 
 
-def _scored(predictions: Iterable[Prediction], scorer: Scorer) -> Iterator[MapOrReason]:
-    """Label maps, scored on their way."""
+def _scored(
+    predictions: Iterable[Prediction], scorer: Scorer, times_ms: list[float]
+) -> Iterator[MapOrReason]:
+    """Label maps, scored and timed on their way."""
     for prediction in predictions:
+        times_ms.append(prediction.timings.inference_ms)
         try:
             if prediction.label_map is not None and prediction.sample.label is not None:
                 scorer.add(prediction)
@@ -147,44 +217,12 @@ def _scored(predictions: Iterable[Prediction], scorer: Scorer) -> Iterator[MapOr
             yield None, str(error)
 
 
-def _divergence(
-    verdicts: Sequence[ImageVerdict],
-    backend: Backend,
-    preprocess: Preprocess,
-    reference: Reference,
-) -> str:
-    """Where the first failed image leaves the eager path: input tensor, output, or after it."""
-    failed = [number for number, verdict in enumerate(verdicts) if verdict.grade == FAILED]
-    if not failed:
-        return ""
-    number = failed[0]
-    name = verdicts[number].image
-    image = read_image(reference.samples[number].image)
-    expected, _ = reference.preprocess(image)
-    tensor, _ = preprocess(image)
-    if expected.shape != tensor.shape:
-        return f"{name}: the input tensor is {tensor.shape} instead of {expected.shape}"
-    difference = float(np.abs(tensor - expected).max())
-    if difference:
-        return f"{name}: the input tensor differs by up to {difference:.3g}"
-    output, scores = backend.run(tensor[None])[0], reference.output(number)
-    if output.ndim == 2:
-        changed = (output != scores.argmax(axis=0)).mean()
-        return f"{name}: equal input; the network's class ids differ at {changed:.2%} of its pixels"
-    difference, largest = float(np.abs(output - scores).max()), float(np.abs(scores).max())
-    if not difference <= NEAR_TIE * largest:
-        return (
-            f"{name}: equal input; the network's output differs by up to {difference:.3g} "
-            f"at a scale of {largest:.3g}"
-        )
-    return f"{name}: equal input and output; the way from the output to the label map differs"
-
-
-def judge_folder(name: str, folder: Path, reference: Reference) -> Outcome:
+def judge_folder(name: str, folder: Path, comparison: Comparison) -> Outcome:
     """Compare what a command (`val.py`, `predict.py`, `infer.py`) left in its `--save_dir`.
 
     The label maps are compared where there are some, and the counts are the command's own.
     """
+    reference = comparison.reference
     paths = [folder / file for file in RESULT_FILES if (folder / file).is_file()]
     if len(paths) != 1:
         found = f"one of {', '.join(RESULT_FILES)} is expected in '{folder}', {len(paths)} found"
@@ -195,10 +233,13 @@ def judge_folder(name: str, folder: Path, reference: Reference) -> Outcome:
     backend = result.get("backend") or {}
     if (folder / LABEL_MAPS).is_dir():
         maps = (_read_map(folder, sample.name) for sample in reference.samples)
-        verdict = judge_run(
-            reference.judge(maps), reference.counts, counts, reference.table.class_names
-        )
-        return Outcome(name, "command", verdict, counts, backend)
+        pictures = WorstImages(reference)
+        outcome = Outcome(name, "command", None, counts, backend)
+        outcome.precision = backend.get("precision", "fp32")
+        outcome.images = reference.judge(maps, pictures)
+        outcome.worst = pictures.images
+        _judge(outcome, comparison)
+        return outcome
     return _judge_evaluation(name, "command", evaluation, reference, backend)
 
 
@@ -235,7 +276,8 @@ def _judge_evaluation(
     verdict = judge_counts(
         reference.counts, counts, reference.table.class_names, len(reference.samples)
     )
-    return Outcome(name, stage, verdict, counts, backend)
+    divergence = locate_counts(reference.counts, counts)
+    return Outcome(name, stage, verdict, counts, backend, divergence=divergence)
 
 
 def _counts_of(evaluation: dict[str, Any]) -> IntArray | None:
@@ -244,30 +286,42 @@ def _counts_of(evaluation: dict[str, Any]) -> IntArray | None:
 
 
 def compare_all(
-    bundle: Bundle,
-    reference: Reference,
+    comparison: Comparison,
     runs: Sequence[Candidate],
     folders: Sequence[tuple[str, Path]],
     manifest: dict[str, Any] | None,
 ) -> list[Outcome]:
-    """Every comparison, one log line each, in the order train, commands, runs."""
+    """Every comparison, one log line each, in the order train, commands, runs.
+
+    Args:
+        manifest: of the checkpoint; None where the reference has none.
+    """
     outcomes: list[Outcome] = []
 
     def add(outcome: Outcome) -> None:
         outcomes.append(outcome)
         log(f"[PARITY] {outcome.name}: {describe(outcome)}")
 
-    add(judge_training(manifest, reference))
+    if comparison.reference.stage == EAGER:
+        add(judge_training(manifest, comparison.reference))
     for name, folder in folders:
-        add(judge_folder(name, folder, reference))
+        add(judge_folder(name, folder, comparison))
     for candidate in runs:
-        add(run_candidate(candidate, bundle, reference))
+        add(run_candidate(candidate, comparison))
     return outcomes
+
+
+def first_divergence(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The run that left the reference first: the first failed one, else the first that differs."""
+    judged = [outcome for outcome in outcomes if outcome.verdict]
+    failed = [o for o in judged if o.verdict and not o.verdict.passed]
+    differing = [o for o in judged if o.divergence]
+    return next(iter([*failed, *differing]), None)
 
 
 def describe(outcome: Outcome) -> str:
     """The verdict in one line."""
     if outcome.verdict is None:
         return f"not compared: {outcome.note}"
-    note = f" [{outcome.note}]" if outcome.note else ""
+    note = f" [{outcome.divergence.describe()}]" if outcome.divergence else ""
     return outcome.verdict.summary() + note

@@ -6,81 +6,107 @@ control is caught when its run fails, by its label maps and counts; hashes play 
 """
 
 import shutil
-import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
+from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
-from paddleseg_ext.inference.bundle import Bundle, read_bundle
-from paddleseg_ext.parity.compare import Candidate, Outcome, describe, run_candidate
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.backends.paddle_inference import WRONG_LEGACY_PASSES
+from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.parity.compare import (
+    Candidate,
+    Comparison,
+    Outcome,
+    describe,
+    run_candidate,
+)
+from paddleseg_ext.parity.divergence import (
+    CHANGED_WEIGHTS,
+    NO_NORMALIZE,
+    SHIFTED_LABELS,
+    STALE_CHECKPOINT,
+    SWAPPED_CHANNELS,
+    WRONG_ONEDNN,
+    locate_counts,
+)
+from paddleseg_ext.parity.plain_paddle import PlainPaddle
 from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.stages import STAGES, STATIC, Stage
 from paddleseg_ext.parity.static_graph import StaticGraph
+from paddleseg_ext.parity.weights import change_tensors
 from paddleseg_ext.scoring.verdict import FAILED, judge_counts
 
 CONTROL_IMAGES = 2
 # How far the changed weight lies outside its tensor: a flipped high bit, not a rounding.
 WEIGHT_FACTOR = 100.0
+# How far every weight of the stale checkpoint is from the given one: training moved on by this.
+STALE_STEP = 0.1
 
-_FLOAT32 = 5  # of Paddle's VarType
-_DTYPE_TAG, _DIMS_TAG = 0x08, 0x10  # fields 1 and 2 of TensorDesc, as varints
+# Makes a faulty bundle in an empty folder, or says why the fault cannot be made.
+Fault = Callable[[Bundle, Reference, Path], Bundle | str]
 
 
 @dataclass(frozen=True)
 class Control:
-    """One fault and whether it was noticed; `caught` is None where it can show nothing here."""
+    """One fault and whether it was noticed.
+
+    Attributes:
+        caught: None where it can show nothing here; `summary` says why.
+        cause: what the comparison took it for; empty where the numbers do not tell.
+    """
 
     name: str
     caught: bool | None
     summary: str
+    cause: str = ""
 
 
-def run_controls(bundle: Bundle, reference: Reference, work: Path) -> list[Control]:
+def run_controls(comparison: Comparison, work: Path) -> list[Control]:
     """Make every fault, run it on the first images, and see whether it is noticed.
 
     Args:
-        bundle: the sound one; it is copied.
-        reference: of the same network.
+        comparison: its bundle is the sound one; it is copied.
         work: an empty folder, for the copies.
     """
-    faults: dict[str, Callable[[Path], str]] = {
-        "one weight changed": change_one_weight,
-        "Normalize dropped": drop_normalize,
-        "red and blue swapped": swap_channels,
+    bundle = comparison.bundle
+    first = replace(comparison, reference=comparison.reference.first(CONTROL_IMAGES))
+    faults: dict[str, Fault] = {
+        CHANGED_WEIGHTS: change_one_weight,
+        STALE_CHECKPOINT: change_every_weight,
+        NO_NORMALIZE: drop_normalize,
+        SWAPPED_CHANNELS: swap_channels,
     }
     controls = []
     for number, (name, tamper) in enumerate(faults.items()):
         folder = work / str(number)
-        _copy(bundle, folder)
-        obstacle = tamper(folder)
-        if obstacle:
-            controls.append(Control(name, None, obstacle))
-            continue
-        copy = read_bundle(folder / bundle.deploy_file.name)
-        candidate = Candidate(f"control: {name}", "control", _loader(copy))
-        outcome = run_candidate(candidate, copy, reference.first(CONTROL_IMAGES))
-        controls.append(_judge(name, outcome, reference))
+        folder.mkdir()
+        faulty = tamper(bundle, comparison.reference, folder)
+        if isinstance(faulty, str):
+            controls.append(Control(name, None, faulty))
+        else:
+            stage = STAGES[STATIC if not bundle.is_onnx else "onnxruntime"]
+            candidate = Candidate(f"control: {name}", stage, _loader(faulty))
+            outcome = run_candidate(candidate, replace(first, bundle=faulty))
+            controls.append(_judge(name, outcome, comparison.reference))
         shutil.rmtree(folder)
-    controls.append(_shift_labels(reference))
+    if bundle.is_legacy:
+        controls.append(_keep_wrong_pass(first))
+    controls.append(_shift_labels(comparison.reference))
     for control in controls:
         state = {True: "caught", False: "NOT CAUGHT", None: "shows nothing"}[control.caught]
         log(f"[PARITY] control '{control.name}': {state}: {control.summary}")
     return controls
 
 
-def _loader(bundle: Bundle) -> Callable[[], StaticGraph]:
+def _loader(bundle: Bundle) -> Callable[[], Backend]:
+    if bundle.is_onnx:
+        return lambda: open_backend(bundle, "onnxruntime")
     return lambda: StaticGraph(bundle)
-
-
-def _copy(bundle: Bundle, folder: Path) -> None:
-    folder.mkdir()
-    for file in bundle.files:
-        shutil.copy(file, folder / file.name)
 
 
 def _judge(name: str, outcome: Outcome, reference: Reference) -> Control:
@@ -92,103 +118,95 @@ def _judge(name: str, outcome: Outcome, reference: Reference) -> Control:
     caught = verdict is not None and verdict.grade == FAILED and verdict.num_different > 0
     if not caught and reference.one_sided():
         return Control(name, None, reference.one_sided())
-    return Control(name, caught, describe(outcome))
+    cause = outcome.divergence.cause if outcome.divergence else ""
+    return Control(name, caught, describe(outcome), cause)
 
 
-def change_one_weight(folder: Path) -> str:
-    """Set one weight of the first convolution in the file far outside its tensor."""
-    path = next(folder.glob("*.pdiparams"))
-    content = bytearray(path.read_bytes())
-    for dims, start, stop in float_tensors(content):
-        if len(dims) == 4:
-            values = np.frombuffer(content[start:stop], np.float32)
-            wrong = np.float32(WEIGHT_FACTOR * np.abs(values).max())
-            content[start : start + 4] = wrong.tobytes()
-            path.write_bytes(content)
-            return ""
-    return f"{path.name} holds no float32 convolution"
+def _copy(bundle: Bundle, folder: Path) -> Bundle:
+    """The bundle's graph and weights in a folder of their own."""
+    files = [file for file in (bundle.model_file, bundle.params_file) if file is not None]
+    copies = [Path(shutil.copy(file, folder / file.name)) for file in files]
+    return replace(bundle, model_file=copies[0], params_file=copies[1] if len(copies) > 1 else None)
 
 
-def drop_normalize(folder: Path) -> str:
-    """Remove `Normalize` from the transforms."""
-    path = folder / "deploy.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    transforms = content["Deploy"].get("transforms") or []
-    kept = [t for t in transforms if t.get("type") != "Normalize"]
-    if len(kept) == len(transforms):
+def change_one_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """One weight of the first convolution in the file, far outside its tensor."""
+    copy = _copy(bundle, folder)
+    done = False
+
+    def change(tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        nonlocal done
+        if done or tensor.ndim != 4:
+            return None
+        done = True
+        changed = tensor.copy()
+        changed.flat[0] = WEIGHT_FACTOR * np.abs(tensor).max()
+        return changed
+
+    change_tensors(copy, change)
+    return copy if done else f"{bundle.model_file.name} has no float32 convolution"
+
+
+def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """Every tensor a step away from the checkpoint's, as in a bundle of an earlier iteration."""
+    copy = _copy(bundle, folder)
+    generator = np.random.default_rng(0)
+
+    def change(tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        if tensor.size <= 1:
+            return None
+        steps = generator.uniform(-STALE_STEP, STALE_STEP, tensor.shape).astype(np.float32)
+        return tensor * (1 + steps)
+
+    change_tensors(copy, change)
+    return copy
+
+
+def drop_normalize(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """`Normalize` removed from the transforms."""
+    kept = [t for t in bundle.transforms if t.get("type") != "Normalize"]
+    if len(kept) == len(bundle.transforms):
         return "the bundle has no Normalize"
-    content["Deploy"]["transforms"] = kept
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return ""
+    return replace(bundle, transforms=kept)
 
 
-def swap_channels(folder: Path) -> str:
-    """Say BGR where the bundle says RGB, or the other way round."""
-    path = folder / "deploy.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if "Manifest" not in content:
-        return "the bundle has no manifest that names the order"
-    preprocess: dict[str, Any] = content["Manifest"]["preprocess"]
-    preprocess["color_order"] = "BGR" if preprocess["color_order"] == "RGB" else "RGB"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return ""
+def swap_channels(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """BGR where the bundle says RGB, or the other way round."""
+    manifest = bundle.manifest or Manifest(network="", class_table=reference.table)
+    swapped = "BGR" if bundle.color_order == "RGB" else "RGB"
+    return replace(bundle, manifest=replace(manifest, color_order=swapped))
+
+
+def _keep_wrong_pass(comparison: Comparison) -> Control:
+    """A graph of Paddle 2.6 with the fuse pass that drops a ReLU, as Paddle runs it by default."""
+    bundle, reference = comparison.bundle, comparison.reference
+    candidate = Candidate(
+        f"control: {WRONG_ONEDNN}",
+        Stage("paddle_onednn with every pass", "plain"),
+        lambda: PlainPaddle(bundle, enable_mkldnn=True),
+        without_onednn=lambda: open_backend(bundle, "paddle"),
+    )
+    outcome = run_candidate(candidate, comparison)
+    if outcome.verdict and outcome.verdict.passed:
+        reason = (
+            f"{WRONG_LEGACY_PASSES[-1]} changes nothing in this network: it has no convolution "
+            "without bias before ReLU and sigmoid"
+        )
+        return Control(WRONG_ONEDNN, None, reason)
+    return _judge(WRONG_ONEDNN, outcome, reference)
 
 
 def _shift_labels(reference: Reference) -> Control:
     """Labels read through a table that is off by one, predictions as they are."""
-    name = "label table shifted by one"
     if reference.counts is None:
-        return Control(name, None, "the images have no labels")
+        return Control(SHIFTED_LABELS, None, "the images have no labels")
     shifted = np.roll(reference.counts, 1, axis=0)
-    verdict = judge_counts(
-        reference.counts, shifted, reference.table.class_names, len(reference.samples)
+    names, count = reference.table.class_names, len(reference.samples)
+    verdict = judge_counts(reference.counts, shifted, names, count)
+    divergence = locate_counts(reference.counts, shifted)
+    return Control(
+        SHIFTED_LABELS,
+        verdict.grade == FAILED,
+        verdict.summary(),
+        divergence.cause if divergence else "",
     )
-    return Control(name, verdict.grade == FAILED, verdict.summary())
-
-
-def float_tensors(content: bytes | bytearray) -> Iterator[tuple[list[int], int, int]]:
-    """Shape and byte range of every float32 tensor of a `.pdiparams` file.
-
-    Raises:
-        UsageError: it has another form.
-
-    Source: PaddlePaddle `lod_tensor.cc`, `SerializeToStream`: version, LoD, version, length of a
-    TensorDesc, TensorDesc, data; one after the other.
-    """
-    sizes = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, _FLOAT32: 4, 6: 8, 20: 1, 21: 1, 22: 2}
-    place = 0
-    while place < len(content):
-        try:
-            _, levels = struct.unpack_from("<IQ", content, place)
-            place += 12
-            for _ in range(levels):
-                place += 8 + struct.unpack_from("<Q", content, place)[0]
-            length = struct.unpack_from("<4xi", content, place)[0]
-            place += 8
-            dtype, dims = _read_tensor_desc(content[place : place + length])
-            place += length
-            stop = place + int(np.prod(dims, dtype=np.int64)) * sizes[dtype]
-        except (struct.error, KeyError, IndexError):
-            raise UsageError(f"not a .pdiparams file: nothing readable at byte {place}") from None
-        if dtype == _FLOAT32:
-            yield dims, place, stop
-        place = stop
-
-
-def _read_tensor_desc(text: bytes | bytearray) -> tuple[int, list[int]]:
-    """Type and shape of a serialised TensorDesc."""
-    dtype, dims, place = -1, [], 0
-    while place < len(text):
-        tag, place = text[place], place + 1
-        value, shift = 0, 0
-        while True:
-            byte, place = text[place], place + 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        if tag == _DTYPE_TAG:
-            dtype = value
-        elif tag == _DIMS_TAG:
-            dims.append(value)
-    return dtype, dims

@@ -1,7 +1,10 @@
-"""What every other way of running a network is compared with: the eager network's answers."""
+"""What every other way of running a network is compared with: by rule the eager network's answers.
+
+Where there is a graph only (an ONNX file from elsewhere), one way of running it takes that part.
+"""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +25,18 @@ from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, judge_image
 
+# Called with the number of a sample, the label map of a run (or None) and the verdict on it.
+Watch = Callable[[int, NDArray[np.uint8] | None, ImageVerdict], None]
+
 # Streets are a third road; a network that knows more than a class stays far below this.
 ONE_SIDED = 0.85
 
 
 class Reference:
-    """The eager network's label maps (kept on disk), counts, and scores where they are asked for.
+    """A network's label maps (kept on disk), counts, and scores where they are asked for.
 
     Attributes:
+        stage: how it was run: `eager` by rule.
         class_pixels: (C,) pixels of each class in the label maps, with or without labels.
     """
 
@@ -41,31 +48,38 @@ class Reference:
         output_op: str,
         table: ClassTable,
         folder: Path,
+        stage: str = "eager",
     ):
         """Run the network on every sample.
 
         Args:
-            backend: the eager network; gives logits.
+            backend: the network; the eager one gives logits, another what `output_op` says.
             samples: the images; those that have labels are scored.
             preprocess: of the yml that the network was trained with.
             output_op: of the bundle that is compared: what the eager network answers is brought
                 to the image's size in the same way (`argmax`: class ids, by nearest).
             table: of the data set.
             folder: an empty one, for label maps.
+            stage: how `backend` runs the network.
 
         Raises:
             DataError: an image or label that cannot be used.
         """
         self.samples = samples
         self.preprocess = preprocess
-        self.postprocess = Postprocess(nearest_labels=output_op == "argmax")
+        self.stage = stage
         self.table = table
-        self.backend = _SoftmaxOf(backend) if output_op == "softmax" else backend
+        if stage == "eager":
+            self.postprocess = Postprocess(nearest_labels=output_op == "argmax")
+            self.backend = _SoftmaxOf(backend) if output_op == "softmax" else backend
+        else:
+            self.postprocess = Postprocess(output_op)
+            self.backend = backend
         self._folder = folder
         self.class_pixels: IntArray = np.zeros(table.num_classes, np.int64)
         self._image_counts: list[IntArray | None] = []
         predictions = predict_samples(self.backend, samples, preprocess, self.postprocess)
-        for number, prediction in enumerate(track(predictions, "eager", total=len(samples))):
+        for number, prediction in enumerate(track(predictions, stage, total=len(samples))):
             if prediction.label_map is None:
                 raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
             self._write(number, prediction.label_map)
@@ -111,35 +125,47 @@ class Reference:
         """(H, W) classes of sample `number`."""
         return cv2.imread(str(self._path(number)), cv2.IMREAD_UNCHANGED)
 
-    def output(self, number: int) -> NDArray[np.float32]:
-        """(C, h, w) scores of sample `number` at the network's size, computed again."""
+    def output(self, number: int) -> NDArray:
+        """(C, h, w) scores or (h, w) class ids of sample `number`, computed again."""
         tensor, _ = self.preprocess(read_image(self.samples[number].image))
         return self.backend.run(tensor[None])[0]
 
-    def scores(self, number: int) -> NDArray[np.float32]:
-        """(C, H, W) scores of sample `number`, whose arg-max is `label_map(number)`."""
+    def scores(self, number: int) -> NDArray[np.float32] | None:
+        """(C, H, W) scores of sample `number`, whose arg-max is `label_map(number)`.
+
+        None where the network gives class ids only.
+        """
+        if self.postprocess.output_op == "argmax":
+            return None
         tensor, geometry = self.preprocess(read_image(self.samples[number].image))
         return self.postprocess.full_logits(self.backend.run(tensor[None])[0], geometry)
 
     def judge(
-        self, label_maps: Iterable[tuple[NDArray[np.uint8] | None, str]]
+        self,
+        label_maps: Iterable[tuple[NDArray[np.uint8] | None, str]],
+        watch: Watch | None = None,
     ) -> list[ImageVerdict]:
         """Compare label maps, in the order of the samples.
 
         Args:
             label_maps: a map, or None and the reason why there is none.
+            watch: sees every map with its verdict.
         """
         verdicts = []
         for number, (got, reason) in enumerate(label_maps):
-            name = self.samples[number].name
-            if got is None:
-                verdicts.append(ImageVerdict(name, FAILED, reason=reason or "no label map"))
-                continue
-            expected = self.label_map(number)
-            differs = expected.shape == got.shape and not np.array_equal(expected, got)
-            scores = self.scores(number) if differs else None
-            verdicts.append(judge_image(name, expected, got, scores))
+            verdict = self._judge(number, got, reason)
+            verdicts.append(verdict)
+            if watch is not None:
+                watch(number, got, verdict)
         return verdicts
+
+    def _judge(self, number: int, got: NDArray[np.uint8] | None, reason: str) -> ImageVerdict:
+        name = self.samples[number].name
+        if got is None:
+            return ImageVerdict(name, FAILED, reason=reason or "no label map")
+        expected = self.label_map(number)
+        differs = expected.shape == got.shape and not np.array_equal(expected, got)
+        return judge_image(name, expected, got, self.scores(number) if differs else None)
 
 
 def _counts_of(prediction: Prediction, table: ClassTable) -> IntArray | None:

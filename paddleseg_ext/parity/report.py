@@ -9,14 +9,15 @@ from xml.etree import ElementTree
 import numpy as np
 
 from paddleseg_ext.common.files import write_bytes
-from paddleseg_ext.parity.compare import Outcome, describe
+from paddleseg_ext.parity import budgets as budget_files
+from paddleseg_ext.parity.compare import Comparison, Outcome, describe, first_divergence
 from paddleseg_ext.parity.controls import Control
-from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, summarize
 from paddleseg_ext.scoring.verdict import NEAR_TIE, as_json, worst_grade
 
-FORMAT = 1
+FORMAT = 2
+LISTED_IMAGES = 5  # of a run, those that differ most
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Case:
 
 
 def results(
-    reference: Reference,
+    comparison: Comparison,
     outcomes: Sequence[Outcome],
     controls: Sequence[Control],
     source: dict[str, Any],
@@ -45,46 +46,77 @@ def results(
     """Everything that was found, for `results.json`.
 
     Args:
-        reference: what was compared with.
+        comparison: what was compared with.
         outcomes: of every run.
         controls: the negative ones, if they were asked for.
         source: config, checkpoint, bundle and list.
         absent: how a class that occurs nowhere counts in the means that are shown.
     """
+    reference = comparison.reference
+    first = first_divergence(outcomes)
     return {
         "format": FORMAT,
         "grade": worst_grade(o.verdict.grade for o in outcomes if o.verdict),
+        "first_divergence": {"run": first.name, **_divergence(first)} if first else None,
         "near_tie_margin": NEAR_TIE,
+        "budgets": budget_files.to_json(comparison.budgets),
         "source": source,
         "num_images": len(reference.samples),
         "class_names": list(reference.table.class_names),
         "absent": absent,
         "reference": {
+            "stage": reference.stage,
             "backend": reference.backend.describe(),
             "warning": reference.one_sided(),
             **_scores(reference.counts, absent),
         },
-        "runs": [_run(outcome, reference, absent) for outcome in outcomes],
+        "runs": [_run(outcome, comparison, absent) for outcome in outcomes],
         "negative_controls": [vars(control) for control in controls],
     }
 
 
-def _run(outcome: Outcome, reference: Reference, absent: AbsentRule) -> dict[str, Any]:
+def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[str, Any]:
     verdict = outcome.verdict
     shown: dict[str, Any] = {
         "name": outcome.name,
         "stage": outcome.stage,
+        "precision": outcome.precision,
         "grade": verdict.grade if verdict else None,
         "summary": describe(outcome),
         "seconds": round(outcome.seconds, 3),
+        "inference_ms": outcome.inference_ms,
         "backend": outcome.backend,
+        "divergence": vars(outcome.divergence) if outcome.divergence else None,
+        "worst_images": _worst_images(outcome),
         **_scores(outcome.counts, absent),
     }
     if verdict:
         shown["different_pixels"] = verdict.num_different
-        shown["pixels"] = as_json(verdict.flips, reference.table.class_names)
+        shown["num_pixels"] = verdict.num_pixels
+        shown["pixels"] = as_json(verdict.flips, comparison.reference.table.class_names)
         shown["count_differences"] = verdict.count_differences
+        shown["difference"] = vars(verdict.difference) if verdict.difference else None
     return shown
+
+
+def _divergence(outcome: Outcome) -> dict[str, Any]:
+    if outcome.divergence:
+        return vars(outcome.divergence)
+    return {"place": "", "image": "", "text": describe(outcome), "cause": ""}
+
+
+def _worst_images(outcome: Outcome) -> list[dict[str, Any]]:
+    differing = [v for v in outcome.images if v.num_different]
+    differing.sort(key=lambda v: (-v.num_decided, -v.num_different))
+    return [
+        {
+            "image": v.image,
+            "grade": v.grade,
+            "different_pixels": v.num_different,
+            "decided_pixels": v.num_decided,
+        }
+        for v in differing[:LISTED_IMAGES]
+    ]
 
 
 def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
@@ -97,6 +129,32 @@ def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
             "label_pixels": counts.sum(axis=1).tolist(),
         },
         "scores": summarize(counts, absent).to_dict(),
+    }
+
+
+def verified(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+    """What a bundle keeps of a comparison, for each runtime that was run here.
+
+    `ratio` is the speed over that of stage `paddle`, from the fastest runs of both; None where one
+    of them was not run or not often enough to be timed.
+    """
+    by_stage: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.verdict and outcome.backend and outcome.inference_ms is not None:
+            by_stage.setdefault(outcome.stage, []).append(outcome)
+    fastest = {
+        name: min(o.inference_ms for o in runs if o.inference_ms is not None)
+        for name, runs in by_stage.items()
+    }
+    plain = fastest.get("paddle")
+    return {
+        name: {
+            "grade": worst_grade(o.verdict.grade for o in runs if o.verdict),
+            "passed": all(o.verdict.passed for o in runs if o.verdict),
+            "ratio": round(plain / fastest[name], 3) if plain and fastest[name] else None,
+        }
+        for name, runs in by_stage.items()
+        if name != "static"
     }
 
 

@@ -1,13 +1,15 @@
-"""Whether two ways of running one network gave the same answer, in three grades.
+"""Whether two ways of running one network gave the same answer, in four grades.
 
 What is compared are label maps and the integer counts scored from them, never files or hashes.
 
 - `identical`: every pixel of every label map is the same, and so are the counts.
-- `near-tie`: some pixels differ, and at each of them the eager network was undecided between the
+- `near-tie`: some pixels differ, and at each of them the reference was undecided between the
   two classes: their logits differ by less than `NEAR_TIE` of the largest |logit| of the image.
   Kernels that sum in another order drift by about 2e-5, which can flip such a pixel.
-- `failed`: a pixel differs that was decided, a map is missing or misshapen, or counts differ
-  where there is no map to explain it.
+- `within-budget`: decided pixels differ, and they, the mean IoU and every class's IoU differ by no
+  more than the `Budget` of the run's precision. FP32 has none by default.
+- `failed`: anything else: a map is missing or misshapen, counts differ where there is no map to
+  explain it, or the budget is exceeded.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,20 +22,77 @@ from numpy.typing import NDArray
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import FloatArray
 
-IDENTICAL, NEAR_TIE_GRADE, FAILED = GRADES = ("identical", "near-tie", "failed")
+GRADES = ("identical", "near-tie", "within-budget", "failed")
+IDENTICAL, NEAR_TIE_GRADE, WITHIN_BUDGET, FAILED = GRADES
 NEAR_TIE = 1e-4
 # A failed run can differ in millions of pixels; a near tie lists every one.
 _LISTED_WHEN_FAILED = 20
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What runs of one precision may differ by; the defaults allow nothing but near ties.
+
+    Attributes:
+        different_pixels: share of all pixels that change class and are no near tie, 0 to 1.
+        mean_iou: absolute difference of the mean IoU of the judged classes, 0 to 1.
+        class_iou: the same of each judged class.
+        least_class_pixels: classes with fewer labelled pixels than this are not judged by IoU: a
+            handful of pixels moves their IoU by any amount.
+    """
+
+    different_pixels: float = 0.0
+    mean_iou: float = 0.0
+    class_iou: float = 0.0
+    least_class_pixels: int = 1
+
+
+EXACT = Budget()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a run is from the reference, in the terms of a `Budget`.
+
+    Attributes:
+        different_pixels: share of all pixels; near ties are not among them.
+        mean_iou: run minus reference over the judged classes; None where no class is judged.
+        class_iou: the one that is largest in size, run minus reference; None likewise.
+        class_name: whose that is.
+        judged_classes: how many have enough labelled pixels.
+    """
+
+    different_pixels: float = 0.0
+    mean_iou: float | None = None
+    class_iou: float | None = None
+    class_name: str = ""
+    judged_classes: int = 0
+
+    def excess(self, budget: Budget) -> str:
+        """What exceeds the budget, in words; empty where nothing does."""
+        parts = []
+        if not self.different_pixels <= budget.different_pixels:
+            parts.append(
+                f"{self.different_pixels:.3%} of the pixels change class "
+                f"(at most {budget.different_pixels:.3%})"
+            )
+        if self.mean_iou is not None and not abs(self.mean_iou) <= budget.mean_iou:
+            parts.append(f"mean IoU {self.mean_iou:+.4f} (at most {budget.mean_iou:.4f})")
+        if self.class_iou is not None and not abs(self.class_iou) <= budget.class_iou:
+            parts.append(
+                f"IoU of {self.class_name} {self.class_iou:+.4f} (at most {budget.class_iou:.4f})"
+            )
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
 class Flip:
-    """One pixel whose class differs from the eager network's.
+    """One pixel whose class differs from the reference's.
 
     Attributes:
         row, column: of the original image.
-        expected, got: class ids, eager and of the run.
-        margin: eager logit of `expected` minus that of `got`, over the image's largest |logit|.
+        expected, got: class ids, of the reference and of the run.
+        margin: reference logit of `expected` minus that of `got`, over the image's largest |logit|.
     """
 
     image: str
@@ -46,11 +105,20 @@ class Flip:
 
 @dataclass
 class ImageVerdict:
-    """The comparison of one image."""
+    """The comparison of one image.
+
+    Attributes:
+        num_different: pixels whose class differs.
+        num_decided: those among them that are no near tie. 0 in a failed image means that there
+            was nothing to compare: no map, another size, no such class.
+        num_pixels: of the image.
+    """
 
     image: str
     grade: str
     num_different: int = 0
+    num_decided: int = 0
+    num_pixels: int = 0
     flips: list[Flip] = field(default_factory=list)
     reason: str = ""
 
@@ -60,21 +128,25 @@ class RunVerdict:
     """The comparison of one run over all images.
 
     Attributes:
-        count_differences: run minus eager, `{class: {"intersection": d, "prediction": d,
+        num_pixels: of all images whose maps could be compared.
+        count_differences: run minus reference, `{class: {"intersection": d, "prediction": d,
             "label": d}}`, classes without a difference left out.
         reason: why it failed, one line; empty otherwise.
+        difference: in the terms of the budget; None where there are no maps.
     """
 
     grade: str
     num_images: int
     num_different: int = 0
+    num_pixels: int = 0
     flips: list[Flip] = field(default_factory=list)
     count_differences: dict[str, dict[str, int]] = field(default_factory=dict)
     reason: str = ""
+    difference: Difference | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the run is within the budget of FP32."""
+        """Whether the run is within its budget."""
         return self.grade != FAILED
 
     def summary(self) -> str:
@@ -87,7 +159,19 @@ class RunVerdict:
                 f"near-tie ({self.num_different} pixels of {self.num_images} images differ, "
                 f"largest margin {widest:.1e} of the largest logit)"
             )
+        if self.grade == WITHIN_BUDGET and self.difference:
+            return f"within-budget ({self._in_budget_terms(self.difference)})"
         return f"failed: {self.reason}"
+
+    def _in_budget_terms(self, difference: Difference) -> str:
+        text = f"{self.num_different} pixels of {self.num_images} images differ, "
+        text += f"{difference.different_pixels:.3%} decided"
+        if difference.mean_iou is None:
+            return f"{text}; no class has labelled pixels enough to judge its IoU"
+        return (
+            f"{text}; mean IoU {difference.mean_iou:+.4f}, "
+            f"most {difference.class_name} {difference.class_iou:+.4f}"
+        )
 
 
 def judge_image(
@@ -97,13 +181,14 @@ def judge_image(
     logits: FloatArray | NDArray[np.float32] | None,
     tolerance: float = NEAR_TIE,
 ) -> ImageVerdict:
-    """Compare one label map with the eager network's.
+    """Compare one label map with the reference's.
 
     Args:
         image: its name, for the report.
-        expected: (H, W) classes of the eager network.
+        expected: (H, W) classes of the reference.
         got: (H, W) classes of the run.
-        logits: (C, H, W) eager logits at the size of the maps; needed where the maps differ.
+        logits: (C, H, W) reference logits at the size of the maps; without them (a reference that
+            gives class ids only) every pixel that differs counts as decided.
         tolerance: of the largest |logit|.
     """
     if expected.shape != got.shape:
@@ -112,19 +197,20 @@ def judge_image(
         )
     rows, columns = np.nonzero(expected != got)
     if not rows.size:
-        return ImageVerdict(image, IDENTICAL)
+        return ImageVerdict(image, IDENTICAL, num_pixels=expected.size)
     if logits is None:
-        raise ValueError(f"{image}: the maps differ, so the eager logits are needed")
+        reason = f"{rows.size} pixels differ (no logits tell how decided they were)"
+        return ImageVerdict(image, FAILED, rows.size, rows.size, expected.size, reason=reason)
     largest = float(np.abs(logits).max())
     if not np.isfinite(largest):
-        return ImageVerdict(image, FAILED, rows.size, reason="the eager logits are not finite")
+        return ImageVerdict(image, FAILED, rows.size, reason="the reference logits are not finite")
     was, now = expected[rows, columns], got[rows, columns]
     if now.max() >= logits.shape[0]:
         return ImageVerdict(
             image, FAILED, rows.size, reason=f"class {now.max()} of {logits.shape[0]} classes"
         )
     margins = (logits[was, rows, columns] - logits[now, rows, columns]) / (largest or 1.0)
-    # A negative margin: the eager map is not the arg-max of these logits, which proves nothing.
+    # A negative margin: the reference map is not the arg-max of these logits, which proves nothing.
     undecided = (margins >= 0) & (margins < tolerance)
     order = np.argsort(-margins, kind="stable")
     failed = not undecided.all()
@@ -133,15 +219,13 @@ def judge_image(
         for i in (order[:_LISTED_WHEN_FAILED] if failed else order)
     ]
     if not failed:
-        return ImageVerdict(image, NEAR_TIE_GRADE, rows.size, flips)
-    return ImageVerdict(
-        image,
-        FAILED,
-        rows.size,
-        flips,
-        reason=f"{rows.size} pixels differ, {np.count_nonzero(~undecided)} of them decided "
-        f"(margin up to {margins[order[0]]:.1e} of the largest logit)",
+        return ImageVerdict(image, NEAR_TIE_GRADE, rows.size, 0, expected.size, flips)
+    num_decided = int(np.count_nonzero(~undecided))
+    reason = (
+        f"{rows.size} pixels differ, {num_decided} of them decided "
+        f"(margin up to {margins[order[0]]:.1e} of the largest logit)"
     )
+    return ImageVerdict(image, FAILED, rows.size, num_decided, expected.size, flips, reason)
 
 
 def judge_run(
@@ -149,33 +233,70 @@ def judge_run(
     expected_counts: IntArray | None,
     counts: IntArray | None,
     class_names: Sequence[str],
+    budget: Budget = EXACT,
 ) -> RunVerdict:
     """One verdict from the images' verdicts and the total counts.
 
     Args:
         verdicts: of every image of the list.
-        expected_counts: (C, C) of the eager network; None where the images have no labels.
+        expected_counts: (C, C) of the reference; None where the images have no labels.
         counts: (C, C) of the run; None likewise.
         class_names: C names.
+        budget: of the run's precision. Without labels only its share of pixels is judged.
     """
     verdict = RunVerdict(
         grade=max((v.grade for v in verdicts), key=GRADES.index, default=IDENTICAL),
         num_images=len(verdicts),
         num_different=sum(v.num_different for v in verdicts),
+        num_pixels=sum(v.num_pixels for v in verdicts),
         flips=[flip for v in verdicts for flip in v.flips],
     )
     if expected_counts is not None and counts is not None:
         verdict.count_differences = count_differences(expected_counts, counts, class_names)
+    verdict.difference = measure_difference(verdicts, expected_counts, counts, class_names, budget)
     failed = [v for v in verdicts if v.grade == FAILED]
-    if failed:
+    excess = verdict.difference.excess(budget)
+    if failed and all(v.num_decided for v in failed) and not excess:
+        verdict.grade = WITHIN_BUDGET
+    elif failed:
         more = f" (and {len(failed) - 1} more images)" if len(failed) > 1 else ""
         verdict.reason = f"{failed[0].image}: {failed[0].reason}{more}"
+        if budget != EXACT and excess:
+            verdict.reason += f"; beyond the budget: {excess}"
         verdict.reason += describe_differences(verdict.count_differences)
     elif verdict.grade == IDENTICAL and verdict.count_differences:
         # Equal maps cannot score differently unless the labels or the scoring differ.
         verdict.grade = FAILED
         verdict.reason = "equal label maps, but" + describe_differences(verdict.count_differences)
     return verdict
+
+
+def measure_difference(
+    verdicts: Sequence[ImageVerdict],
+    expected_counts: IntArray | None,
+    counts: IntArray | None,
+    class_names: Sequence[str],
+    budget: Budget,
+) -> Difference:
+    """How far a run is from the reference; the arguments are those of `judge_run`."""
+    num_pixels = sum(v.num_pixels for v in verdicts)
+    share = sum(v.num_decided for v in verdicts) / max(1, num_pixels)
+    if expected_counts is None or counts is None:
+        return Difference(share)
+    judged = np.flatnonzero(expected_counts.sum(axis=1) >= max(1, budget.least_class_pixels))
+    if not judged.size:
+        return Difference(share)
+    change = (_class_iou(counts) - _class_iou(expected_counts))[judged]
+    most = int(np.abs(change).argmax())
+    return Difference(
+        share, float(change.mean()), float(change[most]), class_names[judged[most]], judged.size
+    )
+
+
+def _class_iou(counts: IntArray) -> FloatArray:
+    hits = np.diagonal(counts)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
+    return hits / np.maximum(union, 1)
 
 
 def judge_counts(
@@ -195,7 +316,7 @@ def judge_counts(
 def count_differences(
     expected: IntArray, got: IntArray, class_names: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Per class, run minus eager, of the three pixel counts that IoU is made of."""
+    """Per class, run minus reference, of the three pixel counts that IoU is made of."""
     difference = got - expected
     columns = {
         "intersection": np.diagonal(difference),

@@ -1,4 +1,6 @@
-"""The three grades, and that each way of being wrong is graded wrong."""
+"""The four grades, and that each way of being wrong is graded wrong."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,10 +84,11 @@ def test_another_size_and_a_class_that_does_not_exist_fail():
     assert v.judge_image("a", expected, got, logits).reason == "class 9 of 3 classes"
 
 
-def test_maps_that_differ_without_logits_are_a_mistake_of_the_caller():
+def test_without_logits_every_pixel_that_differs_counts_as_decided():
     _, expected, got = flipped(logits_of(), 2, 5, 5e-5)
-    with pytest.raises(ValueError, match="eager logits are needed"):
-        v.judge_image("a", expected, got, None)
+    verdict = v.judge_image("a", expected, got, None)
+    assert (verdict.grade, verdict.num_decided) == ("failed", 1)
+    assert "no logits tell" in verdict.reason
 
 
 @given(st.integers(0, 1000), st.floats(0, 9e-5))
@@ -154,7 +157,76 @@ def test_counts_alone_must_be_equal():
     assert v.judge_counts(counts, np.zeros((2, 2), int), NAMES, 4).grade == "failed"
 
 
+def budgeted(num_wrong: int, budget: v.Budget, size: tuple[int, int] = (10, 20)) -> v.RunVerdict:
+    """A perfect reference and a run that takes the first `num_wrong` pixels for another class."""
+    label = np.zeros(size, np.uint8)
+    label[:, 10:] = 1
+    logits = 10 * (label[None] == np.arange(3)[:, None, None]).astype(np.float32)
+    got = label.copy()
+    got.flat[:num_wrong] = 2
+    counts = [count_pairs(predicted, label, 3) for predicted in (label, got)]
+    image = v.judge_image("a", label, got, logits)
+    return v.judge_run([image], counts[0], counts[1], NAMES, budget)
+
+
+WIDE = v.Budget(different_pixels=0.02, mean_iou=0.03, class_iou=0.05, least_class_pixels=1)
+
+
+def test_decided_pixels_within_the_budget_pass_and_say_how_far_they_are():
+    verdict = budgeted(4, WIDE)
+    assert verdict.grade == "within-budget"
+    assert verdict.passed
+    assert verdict.difference == v.Difference(
+        0.02, pytest.approx(-0.02), pytest.approx(-0.04), "road", 2
+    )
+    assert verdict.summary() == (
+        "within-budget (4 pixels of 1 images differ, 2.000% decided; mean IoU -0.0200, "
+        "most road -0.0400)"
+    )
+    assert budgeted(0, WIDE).grade == "identical"
+    assert budgeted(4, v.EXACT).grade == "failed"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("different_pixels", 0.019, "2.000% of the pixels change class (at most 1.900%)"),
+        ("mean_iou", 0.019, "mean IoU -0.0200 (at most 0.0190)"),
+        ("class_iou", 0.039, "IoU of road -0.0400 (at most 0.0390)"),
+    ],
+)
+def test_each_limit_of_the_budget_fails_a_run_by_itself(key, value, message):
+    verdict = budgeted(4, replace(WIDE, **{key: value}))
+    assert verdict.grade == "failed"
+    assert message in verdict.reason
+
+
+def test_classes_with_few_labelled_pixels_are_not_judged_by_iou():
+    few = replace(WIDE, least_class_pixels=101, mean_iou=0.0, class_iou=0.0)
+    verdict = budgeted(4, few)
+    assert verdict.grade == "within-budget"
+    assert "no class has labelled pixels enough" in verdict.summary()
+
+
+def test_without_labels_the_budget_judges_pixels_only():
+    logits, expected, got = flipped(logits_of(), 2, 5, 0.1)
+    image = v.judge_image("a", expected, got, logits)
+    assert v.judge_run([image], None, None, NAMES, WIDE).grade == "failed"
+    wide = replace(WIDE, different_pixels=1 / 48)
+    assert v.judge_run([image], None, None, NAMES, wide).grade == "within-budget"
+
+
+def test_no_budget_covers_a_map_that_is_missing_or_of_another_size():
+    logits, expected, got = flipped(logits_of(), 2, 5, 0.1)
+    everything = v.Budget(1.0, 1.0, 1.0)
+    cut = v.judge_image("a", expected, got[:3], logits)
+    missing = v.ImageVerdict("a", "failed", reason="no label map")
+    for verdict in (cut, missing):
+        assert v.judge_run([verdict], None, None, NAMES, everything).grade == "failed"
+
+
 def test_worst_grade():
+    assert v.worst_grade(["near-tie", "within-budget"]) == "within-budget"
     assert v.worst_grade([]) == "identical"
     assert v.worst_grade(["identical", "near-tie"]) == "near-tie"
     assert v.worst_grade(["near-tie", "failed", "identical"]) == "failed"

@@ -1,0 +1,66 @@
+"""The budgets: what a run of each precision may differ by, from `budgets.yml` and a user's file."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.files import require_file
+from paddleseg_ext.scoring.verdict import Budget
+
+DEFAULTS = Path(__file__).with_name("budgets.yml")
+Budgets = Mapping[str, Budget]
+_KEYS = tuple(field.name for field in fields(Budget))
+
+
+def read_budgets(path: str | Path | None = None) -> dict[str, Budget]:
+    """The budget of each precision.
+
+    Args:
+        path: a yml of the form of `budgets.yml`; what it does not name stays as it is there.
+
+    Raises:
+        UsageError: an unknown precision or key (the nearest is named), or a value out of range.
+    """
+    budgets = {name: Budget(**values) for name, values in _read(DEFAULTS).items()}
+    if path is None:
+        return budgets
+    for precision, values in _read(require_file(path, "--budgets")).items():
+        if precision not in budgets:
+            raise UsageError(
+                f"{path}: unknown precision '{precision}'{nearest_name(str(precision), budgets)}"
+            )
+        budgets[precision] = _changed(budgets[precision], values, f"{path}: {precision}")
+    return budgets
+
+
+def to_json(budgets: Budgets) -> dict[str, dict[str, Any]]:
+    """Plain numbers, for reports."""
+    return {name: asdict(budget) for name, budget in budgets.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a yml file: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: 'PRECISION: {{{', '.join(_KEYS)}}}' is expected")
+    return content
+
+
+def _changed(budget: Budget, values: Any, where: str) -> Budget:
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: a section of {', '.join(_KEYS)} is expected, got {values!r}")
+    for key, value in values.items():
+        if key not in _KEYS:
+            raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), _KEYS)}")
+        if key == "least_class_pixels":
+            if type(value) is not int or value < 0:
+                raise UsageError(f"{where}.{key}: a count of pixels is expected, got {value!r}")
+        elif type(value) not in (int, float) or not 0 <= value <= 1:
+            raise UsageError(f"{where}.{key}: a ratio from 0 to 1 is expected, got {value!r}")
+    return replace(budget, **values)

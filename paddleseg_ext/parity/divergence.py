@@ -1,0 +1,178 @@
+"""Where a run leaves the reference, and what that usually means.
+
+The way of an image is followed in order: input tensor, logits, label map, counts. The first of
+them that differs is the place; what is known of bundle and checkpoint gives a likely cause.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.weights import WeightDifference
+from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
+
+INPUT, LOGITS, LABEL_MAP, COUNTS = PLACES = ("input tensor", "logits", "label map", "counts")
+
+# The causes that can be told from the numbers. The negative controls have the same names.
+SWAPPED_CHANNELS = "red and blue swapped"
+NO_NORMALIZE = "Normalize dropped"
+CHANGED_WEIGHTS = "one weight changed"
+STALE_CHECKPOINT = "stale checkpoint"
+SHIFTED_LABELS = "label table shifted by one"
+WRONG_ONEDNN = "wrong oneDNN pass or kernel"
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place at which a run differs from the reference.
+
+    Attributes:
+        place: one of PLACES.
+        image: the sample that was followed; empty where only counts are compared.
+        text: by how much, one line.
+        cause: the likely one; empty where the numbers do not tell.
+    """
+
+    place: str
+    image: str
+    text: str
+    cause: str = ""
+
+    def describe(self) -> str:
+        """One line for logs."""
+        name = f"{self.image}: " if self.image else ""
+        cause = f" (looks like: {self.cause})" if self.cause else ""
+        return f"{name}{self.text}{cause}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a cause can be told from, each asked for only where a run differs.
+
+    Attributes:
+        transforms: of the yml that the reference was made with.
+        compare_weights: the bundle's tensors beside the checkpoint's; None without a checkpoint.
+        without_onednn: the same graph with oneDNN off; None where it was off.
+    """
+
+    transforms: Sequence[dict[str, Any]] = ()
+    compare_weights: Callable[[Bundle], WeightDifference] | None = None
+    without_onednn: Callable[[], Backend] | None = None
+
+
+def locate(
+    verdicts: Sequence[ImageVerdict],
+    backend: Backend,
+    bundle: Bundle,
+    reference: Reference,
+    evidence: Evidence,
+) -> Divergence | None:
+    """Follow the worst image; None where all are identical, or the worst has no label map."""
+    number = worst_image(verdicts)
+    if number is None:
+        return None
+    name, failed = verdicts[number].image, verdicts[number].grade == FAILED
+    image = read_image(reference.samples[number].image)
+    expected, _ = reference.preprocess(image)
+    tensor, _ = Preprocess(bundle.transforms, bundle.color_order)(image)
+    if expected.shape != tensor.shape:
+        text = f"the input tensor is {tensor.shape} instead of {expected.shape}"
+        return Divergence(INPUT, name, text)
+    difference = float(np.abs(tensor - expected).max())
+    if difference:
+        cause = _cause_of_input(expected, tensor, bundle, evidence)
+        text = f"the input tensor differs by up to {difference:.3g}"
+        return Divergence(INPUT, name, text, cause)
+    text = compare_outputs(backend.run(tensor[None])[0], reference.output(number), failed)
+    if not text:
+        text = "equal input and output; the way from the output to the label map differs"
+        return Divergence(LABEL_MAP, name, text)
+    cause = _cause_of_logits(tensor, number, bundle, reference, evidence) if failed else ""
+    return Divergence(LOGITS, name, f"equal input; {text}", cause)
+
+
+def worst_image(verdicts: Sequence[ImageVerdict]) -> int | None:
+    """The first of the images with the worst grade, among those with most decided pixels."""
+    differing = [i for i, v in enumerate(verdicts) if v.grade != IDENTICAL and v.num_different]
+    if not differing:
+        return None
+    return max(differing, key=lambda i: (GRADES.index(verdicts[i].grade), verdicts[i].num_decided))
+
+
+def compare_outputs(output: NDArray, expected: NDArray, failed: bool) -> str:
+    """How a network's output differs from the reference's, in words; empty where it does not.
+
+    Args:
+        output: (C, h, w) scores or (h, w) class ids of the run.
+        expected: the same of the reference.
+        failed: whether decided pixels differ: rounding does not explain those.
+    """
+    if output.ndim == 2:
+        ids = expected if expected.ndim == 2 else expected.argmax(axis=0)
+        changed = (output != ids).mean()
+        return f"the network's class ids differ at {changed:.2%} of its pixels" if changed else ""
+    difference, largest = float(np.abs(output - expected).max()), float(np.abs(expected).max())
+    if difference <= (NEAR_TIE * largest if failed else 0.0):
+        return ""
+    return f"the network's output differs by up to {difference:.3g} at a scale of {largest:.3g}"
+
+
+def locate_counts(expected: IntArray, counts: IntArray) -> Divergence | None:
+    """The divergence of a run of which only counts are left; None where they are equal."""
+    if np.array_equal(expected, counts):
+        return None
+    cause = ""
+    if expected.shape == counts.shape:
+        shifted = (np.roll(expected, shift, axis=0) for shift in (1, -1))
+        if any(np.array_equal(counts, rolled) for rolled in shifted):
+            cause = SHIFTED_LABELS
+    return Divergence(COUNTS, "", "the counts differ", cause)
+
+
+def _cause_of_input(
+    expected: NDArray[np.float32], tensor: NDArray[np.float32], bundle: Bundle, evidence: Evidence
+) -> str:
+    if bundle.color_order != "RGB" or np.array_equal(tensor[::-1], expected):
+        return SWAPPED_CHANNELS
+    wanted, found = (
+        [str(spec.get("type")) for spec in specs]
+        for specs in (evidence.transforms, bundle.transforms)
+    )
+    missing = [name for name in wanted if name not in found]
+    if missing == ["Normalize"]:
+        return NO_NORMALIZE
+    if missing:
+        return f"{', '.join(missing)} missing in the bundle"
+    return "other transforms in the bundle than in the yml" if wanted != found else ""
+
+
+def _cause_of_logits(
+    tensor: NDArray[np.float32],
+    number: int,
+    bundle: Bundle,
+    reference: Reference,
+    evidence: Evidence,
+) -> str:
+    """Weights that are not the checkpoint's, or a graph that is right with oneDNN off."""
+    if evidence.compare_weights is not None:
+        weights = evidence.compare_weights(bundle)
+        if weights.num_foreign:
+            stale = weights.num_foreign > weights.num_tensors / 2
+            return (
+                f"{STALE_CHECKPOINT if stale else CHANGED_WEIGHTS}: {weights.num_foreign} of "
+                f"{weights.num_tensors} tensors of the bundle are not the checkpoint's"
+            )
+    if evidence.without_onednn is not None:
+        output = evidence.without_onednn().run(tensor[None])[0]
+        if not compare_outputs(output, reference.output(number), failed=True):
+            return f"{WRONG_ONEDNN}: with oneDNN off the same graph gives the reference's output"
+    return ""

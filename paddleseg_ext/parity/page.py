@@ -1,0 +1,181 @@
+"""The page of a comparison: verdicts, where the first run leaves the reference, proof, pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from paddleseg_ext.common import html
+from paddleseg_ext.parity.compare import Outcome
+
+TEMPLATE = """
+<h1>{{ title }}</h1>
+<p>Verdict: <span class="badge {{ results.grade }}">{{ results.grade }}</span>
+&ensp;{{ results.num_images }} images, compared with <b>{{ results.reference.stage }}</b>
+{% if results.reference.scores %}
+ (mIoU {{ '%.4f'|format(results.reference.scores.mean_iou or 0) }})
+{% endif %}</p>
+{% if results.first_divergence %}
+<p><b>First to differ:</b> {{ results.first_divergence.run }}
+{% if results.first_divergence.place %}, at the {{ results.first_divergence.place }}{% endif %}:
+{{ results.first_divergence.image }} {{ results.first_divergence.text }}
+{% if results.first_divergence.cause %}
+<b>Looks like: {{ results.first_divergence.cause }}</b>
+{% endif %}</p>
+{% endif %}
+{% for note in notes %}
+<p><b>Note:</b> {{ note }}.</p>
+{% endfor %}
+
+<h2>Runs</h2>
+<div class="scroll"><table>
+<tr><th>run</th><th>verdict</th><th>precision</th><th>pixels that differ</th>
+<th>decided, of all</th><th>largest margin</th><th>mIoU</th><th>mean IoU change</th>
+<th>most changed class</th>
+<th class="text">what was found</th></tr>
+{% for run in rows %}
+<tr><td>{{ run.name }}</td>
+<td><span class="badge {{ run.grade or '' }}">{{ run.grade or 'not compared' }}</span></td>
+{% for cell in run.cells %}<td>{{ cell }}</td>{% endfor %}
+<td class="text">{{ run.summary }}</td></tr>
+{% endfor %}
+</table></div>
+<p>identical: every pixel of every label map is equal. near-tie: the pixels that differ are ones
+where the reference was undecided between the two classes (logits closer than
+{{ results.near_tie_margin }} of the largest). within-budget: decided pixels differ, and no more
+than the budget of that precision allows. Anything else fails.</p>
+
+<h2>Budgets</h2>
+<table><tr><th>precision</th>{% for key in budget_keys %}<th>{{ key }}</th>{% endfor %}</tr>
+{% for name, budget in results.budgets.items() %}
+<tr><td>{{ name }}</td>{% for key in budget_keys %}<td>{{ budget[key] }}</td>{% endfor %}</tr>
+{% endfor %}
+</table>
+
+<h2>What ran</h2>
+<p>As the runtime itself reports it, not as it was asked for.</p>
+<div class="scroll"><table>
+<tr><th>run</th><th class="text">runtime</th><th>precision</th><th>threads</th>
+<th class="text">kernels by precision</th><th>INT8 kernels</th><th>ms an image</th></tr>
+{% for row in activity %}
+<tr><td>{{ row.name }}</td><td class="text">{{ row.runtime }}</td>
+{% for cell in row.cells[:2] %}<td>{{ cell }}</td>{% endfor %}
+<td class="text">{{ row.cells[2] }}</td>
+{% for cell in row.cells[3:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</table></div>
+
+{% if results.negative_controls %}
+<h2>Negative controls</h2>
+<p>Faults that the comparison was shown and must notice.</p>
+<table><tr><th>fault</th><th>noticed</th><th class="text">taken for</th>
+<th class="text">what was found</th></tr>
+{% for control in results.negative_controls %}
+<tr><td>{{ control.name }}</td>
+<td>{{ {True: 'yes', False: 'NO', None: 'shows nothing'}[control.caught] }}</td>
+<td class="text">{{ control.cause }}</td><td class="text">{{ control.summary }}</td></tr>
+{% endfor %}
+</table>
+{% endif %}
+
+<h2>Images that differ most</h2>
+{% if not gallery %}
+<p>None: no pixel differs in any run that was made here.</p>
+{% endif %}
+{% for run, pictures in gallery %}
+{% for picture in pictures %}
+<p>{{ run }}: <code>{{ picture.name }}</code>, {{ picture.num_different }} pixels,
+{{ picture.num_decided }} of them decided</p>
+<div class="pictures" style="grid-template-columns: repeat({{ picture.parts|length }}, 1fr)">
+{% for caption, uri in picture.parts %}
+<figure><img src="{{ uri }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+</div>
+{% endfor %}
+{% endfor %}
+
+<h2>Compared</h2>
+<table>
+{% for name, value in results.source.items() %}
+<tr><td>{{ name }}</td><td class="text"><code>{{ value }}</code></td></tr>
+{% endfor %}
+</table>
+"""
+
+# Runs whose pictures are alike (thread counts, batch sizes) are shown once, and no more than this.
+MOST_PICTURED_RUNS = 6
+
+
+def page(results: dict[str, Any], outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:
+    """The whole page.
+
+    Args:
+        results: of `report.results`.
+        outcomes: the same runs, with their pictures.
+        notes: what a reader must know before he believes the verdicts.
+    """
+    return html.page(
+        "Is the deployed network the one that was scored?",
+        TEMPLATE,
+        results=results,
+        notes=notes,
+        rows=[_row(run) for run in results["runs"]],
+        budget_keys=list(next(iter(results["budgets"].values()))),
+        activity=[_activity(run) for run in [_as_run(results["reference"]), *results["runs"]]],
+        gallery=_gallery(outcomes),
+    )
+
+
+def _row(run: dict[str, Any]) -> dict[str, Any]:
+    difference = run.get("difference") or {}
+    worst = [image["decided_pixels"] for image in run["worst_images"]]
+    change, margins = (
+        difference.get("class_iou"),
+        [flip["margin"] for flip in run.get("pixels", [])],
+    )
+    return {
+        "name": run["name"],
+        "grade": run["grade"],
+        "summary": run["summary"],
+        "cells": [
+            run["precision"],
+            f"{run['different_pixels']:,}" if run.get("num_pixels") else "",
+            f"{difference['different_pixels']:.3%}" if run.get("num_pixels") and worst else "",
+            f"{max(margins):.1e}" if margins else "",
+            _number((run["scores"] or {}).get("mean_iou"), ".4f"),
+            _number(difference.get("mean_iou"), "+.4f"),
+            f"{difference['class_name']} {change:+.4f}" if change else "",
+        ],
+    }
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _as_run(reference: dict[str, Any]) -> dict[str, Any]:
+    return {"name": f"{reference['stage']} (reference)", "inference_ms": None, **reference}
+
+
+def _activity(run: dict[str, Any]) -> dict[str, Any]:
+    told = run["backend"]
+    version = told.get("version") or told.get("paddle") or ""
+    kinds = told.get("kernel_precisions") or {}
+    return {
+        "name": run["name"],
+        "runtime": f"{told.get('name', '')} {version}",
+        "cells": [
+            told.get("precision", ""),
+            told.get("cpu_threads", ""),
+            ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
+            told.get("int8_kernels", ""),
+            _number(run["inference_ms"], ".1f"),
+        ],
+    }
+
+
+def _gallery(outcomes: Sequence[Outcome]) -> list[tuple[str, Sequence[Any]]]:
+    shown: dict[tuple[str, tuple[int, ...]], tuple[str, Sequence[Any]]] = {}
+    for outcome in outcomes:
+        if outcome.worst:
+            key = outcome.stage, tuple(image.num_different for image in outcome.worst)
+            shown.setdefault(key, (outcome.name, outcome.worst))
+    return list(shown.values())[:MOST_PICTURED_RUNS]

@@ -1,0 +1,55 @@
+"""The ways of running a network that can be compared, and the proof that each ran as asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+
+EAGER, STATIC = "eager", "static"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One way of running a network.
+
+    Attributes:
+        name: as `--stages` takes it.
+        runtime: the backend's name for `open_backend`; `eager` and `static` are the framework's.
+        precision: whose budget its runs have.
+    """
+
+    name: str
+    runtime: str
+    precision: str = "fp32"
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(EAGER, EAGER),
+        Stage(STATIC, STATIC),
+        Stage("paddle", "paddle"),
+        Stage("paddle_onednn", "paddle_onednn"),
+        Stage("onnxruntime", "onnxruntime"),
+        Stage("openvino", "openvino"),
+        Stage("paddle_int8", "paddle_onednn", "int8"),
+        Stage("onnxruntime_int8", "onnxruntime", "int8"),
+        Stage("openvino_int8", "openvino", "int8"),
+    )
+}
+DEFAULT_STAGES = (STATIC, "paddle", "paddle_onednn")
+
+
+def parse_stages(words: Sequence[str]) -> list[Stage]:
+    """`--stages eager,static paddle`: names separated by commas or spaces, each once.
+
+    Raises:
+        UsageError: an unknown name; the nearest is named.
+    """
+    names = [name for word in words for name in word.split(",") if name]
+    for name in names:
+        if name not in STAGES:
+            raise UsageError(f"--stages: unknown '{name}'{nearest_name(name, STAGES)}")
+    if not names:
+        raise UsageError(f"--stages: at least one of {', '.join(STAGES)} is expected")
+    return [STAGES[name] for name in dict.fromkeys(names)]
