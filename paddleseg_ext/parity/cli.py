@@ -60,6 +60,7 @@ from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.divergence import STALE_CHECKPOINT, Evidence
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.stages import (
+    DEFAULT_LEGACY_STAGES,
     DEFAULT_STAGES,
     EAGER,
     STAGES,
@@ -102,8 +103,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--save_dir", default="output/parity", help="gets report.html, results.json, junit.xml"
     )
     parser.add_argument(
-        "--stages", nargs="+", default=list(DEFAULT_STAGES), metavar="STAGE",
-        help=f"what to run here, separated by commas or spaces: {', '.join(STAGES)}",
+        "--stages", nargs="+", default=None, metavar="STAGE",
+        help=f"what to run here, separated by commas or spaces: {', '.join(STAGES)} "
+        f"(default: {' '.join(DEFAULT_STAGES)})",
     )  # fmt: skip
     parser.add_argument(
         "--cpu_threads", nargs="+", type=flags.positive_int, default=[1, 2],
@@ -184,7 +186,7 @@ def check_stages(stages: Sequence[Stage], arguments: argparse.Namespace) -> None
 def main(argv: list[str]) -> int | None:
     """Check what can be checked without Paddle, then compare."""
     arguments = parse_arguments(argv)
-    stages = parse_stages(arguments.stages)
+    stages = parse_stages(arguments.stages or DEFAULT_STAGES)
     check_stages(stages, arguments)
     config = load_config(arguments.config, arguments.opts) if arguments.config else None
     for name in ("model_path", "bundle", "onnx"):
@@ -197,6 +199,8 @@ def main(argv: list[str]) -> int | None:
     save_dir = require_writable(arguments.save_dir, "--save_dir")
     fix_thread_count()
     subject = open_subject(arguments, config, save_dir)
+    if arguments.stages is None and subject.bundle.is_legacy:
+        stages = parse_stages(DEFAULT_LEGACY_STAGES)
     compare(subject, arguments, stages, folders, save_dir)
     return None
 

@@ -82,6 +82,7 @@ def run_controls(comparison: Comparison, work: Path) -> list[Control]:
         SWAPPED_CHANNELS: swap_channels,
     }
     controls = []
+    stage = _stage_for(bundle)
     for number, (name, tamper) in enumerate(faults.items()):
         folder = work / str(number)
         folder.mkdir()
@@ -89,8 +90,7 @@ def run_controls(comparison: Comparison, work: Path) -> list[Control]:
         if isinstance(faulty, str):
             controls.append(Control(name, None, faulty))
         else:
-            stage = STAGES[STATIC if not bundle.is_onnx else "onnxruntime"]
-            candidate = Candidate(f"control: {name}", stage, _loader(faulty))
+            candidate = Candidate(f"control: {name}", stage, _loader(faulty, stage))
             outcome = run_candidate(candidate, replace(first, bundle=faulty))
             controls.append(_judge(name, outcome, comparison.reference))
         shutil.rmtree(folder)
@@ -103,10 +103,17 @@ def run_controls(comparison: Comparison, work: Path) -> list[Control]:
     return controls
 
 
-def _loader(bundle: Bundle) -> Callable[[], Backend]:
+def _stage_for(bundle: Bundle) -> Stage:
+    """The plainest way of running the bundle's kind of graph on any Paddle."""
     if bundle.is_onnx:
-        return lambda: open_backend(bundle, "onnxruntime")
-    return lambda: StaticGraph(bundle)
+        return STAGES["onnxruntime"]
+    return STAGES["paddle" if bundle.is_legacy else STATIC]
+
+
+def _loader(bundle: Bundle, stage: Stage) -> Callable[[], Backend]:
+    if stage.runtime == STATIC:
+        return lambda: StaticGraph(bundle)
+    return lambda: open_backend(bundle, stage.runtime)
 
 
 def _judge(name: str, outcome: Outcome, reference: Reference) -> Control:

@@ -38,6 +38,7 @@ STAGES = {
     )
 }
 DEFAULT_STAGES = (STATIC, "paddle", "paddle_onednn")
+DEFAULT_LEGACY_STAGES = DEFAULT_STAGES[1:]  # Paddle 3 runs a `.pdmodel` in Paddle Inference only
 
 
 def parse_stages(words: Sequence[str]) -> list[Stage]:

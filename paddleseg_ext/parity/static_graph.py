@@ -22,6 +22,11 @@ class StaticGraph:
         """
         import paddle
 
+        if bundle.is_onnx or (bundle.is_legacy and not paddle.__version__.startswith("2.")):
+            raise UsageError(
+                f"{bundle.model_file}: Paddle {paddle.__version__} cannot load such a graph "
+                "outside Paddle Inference; leave 'static' out of --stages"
+            )
         prefix = bundle.model_file.with_suffix("")
         if bundle.params_file != prefix.with_suffix(".pdiparams"):
             raise UsageError(

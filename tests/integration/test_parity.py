@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -84,12 +85,16 @@ def project(tmp_path_factory):
 
 
 def run(project: Path, name: str, bundle: str = "bundle", *more: str) -> dict:
-    """Run the verb; gives results.json, whatever the verdict."""
+    """Compare a bundle with its checkpoint; gives results.json, whatever the verdict."""
+    given = f"--config net.yml --model_path model.pdparams --bundle {bundle}/deploy.yaml"
+    return run_verb(project, name, *given.split(), *more)
+
+
+def run_verb(project: Path, name: str, *flags: str) -> dict:
+    """Run the verb on the three pictures; gives results.json, whatever the verdict."""
+    given = [] if "--image_list" in flags else ["--image_list", "data/val.list"]
     try:
-        cli.main(
-            f"--config net.yml --model_path model.pdparams --bundle {bundle}/deploy.yaml "
-            f"--image_list data/val.list --save_dir {name} {' '.join(more)}".split()
-        )
+        cli.main([*flags, *given, "--save_dir", name])
         failed = False
     except CheckFailed:
         failed = True
@@ -267,3 +272,163 @@ def test_every_output_agrees_where_preprocessing_resizes(project, output_op):
         ["identical", "identical"],
         ["identical", "near-tie"],
     )
+
+
+def write_onnx(path: Path) -> Path:
+    """A convolution of seven classes that keeps the size."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weights = np.random.default_rng(3).standard_normal((7, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "convolution",
+        [helper.make_tensor_value_info("x", kind, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("y", kind, ["N", 7, "H", "W"])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+def test_an_onnx_graph_from_elsewhere_needs_no_checkpoint(project):
+    for package in ("onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    path = write_onnx(project / "elsewhere.onnx")
+    flags = ["--onnx", path.name, "--config", "net.yml", "--stages", "onnxruntime,openvino"]
+    results = run_verb(project, "elsewhere", *flags, *QUICK, "--negative_controls")
+    assert results["reference"]["stage"] == "onnxruntime"
+    assert [run["stage"] for run in results["runs"]] == ["openvino"]
+    assert results["grade"] in ("identical", "near-tie")
+    caught = {control["name"]: control["caught"] for control in results["negative_controls"]}
+    assert len(caught) == 5
+    assert all(caught.values()), caught
+
+
+def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypatch):
+    """The bundle of iteration 100 beside the checkpoint of iteration 200."""
+    from paddleseg_ext.checkpoints.store import load_into, save_weights
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.models.build import build_model
+
+    config = load_config("net.yml")
+    model = build_model(config, 7)
+    load_into(model, "model.pdparams")
+    generator = np.random.default_rng(0)
+    for parameter in model.parameters():
+        step = 1 + 0.03 * generator.standard_normal(parameter.shape).astype(np.float32)
+        parameter.set_value(parameter.numpy() * step)
+    save_weights(model, Path("older.pdparams"), {"iteration": 100})
+    monkeypatch.setattr("paddleseg_ext.export.check_bundle", lambda *arguments: None)  # for speed
+    options = ExportOptions(project / "older")
+    export(config, "older.pdparams", options, class_table_of(config), Path("data/0.png"))
+    given = "--config net.yml --model_path model.pdparams --bundle older/deploy.yaml"
+    with pytest.raises(CheckFailed, match=r"stale checkpoint\? .*iteration 100.*iteration 0"):
+        cli.main(
+            [*given.split(), "--stages=static", "--image_list=data/val.list", "--save_dir=stale"]
+        )
+    results = json.loads((project / "stale" / "results.json").read_text())
+    assert results["first_divergence"]["place"] == "logits"
+    assert results["first_divergence"]["cause"].startswith("stale checkpoint")
+
+
+def test_onednn_that_is_off_underneath_fails_though_the_answer_is_right(project, monkeypatch):
+    from paddleseg_ext.inference.backends import paddle_inference
+
+    build_config = paddle_inference.build_config
+
+    def without_onednn(*arguments):
+        config = build_config(*arguments)
+        config.disable_mkldnn()
+        return config
+
+    monkeypatch.setattr(paddle_inference, "build_config", without_onednn)
+    results = run(project, "off", "bundle", "--stages", "paddle_onednn", *QUICK)
+    outcome = results["runs"][1]
+    assert outcome["grade"] == "failed"
+    assert outcome["different_pixels"] == 0
+    assert "it did not run as asked: oneDNN was asked for" in outcome["summary"]
+
+
+def test_an_int8_graph_without_int8_nodes_fails_though_the_answer_is_right(project):
+    pytest.importorskip("onnxruntime")
+    folder = tampered(project, "sham")
+    write_onnx(folder / "model.onnx")
+    deploy = yaml.safe_load((folder / "deploy.yaml").read_text())
+    deploy["Manifest"]["graphs"] = {
+        name: {"file": "model.onnx", "opset": 17} for name in ("onnx", "onnx_int8")
+    }
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    flags = ["--bundle", "sham/deploy.yaml", "--stages", "onnxruntime,onnxruntime_int8"]
+    outcome = run_verb(project, "sham_results", *flags, *QUICK)["runs"][0]
+    assert outcome["grade"] == "failed"
+    assert outcome["different_pixels"] == 0
+    assert "it did not run as asked: INT8 was asked for" in outcome["summary"]
+
+
+def test_a_graph_of_paddle_2_6_passes_and_its_wrong_pass_is_caught(project):
+    legacy = Path(__file__).resolve().parents[1] / "data" / "paddle26_gate"
+    (project / "gate.yml").write_text(CONFIG.replace("num_classes: 7", "num_classes: 4"))
+    flags = ["--bundle", str(legacy / "deploy.yaml"), "--config", "gate.yml"]
+    flags += ["--stages", "paddle,paddle_onednn", "--image_list", "data/0.png"]
+    results = run_verb(project, "gate", *flags, *QUICK, "--negative_controls")
+    assert results["grade"] in ("identical", "near-tie")
+    controls = {control["name"]: control for control in results["negative_controls"]}
+    wrong = controls["wrong oneDNN pass or kernel"]
+    assert wrong["caught"]
+    assert "with oneDNN off the same graph gives the reference's output" in wrong["cause"]
+
+
+def test_a_run_within_the_users_budget_passes_and_is_recorded_in_the_bundle(project):
+    folder = tampered(project, "budgeted")
+    deploy = yaml.safe_load((folder / "deploy.yaml").read_text())
+    deploy["Deploy"]["transforms"] = [{"type": "Normalize", "mean": [0.501], "std": [0.5]}]
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    more = ("--stages", "paddle", "--cpu_threads", "1", "--batch_size", "1", "--write_bundle")
+    assert run(project, "strict", "budgeted", *more)["grade"] == "failed"
+    budget = "{different_pixels: 0.2, mean_iou: 0.1, class_iou: 0.2}"
+    (project / "budgets.yml").write_text(f"fp32: {budget}")
+    results = run(project, "wide", "budgeted", *more, "--budgets", "budgets.yml")
+    assert results["grade"] == "within-budget"
+    assert results["budgets"]["fp32"]["mean_iou"] == 0.1
+    outcome = results["runs"][1]
+    assert outcome["divergence"]["place"] == "input tensor"
+    assert outcome["worst_images"][0]["decided_pixels"] > 0
+    verified = yaml.safe_load((folder / "deploy.yaml").read_text())["Manifest"]["verified"]
+    assert verified["paddle"] == {"grade": "within-budget", "passed": True, "ratio": 1.0}
+
+
+COUNT_IMAGES = """<script>addEventListener("load", () => {
+  const images = [...document.images];
+  const loaded = images.filter(image => image.complete && image.naturalWidth > 0);
+  document.title = `loaded ${loaded.length} of ${images.length}`;
+});</script>"""
+
+
+def test_the_page_opens_in_a_browser_and_shows_what_differs(project):
+    run(project, "page", "bundle", "--stages", "static", "--negative_controls")
+    page = (project / "page" / "report.html").read_text()
+    assert "no pixel differs" in page
+    assert "least_class_pixels" in page
+    assert "stale checkpoint" in page
+    assert 'src="http' not in page
+
+    folder = tampered(project, "shown")
+    deploy = yaml.safe_load((folder / "deploy.yaml").read_text())
+    deploy["Deploy"]["transforms"] = []
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
+    run(project, "shown_results", "shown", "--stages", "static")
+    page = (project / "shown_results" / "report.html").read_text()
+    assert "Looks like: Normalize dropped" in page
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs chromium")
+    counting = project / "counting.html"
+    counting.write_text(page.replace("</body>", COUNT_IMAGES + "</body>"))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={project / 'profile'}", counting.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    # Two images, five pictures each: image, label, reference, run, difference.
+    assert "<title>loaded 10 of 10</title>" in done.stdout, done.stderr[-2000:]
