@@ -278,7 +278,7 @@ def open_comparison(
     bundle, config = subject.bundle, subject.config
     samples = collect_samples(arguments.image_list)
     transforms, evidence = bundle.transforms, Evidence()
-    preprocess = Preprocess(bundle.transforms, bundle.color_order)
+    preprocess = bundle.preprocess()
     if subject.weights is not None and config is not None:
         transforms = config.val_dataset.get("transforms") or []
         preprocess = Preprocess(transforms)

@@ -29,7 +29,6 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.parity.divergence import Divergence, Evidence, locate, locate_counts
 from paddleseg_ext.parity.pictures import WorstImage, WorstImages
 from paddleseg_ext.parity.reference import Reference
@@ -166,7 +165,7 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
         predictions = predict_samples(
             backend,
             reference.samples,
-            Preprocess(bundle.transforms, bundle.color_order),
+            bundle.preprocess(),
             Postprocess(bundle.output_op),
             candidate.batch_size,
         )

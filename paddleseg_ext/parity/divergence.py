@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.weights import WeightDifference
 from paddleseg_ext.scoring.confusion import IntArray
@@ -83,13 +82,13 @@ def locate(
     name, failed = verdicts[number].image, verdicts[number].grade == FAILED
     image = read_image(reference.samples[number].image)
     expected, _ = reference.preprocess(image)
-    tensor, _ = Preprocess(bundle.transforms, bundle.color_order)(image)
+    tensor, _ = bundle.preprocess()(image)
     if expected.shape != tensor.shape:
         text = f"the input tensor is {tensor.shape} instead of {expected.shape}"
         return Divergence(INPUT, name, text)
     difference = float(np.abs(tensor - expected).max())
     # A graph that takes bytes normalises them by itself.
-    if difference and bundle.input_dtype != "uint8":
+    if difference and (bundle.input_dtype != "uint8" or bundle.color_order != "RGB"):
         cause = _cause_of_input(expected, tensor, bundle, evidence)
         text = f"the input tensor differs by up to {difference:.3g}"
         return Divergence(INPUT, name, text, cause)
