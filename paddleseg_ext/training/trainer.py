@@ -135,6 +135,7 @@ def train(
             evaluate_and_save(run)
             if stops_early(run):
                 break
+    next(batches, None)  # lets the reading processes end
     run.monitor.close()
     return run.state
 

@@ -7,9 +7,12 @@ import pytest
 
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import class_table_of
+from paddleseg_ext.evaluation.protocol_choice import kept_protocols
+from paddleseg_ext.evaluation.protocols import ProtocolRun
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.losses.multi_head import build_loss
 from paddleseg_ext.models.build import build_model
+from paddleseg_ext.training.ema import EmaOptions
 from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.schedules import build_schedule
 
@@ -36,4 +39,7 @@ def test_config_builds_and_runs(path: Path) -> None:
     assert logits.shape == [2, num_classes, 64, 128]
     OptimizerOptions.from_section(config.optimizer)
     build_schedule(config.lr_scheduler, config.iters)
-    Preprocess(config.val_dataset["transforms"])
+    EmaOptions.from_section(config.ema or {})
+    preprocess = Preprocess(config.val_dataset["transforms"])
+    for protocol in kept_protocols(config.keep_best).values():
+        ProtocolRun(protocol, preprocess)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from tiny_training import NUM_CLASSES, ScriptedScores, TinyNet, TinySamples, tiny_config, train_tiny
 
@@ -57,9 +58,22 @@ def test_processes_that_read_change_nothing(tmp_path: Path) -> None:
     assert_same_bits(tmp_path / "0/iter_4", tmp_path / "2/iter_4")
 
 
-def test_frozen_statistics_are_used_and_kept(tmp_path: Path) -> None:
-    import paddle
+def test_every_batch_draws_from_a_seed_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    seed_all = paddle.seed
+    monkeypatch.setattr(paddle, "seed", lambda seed: (seeds.append(seed), seed_all(seed))[1])
+    config = tiny_config(tmp_path, accumulate=3)
+    train_tiny(config, tmp_path / "run", seed=1)
+    whole = seeds[1:]  # the first one is for the initial weights
+    assert len(set(whole)) == len(whole) == 12
+    seeds.clear()
+    train_tiny(config, tmp_path / "run", seed=1, resume_model=str(tmp_path / "run/iter_2"))
+    assert seeds[1:] == whole[6:]
 
+
+def test_frozen_statistics_are_used_and_kept(tmp_path: Path) -> None:
     start = TinyNet(NUM_CLASSES)
     start.norm._mean.set_value(paddle.full([6], 2.0))
     save_weights(start, tmp_path / "start.pdparams", {})
