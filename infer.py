@@ -1,4 +1,4 @@
-"""Run an exported bundle with Paddle Inference: images in, label maps, overlays and scores out."""
+"""Run an exported bundle: images in, label maps, overlays and scores out."""
 
 import argparse
 import sys
@@ -13,19 +13,21 @@ from paddleseg_ext.common.flags import (
     make_parser,
     positive_int,
 )
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.data.samples import collect_samples
 from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
+from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS, choose_backend
+from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.backends.paddle_inference import (
     PRECISIONS,
-    PaddleInference,
     PaddleOptions,
     check_options,
 )
-from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
@@ -37,6 +39,10 @@ DESCRIPTION = f"""{__doc__}
 Writes SAVE_DIR/label_maps/NAME.png (palette PNG, pixel value = class id, original size),
 SAVE_DIR/overlays/NAME.jpg and SAVE_DIR/inference.json (integer counts, timings, what ran).
 An image that cannot be read is reported, the rest is done, and the exit status is 1.
+
+--backend auto takes the fastest backend that is installed and that the bundle records as right
+(python -m paddleseg_ext tune), and Paddle Inference where nothing is recorded or flags of Paddle's
+are given. It says which, and why.
 
   python infer.py --config output/export/deploy.yaml --image_path street.png --device cpu
   python infer.py --config output/export/deploy.yaml --image_path infer.list --device cpu \\
@@ -57,9 +63,24 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--save_dir", default="output/infer", metavar="DIR", help="for the results")
     parser.add_argument("--batch_size", type=positive_int, default=1, help="images in a run")
     add_device_flag(parser)
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "paddle", *ONNX_BACKENDS),
+        default="auto",
+        help="what runs the network; all but paddle need an ONNX graph in the bundle, and a CPU",
+    )
     parser.add_argument("--use_trt", type=boolean, default=False, help="TensorRT; needs a GPU")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 on a CPU")
-    parser.add_argument("--enable_mkldnn", type=boolean, default=False, help="oneDNN, on a CPU")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="int8 needs a bundle that `quantize` wrote, or TensorRT; fp16 a GPU",
+    )
+    parser.add_argument(
+        "--enable_mkldnn",
+        type=boolean,
+        help="oneDNN, for --backend paddle on a CPU (default: False)",
+    )
     parser.add_argument(
         "--cpu_threads", type=positive_int, help="default: OMP_NUM_THREADS, else every core"
     )
@@ -89,21 +110,25 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Check all that can be checked without Paddle, then run."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
+    device, threads = resolve_device(args.device), fix_thread_count(args.cpu_threads)
     options = PaddleOptions(
-        device=resolve_device(args.device),
-        enable_mkldnn=args.enable_mkldnn,
-        cpu_threads=fix_thread_count(args.cpu_threads),
+        device=device,
+        enable_mkldnn=bool(args.enable_mkldnn),
+        cpu_threads=threads,
         use_trt=args.use_trt,
         precision=args.precision,
     )
-    check_options(options)
+    for_paddle = device == "gpu" or args.use_trt or args.enable_mkldnn is not None
+    if args.backend == "paddle" or for_paddle:
+        check_options(options)
     bundle = read_bundle(args.config)
+    name = find_backend(args, bundle, for_paddle)
     if args.protocol != DEFAULT_PROTOCOL and bundle.output_op != "none":
         raise UsageError(
             f"--protocol {args.protocol} needs logits, and this bundle's graph ends in "
             f"{bundle.output_op}: export it with --output_op none"
         )
-    preprocess = Preprocess(bundle.transforms, bundle.color_order)
+    preprocess = bundle.preprocess()
     samples = collect_samples(args.image_path)
     settings = RunSettings(
         title="inference",
@@ -117,11 +142,41 @@ def main(argv: list[str] | None = None) -> int:
         protocol=PROTOCOLS[args.protocol],
         source={"bundle": str(bundle.deploy_file), "output_op": bundle.output_op},
     )
-    backend = PaddleInference(bundle, options)
+    backend = open_backend(
+        bundle,
+        name,
+        precision=args.precision,
+        threads=threads,
+        device=device,
+        use_trt=args.use_trt,
+    )
+    fallen = shortfall(backend.describe(), name, args.precision, threads)
+    if fallen:
+        warn(f"backend {name}: {fallen}")
     table = find_class_table(bundle, backend, args.num_classes)
     return predict_and_save(
         backend, samples, preprocess, Postprocess(bundle.output_op), table, settings
     )
+
+
+def find_backend(args: argparse.Namespace, bundle: Bundle, for_paddle: bool) -> str:
+    """The name for `open_backend`; what `auto` chose is logged.
+
+    Raises:
+        UsageError: flags of Paddle's beside another backend.
+    """
+    if for_paddle and args.backend in ONNX_BACKENDS:
+        raise UsageError(
+            f"--backend {args.backend} runs on a CPU and knows no --enable_mkldnn or --use_trt; "
+            "leave these out and give --device cpu, or use --backend paddle"
+        )
+    if args.backend == "auto" and not for_paddle:
+        name, reason = choose_backend(bundle, args.precision)
+        log(f"backend {name}: {reason}")
+        return name
+    if args.backend in ONNX_BACKENDS:
+        return args.backend
+    return "paddle_onednn" if args.enable_mkldnn else "paddle"
 
 
 if __name__ == "__main__":

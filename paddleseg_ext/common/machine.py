@@ -1,6 +1,7 @@
 """What this machine can do, asked without importing Paddle (a cold import takes seconds)."""
 
 import os
+import platform
 from importlib import metadata
 
 from paddleseg_ext.common.errors import UsageError
@@ -36,6 +37,18 @@ def resolve_device(device: str | None) -> str:
 def available_cores() -> int:
     """The number of CPU cores this process may run on."""
     return len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    """The processor's own name, for records; `unknown` where the system does not tell it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            for line in info:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
 
 
 def fix_thread_count(threads: int | None = None) -> int:

@@ -1,8 +1,13 @@
 """One bundle in every backend: an ONNX graph that takes bytes, and Paddle's."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from commands import call
 
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
@@ -32,3 +37,51 @@ def test_every_file_is_hashed(onnx_bundle: Path) -> None:
     manifest = read_bundle(onnx_bundle).manifest
     assert manifest is not None
     assert set(manifest.files) == {"model.json", "model.pdiparams", "model.onnx"}
+
+
+def test_tuned_and_then_taken_by_itself(onnx_bundle: Path, deployment: Any, tmp_path: Path) -> None:
+    """`tune` records what is right and how fast; `infer.py` takes the fastest of these."""
+    folder = shutil.copytree(onnx_bundle.parent, tmp_path / "bundle")
+    infer = ["infer.py", "--config", folder / "deploy.yaml", "--image_path", deployment.list]
+    by_hand = call(*infer, "--device", "cpu", "--save_dir", tmp_path / "paddle")
+    assert by_hand.status == 0 and "backend paddle: no other is verified" in by_hand.out
+
+    tuned = call("paddleseg_ext", "tune", "--config", folder, "--data", deployment.list)
+    assert tuned.status == 0, tuned.err
+    verified = read_bundle(folder).manifest.verified  # type: ignore[union-attr]
+    assert set(verified) == set(BACKENDS) and all(v["passed"] for v in verified.values())
+    assert verified["paddle"]["ratio"] == 1.0 and verified["paddle"]["num_images"] == 3
+
+    taken = call(*infer, "--device", "cpu", "--save_dir", tmp_path / "auto")
+    fastest = max(verified, key=lambda name: verified[name]["ratio"])
+    assert taken.status == 0 and f"backend {fastest}: verified" in taken.out
+    told = json.loads((tmp_path / "auto" / "inference.json").read_text())["backend"]
+    assert told["name"] == fastest or fastest.startswith("paddle")
+    different = 0
+    for path in (tmp_path / "paddle" / "label_maps").rglob("*.png"):
+        other = tmp_path / "auto" / path.relative_to(tmp_path / "paddle")
+        different += np.count_nonzero(cv2.imread(str(path)) != cv2.imread(str(other)))
+    assert different <= 10  # near ties
+
+
+def test_a_backend_with_another_answer_fails_and_is_not_taken(
+    onnx_bundle: Path, deployment: Any, tmp_path: Path
+) -> None:
+    """The negative control: an ONNX graph whose first weights were changed."""
+    import onnx
+
+    folder = shutil.copytree(onnx_bundle.parent, tmp_path / "bundle")
+    file = folder / "model.onnx"
+    constants = (
+        node.attribute[0].t for node in onnx.load(file).graph.node if node.op_type == "Constant"
+    )
+    weights = next(tensor.raw_data for tensor in constants if len(tensor.dims) == 4)
+    changed = (-np.frombuffer(weights, np.float32)).tobytes()
+    file.write_bytes(file.read_bytes().replace(weights, changed))
+    tuned = call(
+        "paddleseg_ext", "tune", "--config", folder, "--data", deployment.list, "--num_images", 1
+    )
+    assert tuned.status == 1
+    assert "another answer than that of paddle: onnxruntime, openvino" in tuned.err
+    verified = read_bundle(folder).manifest.verified  # type: ignore[union-attr]
+    assert verified["onnxruntime"]["grade"] == "failed" and verified["paddle_onednn"]["passed"]

@@ -32,7 +32,9 @@ PREDICT = ["predict.py", "--config", CONFIG, "--model_path", "{folder}/model.pdp
 CASES = [
     ([*INFER, "--device", "gpu"], "CPU build"),
     ([*INFER, "--use_trt=True"], "--use_trt False"),
-    ([*INFER, "--precision", "int8"], "--precision fp32"),
+    ([*INFER, "--backend", "paddle", "--precision", "int8"], "--precision fp32"),
+    ([*INFER, "--backend", "onnx"], "invalid choice"),
+    ([*INFER, "--backend", "openvino", "--enable_mkldnn", "True"], "--backend paddle"),
     ([*INFER, "--precision", "fp64"], "invalid choice"),
     ([*INFER, "--use_trt=Yup"], "True or False"),
     ([*INFER, "--batch_size", "0"], "at least 1"),
