@@ -128,6 +128,7 @@ class RandomPaddingCrop:
         category_max_ratio: float = 1.0,
         ignore_index: int = 255,
         loop_times: int = 10,
+        enlarge_small: bool = False,
     ):
         """
         Args:
@@ -136,6 +137,8 @@ class RandomPaddingCrop:
             category_max_ratio: below 1: windows are drawn, `loop_times` at most, until no class
                 covers more than this part of the labelled pixels.
             ignore_index: the label value that does not count there.
+            enlarge_small: an image that is smaller than the window is enlarged to it, not padded.
+                Source: MichaelFan01/STDC-Seg transform.py.
         """
         self.crop_wh = _size_wh(crop_size, "crop_size")
         if not 0 < category_max_ratio <= 1:
@@ -147,10 +150,16 @@ class RandomPaddingCrop:
         self.category_max_ratio = category_max_ratio
         self.ignore_index = ignore_index
         self.loop_times = loop_times
+        self.enlarge_small = enlarge_small
 
     def __call__(self, data: Data) -> Data:
         if data["img"].shape[1::-1] == self.crop_wh:
             return data
+        if self.enlarge_small:
+            height, width = data["img"].shape[:2]
+            scale = max(self.crop_wh[0] / width, self.crop_wh[1] / height)
+            if scale > 1:
+                _resize(data, (int(scale * width + 1), int(scale * height + 1)))
         data["img"] = F.pad(data["img"], self.crop_wh, self.im_padding_value)
         for key in data.get("gt_fields", []):
             data[key] = F.pad(data[key], self.crop_wh, self.label_padding_value)

@@ -47,6 +47,16 @@ def test_crops_are_padded_and_stay_aligned(
     np.testing.assert_array_equal(out["img"][~padded][:, 0], out["label"][~padded] * 10)
 
 
+def test_small_images_are_enlarged_where_that_is_asked_for() -> None:
+    crop = T.RandomPaddingCrop([12, 8], im_padding_value=77, enlarge_small=True)
+    out = _run(crop, _data(4, 5), 0)
+    assert out["img"].shape == (8, 12, 3)
+    assert (out["label"] != 255).all()
+    large = _data(20, 30)
+    expected = _run(T.RandomPaddingCrop([12, 8]), _data(20, 30), 3)
+    np.testing.assert_array_equal(_run(crop, large, 3)["img"], expected["img"])
+
+
 @given(SIDES, SIDES, SEEDS)
 @settings(max_examples=30, deadline=None)
 def test_flips_stay_aligned(height: int, width: int, seed: int) -> None:
