@@ -19,7 +19,7 @@ from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import encode_label_map, encode_overlay
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess
+from paddleseg_ext.inference.preprocess import FloatImage, Geometry
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, NetworkOutput
 from paddleseg_ext.serving.images import ImageLimits, Refused, decode_upload
 from paddleseg_ext.serving.metrics import Metrics
@@ -97,7 +97,7 @@ class SegmentationService:
         self.table = table
         self.settings = settings
         self.metrics = Metrics()
-        self._preprocess = Preprocess(bundle.transforms, bundle.color_order)
+        self._preprocess = bundle.preprocess()
         self._postprocess = Postprocess(bundle.output_op)
         max_batch = settings.max_batch
         fixed_batch = (bundle.input_shape or [None])[0]
