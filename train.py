@@ -12,7 +12,6 @@ auto, the newest) and ends in the same weights as one that was not. docs/trainin
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from paddleseg_ext.common import flags
@@ -175,14 +174,7 @@ def main() -> int | None:
 
     from paddleseg_ext.data.build import build_dataset
     from paddleseg_ext.data.validate import require_sound
-
-    dataset = build_dataset(config, "train_dataset")
-    validation = build_dataset(config, "val_dataset") if arguments.do_eval else None
-    if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":  # once, when there are several processes
-        require_sound(dataset, "train_dataset")
-        if validation is not None:
-            require_sound(validation, "val_dataset")
-
+    from paddleseg_ext.training.distributed import joined_world, wait_for_all
     from paddleseg_ext.training.options import TrainOptions
     from paddleseg_ext.training.trainer import train
     from paddleseg_ext.training.validation import make_validation
@@ -203,8 +195,16 @@ def main() -> int | None:
         finetune=arguments.finetune,
         profile=arguments.profile,
     )
-    validate = make_validation(config, validation) if validation is not None else None
-    train(config, options, dataset, validate)
+    with joined_world(device) as world:
+        dataset = build_dataset(config, "train_dataset")
+        validation = build_dataset(config, "val_dataset") if arguments.do_eval else None
+        if world.is_first:
+            require_sound(dataset, "train_dataset")
+            if validation is not None:
+                require_sound(validation, "val_dataset")
+        wait_for_all(world)
+        validate = make_validation(config, validation) if validation is not None else None
+        train(config, options, dataset, validate, world)
     return None
 
 

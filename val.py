@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
     from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
     from paddleseg_ext.inference.pipeline import Prediction
+    from paddleseg_ext.training.distributed import World
 
 RESULT_FILE = "val.json"
 
@@ -140,7 +141,11 @@ def main(argv: list[str] | None = None) -> int | None:
         samples = read_sample_list(args.image_list)
         check_labels(samples, args.image_list, args.save_submission)
     fix_thread_count()
-    score(args, config, protocol, device, samples)
+
+    from paddleseg_ext.training.distributed import joined_world
+
+    with joined_world(device) as world:
+        score(args, config, protocol, device, samples, world)
     return None
 
 
@@ -150,6 +155,7 @@ def score(
     protocol: Protocol,
     device: str,
     samples: list[Sample] | None,
+    world: "World",
 ) -> None:
     """Run the network on this process's share, gather, print and write."""
     from paddleseg_ext.data.build import build_dataset, class_table_of
@@ -160,7 +166,6 @@ def score(
     from paddleseg_ext.evaluation.protocols import predict_by_protocol
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.preprocess import Preprocess
-    from paddleseg_ext.training.distributed import join_world
 
     preprocess = Preprocess(config.val_dataset.get("transforms") or [])
     if samples is None:
@@ -171,7 +176,6 @@ def score(
         table = class_table_of(config)
     extras = Extras(extra_options(args), table, [sample.image for sample in samples])
     postprocess = Postprocess(nearest_labels=args.output_op == "argmax")
-    world = join_world(device)
     backend = load_eager(config, args.model_path, table.num_classes, device)
     share = world.share_of(samples)
     if samples[0].label is None:
@@ -194,7 +198,7 @@ def score(
         protocol=protocol,
         watch=extras.watch,
     )
-    evaluation = gather(part, world.size, [sample.name for sample in samples], extras)
+    evaluation = gather(part, world, [sample.name for sample in samples], extras)
     if world.is_first:
         about = {"resize_back": postprocess.resize_back, "backend": backend.describe()}
         print_and_write(args, evaluation, extras, about)

@@ -10,6 +10,7 @@ from paddle import Tensor, nn
 
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.registry import MODELS
+from paddleseg_ext.training.distributed import joined_world
 from paddleseg_ext.training.options import TrainOptions
 from paddleseg_ext.training.run_folder import TrainState
 from paddleseg_ext.training.trainer import train
@@ -92,7 +93,10 @@ def train_tiny(
         "threads": 1,
     }
     save_dir.mkdir(exist_ok=True)
-    return train(config, TrainOptions(**(described | options)), dataset or TinySamples(), validate)
+    with joined_world("cpu") as world:
+        described |= options
+        dataset = dataset or TinySamples()
+        return train(config, TrainOptions(**described), dataset, validate, world)
 
 
 class ScriptedScores:

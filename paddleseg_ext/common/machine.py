@@ -55,10 +55,13 @@ def fix_thread_count(threads: int | None = None) -> int:
     """Set how many threads CPU kernels use; must come before Paddle is imported.
 
     Sums are split by thread, so results repeat to the bit only for equal thread counts. The
-    environment's OMP_NUM_THREADS is respected; else every available core is used.
+    environment's OMP_NUM_THREADS is respected; else every available core is used, or this
+    process's share of them where a launcher has started several on this machine.
     """
     if threads is None:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
+        processes = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+        share = max(1, available_cores() // processes)
+        threads = int(os.environ.get("OMP_NUM_THREADS") or share)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     return threads
 

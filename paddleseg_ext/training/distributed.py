@@ -1,16 +1,23 @@
 """Several processes, started by `python -m paddle.distributed.launch`; one needs nothing."""
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.training.watch import Watch, connect, end_process
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
 
 T = TypeVar("T")
+
+MEETING_POLL_SECONDS = 0.05
+_meetings = itertools.count()  # all processes come to all of them, in one order
 
 
 @dataclass(frozen=True)
@@ -30,19 +37,37 @@ class World:
         return items[self.rank :: self.size]
 
 
-def join_world(device: str) -> World:
-    """Select the device and, when launched with others, join them."""
+@contextmanager
+def joined_world(device: str) -> Iterator[World]:
+    """Select the device and, when launched with others, join them until the work is done.
+
+    Should one of them be lost inside, this process ends.
+    """
     import paddle
     import paddle.distributed as dist
 
     size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if size == 1:
         paddle.set_device(device)
-        return World()
+        yield World()
+        return
     if device == "cpu":  # else Paddle takes a GPU where there is one
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
     dist.init_parallel_env()
-    return World(dist.get_rank(), dist.get_world_size())
+    world = World(dist.get_rank(), dist.get_world_size())
+    host = os.environ["PADDLE_TRAINER_ENDPOINTS"].partition(":")[0]
+    watch = Watch(connect(world.rank, world.size, host, share_first), end_process)
+    yield world
+    watch.leave()  # not after an error: the others are to notice
+
+
+def share_first(value: Any) -> Any:
+    """What process 0 has passed, in every process."""
+    import paddle.distributed as dist
+
+    everybody: list[Any] = []
+    dist.all_gather_object(everybody, value)
+    return everybody[0]
 
 
 def parallelize(model: "nn.Layer", world: World, device: str, sync_bn: bool) -> "nn.Layer":
@@ -119,8 +144,19 @@ def average_of_all(value: "Tensor", world: World) -> "Tensor":
 
 
 def wait_for_all(world: World) -> None:
-    """Return when every process has come here."""
-    if world.size > 1:
-        import paddle.distributed as dist
+    """Return when every process has come here, however long it takes.
 
-        dist.barrier()
+    Paddle's gloo gives a collective 30 seconds, which cannot be changed. So where one process
+    works and the others wait (checking data, scoring, writing), they wait here first.
+    """
+    if world.size == 1:
+        return
+    import paddle.distributed as dist
+    from paddle.base import core
+
+    store = core.create_or_get_global_tcp_store()
+    number = next(_meetings)
+    store.add(f"meeting/{number}", 1)
+    while store.add(f"meeting/{number}", 0) < world.size:
+        time.sleep(MEETING_POLL_SECONDS)
+    dist.barrier()  # process 0 has the store: it may end only when nobody asks any more

@@ -89,9 +89,10 @@ class TrainState:
         for key in same:
             mine, theirs = getattr(self, key), getattr(saved, key)
             if mine != theirs:
+                how = " (launch: --gpus or --nproc_per_node)" if key == "world_size" else ""
                 raise UsageError(
                     f"{source}: that run had {key} {theirs}, this one has {mine}; resume it with "
-                    f"{key} {theirs}, or start anew from its weights with "
+                    f"{key} {theirs}{how}, or start anew from its weights with "
                     f"--opts pretrained={source / WEIGHTS}"
                 )
         if saved.iteration >= self.iters:

@@ -19,7 +19,6 @@ from paddleseg_ext.models.build import build_model, load_pretrained
 from paddleseg_ext.training.distributed import (
     World,
     average_of_all,
-    join_world,
     parallelize,
     require_same,
     share_statistics,
@@ -81,6 +80,7 @@ def train(
     options: TrainOptions,
     dataset: Any,
     validate: Validate | None,
+    world: World,
 ) -> TrainState:
     """Train the network of `config` and leave its checkpoints in `options.save_dir`.
 
@@ -90,6 +90,7 @@ def train(
         dataset: training samples, `img` `(3, H, W)` and `label` `(H, W)` each, augmented; with
             `num_classes`, `ignore_index` and `samples`, whose `name`s messages use.
         validate: scores the network; None when there is nothing to evaluate.
+        world: this process among those that train together.
 
     Returns:
         The state at the end.
@@ -98,7 +99,7 @@ def train(
         UsageError: something in the yml or the checkpoint does not fit.
         CheckFailed: the loss is no longer finite.
     """
-    run = prepare_run(config, options, dataset, validate)
+    run = prepare_run(config, options, dataset, validate, world)
     first, samples = run.state.iteration, config.batch_size * config.accumulate * run.world.size
     profile = None
     if options.profile and run.world.is_first:
@@ -141,10 +142,9 @@ def train(
 
 
 def prepare_run(
-    config: Config, options: TrainOptions, dataset: Any, validate: Validate | None
+    config: Config, options: TrainOptions, dataset: Any, validate: Validate | None, world: World
 ) -> Run:
     """Build all that a run needs, fresh or from the checkpoint that is to be resumed."""
-    world = join_world(options.device)
     paddle.seed(options.seed)
     model = build_model(config, dataset.num_classes)
     schedule = build_schedule(config.lr_scheduler, config.iters)

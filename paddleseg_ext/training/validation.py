@@ -74,7 +74,7 @@ def make_validation(config: Config, dataset: Any) -> Validate:
             print_scores=False,
             protocol=protocols[protocol],
         )
-        evaluation = gather(part, world.size, [sample.name for sample in dataset.samples])
+        evaluation = gather(part, world, [sample.name for sample in dataset.samples])
         if world.is_first:
             evaluation.print_lines()
         return evaluation

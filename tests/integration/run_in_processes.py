@@ -10,7 +10,7 @@ from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss
 from paddleseg_ext.training.distributed import (
     World,
     average_of_all,
-    join_world,
+    joined_world,
     parallelize,
     require_same,
     share_statistics,
@@ -111,15 +111,15 @@ def check_a_difference_is_found(world: World) -> None:
 
 
 def main() -> None:
-    world = join_world("cpu")
-    assert (world.rank, world.size) == (dist.get_rank(), dist.get_world_size())
-    for check in (
-        check_batch_norm,
-        check_cross_entropy,
-        check_statistics_are_the_first_ones,
-        check_a_difference_is_found,
-    ):
-        check(world)
+    with joined_world("cpu") as world:
+        assert (world.rank, world.size) == (dist.get_rank(), dist.get_world_size())
+        for check in (
+            check_batch_norm,
+            check_cross_entropy,
+            check_statistics_are_the_first_ones,
+            check_a_difference_is_found,
+        ):
+            check(world)
     print("all checks passed")
 
 

@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import PROJECT
+from commands import PROJECT, call
 
 from paddleseg_ext.checkpoints.store import read_arrays, read_manifest
 
@@ -107,3 +110,106 @@ def test_accumulated_batches_of_two_processes_are_one_batch(tmp_path: Path) -> N
         weights.append(read_arrays(folder / "run/iter_4/model.pdparams"))
     for name, array in weights[0].items():
         np.testing.assert_allclose(weights[1][name], array, rtol=0, atol=1e-6, err_msg=name)
+
+
+def start(data: Path, folder: Path, *flags: object, nodes: int = 1) -> list[subprocess.Popen]:
+    """A run of 12 iterations on two processes, one launcher a node; ends where it had got to."""
+    config = write_config(data, folder / "a.yml", batch_size=2)
+    script = [PROJECT / "train.py", "--config", config, "--device", "cpu"]
+    script += ["--save_dir", folder / "run", "--iters", 12, "--save_interval", 3, "--log_iters", 1]
+    script += ["--resume_model", "auto", *flags]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        master = f"127.0.0.1:{probe.getsockname()[1]}"
+    processes = []
+    for node in range(nodes):
+        command = [sys.executable, "-m", "paddle.distributed.launch"]
+        command += ["--nproc_per_node", 2 // nodes, "--log_dir", folder / f"log{node}"]
+        if nodes > 1:
+            command += ["--nnodes", nodes, "--master", master, "--rank", node]
+        processes.append(
+            subprocess.Popen(
+                [str(part) for part in [*command, *script]],
+                cwd=folder,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+    return processes
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def wait_for_checkpoint(run: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not list(run.glob("iter_*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def stop_all(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            for child in children(process):
+                os.kill(child, signal.SIGKILL)
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    uneven_cityscapes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, np.ndarray]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (launcher,) = start(uneven_cityscapes, folder)
+    assert launcher.wait(SECONDS) == 0
+    return read_arrays(folder / "run/iter_12/model.pdparams")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "nodes"),
+    [(signal.SIGKILL, 1), (signal.SIGSTOP, 1), (signal.SIGKILL, 2)],
+    ids=["killed", "stands_still", "killed_on_another_node"],
+)
+def test_a_lost_process_ends_the_job_which_goes_on_by_the_same_command(
+    how: signal.Signals,
+    nodes: int,
+    uneven_cityscapes: Path,
+    uninterrupted: dict[str, np.ndarray],
+    tmp_path: Path,
+) -> None:
+    launchers = start(uneven_cityscapes, tmp_path, nodes=nodes)
+    try:
+        wait_for_checkpoint(tmp_path / "run")
+        os.kill(children(launchers[-1])[-1], how)  # the last process, and not the one that writes
+        lost = time.monotonic()
+        for launcher in launchers:
+            assert launcher.wait(60 - (time.monotonic() - lost)) != 0
+    finally:
+        stop_all(launchers)
+    logs = "".join(path.read_text() for path in tmp_path.glob("log*/workerlog.*"))
+    assert "iter: 12/12" not in logs
+
+    launchers = start(uneven_cityscapes, tmp_path, nodes=nodes)
+    assert [launcher.wait(SECONDS) for launcher in launchers] == [0] * nodes
+    logs = "".join(path.read_text() for path in tmp_path.glob("log*/workerlog.*"))
+    assert "resumed from" in logs
+    arrays = read_arrays(tmp_path / "run/iter_12/model.pdparams")
+    for name, array in uninterrupted.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_is_refused(uneven_cityscapes: Path, tmp_path: Path) -> None:
+    (launcher,) = start(uneven_cityscapes, tmp_path)
+    assert launcher.wait(SECONDS) == 0
+    config = write_config(uneven_cityscapes, tmp_path / "b.yml", batch_size=4)
+    arguments = ["--config", config, "--save_dir", tmp_path / "run", "--iters", 20]
+    finished = call("train.py", *arguments, "--device", "cpu", "--resume_model", "auto")
+    assert finished.status == 2
+    assert "that run had world_size 2, this one has 1" in finished.err
+    assert "--nproc_per_node" in finished.err
