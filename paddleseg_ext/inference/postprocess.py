@@ -6,7 +6,8 @@ so which one happened is part of every bundle's manifest.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,15 @@ from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
 from paddleseg_ext.data import functional
 from paddleseg_ext.inference.preprocess import Geometry, SizeHW
 
+if TYPE_CHECKING:
+    from paddleseg_ext.inference.sparse_upsampling import Stage
+
 OutputOp = Literal["none", "softmax", "argmax"]
 OUTPUT_OPS: tuple[str, ...] = get_args(OutputOp)
 MOST_CLASSES = 256
 ROWS_AT_ONCE = 32
+Upsampling = Literal["graph", "half_pixel", "aligned"]
+UPSAMPLINGS: tuple[str, ...] = get_args(Upsampling)
 
 RESIZE_BACK = {
     "none": "bilinear logits",
@@ -30,21 +36,40 @@ RESIZE_BACK = {
 class Postprocess:
     """Undoes the changes of size and takes the best class; see `label_map`."""
 
-    def __init__(self, output_op: str = "none", nearest_labels: bool = False):
+    def __init__(
+        self,
+        output_op: str = "none",
+        nearest_labels: bool = False,
+        upsampling: str = "graph",
+        sparse: bool | None = None,
+    ):
         """
         Args:
             output_op: what the graph ends in: `none` (logits), `softmax` or `argmax`.
             nearest_labels: take the class at the network's size and return it by nearest, as an
                 exported `argmax` does, also where the output is scores.
+            upsampling: how the output comes to the size of the network's input: `graph` (it has
+                it; what does not is resized with half-pixel centres), `half_pixel` or `aligned`
+                (corners).
+            sparse: interpolate only where classes meet (`sparse_upsampling`; the label maps are
+                the same); None where numba is installed.
 
         Raises:
-            UsageError: an unknown `output_op`.
+            UsageError: an unknown `output_op` or `upsampling`, or numba is asked for and missing.
         """
         if output_op not in OUTPUT_OPS:
             raise UsageError(
                 f"output_op: unknown '{output_op}'{nearest_name(output_op, OUTPUT_OPS)}"
             )
+        if upsampling not in UPSAMPLINGS:
+            raise UsageError(
+                f"upsampling: unknown '{upsampling}'{nearest_name(upsampling, UPSAMPLINGS)}"
+            )
+        if sparse and not has_numba():
+            raise UsageError("sparse upsampling needs numba: pip install -r requirements-fast.txt")
         self.output_op = output_op
+        self.upsampling = upsampling
+        self.sparse = has_numba() if sparse is None else sparse
         self.nearest_labels = nearest_labels or output_op == "argmax"
 
     @property
@@ -66,10 +91,31 @@ class Postprocess:
         self._check(output)
         if output.ndim == 2:
             return _undo(_as_uint8(output), geometry, _resize_labels)
-        resizes = output.shape[1:] != geometry.network_hw or geometry.resizes
-        if self.nearest_labels or not resizes:
+        if self.nearest_labels:
+            network_size = Geometry(geometry.network_hw, geometry.network_hw)
+            return _undo(self._from_scores(output, network_size), geometry, _resize_labels)
+        return self._from_scores(output, geometry)
+
+    def _from_scores(self, output: NDArray[np.float32], geometry: Geometry) -> NDArray[np.uint8]:
+        """The best class of what the scores become at the original size."""
+        if output.shape[1:] == geometry.network_hw and not geometry.resizes:
             return _undo(_best_class(output), geometry, _resize_labels)
-        return _best_of_planes(_undo(plane, geometry, _resize_scores) for plane in output)
+
+        def dense(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+            return _undo(plane, geometry, _resize_scores, self._to_network_size)
+
+        if self.sparse:
+            from paddleseg_ext.inference import sparse_upsampling
+
+            stages = _stages(output.shape[1:], geometry, self._to_network_size)
+            label_map = sparse_upsampling.best_class(output, stages, dense)
+            if label_map is not None:
+                return label_map
+        return _best_of_planes(dense(plane) for plane in output)
+
+    @property
+    def _to_network_size(self) -> Callable[[NDArray, SizeHW], NDArray]:
+        return _resize_aligned if self.upsampling == "aligned" else _resize_scores
 
     def full_logits(self, output: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
         """(C, H, W) float32 scores at the original size: what `label_map` compares.
@@ -82,7 +128,15 @@ class Postprocess:
             raise UsageError("the graph gives class ids; scores need --output_op none or softmax")
         # Nearest picks whole pixels: such scores belong to the labels that nearest returned.
         resize = _resize_labels if self.nearest_labels else _resize_scores
-        return np.stack([_undo(plane, geometry, resize) for plane in output])
+        first = self._to_network_size
+        return np.stack([_undo(plane, geometry, resize, first) for plane in output])
+
+    def network_scores(self, batch: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+        """(N, C, h, w) output of the network as (N, C, H, W) scores at the size of its input."""
+        if batch.shape[2:] == size_hw:
+            return batch
+        aligned = self.upsampling == "aligned"
+        return np.stack([functional.resize_logits(one, size_hw[::-1], aligned) for one in batch])
 
     def _check(self, output: NDArray) -> None:
         is_labels = output.dtype.kind in "iu"
@@ -118,15 +172,45 @@ def _best_of_planes(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.uint8]:
     return labels
 
 
-def _undo(plane: NDArray, geometry: Geometry, resize: Callable[..., NDArray]) -> NDArray:
+def has_numba() -> bool:
+    """Whether the optional compiler of the sparse way is installed."""
+    return find_spec("numba") is not None
+
+
+def _undo(
+    plane: NDArray,
+    geometry: Geometry,
+    resize: Callable[..., NDArray],
+    to_network_size: Callable[..., NDArray] | None = None,
+) -> NDArray:
     """One (h, w) plane at the original size: padding cut off, resizing undone, last step first."""
-    plane = resize(plane, geometry.network_hw)
+    plane = (to_network_size or resize)(plane, geometry.network_hw)
     for step in reversed(geometry.steps):
         if step.kind == "padding":
             plane = plane[: step.before_hw[0], : step.before_hw[1]]
         else:
             plane = resize(plane, step.before_hw)
     return np.ascontiguousarray(plane)
+
+
+def _stages(
+    size_hw: tuple[int, ...], geometry: Geometry, to_network_size: Callable[..., NDArray]
+) -> "list[Stage]":
+    """What `_undo` does to a plane of `size_hw`, step by step."""
+    from paddleseg_ext.inference.sparse_upsampling import Stage
+
+    stages = []
+    if size_hw != geometry.network_hw:
+        stages.append(Stage(geometry.network_hw, to_network_size))
+    for step in reversed(geometry.steps):
+        resize = None if step.kind == "padding" else _resize_scores
+        stages.append(Stage(step.before_hw, resize))
+    return stages
+
+
+def _resize_aligned(plane: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+    planes = np.ascontiguousarray(plane)[None]
+    return functional.resize_logits(planes, size_hw[::-1], align_corners=True)[0]
 
 
 def _resize_scores(plane: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:

@@ -1,0 +1,471 @@
+"""The best class at full size without interpolating everywhere: exact, and several times faster.
+
+Bilinear interpolation is a convex combination of the samples around a pixel, its taps. So is a
+bilinear interpolation of a bilinear interpolation, with the taps of the taps, and cutting padding
+off only drops pixels. The whole way from the network's output to the original size is therefore one
+table of taps and weights for the rows and one for the columns. The samples are mixed row by row,
+which costs little since the output is narrow; pixels of a row that have the same taps form a cell.
+
+What the dense way computes for class c at a pixel is D = V + e: V the exact combination of the
+samples, with the weights that the dense way uses, and |e| <= 11 u M for each of S resizes, where
+u = 2^-24 and M is the largest |sample| (two linear interpolations in float32, at most 5.5 u M each
+in whichever order, fused or not). What is computed here in float32 is off by at most 10 u M. The
+difference of two classes is off by twice the sum, 2 (11 S + 10) u M: 64 u M for S = 2, and `DOUBT`
+is 128 u. Hence:
+
+1. Where one class leads by more than DOUBT * M at each tap of a cell, its V leads at each pixel of
+   the cell, as a convex combination of leads. So D does: the cell is that class.
+2. In another cell, a class whose largest sample is below some class's smallest by more than that
+   loses everywhere in it. The rest is interpolated, and whoever leads by more than DOUBT * M wins.
+3. Where nobody does, V is computed in float64. With M of the two classes and the taps of the pixel,
+   a lead of more than ROUNDING * S * M = 32 S u M exceeds 22 S u M: it decides.
+4. The pixels that are left, a handful in an image, take what the dense way gives. It sees only the
+   taps of a pixel, so one plane serves many pixels and classes: around each the samples of one of
+   the classes that compete there. Two or three planes do instead of one for each class.
+
+The weights are asked from the interpolation itself, by interpolating planes of zeros and ones:
+OpenCV's own code and Intel's library inside it differ by more than rounding at odd ratios. That
+pays from the second image of a size on, so the first one goes the dense way, as do scores that are
+not finite and interpolations of another kind.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+SizeHW = tuple[int, int]
+Plane = NDArray[np.float32]
+# Resizes an (h, w) float32 plane.
+Resize = Callable[[Plane, SizeHW], Plane]
+
+DOUBT = 2.0**-17  # of the largest sample
+ROUNDING = 2.0**-19  # of the largest sample, for each time that something is resized
+SMALLEST, LARGEST = 1e-30, 1e30  # of the largest |L|: outside, float32 rounds in other ways
+MOST_SIZES = 64  # that are remembered
+MOST_RESIZES = 2
+MOST_TAPS = 4  # in one direction; more are needed only where something shrinks by much
+BLOCK = 16  # pixels that are computed at once
+MOST_PLANES = 4
+NOBODY = -1  # instead of a class
+MOST_UNDECIDED = 64  # one entry in so many pixels; above that, the dense way is as fast
+PROBES = 3  # neighbouring samples are told apart by their number modulo this
+FARTHEST = 1e-2  # samples: how far the weights' mean may be from where a pixel is said to be
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the way to the original size.
+
+    Attributes:
+        size_hw: what comes out.
+        resize: None where the step cuts off rows and columns.
+    """
+
+    size_hw: SizeHW
+    resize: Resize | None
+
+
+class _Axis(NamedTuple):
+    """Rows, or columns, of the original size as combinations of the output's.
+
+    Attributes:
+        start: (n,) int64, the first tap.
+        taps: (n,) int64, how many follow each other.
+        weights: (n, `MOST_TAPS`) float64.
+        lanes: (`MOST_TAPS`, n + `BLOCK`) float32, the weights again, one tap after the other.
+        edges: (cells + 1,) int64, where the taps change.
+    """
+
+    start: NDArray[np.int64]
+    taps: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    lanes: NDArray[np.float32]
+    edges: NDArray[np.int64]
+
+
+def best_class(
+    scores: NDArray[np.float32],
+    stages: Sequence[Stage],
+    dense: Callable[[Plane], Plane],
+) -> NDArray[np.uint8] | None:
+    """The class that the dense way gives at every pixel, (H, W).
+
+    Args:
+        scores: (C, h, w) float32, C at most 256.
+        stages: the way to (H, W), one or two that resize.
+        dense: one (h, w) plane through all the stages.
+
+    Returns:
+        None where only the dense way will do.
+    """
+    height, width = scores.shape[1:]
+    way = ((height, width), tuple(stages))
+    if way not in _seen and len(_seen) >= MOST_SIZES:
+        _seen.clear()
+    _seen[way] += 1
+    axes = _axes(*way) if _seen[way] > 1 else None
+    resizes = sum(stage.resize is not None for stage in stages)
+    if axes is None or resizes > MOST_RESIZES:
+        return None
+    scores = np.ascontiguousarray(scores, np.float32)
+    largest = float(_largest(scores))
+    if not SMALLEST < largest < LARGEST:
+        return None
+    rows, columns = axes
+    height, width = len(rows.start), len(columns.start)
+    out = np.empty((height, width + BLOCK), np.uint8)
+    undecided = np.empty((out.size // MOST_UNDECIDED + 1, 3), np.int64)
+    found = _fill(scores, rows, columns, DOUBT * largest, ROUNDING * resizes, out, undecided)
+    if found > len(undecided) or not _settle(scores, undecided[:found], axes, dense, out):
+        return None
+    return np.ascontiguousarray(out[:, :width])
+
+
+def _settle(
+    scores: NDArray[np.float32],
+    undecided: NDArray[np.int64],
+    axes: tuple[_Axis, _Axis],
+    dense: Callable[[Plane], Plane],
+    out: NDArray[np.uint8],
+) -> bool:
+    """Give the undecided pixels of `out` the class that has the largest dense value.
+
+    Args:
+        undecided: (n, 3) row, column and class; the classes of a pixel follow each other, rising.
+
+    Returns:
+        False where more than `MOST_PLANES` would be needed.
+    """
+    rows, columns = axes
+    planes: list[_Patchwork] = []
+    values = np.empty(len(undecided), np.float32)
+    places: list[list[int]] = []  # of each plane: which entries of `undecided`
+    for number, (y, x, index) in enumerate(undecided.tolist()):
+        window = (
+            slice(rows.start[y], rows.start[y] + rows.taps[y]),
+            slice(columns.start[x], columns.start[x] + columns.taps[x]),
+        )
+        fits = next((i for i, plane in enumerate(planes) if plane.add(window, index)), None)
+        if fits is None:
+            if len(planes) == MOST_PLANES:
+                return False
+            fits = len(planes)
+            planes.append(_Patchwork(scores))
+            places.append([])
+            planes[fits].add(window, index)
+        places[fits].append(number)
+    for plane, place in zip(planes, places, strict=True):
+        values[place] = dense(plane.samples)[tuple(undecided[place, :2].T)]
+    best: dict[tuple[int, int], float] = {}
+    for (y, x, index), value in zip(undecided.tolist(), values.tolist(), strict=True):
+        if value > best.get((y, x), -np.inf):  # the first of equals, as everywhere
+            best[y, x] = value
+            out[y, x] = index
+    return True
+
+
+class _Patchwork:
+    """A plane of samples, each of the class that was asked for there first."""
+
+    def __init__(self, scores: NDArray[np.float32]):
+        self._scores = scores
+        self._classes = np.full(scores.shape[1:], NOBODY, np.int16)
+        self.samples = np.zeros(scores.shape[1:], np.float32)
+
+    def add(self, window: tuple[slice, slice], index: int) -> bool:
+        """Put class `index` into the window; False where another class is."""
+        classes = self._classes[window]
+        if not ((classes == NOBODY) | (classes == index)).all():
+            return False
+        classes[:] = index
+        self.samples[window] = self._scores[index][window]
+        return True
+
+
+_seen: Counter[tuple[SizeHW, tuple[Stage, ...]]] = Counter()
+
+
+@lru_cache(maxsize=MOST_SIZES)
+def _axes(size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[_Axis, _Axis] | None:
+    """The table of rows and that of columns; None where one cannot be had."""
+    tables = []
+    for axis in (0, 1):
+        start = np.arange(size_hw[axis])
+        table = (start, np.ones((size_hw[axis], 1)))
+        before_hw = size_hw
+        for stage in stages:
+            side = stage.size_hw[axis]
+            if stage.resize is None:
+                table = (table[0][:side], table[1][:side])
+            else:
+                probed = _probe(stage.resize, before_hw, stage.size_hw, axis)
+                if probed is None:
+                    return None
+                table = _compose(table, probed)
+            before_hw = stage.size_hw
+        if table[1].shape[1] > MOST_TAPS:
+            return None
+        tables.append(_as_axis(*table))
+    return tables[0], tables[1]
+
+
+def _probe(
+    resize: Resize, before_hw: SizeHW, after_hw: SizeHW, axis: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """The first tap of each row (axis 0) or column, (n,), and the weights of it and the next two.
+
+    Returns:
+        None where the weights are not those of a linear interpolation.
+    """
+    side = before_hw[axis]
+
+    def ask(line: NDArray) -> Plane | None:
+        """The interpolation of a plane that varies along one axis; None where the other matters."""
+        plane = np.broadcast_to(line[:, None] if axis == 0 else line[None], before_hw)
+        answer = resize(np.ascontiguousarray(plane, np.float32), after_hw)
+        # The first pixel is on or outside the border: no rounding of the other direction there.
+        exact = answer[:, :1] if axis == 0 else answer[:1]
+        if abs(answer - exact).max() > ROUNDING * max(1, side):
+            return None
+        return exact.ravel()
+
+    numbers = np.arange(side)
+    answers = [ask(numbers % PROBES == residue) for residue in range(PROBES)]
+    position = ask(numbers)
+    if position is None or any(answer is None for answer in answers):
+        return None
+    start = np.clip(np.rint(position).astype(np.int64) - 1, 0, max(0, side - PROBES))
+    taps = start[:, None] + np.arange(PROBES)
+    weights = np.take_along_axis(np.stack(answers, axis=1), taps % PROBES, axis=1)  # type: ignore[arg-type]
+    weights = np.where(taps < side, weights, 0.0)
+    off = np.abs((weights * taps).sum(axis=1) - position).max()
+    is_linear = (weights >= 0).all() and abs(weights.sum(axis=1) - 1).max() <= ROUNDING
+    return (start, weights.astype(np.float64)) if is_linear and off < FARTHEST else None
+
+
+def _compose(
+    first: tuple[NDArray[np.int64], NDArray[np.float64]],
+    second: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The table of `first` followed by `second`; windows of weights end where all end in zeros."""
+    start, weights = first
+    start2, weights2 = second
+    size = int(start.max()) + weights.shape[1]
+    matrix = np.zeros((len(start2), size))
+    for tap in range(weights2.shape[1]):
+        source = np.minimum(start2 + tap, len(start) - 1)
+        for offset in range(weights.shape[1]):
+            index = np.arange(len(start2)), start[source] + offset
+            np.add.at(matrix, index, weights2[:, tap] * weights[source, offset])
+    return _windows(matrix)
+
+
+def _windows(matrix: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(n, size) weights as the first tap of each row and a window from there."""
+    used = matrix > 0
+    start = used.argmax(axis=1)
+    last = matrix.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
+    width = int((last - start).max()) + 1
+    padded = np.pad(matrix, ((0, 0), (0, width)))
+    taps = start[:, None] + np.arange(width)
+    return start, np.take_along_axis(padded, taps, axis=1)
+
+
+def _as_axis(start: NDArray[np.int64], weights: NDArray[np.float64]) -> _Axis:
+    used = weights > 0
+    count = weights.shape[1] - used[:, ::-1].argmax(axis=1)
+    changes = np.flatnonzero((np.diff(start) != 0) | (np.diff(count) != 0)) + 1
+    weights = np.pad(weights, ((0, 0), (0, MOST_TAPS - weights.shape[1])))
+    lanes = np.pad(weights, ((0, BLOCK), (0, 0))).T
+    return _Axis(
+        start,
+        count,
+        weights,
+        np.ascontiguousarray(lanes, np.float32),
+        np.concatenate([[0], changes, [len(start)]]),
+    )
+
+
+def _compiled(function: Callable) -> Any:
+    """Machine code that runs beside other threads, kept on disk where there is a place for it."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written
+        return njit(nogil=True)(function)
+
+
+# What numba compiles takes no annotations. It is float32 but for `_compete`; the loops over x and t
+# become vector instructions.
+@_compiled
+def _largest(scores):  # type: ignore[no-untyped-def]
+    """The largest |score|; NaN or infinite where a score is."""
+    largest = np.float32(0.0)
+    for value in scores.ravel():
+        size = abs(value)
+        if not size <= largest:
+            largest = size
+            if not size <= LARGEST:
+                break
+    return largest
+
+
+@_compiled
+def _fill(scores, rows, columns, doubt, near, out, undecided):  # type: ignore[no-untyped-def]
+    """Fill `out`; returns how many entries `undecided` got, more than fit where it gave up.
+
+    `out` is `BLOCK` columns wider than the picture: whole blocks are written, and what is too much
+    is overwritten by what follows to the right.
+    """
+    classes, _, width = scores.shape
+    # One row of the picture, at the columns of the output; beyond them is weight 0.
+    lines = np.zeros((classes, width + MOST_TAPS), np.float32)
+    leads = np.empty(width, np.float32)
+    labels = np.empty(width, np.uint8)
+    candidates = np.empty(classes + 1, np.int32)
+    best = np.empty(BLOCK, np.float32)
+    second = np.empty(BLOCK, np.float32)
+    winner = np.empty(BLOCK, np.int32)
+    found = 0
+    for y in range(len(rows.start)):
+        _mix_row(scores, rows.start[y], rows.taps[y], rows.weights[y], lines)
+        _best_and_lead(lines, width, labels, leads)
+        line = out[y]
+        for j in range(len(columns.edges) - 1):
+            left, right = columns.edges[j], columns.edges[j + 1]
+            x0, nx = columns.start[left], columns.taps[left]
+            label, alike = labels[x0], leads[x0] > doubt
+            for x in range(x0 + 1, x0 + nx):
+                alike &= (labels[x] == label) & (leads[x] > doubt)
+            if alike:
+                for start in range(left, right, BLOCK):
+                    block = line[start : start + BLOCK]
+                    for t in range(BLOCK):
+                        block[t] = label
+                continue
+            number = _may_win(lines, labels, x0, nx, doubt, candidates)
+            for start in range(left, right, BLOCK):
+                _best_in_block(
+                    lines, candidates[:number], x0, columns.lanes, start, best, second, winner
+                )
+                block = line[start : start + BLOCK]
+                doubtful = False
+                for t in range(BLOCK):
+                    block[t] = winner[t]
+                    doubtful |= best[t] - second[t] <= doubt
+                if not doubtful:
+                    continue
+                for x in range(start, min(start + BLOCK, right)):
+                    if best[x - start] - second[x - start] <= doubt:
+                        found = _compete(scores, rows, columns, near, y, x, line, undecided, found)
+                        if found > len(undecided):
+                            return found
+    return found
+
+
+@_compiled
+def _mix_row(scores, start, count, weights, lines):  # type: ignore[no-untyped-def]
+    """The samples above and below a row of the picture, mixed as it wants them."""
+    for c in range(len(scores)):
+        line = lines[c]
+        for a in range(count):
+            weight, samples = np.float32(weights[a]), scores[c, start + a]
+            if a == 0:
+                for x in range(len(samples)):
+                    line[x] = weight * samples[x]
+            else:
+                for x in range(len(samples)):
+                    line[x] += weight * samples[x]
+
+
+@_compiled
+def _best_and_lead(lines, width, labels, leads):  # type: ignore[no-untyped-def]
+    """The best class of each column, and its lead over the next one."""
+    best = lines[0, :width].copy()
+    second = np.full(width, -np.inf, np.float32)
+    labels[:] = 0
+    for c in range(1, len(lines)):
+        line, index = lines[c], np.uint8(c)
+        for x in range(width):
+            value, top = line[x], best[x]
+            is_better = value > top
+            less = top if is_better else value
+            best[x] = value if is_better else top
+            labels[x] = index if is_better else labels[x]
+            second[x] = less if less > second[x] else second[x]
+    for x in range(width):
+        leads[x] = best[x] - second[x]
+
+
+@_compiled
+def _may_win(lines, labels, x0, nx, doubt, candidates):  # type: ignore[no-untyped-def]
+    """How many classes may be best between these columns; they go into `candidates`."""
+    floor = -np.inf
+    for b in range(nx):
+        line = lines[labels[x0 + b]]
+        least = line[x0]
+        for other in range(1, nx):
+            value = line[x0 + other]
+            least = value if value < least else least
+        floor = least if least > floor else floor
+    number = 0
+    for c in range(len(lines)):
+        most = lines[c, x0]
+        for b in range(1, nx):
+            value = lines[c, x0 + b]
+            most = value if value > most else most
+        candidates[number] = c
+        number += most >= floor - doubt
+    return number
+
+
+@_compiled
+def _best_in_block(lines, candidates, x0, lanes, start, best, second, winner):  # type: ignore[no-untyped-def]
+    """The best candidate, its value and the next value of `BLOCK` pixels from `start` on."""
+    weights0, weights1 = lanes[0, start : start + BLOCK], lanes[1, start : start + BLOCK]
+    weights2, weights3 = lanes[2, start : start + BLOCK], lanes[3, start : start + BLOCK]
+    for t in range(BLOCK):
+        best[t] = -np.inf
+        second[t] = -np.inf
+        winner[t] = 0
+    for c in candidates:
+        sample0, sample1 = lines[c, x0], lines[c, x0 + 1]
+        sample2, sample3 = lines[c, x0 + 2], lines[c, x0 + 3]
+        for t in range(BLOCK):
+            value = weights0[t] * sample0 + weights1[t] * sample1
+            value += weights2[t] * sample2 + weights3[t] * sample3
+            top, next_best = best[t], second[t]
+            is_better = value > top
+            less = top if is_better else value
+            best[t] = value if is_better else top
+            winner[t] = c if is_better else winner[t]
+            second[t] = less if less > next_best else next_best
+
+
+@_compiled
+def _compete(scores, rows, columns, near, y, x, line, undecided, found):  # type: ignore[no-untyped-def]
+    """Decide one pixel in float64, or put the classes that compete there into `undecided`."""
+    values = np.zeros(len(scores), np.float64)
+    sizes = np.zeros(len(scores), np.float64)
+    for c in range(len(scores)):
+        for a in range(rows.taps[y]):
+            for b in range(columns.taps[x]):
+                sample = scores[c, rows.start[y] + a, columns.start[x] + b]
+                values[c] += rows.weights[y, a] * columns.weights[x, b] * sample
+                sizes[c] = max(sizes[c], abs(sample))
+    winner = values.argmax()
+    line[x] = winner
+    first = found
+    for c in range(len(scores)):
+        if values[winner] - values[c] > near * max(sizes[c], sizes[winner]):
+            continue
+        if found == len(undecided):
+            return found + 1
+        undecided[found, 0], undecided[found, 1], undecided[found, 2] = y, x, c
+        found += 1
+    return first if found == first + 1 else found
