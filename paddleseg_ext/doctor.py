@@ -4,7 +4,7 @@ r"""What a yml's network is: parameters, multiply-adds, output strides.
 
 Counted on the network in inference mode, running once: convolutions and linear layers, a
 multiplication and its addition as one. Parameters of auxiliary heads are told apart, because
-inference does not need them.
+inference does not need them. docs/networks.md sets the counts beside the published ones.
 """
 
 import argparse
@@ -29,12 +29,14 @@ class Diagnosis:
         parameters: of all layers, without running statistics.
         used_parameters: of the layers that ran.
         multiply_adds: of one forward pass.
+        parts: name of a part -> its multiply-adds and parameters, in the order they run.
         sizes: name -> shape of every feature and head.
     """
 
     parameters: int
     used_parameters: int
     multiply_adds: int
+    parts: Mapping[str, tuple[int, int]]
     sizes: Mapping[str, list[int]]
 
     def lines(self, input_shape: list[int]) -> list[str]:
@@ -45,6 +47,8 @@ class Diagnosis:
             f"({self.used_parameters / 1e6:.3f} M run at inference)",
             f"multiply-adds   {self.multiply_adds / 1e9:.3f} G for {size}",
         ]
+        for name, (work, weights) in self.parts.items():
+            lines.append(f"  {name:<14}{work / 1e9:.3f} G, {weights / 1e6:.3f} M parameters")
         for name, shape in self.sizes.items():
             stride = input_shape[2] / shape[2]
             lines.append(f"{name:<15} {'x'.join(map(str, shape))}, stride {stride:g}")
@@ -62,6 +66,8 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
 
     counted: dict[int, int] = {}
     used: dict[int, int] = {}
+    names = {id(layer): name for name, layer in model.named_sublayers()}
+    parts: dict[str, int] = {}
 
     def count(layer: "nn.Layer", _inputs: Any, output: "Tensor") -> None:
         for parameter in layer.parameters(include_sublayers=False):
@@ -75,6 +81,8 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
         else:
             return
         counted[id(layer)] = counted.get(id(layer), 0) + work
+        part = names[id(layer)].partition(".")[0]
+        parts[part] = parts.get(part, 0) + work
 
     model.eval()
     hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers()]
@@ -89,12 +97,18 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
         for hook in hooks:
             hook.remove()
     parameters = [p for p in model.parameters() if not p.stop_gradient]
+    weights = {part: _parameter_count(getattr(model, part)) for part in parts}
     return Diagnosis(
         parameters=sum(p.size for p in parameters),
         used_parameters=sum(used.values()),
         multiply_adds=sum(counted.values()),
+        parts={part: (work, weights[part]) for part, work in parts.items()},
         sizes=_sizes(model, images),
     )
+
+
+def _parameter_count(layer: "nn.Layer") -> int:
+    return sum(p.size for p in layer.parameters() if not p.stop_gradient)
 
 
 def _sizes(model: "nn.Layer", images: "Tensor") -> dict[str, list[int]]:

@@ -19,6 +19,7 @@ from paddleseg_ext.models.bisenetv1 import (
     FUSED_CHANNELS,
     AttentionRefinement,
     FeatureFusion,
+    SpatialPath,
     Wiring,
 )
 from paddleseg_ext.models.layers import (
@@ -32,6 +33,7 @@ from paddleseg_ext.models.layers import (
 # BiSeNetV1's refinement and fusion; the fusion's gate has a ReLU before the sigmoid.
 WIRING = Wiring(head_channels=(256, 64, 64), aux_names=("aux0", "aux1"), ffm_gate="conv_bn_relu")
 PATCH_SIZES = (1, 2, 4, 8, 16)
+SPATIAL = ("guided", "path", "none")
 DROPOUT = 0.1
 
 
@@ -142,8 +144,12 @@ class DABNet(nn.Layer):
         backbone: ResNet18_v1c or EfficientNetB1.
         patch_size: of the exchange modules, one of `PATCH_SIZES`.
         exchange: False leaves the exchange modules out (ablation).
-        spatial: False puts the feature at 1/8 in the spatial branch's place (ablation). Without
-            both this is the baseline.
+        spatial: one of `SPATIAL`, what the fusion gets at 1/8: `guided`, the spatial branch;
+            `path`, BiSeNetV1's spatial path from the image alone; `none`, the backbone's feature.
+
+    The original's ablations (mmseg/models/backbones/dabnet_*.py) without and with the exchange
+    modules: `none` is its FCN and its PCE, `guided` its Image and the network itself, `path`
+    without exchange its baseline.
     """
 
     def __init__(
@@ -152,11 +158,13 @@ class DABNet(nn.Layer):
         backbone: nn.Layer,
         patch_size: int = 2,
         exchange: bool = True,
-        spatial: bool = True,
+        spatial: str = "guided",
     ):
         super().__init__()
         if patch_size not in PATCH_SIZES:
             raise ValueError(f"patch_size is one of {PATCH_SIZES}, got {patch_size}")
+        if spatial not in SPATIAL:
+            raise ValueError(f"spatial is one of {', '.join(SPATIAL)}, got {spatial!r}")
         if not hasattr(backbone, "exchange_channels"):
             raise ValueError(
                 f"the backbone is ResNet18_v1c or EfficientNetB1, got {type(backbone).__name__}"
@@ -169,12 +177,16 @@ class DABNet(nn.Layer):
             ExchangeModule(c, width, patch_size) if exchange else nn.Identity()
             for c, width in zip(channels[1:], backbone.exchange_channels, strict=True)
         )
-        self.spatial = SpatialBranch(channels, backbone.spatial_channels) if spatial else None
+        self.spatial: nn.Layer | None = None
+        if spatial == "guided":
+            self.spatial = SpatialBranch(channels, backbone.spatial_channels)
+        elif spatial == "path":
+            self.spatial = SpatialPath(WIRING)
         self.arm32 = AttentionRefinement(channels[4], WIRING)
         self.arm16 = AttentionRefinement(channels[3], WIRING)
         self.refine32 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
         self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
-        spatial_channels = CONTEXT_CHANNELS if spatial else channels[2]
+        spatial_channels = channels[2] if spatial == "none" else CONTEXT_CHANNELS
         self.ffm = FeatureFusion(spatial_channels + CONTEXT_CHANNELS, WIRING)
         main, aux8, aux16 = WIRING.head_channels
         self.head = FCNHead(FUSED_CHANNELS, main, num_classes)
@@ -195,7 +207,10 @@ class DABNet(nn.Layer):
         context16 = self.refine32(context)
         context = resize_nearest(self.arm16(x16) + context16, spatial_size_hw(x8))
         context8 = self.refine16(context)
-        spatial = x8 if self.spatial is None else self.spatial(images, x2, x4, x8)
+        if isinstance(self.spatial, SpatialBranch):
+            spatial = self.spatial(images, x2, x4, x8)
+        else:
+            spatial = x8 if self.spatial is None else self.spatial(images)
         return self.ffm(spatial, context8), context8, context16
 
     def _pad(self, images: Tensor) -> Tensor:

@@ -1,24 +1,59 @@
 """The doctor's counts are the published ones."""
 
+import paddle
 import pytest
+from paddle import nn
 
 from paddleseg_ext.doctor import diagnose
 from paddleseg_ext.models.backbones.efficientnet import EfficientNetB1
 from paddleseg_ext.models.backbones.resnet import ResNet18
 from paddleseg_ext.models.backbones.resnet_vd import ResNet18_vd
 from paddleseg_ext.models.backbones.stdcnet import STDCClassifier, STDCNet813, STDCNet1446
+from paddleseg_ext.models.backbones.xception import Xception39
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
+from paddleseg_ext.models.bisenetv2 import BiSeNetV2
+
+
+@pytest.mark.parametrize(("make", "millions"), [(STDCNet813, 813), (STDCNet1446, 1446)])
+def test_stdc_networks_are_named_after_their_work(make, millions: int) -> None:
+    """As counters have it: a norm's outputs twice, a ReLU's once, a pooling's inputs once."""
+    network = STDCClassifier(1000, make())
+    elementwise = 0
+
+    def count(layer, inputs, output) -> None:
+        nonlocal elementwise
+        if isinstance(layer, nn.BatchNorm2D):
+            elementwise += 2 * output.size
+        elif isinstance(layer, nn.ReLU):
+            elementwise += output.size
+        elif isinstance(layer, nn.AvgPool2D):
+            elementwise += inputs[0].size
+
+    hooks = [layer.register_forward_post_hook(count) for layer in network.sublayers()]
+    with paddle.no_grad():
+        network.eval()
+        network(paddle.zeros([1, 3, 224, 224]))
+    for hook in hooks:
+        hook.remove()
+    multiply_adds = diagnose(network, [1, 3, 224, 224]).multiply_adds
+    assert round((multiply_adds + elementwise) / 1e6) == millions
 
 
 @pytest.mark.parametrize(
-    ("make", "millions"),
-    # The networks are named after their multiply-adds at 224x224 (STDC-Seg, table 3); the published
-    # count has the norms in it.
-    [(STDCNet813, 813), (STDCNet1446, 1446)],
+    ("make", "wiring", "published"),
+    # BiSeNet, table 1, at 640x360: the paper's G is 2^30.
+    [(ResNet18, "author", 10.8), (Xception39, "author_x39", 2.9)],
 )
-def test_stdc_multiply_adds_are_its_name(make, millions: int) -> None:
-    diagnosis = diagnose(STDCClassifier(1000, make()), [1, 3, 224, 224])
-    assert diagnosis.multiply_adds / 1e6 == pytest.approx(millions, rel=0.01)
+def test_bisenetv1_multiply_adds_are_the_papers(make, wiring: str, published: float) -> None:
+    diagnosis = diagnose(BiSeNetV1(19, make(), wiring), [1, 3, 360, 640])
+    assert round(diagnosis.multiply_adds / 2**30, 1) == published
+
+
+def test_tensorflows_bisenetv2_counts_twice() -> None:
+    """34.53 GFLOPs at 512x1024 (its issue 24); TensorFlow counts a multiply-add as two."""
+    diagnosis = diagnose(BiSeNetV2(19, "tf2"), [1, 3, 256, 512])
+    assert 4 * 2 * diagnosis.multiply_adds / 1e9 == pytest.approx(34.53, rel=0.003)
+    assert sum(work for work, _ in diagnosis.parts.values()) == diagnosis.multiply_adds
 
 
 def test_resnet18_multiply_adds() -> None:
@@ -50,7 +85,6 @@ def test_strides_and_what_training_adds() -> None:
 
 def features_of(backbone):
     """A backbone as a network whose output is its last feature."""
-    from paddle import nn
 
     class Features(nn.Layer):
         def __init__(self) -> None:
