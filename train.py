@@ -96,6 +96,12 @@ def _add_feature_flags(parser: argparse.ArgumentParser) -> None:
         help="start from a whole network; only what depends on the class count may differ",
     )
     parser.add_argument(
+        "--to_static",
+        type=flags.boolean,
+        default=False,
+        help="train in static graph, as export sees the network; one process",
+    )
+    parser.add_argument(
         "--profile",
         type=flags.natural_int,
         default=0,
@@ -141,6 +147,8 @@ def check(arguments: argparse.Namespace) -> Config:
             f"--profile {arguments.profile}: {WARMUP_ITERS} iterations come before, and the run "
             f"has {max(0, config.iters - done)} to do; raise --iters or profile fewer"
         )
+    if arguments.to_static and int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+        raise UsageError("--to_static True trains in one process; several train without it")
     require_writable(arguments.save_dir, "--save_dir")
     return config
 
@@ -194,6 +202,7 @@ def main() -> int | None:
         early_stop=arguments.early_stop,
         finetune=arguments.finetune,
         profile=arguments.profile,
+        to_static=arguments.to_static,
     )
     with joined_world(device) as world:
         dataset = build_dataset(config, "train_dataset")

@@ -12,3 +12,18 @@ use_project_python() {
         exit 2
     fi
 }
+
+# Run a chain: run_chain CHAIN "$0" CFG.txt MODE [GPUID]
+run_chain() {
+    local chain="$1" script="$2"
+    shift 2
+    if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+        echo "usage: bash test_tipc/$(basename "$script") CFG.txt MODE [GPUID]" >&2
+        exit 2
+    fi
+    use_project_python
+    if [ $# -eq 3 ]; then
+        export CUDA_VISIBLE_DEVICES="$3"
+    fi
+    exec python -m paddleseg_ext tipc run --chain "$chain" "$1" "$2"
+}

@@ -3,17 +3,11 @@
 #
 #   bash test_tipc/test_train_inference_python.sh CFG.txt MODE [GPUID]
 #
-# Exit status: 0 all equal, 1 a command failed or a result differs, 2 wrong use.
+# CFG.txt: train_infer_python.txt, train_distributed_infer_python.txt or train_amp_infer_python.txt.
+# Exit status: 0 all equal, 1 a command failed or a result differs, 2 wrong use, 3 nothing of it can
+# run on this machine.
 set -euo pipefail
-if [ $# -lt 2 ] || [ $# -gt 3 ]; then
-    echo "usage: bash test_tipc/test_train_inference_python.sh CFG.txt MODE [GPUID]" >&2
-    exit 2
-fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=test_tipc/common_func.sh
 source test_tipc/common_func.sh
-use_project_python
-if [ $# -eq 3 ]; then
-    export CUDA_VISIBLE_DEVICES="$3"
-fi
-exec python -m paddleseg_ext tipc run "$1" "$2"
+run_chain train_infer "$0" "$@"

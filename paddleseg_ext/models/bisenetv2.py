@@ -405,7 +405,8 @@ class BiSeNetV2(nn.Layer):
         size_hw = spatial_size_hw(images)
         logits = [self.head(self.bga(self.detail(images), context), size_hw)]
         if self.training:
-            for head, feature in zip(self.aux_heads, features, strict=True):
+            # to_static, which training can ask for, knows no zip(strict=True).
+            for head, feature in zip(self.aux_heads, features):  # noqa: B905
                 logits.append(head(feature, size_hw))
         return logits
 

@@ -1,12 +1,5 @@
-"""A TIPC `train_infer_python.txt` -> a checked list of the commands to run.
+"""TIPC's train-infer chain: a `train_infer_python.txt` -> the commands to run, in order."""
 
-The file is PaddleSeg's: sections under `===name===` headers, `key:value` lines, `a|b` for
-alternatives, `mode=value|mode=value` for what depends on the mode, `null` for a flag that is left
-out. PaddleSeg addresses it by line number; here it is read by key, so a blank line shifts nothing,
-and a value may hold `:`. What is not understood is an error before anything runs.
-"""
-
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,50 +10,38 @@ from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.machine import has_gpu_build
 from paddleseg_ext.inference.bundle import read_bundle
-
-MODES = (
-    "lite_train_lite_infer",
-    "lite_train_whole_infer",
-    "whole_train_whole_infer",
-    "whole_infer",
+from paddleseg_ext.parity.tipc_format import (
+    MODES,
+    NULL,
+    TRAIN_MODES,
+    Sections,
+    by_mode,
+    choices_of,
+    flag,
+    option_of,
+    read_sections,
+    split_command,
 )
-# Modes of the format that other chains run.
-OTHER_MODES = ("klquant_whole_infer", "benchmark_train")
 
 OUTPUT_ROOT = Path("test_tipc/output")
-NULL = "null"
-_HEADER = re.compile(r"^=+\s*(\w+)\s*=+$")
+NO_GPU = "the installed PaddlePaddle is the CPU build"
+# Trainers with an export command of their own; the others share norm_export.
+OWN_EXPORT = ("pact", "fpgm", "distill", "quant")
 
-# Every key a section may hold; each must be there except the ones in OPTIONAL_KEYS.
-SECTION_KEYS = {
-    "train_params": (
-        "model_name", "python", "gpu_list", "--device", "--precision", "--iters", "--save_dir",
-        "--batch_size", "--model_path", "train_model_name", "train_infer_img_dir", NULL, "trainer",
-        "norm_train", "pact_train", "fpgm_train", "distill_train",
-    ),
-    "eval_params": ("eval", NULL),
-    "export_params": (
-        "--save_dir", "--model_path", "norm_export", "quant_export", "fpgm_export",
-        "distill_export", "export1", "export2",
-    ),
-    "infer_params": (
-        "infer_model", "infer_export", "infer_quant", "inference", "--device", "--enable_mkldnn",
-        "--cpu_threads", "--batch_size", "--use_trt", "--precision", "--config", "--image_path",
-        "--save_log_path", "--benchmark", "--save_dir", "--model_name",
-    ),
-}  # fmt: skip
-OPTIONAL_KEYS = {
-    NULL, "train_infer_img_dir", "pact_train", "fpgm_train", "distill_train", "quant_export",
-    "fpgm_export", "distill_export", "export1", "export2", "--save_log_path", "--model_name",
-}  # fmt: skip
-# Tails that other chains read; they are checked there.
-TAIL_SECTIONS = (
-    "train_benchmark_params",
-    "infer_benchmark_params",
-    "to_static_train_benchmark_params",
-)
 
-Sections = Mapping[str, Mapping[str, str]]
+@dataclass(frozen=True)
+class Asked:
+    """What an inference run was to be run by, held against what its backend told of itself.
+
+    Attributes:
+        backend: as for `open_backend`.
+        precision: `fp32`, `fp16` or `int8`.
+        threads: None where any number will do.
+    """
+
+    backend: str
+    precision: str = "fp32"
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +49,13 @@ class Run:
     """One command of a chain.
 
     Attributes:
-        kind: train, eval, export, infer, parity, or skip (asked for, but cannot run here).
+        kind: train, eval, export, infer, serve, check or parity.
         name: spells the run; its log is `<name>.log`.
-        command: program and arguments; for skip, what would have run.
-        reason: why it is skipped.
+        command: program and arguments.
+        reason: why it cannot run here; empty where it can.
         results: the folder that its predictions and counts go to, if it has one of its own.
+        needs: names of the runs without whose success this one says nothing.
+        asked: the backend it was to use, for inference.
     """
 
     kind: str
@@ -80,6 +63,8 @@ class Run:
     command: tuple[str, ...]
     reason: str = ""
     results: Path | None = None
+    needs: tuple[str, ...] = ()
+    asked: Asked | None = None
 
     @property
     def shown_command(self) -> str:
@@ -89,11 +74,34 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a chain runs, in order, and the folder of the mode, where its logs go."""
+    """What a chain runs, in order, and the folder that gets its logs."""
 
     model_name: str
     log_dir: Path
     runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of training: a combination of gpu_list, --precision and trainer.
+
+    Attributes:
+        name: spells it, as PaddleSeg does.
+        folder: gets the checkpoints, and later the bundle and the predictions.
+        trainer: `norm`, `amp` ...
+        device: `cpu` or `gpu`.
+        start: what starts the script: the interpreter, or the launcher of several processes.
+        precision: of `--precision`.
+        reason: why it cannot run here; empty where it can.
+    """
+
+    name: str
+    folder: Path
+    trainer: str
+    device: str
+    start: tuple[str, ...]
+    precision: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class _Checkpoint:
         export: the export command, without checkpoint and folder; null: the bundle is there.
         config: the yml.
         device: where it was trained and is evaluated.
+        needs: the training that makes it, if this chain does.
     """
 
     name: str
@@ -115,134 +124,72 @@ class _Checkpoint:
     export: str
     config: str
     device: str
+    needs: tuple[str, ...] = ()
 
 
-def read_sections(path: Path) -> Sections:
-    """Parse and check a `train_infer_python.txt`.
+@dataclass(frozen=True)
+class Comparison:
+    """What folders of results are compared with.
 
-    Raises:
-        UsageError: naming file and line: a line without `:`, an unknown section or key (the
-            nearest is named), a key that stands twice, or a missing section or key.
+    Attributes:
+        python: the interpreter.
+        config: the yml.
+        weights: the checkpoint; the eager network predicts with it.
+        bundle: the `deploy.yaml` made from it.
+        image_list: the images.
     """
-    require_file(path, "TIPC config")
-    sections: dict[str, dict[str, str]] = {}
-    current: dict[str, str] | None = None
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        line, where = text.strip(), f"{path}, line {number}"
-        if not line or set(line) == {"#"}:
-            continue
-        if header := _HEADER.match(line):
-            current = _open_section(sections, header.group(1), where)
-        elif current is None:
-            raise UsageError(f"{where}: '===train_params===' is expected first, got '{line}'")
-        else:
-            name = next(reversed(sections))
-            _read_line(current, name, line, where)
-    for name, keys in SECTION_KEYS.items():
-        if name not in sections:
-            raise UsageError(f"{path}: the section '==={name}===' is missing")
-        missing = [key for key in keys if key not in sections[name] and key not in OPTIONAL_KEYS]
-        if missing:
-            raise UsageError(f"{path}: '{missing[0]}' is missing in '==={name}==='")
-    return sections
+
+    python: str
+    config: str
+    weights: Path
+    bundle: Path
+    image_list: str
+
+    def run(self, name: str, save_dir: Path, results: list[str], needs: tuple[str, ...]) -> Run:
+        """The run that judges folders (`NAME=DIR` each) and shows the judge its faults."""
+        command = (
+            *(self.python, "-m", "paddleseg_ext", "parity", f"--config={self.config}"),
+            *(f"--model_path={self.weights}", f"--bundle={self.bundle}"),
+            *(f"--image_list={self.image_list}", f"--save_dir={save_dir}"),
+            *("--negative_controls", "--stages", "static"),
+            *(["--results", *results] if results else []),
+        )
+        return Run("parity", name, command, needs=needs)
 
 
-def _open_section(sections: dict[str, dict[str, str]], name: str, where: str) -> dict[str, str]:
-    known = (*SECTION_KEYS, *TAIL_SECTIONS)
-    if name not in known:
-        raise UsageError(f"{where}: unknown section '{name}'{nearest_name(name, known)}")
-    if name in sections:
-        raise UsageError(f"{where}: the section '{name}' stands twice")
-    sections[name] = {}
-    return sections[name]
-
-
-def _read_line(section: dict[str, str], name: str, line: str, where: str) -> None:
-    key, separator, value = line.partition(":")
-    key, value = key.strip(), value.strip()
-    if not separator:
-        raise UsageError(f"{where}: 'key:value' is expected, got '{line}'")
-    if name not in SECTION_KEYS:
-        section[key] = value
-        return
-    if key not in SECTION_KEYS[name]:
-        hint = nearest_name(key, SECTION_KEYS[name])
-        raise UsageError(f"{where}: unknown key '{key}' in '==={name}==='{hint}")
-    if key == NULL:
-        if value not in (NULL, ""):
-            raise UsageError(f"{where}: 'null:{value}' does nothing; give the key a name")
-        return
-    if key in section:
-        raise UsageError(f"{where}: '{key}' stands twice in '==={name}==='")
-    section[key] = value
-
-
-def check_mode(mode: str) -> str:
-    """`mode`, if this chain runs it.
+def check_mode(mode: str, modes: tuple[str, ...]) -> str:
+    """`mode`, if it is one of `modes`.
 
     Raises:
         UsageError: it is another chain's, or unknown (the nearest is named).
     """
-    if mode in OTHER_MODES:
-        raise UsageError(f"mode '{mode}' is not run by this chain; it runs {', '.join(MODES)}")
-    if mode not in MODES:
-        raise UsageError(f"unknown mode '{mode}'{nearest_name(mode, MODES)}")
+    if mode in MODES and mode not in modes:
+        raise UsageError(f"mode '{mode}' is not run by this chain; it runs {', '.join(modes)}")
+    if mode not in modes:
+        raise UsageError(f"unknown mode '{mode}'{nearest_name(mode, modes)}")
     return mode
 
 
-def by_mode(value: str, mode: str, key: str) -> str:
-    """The part of `mode=value|mode=value` for a mode; a plain value is for every mode.
+def read_config(path: Path, kind: str) -> Sections:
+    """The sections of a txt of a kind.
 
     Raises:
-        UsageError: an unknown mode is named, or this one is not. (Dropping the flag in silence
-            would train as long as the yml says.)
+        UsageError: it is wrong, or of another kind.
     """
-    if "=" not in value:
-        return value
-    choices = {}
-    for part in value.split("|"):
-        name, separator, choice = part.partition("=")
-        if not separator or name.strip() not in (*MODES, *OTHER_MODES):
-            raise UsageError(f"{key}: 'mode=value|...' is expected, got '{part}'")
-        choices[name.strip()] = choice.strip()
-    if mode not in choices:
-        raise UsageError(f"{key}: no value for mode '{mode}', only for {', '.join(choices)}")
-    return choices[mode]
+    found, sections = read_sections(path)
+    if found != kind:
+        raise UsageError(f"{path}: this chain reads '==={kind}===', the file is of '==={found}==='")
+    return sections
 
 
-def choices_of(value: str) -> list[str]:
-    """`a|b` as a list."""
-    return [part.strip() for part in value.split("|")]
-
-
-def flag(key: str, value: str) -> list[str]:
-    """`--key=value` as one argument, or nothing where the value is `null` or empty."""
-    return [] if value in (NULL, "") else [f"{key}={value}"]
-
-
-def option_of(command: str, name: str) -> str:
-    """The value of `--name VALUE` or `--name=VALUE` in a command line.
-
-    Raises:
-        UsageError: it is not there.
-    """
-    words = shlex.split(command)
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == name and following:
-            return following
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    raise UsageError(f"'{command}': {name} is expected in it")
-
-
-def make_plan(path: Path, mode: str) -> Plan:
+def plan_train_infer(path: Path, mode: str) -> Plan:
     """The commands of `test_train_inference_python.sh CFG MODE`, in order.
 
     Raises:
         UsageError: the file or the mode is wrong.
     """
-    check_mode(mode)
-    sections = read_sections(path)
+    check_mode(mode, (*TRAIN_MODES, "whole_infer"))
+    sections = read_config(path, "train_params")
     model_name = sections["train_params"]["model_name"]
     log_dir = OUTPUT_ROOT / model_name / mode
     starts: list[tuple[_Checkpoint, list[Run]]]
@@ -258,55 +205,100 @@ def make_plan(path: Path, mode: str) -> Plan:
     return Plan(model_name, log_dir, tuple(runs))
 
 
-def _trainings(sections: Sections, mode: str) -> Iterator[tuple[_Checkpoint, Run]]:
-    """One training for each of gpu_list x precision x trainer."""
-    train, exports = sections["train_params"], sections["export_params"]
+def variants_of(train: Mapping[str, str]) -> Iterator[Variant]:
+    """gpu_list x --precision x trainer.
+
+    Raises:
+        UsageError: not one device for each of gpu_list, or a wrong one.
+    """
     gpus, devices = choices_of(train["gpu_list"]), choices_of(train["--device"])
     if len(devices) != len(gpus):
         raise UsageError(
             f"--device:{train['--device']}: one device for each of gpu_list:{train['gpu_list']} "
             "is expected"
         )
-    variants = product(
-        zip(gpus, devices, strict=True),
-        choices_of(train["--precision"]),
-        choices_of(train["trainer"]),
-    )
-    for (gpu, device), precision, trainer in variants:
+    places = zip(gpus, devices, strict=True)
+    for (gpu, device), precision, trainer in product(
+        places, choices_of(train["--precision"]), choices_of(train["trainer"])
+    ):
         kind = trainer.removesuffix("_train")
-        script = train.get(f"{kind}_train", NULL)
-        export = exports.get(f"{kind}_export", NULL)
-        if NULL in (script, export):
-            raise UsageError(
-                f"trainer:{trainer}: commands '{kind}_train' and '{kind}_export' are expected"
-            )
         name = f"{trainer}_gpus_{gpu}_autocast_{precision}"
         folder = OUTPUT_ROOT / train["model_name"] / name
-        command = [
-            *_launcher(train["python"], gpu, device),
-            *shlex.split(script),
-            *flag("--device", device),
-            *flag("--precision", precision),
-            *flag("--iters", by_mode(train["--iters"], mode, "--iters")),
-            *flag("--batch_size", by_mode(train["--batch_size"], mode, "--batch_size")),
-            *flag("--model_path", train["--model_path"]),
-            *flag("--save_dir", str(folder)),
-        ]
-        weights = folder / train["train_model_name"]
+        start = tuple(_launcher(train["python"], gpu, device, folder))
+        reason = _why_not_trained(device, precision)
+        yield Variant(name, folder, kind, device, start, precision, reason)
+
+
+def training_command(
+    train: Mapping[str, str], variant: Variant, mode: str, save_dir: Path, extra: str = ""
+) -> tuple[str, ...]:
+    """The command that trains a variant in a mode.
+
+    Args:
+        extra: further flags of the script.
+
+    Raises:
+        UsageError: no command for the trainer or the mode.
+    """
+    key = f"{variant.trainer}_train"
+    script = train.get(key, NULL)
+    if script == NULL:
+        raise UsageError(f"trainer:{variant.trainer}: a command '{key}' is expected")
+    return (
+        *variant.start,
+        *split_command(by_mode(script, mode, key)),
+        *split_command(extra),
+        *flag("--device", variant.device),
+        *flag("--precision", variant.precision),
+        *flag("--iters", by_mode(train["--iters"], mode, "--iters")),
+        *flag("--batch_size", by_mode(train["--batch_size"], mode, "--batch_size")),
+        *flag("--model_path", train["--model_path"]),
+        *flag("--save_dir", str(save_dir)),
+    )
+
+
+def _trainings(sections: Sections, mode: str) -> Iterator[tuple[_Checkpoint, Run]]:
+    train, exports = sections["train_params"], sections["export_params"]
+    for variant in variants_of(train):
+        key = f"{variant.trainer if variant.trainer in OWN_EXPORT else 'norm'}_export"
+        export = exports.get(key, NULL)
+        if export == NULL:
+            raise UsageError(f"trainer:{variant.trainer}: a command '{key}' is expected")
+        command = training_command(train, variant, mode, variant.folder)
+        weights = variant.folder / train["train_model_name"]
         config = option_of(export, "--config")
-        checkpoint = _Checkpoint(name, folder, weights, export, config, device)
-        yield checkpoint, Run("train", f"python_train_{name}", tuple(command))
+        run = Run("train", f"python_train_{variant.name}", command, variant.reason)
+        yield (
+            _Checkpoint(
+                *(variant.name, variant.folder, weights, export, config, variant.device),
+                needs=(run.name,),
+            ),
+            run,
+        )
 
 
-def _launcher(python: str, gpu: str, device: str) -> list[str]:
-    """What starts a training on the graphics cards that gpu_list names, or on the CPU."""
-    if device != "gpu":
-        if "," in gpu:
-            raise UsageError(f"gpu_list:{gpu}: several processes need --device gpu, got '{device}'")
-        return [python]
-    if "," in gpu:
-        return [python, "-m", "paddle.distributed.launch", f"--gpus={gpu}"]
-    return ["env", f"CUDA_VISIBLE_DEVICES={gpu}", python]
+def _launcher(python: str, gpu: str, device: str, folder: Path) -> list[str]:
+    """What starts a training: `0` one process, `0,1` two, `HOST,HOST;0,1` two on each host.
+
+    On a CPU the numbers only count processes.
+    """
+    if device not in ("cpu", "gpu"):
+        raise UsageError(f"--device: cpu or gpu is expected, got '{device}'")
+    hosts, semicolon, cards = gpu.rpartition(";")
+    if not semicolon and "," not in gpu:
+        return [python] if device == "cpu" else ["env", f"CUDA_VISIBLE_DEVICES={gpu}", python]
+    launch = [python, "-m", "paddle.distributed.launch", f"--log_dir={folder / 'launch'}"]
+    launch += [f"--ips={hosts}"] if semicolon else []
+    processes = len(choices_of(cards.replace(",", "|")))
+    return [*launch, f"--gpus={cards}" if device == "gpu" else f"--nproc_per_node={processes}"]
+
+
+def _why_not_trained(device: str, precision: str) -> str:
+    if device == "gpu" and not has_gpu_build():
+        return NO_GPU
+    if device == "cpu" and precision not in (NULL, "", "fp32"):
+        return f"training in {precision} needs a GPU"
+    return ""
 
 
 def _ready_models(sections: Sections) -> Iterator[_Checkpoint]:
@@ -320,7 +312,7 @@ def _ready_models(sections: Sections) -> Iterator[_Checkpoint]:
         if model in (NULL, ""):
             raise UsageError("infer_model: a checkpoint, or the folder of a bundle, is expected")
         if export == NULL:
-            folder, weights = Path(model), _checkpoint_of(Path(model))
+            folder, weights = Path(model), checkpoint_of(Path(model))
             config = option_of(sections["export_params"]["norm_export"], "--config")
         else:
             weights = Path(model)
@@ -331,8 +323,12 @@ def _ready_models(sections: Sections) -> Iterator[_Checkpoint]:
         yield _Checkpoint(folder.name, folder, weights, export, config, device)
 
 
-def _checkpoint_of(folder: Path) -> Path:
-    """The checkpoint that a bundle was made from: what the bundle is compared with."""
+def checkpoint_of(folder: Path) -> Path:
+    """The checkpoint that a bundle was made from: what the bundle is compared with.
+
+    Raises:
+        UsageError: no bundle there, it does not name its checkpoint, or that is gone.
+    """
     manifest = read_bundle(folder).manifest
     path = manifest.checkpoint.get("path") if manifest else None
     if not path:
@@ -352,43 +348,47 @@ def _deployment(
     keeps the logs of several checkpoints apart.
     """
     python, infer = sections["train_params"]["python"], sections["infer_params"]
-    bundle = checkpoint.folder / "deploy.yaml"
+    bundle, needs = checkpoint.folder / "deploy.yaml", checkpoint.needs
     weights = f"--model_path={checkpoint.weights}"
     runs, results = [], []
     evaluation = sections["eval_params"]["eval"]
     if evaluation != NULL:
         folder = checkpoint.folder / "python_eval_results"
-        command = [python, *shlex.split(evaluation), *flag("--device", checkpoint.device), weights]
-        command += [f"--save_dir={folder}"]
+        device = flag("--device", checkpoint.device)
+        command = [python, *split_command(evaluation), *device, weights, f"--save_dir={folder}"]
         results.append(f"eval={folder}")
-        runs.append(Run("eval", f"python_eval_{checkpoint.name}", tuple(command), results=folder))
+        name = f"python_eval_{checkpoint.name}"
+        runs.append(Run("eval", name, tuple(command), results=folder, needs=needs))
     if checkpoint.export != NULL:
-        command = [python, *shlex.split(checkpoint.export), weights]
+        name = f"python_export_{checkpoint.name}"
+        command = [python, *split_command(checkpoint.export), weights]
         command += [f"--save_dir={checkpoint.folder}"]
-        runs.append(Run("export", f"python_export_{checkpoint.name}", tuple(command)))
-    for spelled, settings, reason in _matrix(infer):
+        runs.append(Run("export", name, tuple(command), needs=needs))
+        needs = (*needs, name)
+    for spelled, settings, reason, asked in _matrix(infer):
         folder = checkpoint.folder / f"python_{spelled}_results"
-        command = [python, *shlex.split(infer["inference"]), *settings]
+        command = [python, *split_command(infer["inference"]), *settings]
         command += [f"--config={bundle}", f"--image_path={infer['--image_path']}"]
         command += [f"--save_dir={folder}"]
-        kind = "skip" if reason else "infer"
-        runs.append(Run(kind, f"python_{prefix}{spelled}", tuple(command), reason, folder))
+        runs.append(
+            Run("infer", f"python_{prefix}{spelled}", tuple(command), reason, folder, needs, asked)
+        )
         if not reason:
             results.append(f"{spelled}={folder}")
-    command = [python, "-m", "paddleseg_ext", "parity"]
-    command += [f"--config={checkpoint.config}", weights]
-    command += [f"--bundle={bundle}", f"--image_list={infer['--image_path']}"]
-    command += [f"--save_dir={log_dir / prefix.rstrip('_')}"]
-    command += ["--negative_controls", "--stages", "static", "--results", *results]
-    runs.append(Run("parity", f"python_parity_{checkpoint.name}", tuple(command)))
+    judged = Comparison(
+        python, checkpoint.config, checkpoint.weights, bundle, infer["--image_path"]
+    )
+    save_dir, name = log_dir / prefix.rstrip("_"), f"python_parity_{checkpoint.name}"
+    runs.append(judged.run(name, save_dir, results, needs))
     return runs
 
 
-def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, list[str], str]]:
+def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, list[str], str, Asked]]:
     """Device x oneDNN or TensorRT x threads x precision x batch size.
 
     Yields:
-        How PaddleSeg spells the run, its flags, and why it cannot run here (empty if it can).
+        How PaddleSeg spells the run, its flags, why it cannot run here (empty if it can), and
+        what is asked for by them.
     """
     for device in choices_of(infer["--device"]):
         if device not in ("cpu", "gpu"):
@@ -412,13 +412,18 @@ def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, list[str], str]]:
                 *flag("--benchmark", infer["--benchmark"]),
                 *flag("--model_name", infer.get("--model_name", NULL)),
             ]
-            yield spelled, settings, _why_not(device, precision)
+            asked = Asked(
+                "paddle_onednn" if on_cpu and choice == "True" else "paddle",
+                precision,
+                int(threads) if threads != NULL else None,
+            )
+            yield spelled, settings, _why_not_inferred(device, precision), asked
 
 
-def _why_not(device: str, precision: str) -> str:
+def _why_not_inferred(device: str, precision: str) -> str:
     """Why a combination of the matrix cannot run here; empty where it can."""
     if device == "gpu" and not has_gpu_build():
-        return "the installed PaddlePaddle is the CPU build"
+        return NO_GPU
     if device == "cpu" and precision != "fp32":
         return f"{precision} needs a GPU"
     return ""

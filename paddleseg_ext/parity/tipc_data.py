@@ -12,7 +12,8 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.data import cli as data_cli
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.samples import Sample, write_sample_list
-from paddleseg_ext.parity.tipc import check_mode, read_sections
+from paddleseg_ext.parity.tipc import check_mode
+from paddleseg_ext.parity.tipc_format import MODES, read_sections
 
 DATA_ROOT = Path("test_tipc/data")
 MARKER = ".prepared.json"
@@ -38,12 +39,14 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
         UsageError: wrong config or mode, no Cityscapes at `source`, or a folder in the way that
             this did not make.
     """
-    check_mode(mode)
-    folder = _folder_of(read_sections(config)["infer_params"]["--image_path"])
+    check_mode(mode, MODES)
+    _, sections = read_sections(config)
+    lists = [entries["--image_path"] for entries in sections.values() if "--image_path" in entries]
+    folder = _folder_of(lists[0])
     wanted = {
         "source": str(Path(source).resolve()) if source else "embedded",
-        "train": "lite" if mode.startswith("lite_train") else "whole",
-        "val": "lite" if mode.endswith("lite_infer") else "whole",
+        "train": "whole" if mode.startswith("whole_train") else "lite",
+        "val": "whole" if mode.endswith("whole_infer") else "lite",
     }
     if folder.exists():
         if not (folder / MARKER).is_file():

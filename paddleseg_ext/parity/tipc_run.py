@@ -10,51 +10,111 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
+from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.parity.report import Case, parity_cases, write_junit
 from paddleseg_ext.parity.tipc import Plan, Run
 
 STATUS_LOG, RESULTS, JUNIT = "results_python.log", "results.json", "junit.xml"
-# Without these nothing that follows can run.
-ESSENTIAL = ("train", "export")
+INFERENCE = "inference.json"  # of infer.py
+# Of a chain in which nothing could run: neither passed (0) nor failed (1).
+STATUS_NOT_RUN = 3
 
 
-def run_plan(plan: Plan) -> None:
-    """Run every command of a plan.
+@dataclass(frozen=True)
+class Tally:
+    """What came of a chain.
+
+    Attributes:
+        cases: every command, comparison and negative control.
+        seconds: the whole chain's.
+    """
+
+    plan: Plan
+    cases: tuple[Case, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> list[Case]:
+        """What went wrong."""
+        return [case for case in self.cases if case.failure]
+
+    @property
+    def skipped(self) -> list[Case]:
+        """What could not run, and why."""
+        return [case for case in self.cases if case.skipped]
+
+    @property
+    def num_passed(self) -> int:
+        """The rest."""
+        return len(self.cases) - len(self.failed) - len(self.skipped)
+
+    @property
+    def state(self) -> str:
+        """`passed`, `failed`, or `not run` where nothing was."""
+        if self.failed:
+            return "failed"
+        return "passed" if self.num_passed else "not run"
+
+
+def run_plan(plan: Plan) -> int:
+    """Run every command of a plan, and say what came of it.
+
+    Returns:
+        The exit status: STATUS_DONE, or STATUS_NOT_RUN where nothing could run here.
 
     Raises:
         CheckFailed: one failed, or the verdict did; it says which and where the logs are.
     """
+    tally = run_chain(plan)
+    place = plan.log_dir / STATUS_LOG
+    if tally.failed:
+        raise CheckFailed(f"{len(tally.failed)} of {len(tally.cases)} checks; {place}")
+    return STATUS_DONE if tally.state == "passed" else STATUS_NOT_RUN
+
+
+def run_chain(plan: Plan) -> Tally:
+    """Run every command of a plan; leaves its status log and JUnit XML in the plan's folder."""
+    started = time.perf_counter()
     plan.log_dir.mkdir(parents=True, exist_ok=True)
-    for name in (STATUS_LOG, RESULTS, JUNIT):
+    for name in (STATUS_LOG, JUNIT):
         (plan.log_dir / name).unlink(missing_ok=True)
     cases: list[Case] = []
-    blocked = ""
+    lost: dict[str, str] = {}  # run -> why there is nothing of it
     for number, run in enumerate(plan.runs, start=1):
-        if run.kind == "train":  # another checkpoint: what blocked the last one is over
-            blocked = ""
         print(f"== {number}/{len(plan.runs)} {run.name}", flush=True)
+        blocked = next((lost[name] for name in run.needs if name in lost), "")
         case = _do(run, plan, blocked)
         cases.append(case)
-        if case.failure and run.kind in ESSENTIAL:
-            blocked = f"{run.name} failed"
+        if case.failure:
+            lost[run.name] = f"{run.name} failed"
+        elif case.skipped:
+            lost[run.name] = case.skipped
         if run.kind == "parity":
             cases += _read_verdict(run)
+        elif run.asked and not case.failure and not case.skipped:
+            cases.append(_check_activity(run))
     write_junit(plan.log_dir / JUNIT, cases)
-    _conclude(plan, cases)
+    tally = Tally(plan, tuple(cases), time.perf_counter() - started)
+    _print_tally(tally)
+    return tally
 
 
 def _do(run: Run, plan: Plan, blocked: str) -> Case:
     """Run one command, log it, and record what came of it."""
     reason = run.reason or blocked
     log_path = plan.log_dir / f"{run.name}.log"
+    if run.results is not None:  # what an earlier run left there must not be taken for this one's
+        shutil.rmtree(run.results, ignore_errors=True)
+    if run.kind == "parity":
+        _results_of(run).unlink(missing_ok=True)
     if reason:
         _record(plan, f"Not run - {plan.model_name} - {run.shown_command} - {reason}")
         return Case("commands", run.name, skipped=reason)
-    if run.results is not None:  # what an earlier run left there must not be taken for this one's
-        shutil.rmtree(run.results, ignore_errors=True)
+    if run.results is not None:
         run.results.mkdir(parents=True)
     started = time.perf_counter()
     status = _run_logged(run, log_path)
@@ -95,22 +155,37 @@ def _record(plan: Plan, line: str) -> None:
         file.write(line + "\n")
 
 
-def _read_verdict(run: Run) -> list[Case]:
+def _results_of(run: Run) -> Path:
+    """Where the verdict of a comparison is."""
     folder = next(w.partition("=")[2] for w in run.command if w.startswith("--save_dir="))
-    path = Path(folder) / RESULTS
+    return Path(folder) / RESULTS
+
+
+def _read_verdict(run: Run) -> list[Case]:
+    path = _results_of(run)
     if not path.is_file():
         return []
     return parity_cases(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _conclude(plan: Plan, cases: list[Case]) -> None:
-    failed = [case for case in cases if case.failure]
-    skipped = [case for case in cases if case.skipped]
-    passed = len(cases) - len(failed) - len(skipped)
-    print(f"== {passed} passed, {len(failed)} failed, {len(skipped)} not run; {plan.log_dir}")
-    for case in failed:
+def _check_activity(run: Run) -> Case:
+    """Whether the run's backend is the one asked for, as its runtime tells: no silent fallback."""
+    assert run.results is not None and run.asked is not None
+    path = run.results / INFERENCE
+    if not path.is_file():
+        return Case("activity", run.name, failure=f"{path} was not written")
+    told = json.loads(path.read_text(encoding="utf-8")).get("backend") or {}
+    asked = run.asked
+    lacking = shortfall(told, asked.backend, asked.precision, asked.threads)
+    return Case("activity", run.name, failure=lacking)
+
+
+def _print_tally(tally: Tally) -> None:
+    print(
+        f"== {tally.state.upper()}: {tally.num_passed} passed, {len(tally.failed)} failed, "
+        f"{len(tally.skipped)} not run; {tally.plan.log_dir}"
+    )
+    for case in tally.failed:
         print(f"   failed: {case.name}: {case.failure}")
-    for case in skipped:
+    for case in tally.skipped:
         print(f"   not run: {case.name}: {case.skipped}", flush=True)
-    if failed:
-        raise CheckFailed(f"{len(failed)} of {len(cases)} checks; {plan.log_dir / STATUS_LOG}")

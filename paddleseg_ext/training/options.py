@@ -26,6 +26,7 @@ class TrainOptions:
         early_stop: evaluations without a better mIoU after which the run ends; 0 for never.
         finetune: the checkpoint to start from, whose heads may have another class count.
         profile: iterations whose time is taken apart; 0 for none.
+        to_static: train the network's static graph.
     """
 
     save_dir: Path
@@ -42,3 +43,4 @@ class TrainOptions:
     early_stop: int = 0
     finetune: str | None = None
     profile: int = 0
+    to_static: bool = False

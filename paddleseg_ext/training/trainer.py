@@ -165,6 +165,8 @@ def prepare_run(
         ema=average is not None,
     )
     state = begin_or_resume(config, options, dataset, learner, state, world)
+    if options.to_static:  # in place: parameters and their names stay
+        paddle.jit.to_static(model, full_graph=True)
     require_same(state.comparable(), world)
     monitor = Monitor(
         options.save_dir, config.iters, options.log_iters, options.use_vdl and world.is_first

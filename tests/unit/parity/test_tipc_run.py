@@ -2,14 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed
-from paddleseg_ext.parity.tipc import Plan, Run
-from paddleseg_ext.parity.tipc_run import run_plan
+from paddleseg_ext.parity.tipc import Asked, Plan, Run
+from paddleseg_ext.parity.tipc_run import STATUS_NOT_RUN, run_chain, run_plan
 
 SOUND = {"name": "static", "grade": "identical", "summary": "identical", "seconds": 1.0}
 WRONG = {"name": "onednn", "grade": "failed", "summary": "failed: 3 pixels", "seconds": 1.0}
@@ -67,7 +68,7 @@ def test_a_failed_command_fails_the_suite_and_the_rest_still_runs(log_dir, kind)
 @pytest.mark.parametrize("kind", ["train", "export"])
 def test_nothing_runs_on_what_was_never_made(log_dir, kind):
     broken = python(kind, "broken", "exit(1)")
-    never = python("infer", "never", f"open({str(log_dir / 'ran')!r}, 'w')")
+    never = python("infer", "never", f"open({str(log_dir / 'ran')!r}, 'w')", needs=("broken",))
     with pytest.raises(CheckFailed):
         run_plan(Plan("net", log_dir, (broken, never)))
     assert cases_of(log_dir) == {"broken": "failure", "never": "skipped"}
@@ -76,7 +77,11 @@ def test_nothing_runs_on_what_was_never_made(log_dir, kind):
 
 
 def test_another_training_starts_afresh(log_dir):
-    runs = (python("train", "one", "exit(1)"), python("train", "two", ""), python("infer", "x", ""))
+    runs = (
+        python("train", "one", "exit(1)"),
+        python("train", "two", ""),
+        python("infer", "x", "", needs=("two",)),
+    )
     with pytest.raises(CheckFailed):
         run_plan(Plan("net", log_dir, runs))
     assert cases_of(log_dir) == {"one": "failure", "two": "passed", "x": "passed"}
@@ -89,8 +94,8 @@ def test_a_verdict_that_failed_fails_the_suite(log_dir):
 
 
 def test_what_cannot_run_here_is_neither_passed_nor_failed(log_dir):
-    skipped = python("skip", "gpu", "exit(1)", reason="no GPU")
-    run_plan(Plan("net", log_dir, (skipped,)))
+    skipped = python("infer", "gpu", "exit(1)", reason="no GPU")
+    assert run_plan(Plan("net", log_dir, (skipped,))) == STATUS_NOT_RUN
     assert cases_of(log_dir) == {"gpu": "skipped"}
 
 
@@ -110,3 +115,44 @@ def test_a_program_that_is_not_there_is_a_failure(log_dir):
     with pytest.raises(CheckFailed):
         run_plan(Plan("net", log_dir, (Run("eval", "x", ("no-such-program",)),)))
     assert "exit status 127" in (log_dir / "junit.xml").read_text()
+
+
+def told(folder: Path, **description) -> str:
+    """Code that leaves an inference.json whose backend says this of itself."""
+    text = json.dumps({"backend": description})
+    return f"open({str(folder / 'inference.json')!r}, 'w').write({text!r})"
+
+
+@pytest.mark.parametrize(
+    ("description", "failure"),
+    [
+        ({"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 2}, None),
+        ({"precision": "fp32", "kernels": {}, "cpu_threads": 2}, "no kernel is seen to run"),
+        ({"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 1}, "2 threads were asked"),
+        ({"precision": "int8", "kernels": {"Conv": 3}, "cpu_threads": 2}, "fp32 was asked for"),
+    ],
+)
+def test_a_backend_that_fell_back_fails(log_dir, tmp_path, description, failure):
+    results = tmp_path / "results"
+    run = python("infer", "x", told(results, **description), results=results)
+    run = replace(run, asked=Asked("onnxruntime", "fp32", 2))
+    tally = run_chain(Plan("net", log_dir, (run,)))
+    assert [case.suite for case in tally.cases] == ["commands", "activity"]
+    assert tally.state == ("failed" if failure else "passed")
+    assert (failure or "") in tally.cases[1].failure
+
+
+def test_what_needs_a_run_that_is_not_possible_is_not_run_either(log_dir):
+    train = python("train", "train", "exit(1)", reason="no GPU")
+    verdict = replace(verdict_of(log_dir, SOUND), needs=("train",))
+    assert run_plan(Plan("net", log_dir, (train, verdict))) == STATUS_NOT_RUN
+    assert cases_of(log_dir) == {"train": "skipped", "verdict": "skipped"}
+
+
+def test_a_verdict_of_an_earlier_run_is_not_taken_for_this_ones(log_dir):
+    folder = log_dir / "sub"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"runs": [SOUND]}))
+    silent = Run("parity", "verdict", (sys.executable, "-c", "", f"--save_dir={folder}"))
+    run_plan(Plan("net", log_dir, (silent,)))
+    assert cases_of(log_dir) == {"verdict": "passed"}

@@ -1,0 +1,120 @@
+"""Starts the HTTP service, waits until it is ready, asks it for every image, and stops it."""
+
+import contextlib
+import io
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.files import atomic_path, require_writable, write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.data.samples import Sample, collect_samples
+from paddleseg_ext.inference.outputs import LABEL_MAPS
+
+HOST = "127.0.0.1"
+READY, MODEL, SEGMENT = "/readyz", "/v1/model", "/v1/segment?output=labels"
+READY_SECONDS = 120.0
+ANSWER_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+def ask_service(command: Sequence[str], image_path: str, save_dir: Path) -> None:
+    """Serve, ask, stop; leaves `label_maps/NAME.png` and `inference.json` in `save_dir`.
+
+    Args:
+        command: starts the service; gets `--host` and a free `--port`.
+        image_path: an image, a folder, or a list.
+
+    Raises:
+        UsageError: no command, no images.
+        CheckFailed: the service does not start, does not answer, or answers something else than
+            a label map.
+    """
+    if not command:
+        raise UsageError("the command that starts the service is expected behind '--'")
+    samples = collect_samples(image_path)
+    require_writable(save_dir, "--save_dir")
+    with _service(command) as address:
+        model = json.loads(_get(address + MODEL))
+        for sample in track(samples, "asked"):
+            _ask(address, sample, save_dir)
+    write_json(save_dir / "inference.json", {"backend": {"name": "http service", "model": model}})
+    log(f"{len(samples)} answers written to {save_dir}")
+
+
+@contextlib.contextmanager
+def _service(command: Sequence[str]) -> Iterator[str]:
+    """A running service; gives its address. It is ended however the block ends."""
+    port = _free_port()
+    process = subprocess.Popen([*command, f"--host={HOST}", f"--port={port}"])
+    address = f"http://{HOST}:{port}"
+    try:
+        _wait_until_ready(process, address)
+        yield address
+        if process.poll() is not None:
+            raise CheckFailed(f"the service ended by itself with status {process.returncode}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen, address: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise CheckFailed(
+                f"the service ended with status {process.returncode} before it was ready"
+            )
+        with contextlib.suppress(OSError):  # refused, reset, or 503 while it loads
+            _get(address + READY)
+            return
+        time.sleep(0.2)
+    raise CheckFailed(f"the service was not ready within {READY_SECONDS:.0f} s")
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+        return answer.read()
+
+
+def _ask(address: str, sample: Sample, save_dir: Path) -> None:
+    """Ask for one image and keep the label map, a PNG whose pixel values are class ids."""
+    request = urllib.request.Request(
+        address + SEGMENT,
+        data=sample.image.read_bytes(),
+        headers={"Content-Type": "application/octet-stream"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            content = answer.read()
+        label_map = np.asarray(Image.open(io.BytesIO(content)))
+    except urllib.error.HTTPError as error:
+        said = error.read(200).decode("utf-8", "replace")
+        raise CheckFailed(f"{sample.image}: the service answers {error.code}: {said}") from None
+    except (OSError, UnidentifiedImageError) as error:
+        raise CheckFailed(f"{sample.image}: no label map from the service: {error}") from None
+    if label_map.ndim != 2:
+        raise CheckFailed(f"{sample.image}: a map of class ids is expected, got {label_map.shape}")
+    path = save_dir / LABEL_MAPS / f"{sample.name}.png"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

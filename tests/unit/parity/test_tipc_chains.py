@@ -1,0 +1,210 @@
+"""The chains beside train-infer: what they run, what they say of what cannot run here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
+from paddleseg_ext.parity import tipc, tipc_chains
+from paddleseg_ext.parity.tipc_chains import make_plan
+from paddleseg_ext.parity.tipc_suite import ENTRIES, networks
+from paddleseg_ext.parity.tipc_training import compare_losses, write_speed
+
+PROJECT = Path(__file__).resolve().parents[3]
+CONFIGS = Path("test_tipc/configs/bisenetv1")
+TRAINED = Path("test_tipc/output/bisenetv1/norm_gpus_0_autocast_null")
+LITE = "lite_train_lite_infer"
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A working folder with the project's configs and what the train-infer chain leaves."""
+    (tmp_path / "test_tipc").mkdir()
+    (tmp_path / "test_tipc/configs").symlink_to(PROJECT / "test_tipc/configs")
+    monkeypatch.chdir(tmp_path)
+    (TRAINED / "best_model").mkdir(parents=True)
+    weights = TRAINED / "best_model/model.pdparams"
+    weights.write_bytes(b"x")
+    for name in ("model.json", "model.pdiparams"):
+        (TRAINED / name).write_bytes(b"x")
+    manifest = Manifest("Net", generic_table(3), checkpoint={"path": str(weights)})
+    write_deploy_yaml(TRAINED, [], [-1, 3, -1, -1], "none", manifest)
+    monkeypatch.setattr(tipc_chains, "why_no_backend", lambda name: "")
+    monkeypatch.setattr(tipc_chains, "why_no_command", lambda command: "")
+    return tmp_path
+
+
+def kinds(plan) -> list[str]:
+    return [run.kind for run in plan.runs]
+
+
+def test_onnx_is_converted_run_by_each_runtime_and_judged(trained):
+    plan = make_plan(CONFIGS / "paddle2onnx_python.txt", "whole_infer")
+    assert kinds(plan) == ["export", *["infer"] * 4, "parity"]
+    assert {"--onnx", "True", f"--model_path={TRAINED}/best_model/model.pdparams"} <= set(
+        plan.runs[0].command
+    )
+    infer = plan.runs[1]
+    assert {"--backend=onnxruntime", "--cpu_threads=2", "--batch_size=1"} <= set(infer.command)
+    assert (infer.asked.backend, infer.asked.precision, infer.asked.threads) == (
+        *("onnxruntime", "fp32"), 2,
+    )  # fmt: skip
+    assert sum(word.startswith("infer_cpu_") for word in plan.runs[-1].command) == 4
+    assert "--negative_controls" in plan.runs[-1].command
+    assert all("python_paddle2onnx" in run.needs for run in plan.runs[1:])
+
+
+def test_int8_is_quantised_for_each_runtime_and_asked_for(trained):
+    plan = make_plan(CONFIGS / "train_ptq_infer_python.txt", "klquant_whole_infer")
+    assert kinds(plan) == ["export", "infer", "parity"] * 2
+    for run in plan.runs:
+        if run.kind == "infer":
+            assert "--precision=int8" in run.command
+            assert run.asked.precision == "int8"
+    assert f"--model_path={TRAINED}/best_model/model.pdparams" in plan.runs[2].command
+
+
+def test_serving_starts_asks_and_judges(trained):
+    plan = make_plan(CONFIGS / "serving_infer_python.txt", "whole_infer")
+    assert kinds(plan) == ["serve", "parity"]
+    words = plan.runs[0].command
+    behind = words[words.index("--") + 1 :]
+    assert behind[:4] == ("python", "-m", "paddleseg_ext", "serve")
+    assert f"--config={TRAINED}/deploy.yaml" in behind
+
+
+def test_static_graph_training_is_compared_with_dynamic(trained):
+    plan = make_plan(CONFIGS / "train_infer_python.txt", LITE, "dy2static")
+    assert kinds(plan) == ["train", "eval", "train", "eval", "check", "export", "parity"]
+    dygraph, to_static = (run.command for run in plan.runs if run.kind == "train")
+    assert set(to_static) - set(dygraph) == {
+        *("--to_static", "True", "--save_dir=test_tipc/output/bisenetv1/dy2static/to_static"),
+    }
+
+
+def test_speed_is_measured_with_and_without_profile_and_fp16_needs_a_gpu(trained, monkeypatch):
+    monkeypatch.setattr(tipc, "has_gpu_build", lambda: False)
+    plan = make_plan(CONFIGS / "train_infer_python.txt", "benchmark_train")
+    assert kinds(plan) == ["train", "train", "check", "check"] * 2
+    profiled, plain, *_ = plan.runs
+    assert "--profile=2" in profiled.command
+    assert not any("profile" in word for word in plain.command)
+    assert plain.name == "bisenetv1_bs2_fp32_DP_N1C1_log"
+    assert {"--iters=4", "--batch_size=2"} <= set(plain.command)
+    assert "fp16 needs a GPU" in plan.runs[4].reason
+    assert set(plan.runs[7].needs) == {plan.runs[5].name}
+
+
+def test_parameters_of_the_benchmark_choose_one_measurement(trained):
+    path = CONFIGS / "train_infer_python.txt"
+    plan = make_plan(path, "benchmark_train", params="dynamicTostatic_bs8_fp32_DP_N1C2")
+    assert kinds(plan) == ["train", "check"]
+    assert "--nproc_per_node=2" in plan.runs[0].command
+    assert plan.runs[0].name == "bisenetv1_bs8_fp32_DP_N1C2_d2sT_log"
+    with pytest.raises(UsageError, match="'dynamic_bs8_fp32_DP_N1C1' is expected"):
+        make_plan(path, "benchmark_train", params="dynamic_8")
+    with pytest.raises(UsageError, match=r"only benchmark_train\.sh"):
+        make_plan(path, LITE, params="dynamic_bs8_fp32_DP_N1C1")
+
+
+def test_two_processes_are_launched_on_a_cpu(trained):
+    plan = make_plan(CONFIGS / "train_distributed_infer_python.txt", LITE)
+    train = plan.runs[0].command
+    assert train[1:3] == ("-m", "paddle.distributed.launch")
+    assert "--nproc_per_node=2" in train
+
+
+def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(trained, monkeypatch):
+    monkeypatch.setattr(tipc, "has_gpu_build", lambda: False)
+    plan = make_plan(CONFIGS / "train_amp_infer_python.txt", LITE)
+    train, *others = plan.runs
+    assert train.reason == tipc.NO_GPU
+    assert all(run.reason or train.name in run.needs for run in others)
+
+
+@pytest.mark.parametrize("file", ["paddle2onnx_python.txt", "serving_infer_python.txt"])
+def test_without_a_training_the_others_say_what_to_run(trained, file):
+    (TRAINED / "best_model/model.pdparams").unlink()
+    (TRAINED / "deploy.yaml").unlink()
+    with pytest.raises(UsageError, match=r"test_train_inference_python\.sh"):
+        make_plan(CONFIGS / file, "whole_infer")
+
+
+def test_a_file_of_another_kind_and_another_mode_stop_at_once(trained):
+    with pytest.raises(UsageError, match=r"reads '===ptq_params==='.*'===paddle2onnx_params==='"):
+        make_plan(CONFIGS / "paddle2onnx_python.txt", "whole_infer", "ptq")
+    with pytest.raises(UsageError, match="not run by this chain; it runs whole_infer"):
+        make_plan(CONFIGS / "paddle2onnx_python.txt", LITE)
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(tipc_chains.importlib.util, "find_spec", lambda name: None)
+    assert "pip install -r requirements-openvino.txt" in tipc_chains.why_no_backend("openvino")
+    assert tipc_chains.why_no_backend("paddle") == ""
+    assert (PROJECT / "requirements-openvino.txt").is_file()
+    assert (PROJECT / "requirements-onnxruntime.txt").is_file()
+
+
+def test_every_network_has_the_whole_suite(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    assert len(networks()) == 6
+    for network in networks():
+        for entry in ENTRIES:
+            assert (Path("test_tipc/configs") / network / entry.file).is_file()
+
+
+def test_networks_differ_in_names_and_recipes_only(monkeypatch):
+    """A change of one network's txt that was forgotten in another's shows here."""
+    monkeypatch.chdir(PROJECT / "test_tipc/configs")
+    for entry in ENTRIES:
+        keys = {
+            tuple(line.partition(":")[0] for line in (Path(n) / entry.file).read_text().split("\n"))
+            for n in ("bisenetv1", "bisenetv2", "stdc1", "stdc2", "dabnet_r18")
+        }
+        assert len(keys) == 1, entry.file
+
+
+def history(path: Path, losses: list[float]) -> Path:
+    entries = [{"iter": n, "loss": loss, "lr": 0.1} for n, loss in enumerate(losses, 1)]
+    path.write_text(json.dumps({"train": entries, "eval": []}))
+    return path
+
+
+def test_losses_are_compared_to_the_bit(tmp_path):
+    first = history(tmp_path / "a.json", [2.5, 1.25])
+    compare_losses(first, history(tmp_path / "b.json", [2.5, 1.25]))
+    with pytest.raises(CheckFailed, match=r"iteration 2: the loss is 1\.25 in"):
+        compare_losses(first, history(tmp_path / "b.json", [2.5, 1.2500000001]))
+    with pytest.raises(CheckFailed, match="iterations 1 to 2"):
+        compare_losses(first, history(tmp_path / "b.json", [2.5]))
+    with pytest.raises(CheckFailed, match="nan"):
+        compare_losses(*[history(tmp_path / f"{n}.json", [float("nan")]) for n in "ab"])
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a history.json of train.py is expected"):
+        compare_losses(first, tmp_path / "b.json")
+
+
+def train_log(path: Path, speeds: list[float], of: int | None = None) -> Path:
+    path.write_text(
+        "".join(
+            f"2026-01-01 00:00:00 [INFO]\t[TRAIN] epoch: 1, iter: {n}/{of or len(speeds)}, loss: "
+            f"3.2500, lr: 0.010000, batch_cost: 1.0, reader_cost: 0.1, ips: {speed} samples/sec "
+            "| ETA 00:00:01\n"
+            for n, speed in enumerate(speeds, 1)
+        )
+    )
+    return path
+
+
+def test_speed_is_the_median_without_the_first_iterations(tmp_path):
+    target = tmp_path / "index/net_bs2_fp32_DP_N1C1_speed"
+    write_speed(train_log(tmp_path / "log", [100.0, 100.0, 2.0, 4.0, 3.0]), target)
+    speed = json.loads(target.read_text())
+    assert (speed["ips"], speed["steps"], speed["convergence_value"]) == (3.0, 3, 3.25)
+    with pytest.raises(CheckFailed, match=r"a \[TRAIN\] line for each iteration"):
+        write_speed(train_log(tmp_path / "log", [1.0, 2.0, 3.0], of=4), target)
+    with pytest.raises(CheckFailed, match="more than 2 iterations"):
+        write_speed(train_log(tmp_path / "log", [1.0, 2.0]), target)
