@@ -12,6 +12,7 @@ auto, the newest) and ends in the same weights as one that was not. docs/trainin
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from paddleseg_ext.common import flags
