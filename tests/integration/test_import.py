@@ -50,6 +50,16 @@ def test_import_reports_every_tensor_and_verifies(
     assert "parameters      13." in shapes.out
 
 
+def test_verify_says_where_no_case_exists(torchseg_state: dict, tmp_path: Path) -> None:
+    prefix = "context_path."
+    resnet = {k.removeprefix(prefix): v for k, v in torchseg_state.items() if k.startswith(prefix)}
+    np.savez(tmp_path / "r18.npz", **resnet, **{"fc.weight": np.zeros((1000, 512), np.float32)})
+    target = tmp_path / "r18.pdparams"
+    done = run_import(tmp_path / "r18.npz", V1, target, "--verify", system="torchvision")
+    expect_refusal(done, "no golden case exists for torchvision resnet18", "without --verify")
+    assert not target.exists()
+
+
 def expect_refusal(done, *words: str) -> None:
     assert done.status == 2, (done.status, done.err[-2000:])
     (line,) = done.error_lines
