@@ -19,6 +19,8 @@ STAGES = ("reader", "forward", "loss", "backward", "step")
 LISTED_OPERATORS = 15
 # Categories of Paddle's trace: what forward calls, and the gradient nodes that backward runs.
 _FORWARD, _GRADIENT, _GRADIENT_NODE = "Operator", "OperatorInner", "GradNode"
+# Paddle 3 has an event for a gradient node, and one around it for node and bookkeeping.
+_NODE, _AROUND_NODE = "Local_", "Global_"
 
 
 class StageClock:
@@ -135,6 +137,9 @@ def operator_table(events: Sequence[Mapping[str, Any]], num_iters: int) -> list[
         is_gradient = category == _GRADIENT and _GRADIENT_NODE in name
         if event.get("ph") != "X" or not (category == _FORWARD or is_gradient):
             continue
+        if name.startswith(_AROUND_NODE):
+            continue
+        name = name.removeprefix(_NODE)
         micros[name] += event["dur"]
         calls[name] += 1
     whole = sum(micros.values())
