@@ -137,12 +137,18 @@ def check(arguments: argparse.Namespace) -> Config:
     build_schedule(config.lr_scheduler, config.iters)
     EmaOptions.from_section(config.ema or {})
     kept_protocols(config.keep_best)
-    done = 0
+    if arguments.finetune and arguments.resume_model not in (None, "auto"):
+        raise UsageError(
+            "--finetune begins a run and --resume_model goes on with one: give one of them "
+            "(--resume_model auto goes on where there is a checkpoint, else it fine-tunes)"
+        )
+    folder, done = None, 0
     if arguments.resume_model:
         folder = find_resume_folder(arguments.resume_model, arguments.save_dir)
-        if folder is not None:
-            done = read_state(folder).iteration
-    check_start(arguments, config)
+    if folder is not None:
+        done = read_state(folder).iteration
+    else:
+        check_start(arguments, config)
     if arguments.profile and done + WARMUP_ITERS + arguments.profile > config.iters:
         raise UsageError(
             f"--profile {arguments.profile}: {WARMUP_ITERS} iterations come before, and the run "
@@ -155,17 +161,12 @@ def check(arguments: argparse.Namespace) -> Config:
 
 
 def check_start(arguments: argparse.Namespace, config: Config) -> None:
-    """Whether the weights that the run begins with are there and fit what is asked of them."""
+    """Whether the weights that a new run begins with are there and fit what is asked of them."""
     if arguments.finetune:
-        if arguments.resume_model and arguments.resume_model != "auto":
-            raise UsageError(
-                "--finetune begins a run and --resume_model goes on with one: give one of them "
-                "(--resume_model auto goes on where there is a checkpoint, else it fine-tunes)"
-            )
         require_file(arguments.finetune, "--finetune")
     backbone = config.model.get("backbone")
     pretrained = config.pretrained or (isinstance(backbone, dict) and backbone.get("pretrained"))
-    if config.freeze_bn and not (arguments.finetune or arguments.resume_model or pretrained):
+    if config.freeze_bn and not (arguments.finetune or pretrained):
         raise UsageError(
             "freeze_bn: true keeps the running statistics that the network begins with, and fresh "
             "ones are of no use: give --finetune, or 'pretrained:' in the yml"
