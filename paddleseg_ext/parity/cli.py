@@ -63,8 +63,8 @@ from paddleseg_ext.parity.stages import (
     DEFAULT_LEGACY_STAGES,
     DEFAULT_STAGES,
     EAGER,
+    ONNX_RUNTIMES,
     STAGES,
-    STATIC,
     Stage,
     parse_stages,
 )
@@ -102,6 +102,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--save_dir", default="output/parity", help="gets report.html, results.json, junit.xml"
     )
+    _add_how_flags(parser)
+    return parser.parse_args(argv)
+
+
+def _add_how_flags(parser: argparse.ArgumentParser) -> None:
+    """What is run, how it is judged, and what becomes of it."""
     parser.add_argument(
         "--stages", nargs="+", default=None, metavar="STAGE",
         help=f"what to run here, separated by commas or spaces: {', '.join(STAGES)} "
@@ -136,7 +142,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "record each stage's verdict and speed in the bundle, where infer.py --backend auto "
         "looks for them",
     )
-    return parser.parse_args(argv)
 
 
 def read_folders(pairs: list[str]) -> list[tuple[str, Path]]:
@@ -178,7 +183,7 @@ def check_stages(stages: Sequence[Stage], arguments: argparse.Namespace) -> None
         raise UsageError("--model_path needs the network's --config")
     if arguments.onnx is None:
         return
-    of_paddle = [s.name for s in stages if s.runtime in (STATIC, "paddle", "paddle_onednn")]
+    of_paddle = [stage.name for stage in stages if stage.runtime not in ONNX_RUNTIMES]
     if of_paddle:
         raise UsageError(f"--stages: {of_paddle[0]} cannot run --onnx; use onnxruntime or openvino")
 
@@ -252,7 +257,7 @@ def open_subject(arguments: argparse.Namespace, config: Config | None, save_dir:
         bundle = read_bundle(arguments.bundle)
     else:
         assert config is not None and table is not None  # `check_stages` saw to it
-        bundle = _export(config, arguments.model_path, save_dir / "bundle", table)
+        bundle = _export(config, arguments, save_dir / "bundle", table)
     if table is None:
         if bundle.manifest is None:
             raise UsageError(
@@ -262,12 +267,18 @@ def open_subject(arguments: argparse.Namespace, config: Config | None, save_dir:
     return Subject(bundle, table, config, arguments.model_path)
 
 
-def _export(config: Config, weights: str, folder: Path, table: ClassTable) -> Bundle:
+def _export(
+    config: Config, arguments: argparse.Namespace, folder: Path, table: ClassTable
+) -> Bundle:
     from paddleseg_ext.data.build import first_image
     from paddleseg_ext.export import ExportOptions, export
 
-    log(f"no --bundle: {weights} is exported into {folder}")
-    return read_bundle(export(config, weights, ExportOptions(folder), table, first_image(config)))
+    log(f"no --bundle: {arguments.model_path} is exported into {folder}")
+    stages = parse_stages(arguments.stages or DEFAULT_STAGES)
+    onnx = any(stage.runtime in ONNX_RUNTIMES for stage in stages)
+    options = ExportOptions(folder, onnx=onnx)
+    image = first_image(config)
+    return read_bundle(export(config, arguments.model_path, options, table, image))
 
 
 @contextmanager

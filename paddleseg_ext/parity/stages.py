@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from paddleseg_ext.common.errors import UsageError, nearest_name
 
 EAGER, STATIC = "eager", "static"
+ONNX_RUNTIMES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
