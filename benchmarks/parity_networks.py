@@ -4,8 +4,8 @@ r"""The table of docs/parity.md: networks in every runtime, and PaddleSeg's depl
 
 Weights are random; batch statistics are those of the validation images, and the last convolution
 is scaled so that the classes compete. That is harder on a runtime than trained weights: a network
-that has learnt is decided nearly everywhere. The first validation images are made 512x256, and
-label maps are compared at that size. Prints a Markdown table.
+that has learnt is decided nearly everywhere. The first validation images are made small, and label
+maps are compared at that size. Prints a Markdown table.
 """
 
 import json
@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RUNTIMES = ("static", "paddle", "paddle_onednn", "onnxruntime", "openvino")
 PADDLES_OWN = ("paddle", "paddle_onednn")
 NUM_IMAGES = 4
-IMAGE_WH = (512, 256)
+SMALLER_PX = 12  # makes sides that no stride divides
 NUM_CLASSES = 19
 LOGIT_SCALE = 8.0  # of trained networks' largest logits, roughly
 
@@ -42,13 +42,13 @@ class Network:
     Attributes:
         yml: below configs/.
         model: replaces the yml's `model:` where given.
-        input_wh: the network's input.
+        odd: the input is `SMALLER_PX` smaller than the images, and no multiple of any stride.
         paddlesegs_way: exported as PaddleSeg exports it.
     """
 
     yml: str
     model: dict[str, Any] = field(default_factory=dict)
-    input_wh: tuple[int, int] = IMAGE_WH
+    odd: bool = False
     paddlesegs_way: bool = False
 
 
@@ -65,9 +65,7 @@ def _paddlesegs(paddlesegs_way: bool) -> dict[str, Network]:
             v1_yml, v1 | corners, paddlesegs_way=paddlesegs_way
         ),
         f"PaddleSeg STDC1-Seg, {way}": Network(stdc_yml, stdc, paddlesegs_way=paddlesegs_way),
-        f"PaddleSeg STDC1-Seg at 500x250, {way}": Network(
-            stdc_yml, stdc, (500, 250), paddlesegs_way
-        ),
+        f"PaddleSeg STDC1-Seg, odd size, {way}": Network(stdc_yml, stdc, True, paddlesegs_way),
     }
 
 
@@ -89,12 +87,16 @@ def main() -> None:
     parser = flags.make_parser(__doc__ or "")
     parser.add_argument("--dataset_root", default="data/cityscapes")
     parser.add_argument("--save_dir", default="output/parity_networks")
+    parser.add_argument(
+        "--size", nargs=2, type=flags.positive_int, default=[512, 256], metavar=("W", "H")
+    )
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME")
     arguments = parser.parse_args()
     for name in arguments.networks:
         if name not in NETWORKS:
             parser.error(f"unknown network '{name}'{nearest_name(name, NETWORKS)}")
-    samples = make_images(arguments.dataset_root, Path(arguments.save_dir) / "data")
+    size_wh = (arguments.size[0], arguments.size[1])
+    samples = make_images(arguments.dataset_root, Path(arguments.save_dir) / "data", size_wh)
     lines = [
         "| network | run | verdict | pixels that differ | largest margin | controls caught |",
         "|---|---|---|---|---|---|",
@@ -102,12 +104,12 @@ def main() -> None:
     for number, name in enumerate(arguments.networks):
         log(f"== {name}")
         folder = Path(arguments.save_dir) / str(number)
-        lines += table_rows(name, measure(NETWORKS[name], folder, samples))
+        lines += table_rows(name, measure(NETWORKS[name], folder, samples, size_wh))
         write_text(Path(arguments.save_dir) / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def make_images(dataset_root: str, folder: Path) -> Path:
+def make_images(dataset_root: str, folder: Path, size_wh: tuple[int, int]) -> Path:
     """Small copies of the first validation images and labels; gives their list."""
     from paddleseg_ext.data.datasets import Cityscapes
 
@@ -116,8 +118,8 @@ def make_images(dataset_root: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(min(NUM_IMAGES, len(dataset))):
         image, label = dataset.read(number)
-        small = cv2.resize(image, IMAGE_WH, interpolation=cv2.INTER_AREA)
-        classes = cv2.resize(label, IMAGE_WH, interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+        classes = cv2.resize(label, size_wh, interpolation=cv2.INTER_NEAREST)
         cv2.imwrite(str(folder / f"{number}.png"), small[:, :, ::-1])
         cv2.imwrite(str(folder / f"{number}_labelTrainIds.png"), classes)
         lines.append(f"{number}.png {number}_labelTrainIds.png\n")
@@ -125,14 +127,16 @@ def make_images(dataset_root: str, folder: Path) -> Path:
     return folder / "val.list"
 
 
-def measure(network: Network, folder: Path, samples: Path) -> dict[str, Any]:
+def measure(
+    network: Network, folder: Path, samples: Path, size_wh: tuple[int, int]
+) -> dict[str, Any]:
     """Calibrate, export, compare; gives `results.json`."""
     from paddleseg_ext.config import load_config
     from paddleseg_ext.parity import cli
 
     folder.mkdir(parents=True, exist_ok=True)
     yml, weights = folder / "network.yml", folder / "model.pdparams"
-    write_text(yml, yaml.safe_dump(_config_of(network, samples)))
+    write_text(yml, yaml.safe_dump(_config_of(network, samples, size_wh)))
     config = load_config(yml)
     model = make_weights(config, weights)
     command = ["--config", str(yml), "--model_path", str(weights), "--image_list", str(samples)]
@@ -149,8 +153,9 @@ def measure(network: Network, folder: Path, samples: Path) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
-def _config_of(network: Network, samples: Path) -> dict[str, Any]:
-    resize = {"type": "Resize", "target_size": list(network.input_wh)}
+def _config_of(network: Network, samples: Path, size_wh: tuple[int, int]) -> dict[str, Any]:
+    smaller = SMALLER_PX if network.odd else 0
+    resize = {"type": "Resize", "target_size": [side - smaller for side in size_wh]}
     content: dict[str, Any] = {
         "_base_": str((CONFIGS / network.yml).resolve()),
         "val_dataset": {

@@ -49,7 +49,6 @@ from paddleseg_ext.inference.bundle import (
     Bundle,
     bundle_for_onnx,
     read_bundle,
-    record_verified,
 )
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -135,12 +134,6 @@ def _add_how_flags(parser: argparse.ArgumentParser) -> None:
         "also show the comparison faults that it must notice (a changed weight, a stale "
         "checkpoint, a dropped Normalize, swapped channels, shifted labels, a wrong fuse pass), "
         "and fail if it does not",
-    )
-    flags.add_switch(
-        parser,
-        "--write_bundle",
-        "record each stage's verdict and speed in the bundle, where infer.py --backend auto "
-        "looks for them",
     )
 
 
@@ -348,8 +341,6 @@ def compare(
     write_json(save_dir / "results.json", shown)
     report.write_junit(save_dir / "junit.xml", report.parity_cases(shown))
     write_text(save_dir / "report.html", page.page(shown, outcomes, notes))
-    if arguments.write_bundle:
-        record_verified(subject.bundle, report.verified(outcomes))
     log(f"[PARITY] verdict: {shown['grade']} (details in {save_dir / 'report.html'})")
     conclude(outcomes, controls, stale)
 

@@ -6,7 +6,6 @@ in the manifest of the checkpoint (the evaluation while training).
 """
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,7 +79,6 @@ class Outcome:
         note: why there is no verdict.
         divergence: the first place at which it differs; None where nothing does.
         worst: pictures of the images that differ most.
-        inference_ms: median of the images, the first batch left out; None where nothing was run.
     """
 
     name: str
@@ -94,7 +92,6 @@ class Outcome:
     images: list[ImageVerdict] = field(default_factory=list)
     divergence: Divergence | None = None
     worst: list[WorstImage] = field(default_factory=list)
-    inference_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,6 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
     outcome = Outcome(candidate.name, stage.name, None, precision=stage.precision)
     pictures = WorstImages(reference)
     scorer = Scorer(reference.table)
-    times_ms: list[float] = []
     evidence = replace(comparison.evidence, without_onednn=candidate.without_onednn)
     try:
         backend = candidate.load()
@@ -170,7 +166,7 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
             candidate.batch_size,
         )
         shown = track(predictions, candidate.name, total=len(reference.samples))
-        outcome.images = reference.judge(_scored(shown, scorer, times_ms), pictures)
+        outcome.images = reference.judge(_scored(shown, scorer), pictures)
         outcome.backend = backend.describe()
         outcome.divergence = locate(outcome.images, backend, bundle, reference, evidence)
     except UsageError as error:
@@ -178,8 +174,6 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
         return outcome
     outcome.counts = scorer.result().counts if scorer.num_images else None
     outcome.worst = pictures.images
-    warm = times_ms[candidate.batch_size :]
-    outcome.inference_ms = round(statistics.median(warm), 3) if warm else None
     _judge(outcome, comparison)
     missing = shortfall(outcome.backend, stage.runtime, stage.precision, candidate.threads)
     if missing and outcome.verdict:
@@ -202,12 +196,9 @@ def _judge(outcome: Outcome, comparison: Comparison) -> None:
         outcome.divergence = locate_counts(reference.counts, outcome.counts)
 
 
-def _scored(
-    predictions: Iterable[Prediction], scorer: Scorer, times_ms: list[float]
-) -> Iterator[MapOrReason]:
-    """Label maps, scored and timed on their way."""
+def _scored(predictions: Iterable[Prediction], scorer: Scorer) -> Iterator[MapOrReason]:
+    """Label maps, scored on their way."""
     for prediction in predictions:
-        times_ms.append(prediction.timings.inference_ms)
         try:
             if prediction.label_map is not None and prediction.sample.label is not None:
                 scorer.add(prediction)

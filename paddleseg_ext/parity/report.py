@@ -84,7 +84,6 @@ def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[s
         "grade": verdict.grade if verdict else None,
         "summary": describe(outcome),
         "seconds": round(outcome.seconds, 3),
-        "inference_ms": outcome.inference_ms,
         "backend": outcome.backend,
         "divergence": vars(outcome.divergence) if outcome.divergence else None,
         "worst_images": _worst_images(outcome),
@@ -129,32 +128,6 @@ def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
             "label_pixels": counts.sum(axis=1).tolist(),
         },
         "scores": summarize(counts, absent).to_dict(),
-    }
-
-
-def verified(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
-    """What a bundle keeps of a comparison, for each runtime that was run here.
-
-    `ratio` is the speed over that of stage `paddle`, from the fastest runs of both; None where one
-    of them was not run or not often enough to be timed.
-    """
-    by_stage: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.verdict and outcome.backend and outcome.inference_ms is not None:
-            by_stage.setdefault(outcome.stage, []).append(outcome)
-    fastest = {
-        name: min(o.inference_ms for o in runs if o.inference_ms is not None)
-        for name, runs in by_stage.items()
-    }
-    plain = fastest.get("paddle")
-    return {
-        name: {
-            "grade": worst_grade(o.verdict.grade for o in runs if o.verdict),
-            "passed": all(o.verdict.passed for o in runs if o.verdict),
-            "ratio": round(plain / fastest[name], 3) if plain and fastest[name] else None,
-        }
-        for name, runs in by_stage.items()
-        if name != "static"
     }
 
 

@@ -10,57 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from small_network import CONFIG, write_checkpoint, write_data
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.parity import cli
-
-SIZES_HW = ((64, 96), (64, 96), (75, 110))
-CONFIG = """
-model:
-  type: BiSeNetV1
-  backbone: {type: ResNet18}
-val_dataset:
-  type: ListDataset
-  dataset_root: data
-  mode: val
-  val_path: val.list
-  num_classes: 7
-  transforms:
-    - type: Normalize
-"""
-
-
-def write_data(folder: Path) -> None:
-    """Three noisy pictures with labels, one of an odd size, and their list."""
-    generator = np.random.default_rng(0)
-    folder.mkdir()
-    lines = []
-    for number, (height, width) in enumerate(SIZES_HW):
-        coarse = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        label = generator.integers(0, 7, (height, width), dtype=np.uint8)
-        label[:4] = 255
-        cv2.imwrite(str(folder / f"{number}.png"), image)
-        cv2.imwrite(str(folder / f"{number}_label.png"), label)
-        lines.append(f"{number}.png {number}_label.png\n")
-    (folder / "val.list").write_text("".join(lines))
-
-
-def write_checkpoint(config, path: Path) -> None:
-    """Random weights, normalised by the pictures, so that the classes compete."""
-    import paddle
-
-    from paddleseg_ext.checkpoints.store import save_weights
-    from paddleseg_ext.data.build import build_dataset
-    from paddleseg_ext.models.build import build_model
-
-    paddle.seed(0)
-    model = build_model(config, 7)
-    image = build_dataset(config, "val_dataset")[0]["img"]
-    model.train()
-    for _ in range(20):
-        model(paddle.to_tensor(np.stack([image, image[:, ::-1].copy()])))
-    save_weights(model, path, {"iteration": 0})
 
 
 @pytest.fixture(scope="module")
@@ -381,12 +334,12 @@ def test_a_graph_of_paddle_2_6_passes_and_its_wrong_pass_is_caught(project):
     assert "with oneDNN off the same graph gives the reference's output" in wrong["cause"]
 
 
-def test_a_run_within_the_users_budget_passes_and_is_recorded_in_the_bundle(project):
+def test_a_run_within_the_users_budget_passes_and_says_how_far_it_is(project):
     folder = tampered(project, "budgeted")
     deploy = yaml.safe_load((folder / "deploy.yaml").read_text())
     deploy["Deploy"]["transforms"] = [{"type": "Normalize", "mean": [0.501], "std": [0.5]}]
     (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
-    more = ("--stages", "paddle", "--cpu_threads", "1", "--batch_size", "1", "--write_bundle")
+    more = ("--stages", "paddle", "--cpu_threads", "1", "--batch_size", "1")
     assert run(project, "strict", "budgeted", *more)["grade"] == "failed"
     budget = "{different_pixels: 0.2, mean_iou: 0.1, class_iou: 0.2}"
     (project / "budgets.yml").write_text(f"fp32: {budget}")
@@ -396,8 +349,7 @@ def test_a_run_within_the_users_budget_passes_and_is_recorded_in_the_bundle(proj
     outcome = results["runs"][1]
     assert outcome["divergence"]["place"] == "input tensor"
     assert outcome["worst_images"][0]["decided_pixels"] > 0
-    verified = yaml.safe_load((folder / "deploy.yaml").read_text())["Manifest"]["verified"]
-    assert verified["paddle"] == {"grade": "within-budget", "passed": True, "ratio": 1.0}
+    assert 0 < outcome["difference"]["different_pixels"] <= 0.2
 
 
 COUNT_IMAGES = """<script>addEventListener("load", () => {
