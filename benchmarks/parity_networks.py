@@ -256,16 +256,17 @@ def paddlesegs_predictor(folder: Path, deploy: dict[str, Any]) -> Iterator[tuple
     from paddle import inference
 
     for name in (deploy["model"], "model.json"):
-        config = inference.Config(str(folder / name), str(folder / deploy["params"]))
-        config.disable_glog_info()
-        config.enable_memory_optim()
-        config.switch_ir_optim(True)
-        config.disable_gpu()
         try:
+            config = inference.Config(str(folder / name), str(folder / deploy["params"]))
+            config.disable_glog_info()
+            config.enable_memory_optim()
+            config.switch_ir_optim(True)
+            config.disable_gpu()
             inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError, SystemError) as error:
-            reason = [line for line in str(error).splitlines() if line.strip()] or ["no reason"]
-            yield name, f"{type(error).__name__}: {reason[-1].strip()}"
+            lines = [line.strip() for line in str(error).splitlines()]
+            told = [line for line in lines if line and not line.startswith("[Hint")]
+            yield name, f"{type(error).__name__}: {told[-1] if told else 'no reason'}"
         else:
             yield name, "loads"
 
