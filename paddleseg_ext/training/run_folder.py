@@ -85,7 +85,7 @@ class TrainState:
         Raises:
             UsageError: the runs would not see the same samples, or `saved` is already complete.
         """
-        same = ("seed", "batch_size", "world_size", "num_samples", "accumulate", "precision", "ema")
+        same = ("seed", "world_size", "batch_size", "num_samples", "accumulate", "precision", "ema")
         for key in same:
             mine, theirs = getattr(self, key), getattr(saved, key)
             if mine != theirs:

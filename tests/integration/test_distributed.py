@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import PROJECT, call
+from commands import PROJECT
 
 from paddleseg_ext.checkpoints.store import read_arrays, read_manifest
 
@@ -201,15 +201,3 @@ def test_a_lost_process_ends_the_job_which_goes_on_by_the_same_command(
     arrays = read_arrays(tmp_path / "run/iter_12/model.pdparams")
     for name, array in uninterrupted.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_is_refused(uneven_cityscapes: Path, tmp_path: Path) -> None:
-    (launcher,) = start(uneven_cityscapes, tmp_path)
-    assert launcher.wait(SECONDS) == 0
-    config = write_config(uneven_cityscapes, tmp_path / "b.yml", batch_size=4)
-    arguments = ["--config", config, "--save_dir", tmp_path / "run", "--iters", 20]
-    finished = call("train.py", *arguments, "--device", "cpu", "--resume_model", "auto")
-    assert finished.status == 2
-    assert "that run had world_size 2, this one has 1" in finished.err
-    assert "--nproc_per_node" in finished.err

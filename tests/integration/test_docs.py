@@ -30,7 +30,9 @@ def blocks(page: Path, language: str) -> list[list[str]]:
 def words(command: str) -> list[str]:
     """The command without what only starts it."""
     parts = shlex.split(command, comments=True)
-    return parts[parts.index("train.py") - 1 :] if "paddle.distributed.launch" in parts else parts
+    if "paddle.distributed.launch" in parts:
+        return ["python", *parts[parts.index("train.py") :]]
+    return parts
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
