@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 GOLDEN_DIR ?= ../shared/golden
 
-.PHONY: help demo test test-slow lint golden clean
+.PHONY: help demo test test-slow lint golden tipc clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -43,6 +43,10 @@ lint: $(VENV)/dev.stamp  ## ruff, mypy, import-linter, shellcheck, yamllint
 golden: $(VENV)/dev.stamp  ## compare with the original systems' numbers: GOLDEN_DIR=DIR
 	@echo "== the golden cases under $(GOLDEN_DIR)"
 	@$(BIN)/python tests/parity/run_golden.py $(GOLDEN_DIR)
+
+tipc: $(VENV)/dev.stamp  ## every TIPC chain of every network, and a table of what came of it
+	@echo "== every TIPC chain of every network"
+	@PATH="$(abspath $(BIN)):$$PATH" bash test_tipc/run_all.sh
 
 clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay
 	@echo "== deleting output/demo, output/tour and caches"

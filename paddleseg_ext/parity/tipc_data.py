@@ -20,7 +20,7 @@ MARKER = ".prepared.json"
 # How many images of a split a `lite` mode takes of Cityscapes.
 LITE_IMAGES = 8
 # Scenes of the embedded data set, training and validation together.
-LITE_SCENES, WHOLE_SCENES = 40, 160
+LITE_SCENES, WHOLE_SCENES = 20, 160
 SCENE_SIZE_WH = (512, 256)
 
 
