@@ -60,7 +60,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--save_dir", default="output/val", metavar="DIR", help=f"for {RESULT_FILE}"
     )
     parser.add_argument("--batch_size", type=positive_int, default=1, help="images in a run")
-    parser.add_argument("--num_workers", type=natural_int, default=0, help="reading threads")
+    parser.add_argument(
+        "--num_workers",
+        type=natural_int,
+        help="threads beside the network's (default: one for each core; 0: none)",
+    )
     add_device_flag(parser)
     parser.add_argument(
         "--output_op",

@@ -17,7 +17,7 @@ from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
-from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray
+from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray, count_pairs
 from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
@@ -121,6 +121,23 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class Counted:
+    """One prediction, counted.
+
+    Attributes:
+        label: train ids, at the size it was scored at.
+        pairs: (C, C) counts.
+        image: what follows from them.
+        input_hw: size of the preprocessed image.
+    """
+
+    label: NDArray[np.uint8]
+    pairs: IntArray
+    image: ImageCounts
+    input_hw: tuple[int, int] | None
+
+
 class Scorer:
     """Adds predictions one by one; the counts of a run do not depend on their order."""
 
@@ -150,6 +167,16 @@ class Scorer:
             The label (train ids, at the size it was scored at) and the image's counts.
 
         Raises:
+            DataError: see `count`.
+        """
+        counted = self.count(prediction)
+        self.add_counted(counted)
+        return counted.label, counted.image
+
+    def count(self, prediction: Prediction) -> "Counted":
+        """Count one prediction against its sample's label; adds nothing, so threads may do it.
+
+        Raises:
             DataError: no prediction, no label, an unreadable label, or one of another size.
         """
         sample = prediction.sample
@@ -166,17 +193,22 @@ class Scorer:
                 f"{sample.label}: a label of the image's size is expected, "
                 f"{_size(prediction.label_map)} (width x height), got {_size(label)}"
             )
+        table = self.class_table
         try:
-            counts = self._matrix.update(prediction.label_map, label)
+            pairs = count_pairs(prediction.label_map, label, table.num_classes, table.ignore_index)
         except ValueError as error:
             raise DataError(f"{sample.image}: {error}") from None
-        if prediction.input_hw is not None:
-            self._input_sizes["{1}x{0}".format(*prediction.input_hw)] = None
         image = ImageCounts(
-            sample.name, np.diagonal(counts).copy(), counts.sum(axis=0), counts.sum(axis=1)
+            sample.name, np.diagonal(pairs).copy(), pairs.sum(axis=0), pairs.sum(axis=1)
         )
-        self._images.append(image)
-        return label, image
+        return Counted(label, pairs, image, prediction.input_hw)
+
+    def add_counted(self, counted: "Counted") -> None:
+        """Add what `count` gave."""
+        self._matrix.merge(counted.pairs)
+        if counted.input_hw is not None:
+            self._input_sizes["{1}x{0}".format(*counted.input_hw)] = None
+        self._images.append(counted.image)
 
     @property
     def num_images(self) -> int:
@@ -203,7 +235,7 @@ def evaluate(
     class_table: ClassTable,
     batch_size: int = 1,
     absent: AbsentRule = "skip",
-    num_workers: int = 0,
+    num_workers: int | None = None,
     show_progress: bool = True,
     print_scores: bool = True,
     protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
@@ -221,14 +253,23 @@ def evaluate(
     if show_progress:
         log(f"Start evaluating (total_samples: {len(samples)})...")
     predictions: Iterable[Prediction] = predict_by_protocol(
-        protocol, backend, samples, preprocess, postprocess, batch_size, num_workers
+        protocol,
+        backend,
+        samples,
+        preprocess,
+        postprocess,
+        batch_size,
+        num_workers,
+        finish=scorer.count,
     )
     if show_progress:
         predictions = track(predictions, "evaluate", total=len(samples))
     for prediction in predictions:
-        label, counts = scorer.add(prediction)
+        if prediction.error is not None:
+            raise DataError(prediction.error)
+        scorer.add_counted(prediction.finished)
         if watch is not None:
-            watch(prediction, label, counts)
+            watch(prediction, prediction.finished.label, prediction.finished.image)
     evaluation = scorer.result()
     if print_scores:
         evaluation.print_lines()

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED, DataError
+from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.evaluator import Counted, Scorer
 from paddleseg_ext.evaluation.protocols import predict_by_protocol
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.benchmark import Benchmark
@@ -31,12 +31,15 @@ class RunSettings:
     Attributes:
         title: `predict` or `inference`: names the printed section and the JSON file.
         source: what ran: the config, checkpoint or bundle, for the JSON.
+        num_workers: threads beside the network's; None takes one for each core. A benchmark has
+            none.
         benchmark_log: a file that gets the benchmark's lines too.
     """
 
     title: str
     save_dir: Path
     batch_size: int = 1
+    num_workers: int | None = None
     absent: AbsentRule = "skip"
     print_detail: bool = True
     benchmark: bool = False
@@ -64,6 +67,11 @@ def predict_and_save(
     scorer = Scorer(class_table, settings.absent, settings.protocol)
     description = backend.describe()
     warm_up_runs = WARM_UP_RUNS if settings.benchmark else 0
+
+    def save_and_count(prediction: Prediction) -> Counted | None:
+        save_prediction(prediction, settings.save_dir, class_table)
+        return scorer.count(prediction) if prediction.sample.label is not None else None
+
     benchmark = Benchmark(description, settings.model_name, settings.batch_size, warm_up_runs)
     predictions: Iterable[Prediction] = predict_by_protocol(
         settings.protocol,
@@ -72,33 +80,26 @@ def predict_and_save(
         preprocess,
         postprocess,
         settings.batch_size,
+        num_workers=0 if settings.benchmark else settings.num_workers,  # each part timed alone
         warm_up_runs=warm_up_runs,
+        finish=save_and_count,
     )
     if settings.print_detail:
         predictions = track(predictions, settings.title, total=len(samples))
     errors = []
     for prediction in predictions:
-        try:
-            _save_and_score(prediction, settings.save_dir, class_table, scorer)
-            benchmark.add(prediction)
-        except DataError as error:
-            errors.append(str(error))
-            log(str(error), "ERROR")
+        if prediction.error is not None:
+            errors.append(prediction.error)
+            log(prediction.error, "ERROR")
+            continue
+        if prediction.finished is not None:
+            scorer.add_counted(prediction.finished)
+        benchmark.add(prediction)
     _report(scorer, benchmark, errors, settings)
     _write_result(scorer, benchmark, errors, settings)
     if errors:
         log(f"{len(errors)} of {len(samples)} samples failed", "ERROR")
     return STATUS_FAILED if errors else STATUS_DONE
-
-
-def _save_and_score(
-    prediction: Prediction, save_dir: Path, class_table: ClassTable, scorer: Scorer
-) -> None:
-    if prediction.error is not None:
-        raise DataError(prediction.error)
-    save_prediction(prediction, save_dir, class_table)
-    if prediction.sample.label is not None:
-        scorer.add(prediction)
 
 
 def _report(

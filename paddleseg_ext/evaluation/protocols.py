@@ -191,8 +191,9 @@ def predict_by_protocol(
     preprocess: Preprocess,
     postprocess: Postprocess,
     batch_size: int = 1,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     warm_up_runs: int = 0,
+    finish: Callable[[Prediction], Any] | None = None,
 ) -> Iterator[Prediction]:
     """`pipeline.predict_samples`, every batch run as the protocol says.
 
@@ -209,6 +210,7 @@ def predict_by_protocol(
         num_workers,
         warm_up_runs,
         run_batch=run.run if run else None,
+        finish=finish,
     )
 
 

@@ -2,24 +2,33 @@
 
 Eager evaluation, `val.py`, `predict.py`, `infer.py` and the parity checks all come through here
 with another `Backend`; what they compare is therefore the backend and nothing else.
+
+The network runs in the caller's thread. Beside it, others read and preprocess the images to come
+and post-process, encode and write those that are done (`ordered`), so that it never waits for a
+file. The label maps do not depend on how many threads there are.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.data import functional
 from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess, SizeHW
+
+MOST_WORKERS = 8
+WARM_MAPS = 2  # the second one of a size takes the way that all others take
 
 # Runs a batch of one shape and says how its output goes back to the original size.
 RunBatch = Callable[[Backend, FloatImage, Geometry], tuple[NDArray, Geometry]]
@@ -63,6 +72,7 @@ class Prediction:
         input_hw: size of the preprocessed image.
         output: the network's output for this image, where it was asked for; memory of the batch.
         geometry: the way back from `output` to the original size.
+        finished: what `finish` returned for it.
     """
 
     sample: SampleLike
@@ -73,6 +83,7 @@ class Prediction:
     input_hw: SizeHW | None = None
     output: NDArray | None = None
     geometry: Geometry | None = None
+    finished: Any = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +104,12 @@ def predict_samples(
     preprocess: Preprocess,
     postprocess: Postprocess,
     batch_size: int = 1,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     warm_up_runs: int = 0,
     keep_output: bool = False,
     run_batch: RunBatch | None = None,
+    finish: Callable[[Prediction], Any] | None = None,
+    read: Callable[[SampleLike], NDArray[np.uint8]] | None = None,
 ) -> Iterator[Prediction]:
     """Predict samples in their order, one `Prediction` each.
 
@@ -104,25 +117,34 @@ def predict_samples(
     A sample that cannot be read or predicted comes back with its `error`, and the rest goes on.
 
     Args:
-        backend: what runs the network.
-        samples: what to predict.
+        backend: what runs the network, in the caller's thread.
+        samples: what to predict; taken in the caller's thread.
         preprocess: makes the network's input.
         postprocess: makes the label map.
-        batch_size: how many images are held at a time.
-        num_workers: threads that read ahead; 0 reads between the runs.
+        batch_size: how many images run at a time.
+        num_workers: threads beside the network's; None takes one for each core, 0 does one thing
+            after the other. Up to `2 * (num_workers + batch_size)` images are in memory.
         warm_up_runs: runs before the first timed one of each input shape, not counted in timings.
         keep_output: put the network's output into each `Prediction` (a batch at full size is
             large: do not collect such predictions in a list).
         run_batch: how a batch is run, for evaluation protocols; by default once, as it is.
+        finish: called with every prediction that has a label map, in a worker: encoding, writing,
+            counting. What it returns is in `Prediction.finished`; its `DataError` becomes the
+            prediction's `error`.
+        read: gives a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
     """
-    runner = _Runner(backend, run_batch, warm_up_runs)
-    for chunk in _chunks(_load_all(samples, preprocess, num_workers, batch_size), batch_size):
-        results = runner.run(chunk)
-        for loaded, result in zip(chunk, results, strict=True):
-            if isinstance(result, str):
-                yield Prediction(loaded.sample, error=_naming(loaded.sample, result))
-            else:
-                yield _finish(loaded, result, postprocess, keep_output)
+    if num_workers is None:
+        num_workers = min(available_cores(), MOST_WORKERS)
+    runner = _Runner(backend, run_batch, warm_up_runs, postprocess)
+    load = partial(_load, preprocess=preprocess, read=read or _read_file)
+    complete = partial(_complete, postprocess=postprocess, keep_output=keep_output, finish=finish)
+    with (
+        worker_threads(num_workers) as pool,
+        closing(ordered_map(load, samples, pool, num_workers + batch_size)) as loaded,
+        closing(runner.run_all(_chunks(loaded, batch_size))) as outputs,
+        closing(ordered_map(complete, outputs, pool, num_workers + batch_size)) as predictions,
+    ):
+        yield from predictions
 
 
 @dataclass(frozen=True)
@@ -137,11 +159,25 @@ class _Output:
 class _Runner:
     """Runs chunks, what is alike together."""
 
-    def __init__(self, backend: Backend, run_batch: RunBatch | None, warm_up_runs: int):
+    def __init__(
+        self,
+        backend: Backend,
+        run_batch: RunBatch | None,
+        warm_up_runs: int,
+        postprocess: Postprocess,
+    ):
         self._backend = backend
+        self._postprocess = postprocess
         self._run_batch = run_batch
         self._warm_up_runs = warm_up_runs
         self._warm_shapes: set[tuple[int, ...]] = set()
+
+    def run_all(
+        self, chunks: Iterable[list[_Loaded]]
+    ) -> Generator[tuple[_Loaded, _Output | str], None, None]:
+        """Each loaded sample with its output, or the reason why there is none."""
+        for chunk in chunks:
+            yield from zip(chunk, self.run(chunk), strict=True)
 
     def run(self, chunk: list[_Loaded]) -> list[_Output | str]:
         """An output, or the reason why there is none, for each of the chunk."""
@@ -161,7 +197,10 @@ class _Runner:
         if batch.shape not in self._warm_shapes:
             self._warm_shapes.add(batch.shape)
             for _ in range(self._warm_up_runs):
-                self._backend.run(batch)
+                outputs = self._backend.run(batch)
+            if self._warm_up_runs and self._run_batch is None:
+                for _ in range(WARM_MAPS):
+                    self._postprocess.label_map(outputs[0], geometries[0])
         start = time.perf_counter()
         if self._run_batch is None:
             outputs = self._backend.run(batch)
@@ -175,51 +214,51 @@ class _Runner:
         ]
 
 
-def _finish(
-    loaded: _Loaded, result: _Output, postprocess: Postprocess, keep_output: bool
+def _complete(
+    run: tuple[_Loaded, _Output | str],
+    postprocess: Postprocess,
+    keep_output: bool,
+    finish: Callable[[Prediction], Any] | None,
 ) -> Prediction:
+    """What a worker does after the network."""
+    loaded, result = run
+    if isinstance(result, str):
+        return Prediction(loaded.sample, error=_naming(loaded.sample, result))
     assert loaded.geometry is not None
     start = time.perf_counter()
     try:
         label_map = postprocess.label_map(result.output, result.geometry)
+        postprocess_ms = (time.perf_counter() - start) * 1000
+        prediction = Prediction(
+            sample=loaded.sample,
+            label_map=label_map,
+            image=loaded.image,
+            timings=Timings(loaded.preprocess_ms, result.inference_ms, postprocess_ms),
+            input_hw=loaded.geometry.network_hw,
+            output=result.output if keep_output else None,
+            geometry=result.geometry,
+        )
+        return replace(prediction, finished=finish(prediction)) if finish else prediction
     except DataError as error:
         return Prediction(loaded.sample, error=_naming(loaded.sample, str(error)))
-    postprocess_ms = (time.perf_counter() - start) * 1000
-    return Prediction(
-        sample=loaded.sample,
-        label_map=label_map,
-        image=loaded.image,
-        timings=Timings(loaded.preprocess_ms, result.inference_ms, postprocess_ms),
-        input_hw=loaded.geometry.network_hw,
-        output=result.output if keep_output else None,
-        geometry=result.geometry,
-    )
 
 
-def _load(sample: SampleLike, preprocess: Preprocess) -> _Loaded:
+def _read_file(sample: SampleLike) -> NDArray[np.uint8]:
+    return functional.read_image(sample.image)
+
+
+def _load(
+    sample: SampleLike,
+    preprocess: Preprocess,
+    read: Callable[[SampleLike], NDArray[np.uint8]],
+) -> _Loaded:
     try:
-        image = functional.read_image(sample.image)
+        image = read(sample)
         start = time.perf_counter()
         tensor, geometry = preprocess(image)
     except DataError as error:
         return _Loaded(sample, error=str(error))
     return _Loaded(sample, image, tensor, geometry, None, (time.perf_counter() - start) * 1000)
-
-
-def _load_all(
-    samples: Iterable[SampleLike], preprocess: Preprocess, num_workers: int, batch_size: int
-) -> Iterator[_Loaded]:
-    if num_workers == 0:
-        yield from (_load(sample, preprocess) for sample in samples)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        pending: deque[Future[_Loaded]] = deque()
-        for sample in samples:
-            pending.append(pool.submit(_load, sample, preprocess))
-            if len(pending) >= num_workers + batch_size:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 def _chunks(items: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:

@@ -1,0 +1,66 @@
+"""Work done beside the caller, in threads, with the results in the order of the items.
+
+OpenCV, Pillow, zlib, numba and the runtimes release Python's lock while they work, so threads are
+enough. What is under way is bounded, which bounds memory, too.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def worker_threads(count: int) -> Iterator[Executor | None]:
+    """A pool of `count` threads; None for 0.
+
+    However it ends, what has begun is finished and what waits is dropped: an interrupt leaves no
+    thread behind that still writes.
+    """
+    if count == 0:
+        yield None
+        return
+    pool = ThreadPoolExecutor(count, thread_name_prefix="pipeline")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    pool: Executor | None,
+    most_under_way: int,
+) -> Generator[Result, None, None]:
+    """`function` of each item, in order.
+
+    Items are taken, by the caller's thread, while fewer than `most_under_way` are being worked on
+    or wait to be fetched. So where `items` is itself a generator that works in the caller's thread
+    (the network), that goes on while earlier items are finished beside it.
+
+    Args:
+        function: what is done; an exception of its comes out where the result would have.
+        items: taken one by one.
+        pool: None calls `function` here and now.
+        most_under_way: at least 1.
+    """
+    if pool is None:
+        for item in items:
+            yield function(item)
+        return
+    under_way: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) >= most_under_way:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()

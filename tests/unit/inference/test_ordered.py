@@ -1,0 +1,161 @@
+"""Threads beside the caller: order, bounds, errors, interrupts."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.inference.ordered import ordered_map, worker_threads
+from paddleseg_ext.inference.pipeline import Prediction, predict_samples
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+
+from .conftest import BrightnessNetwork, FakeSample
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.0, 0.001, 0.003]), max_size=30),
+    st.integers(0, 4),
+    st.integers(1, 6),
+)
+@settings(max_examples=40, deadline=None)
+def test_order_and_bound(delays: list[float], workers: int, most: int) -> None:
+    under_way, highest, lock = 0, 0, threading.Lock()
+
+    def items():
+        nonlocal under_way, highest
+        for i in range(len(delays)):
+            with lock:
+                under_way += 1
+                highest = max(highest, under_way)
+            yield i
+
+    def slow(i: int) -> int:
+        time.sleep(delays[i])
+        return i
+
+    seen = []
+    with worker_threads(workers) as pool:
+        for result in ordered_map(slow, items(), pool, most):
+            with lock:
+                under_way -= 1
+            seen.append(result)
+    assert seen == list(range(len(delays)))
+    assert highest <= most
+
+
+faults = st.sampled_from(["none", "none", "none", "read", "network", "finish"])
+
+
+@given(
+    st.lists(st.tuples(faults, st.sampled_from([0.0, 0.002])), max_size=20),
+    st.integers(0, 3),
+    st.integers(1, 4),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_image_is_lost_whatever_fails(
+    plan: list[tuple[str, float]], workers: int, batch_size: int
+) -> None:
+    """Faults and delays in any stage: every sample comes back once, in order, with its reason."""
+
+    class Network(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if batch.shape[2] == 9:
+                raise DataError("9 rows are not supported")
+            return super().run(batch)
+
+    samples = [FakeSample(Path(f"{i}.png"), None, str(i)) for i in range(len(plan))]
+
+    def read(sample: FakeSample) -> np.ndarray:
+        fault, delay = plan[int(sample.name)]
+        time.sleep(delay)
+        if fault == "read":
+            raise DataError(f"{sample.image}: read")
+        side = 9 if fault == "network" else 8
+        return np.full((side, 8, 3), [40, 128, 215][int(sample.name) % 3], np.uint8)
+
+    written = []
+
+    def finish(prediction: Prediction) -> str:
+        fault, delay = plan[int(prediction.sample.name)]
+        time.sleep(delay)
+        if fault == "finish":
+            raise DataError("finish")
+        written.append(prediction.sample.name)
+        return prediction.sample.name
+
+    predictions = list(
+        predict_samples(
+            Network(),
+            samples,
+            Preprocess([]),
+            Postprocess(),
+            batch_size,
+            workers,
+            finish=finish,
+            read=read,
+        )
+    )
+    assert [p.sample.name for p in predictions] == [s.name for s in samples]
+    for number, (prediction, (fault, _)) in enumerate(zip(predictions, plan, strict=True)):
+        if fault == "none":
+            assert prediction.error is None and prediction.finished == str(number)
+            assert (prediction.label_map == number % 3).all()
+        else:
+            assert prediction.error is not None
+            assert prediction.error.startswith(f"{number}.png: ")
+            assert prediction.label_map is None
+    assert sorted(written) == sorted(str(i) for i, (fault, _) in enumerate(plan) if fault == "none")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupt_finishes_what_has_begun_and_drops_the_rest(workers: int) -> None:
+    begun, ended = [], []
+    samples = [FakeSample(Path(f"{i}.png"), None, str(i)) for i in range(50)]
+
+    def finish(prediction: Prediction) -> None:
+        begun.append(prediction.sample.name)
+        time.sleep(0.01)
+        ended.append(prediction.sample.name)
+
+    class Interrupted(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if len(self.batches) == 5:
+                raise KeyboardInterrupt
+            return super().run(batch)
+
+    stream = predict_samples(
+        Interrupted(),
+        samples,
+        Preprocess([]),
+        Postprocess(),
+        num_workers=workers,
+        finish=finish,
+        read=lambda sample: np.zeros((8, 8, 3), np.uint8),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        list(stream)
+    assert sorted(begun) == sorted(ended) and len(begun) <= 5
+    assert not [t for t in threading.enumerate() if t.name.startswith("pipeline")]
+
+
+def test_what_is_not_a_fault_of_the_data_ends_the_run() -> None:
+    def full_disk(prediction: Prediction) -> None:
+        raise OSError("No space left on device")
+
+    stream = predict_samples(
+        BrightnessNetwork(),
+        [FakeSample(Path("0.png"), None, "0")] * 9,
+        Preprocess([]),
+        Postprocess(),
+        num_workers=2,
+        finish=full_disk,
+        read=lambda sample: np.zeros((8, 8, 3), np.uint8),
+    )
+    with pytest.raises(OSError, match="No space"):
+        list(stream)
