@@ -10,50 +10,24 @@ infer.py --backend auto looks it up. The exit status is 1 if a backend failed.
 """
 
 import argparse
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name, fix_thread_count
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.samples import Sample, collect_samples
+from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.trials import Trial, run_trials
 from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.backends.choice import is_installed
 from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
 from paddleseg_ext.inference.bundle import Bundle, read_bundle, record_verified
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, RunVerdict, judge_image, judge_run
 
 REFERENCE = "paddle"
-
-
-@dataclass
-class Trial:
-    """One backend on its way through the images.
-
-    Attributes:
-        seconds: of each timed run.
-        fallen: why it is not what was asked for; empty where it is.
-    """
-
-    backend: Backend
-    fallen: str
-    verdicts: list[ImageVerdict] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def verdict(self) -> RunVerdict:
-        """Of all its images; a backend that fell back has failed."""
-        if self.fallen:
-            return RunVerdict(FAILED, len(self.verdicts), reason=self.fallen)
-        return judge_run(self.verdicts, None, None, ())
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -83,8 +57,10 @@ def main(argv: list[str]) -> int | None:
     samples = evenly(collect_samples(arguments.data), arguments.num_images)
     threads = fix_thread_count(arguments.cpu_threads)
     trials = open_trials(bundle, threads)
-    run_trials(trials, bundle, samples)
-    stages = {name: describe(trial, trials[REFERENCE], threads) for name, trial in trials.items()}
+    run_trials(trials, REFERENCE, track(samples, "tune", total=len(samples)))
+    stages = {
+        name: describe(name, trial, trials[REFERENCE], threads) for name, trial in trials.items()
+    }
     record_verified(bundle, stages)
     failed = [name for name, stage in stages.items() if not stage["passed"]]
     log(f"recorded in {bundle.deploy_file}")
@@ -102,6 +78,7 @@ def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
 
 def open_trials(bundle: Bundle, threads: int) -> dict[str, Trial]:
     """The backends that can be opened, by name; the others are named in the log."""
+    assert bundle.manifest is not None
     trials = {}
     for name in BACKENDS:
         if not is_installed(name):
@@ -112,60 +89,15 @@ def open_trials(bundle: Bundle, threads: int) -> dict[str, Trial]:
         except UsageError as error:
             log(f"{name}: left out: {error}")
             continue
-        trials[name] = Trial(backend, shortfall(backend.describe(), name, "fp32", threads))
+        fallen = shortfall(backend.describe(), name, "fp32", threads)
+        trials[name] = Trial(backend, bundle, fallen, Scorer(bundle.manifest.class_table))
     return trials
 
 
-def run_trials(trials: dict[str, Trial], bundle: Bundle, samples: Sequence[Sample]) -> None:
-    """Predict every image with every backend in turn.
-
-    Raises:
-        DataError: an image that cannot be read.
-    """
-    preprocess, postprocess = bundle.preprocess(), Postprocess(bundle.output_op)
-    warm: set[tuple[int, ...]] = set()
-    for sample in track(samples, "tune", total=len(samples)):
-        tensor, geometry = preprocess(read_image(sample.image))
-        batch = tensor[None]
-        if batch.shape not in warm:
-            warm.add(batch.shape)
-            for trial in trials.values():
-                trial.backend.run(batch)
-        outputs = {name: _timed(trial, batch) for name, trial in trials.items()}
-        expected = postprocess.label_map(outputs[REFERENCE], geometry)
-        scores = None
-        if bundle.output_op != "argmax":
-            scores = postprocess.full_logits(outputs[REFERENCE], geometry)
-        for name, trial in trials.items():
-            got = postprocess.label_map(outputs[name], geometry)
-            trial.verdicts.append(_judge(sample.name, expected, got, scores))
-
-
-def _timed(trial: Trial, batch: NDArray) -> NDArray:
-    started = time.perf_counter()
-    output = trial.backend.run(batch)[0]
-    trial.seconds.append(time.perf_counter() - started)
-    return output
-
-
-def _judge(
-    name: str,
-    expected: NDArray[np.uint8],
-    got: NDArray[np.uint8],
-    scores: NDArray[np.float32] | None,
-) -> ImageVerdict:
-    different = int(np.count_nonzero(expected != got))
-    if scores is None and different:
-        reason = f"{different} pixels differ, and a graph that ends in argmax tells no margins"
-        return ImageVerdict(name, FAILED, different, reason=reason)
-    return judge_image(name, expected, got, scores)
-
-
-def describe(trial: Trial, reference: Trial, threads: int) -> dict:
+def describe(name: str, trial: Trial, reference: Trial, threads: int) -> dict:
     """What the bundle keeps of a backend; also one line of the log."""
-    told, verdict = trial.backend.describe(), trial.verdict()
-    ratio = float(np.median(reference.seconds) / np.median(trial.seconds))
-    name = told["name"] + (" with oneDNN" if told.get("enable_mkldnn") else "")
+    verdict = trial.verdict(reference, trial.scorer.class_table)
+    ratio = trial.ratio(reference)
     log(f"{name}: {verdict.summary()}; {ratio:.2f} times as fast as {REFERENCE}")
     return {
         "grade": verdict.grade,
@@ -173,7 +105,7 @@ def describe(trial: Trial, reference: Trial, threads: int) -> dict:
         "num_different": verdict.num_different,
         "num_images": verdict.num_images,
         "ratio": round(ratio, 3),
-        "version": told["version"],
+        "version": trial.backend.describe()["version"],
         "cpu": cpu_name(),
         "cpu_threads": threads,
     }

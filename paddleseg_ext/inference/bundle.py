@@ -10,7 +10,7 @@ An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,10 @@ class Bundle:
     def is_legacy(self) -> bool:
         """Whether the graph is Paddle 2's `.pdmodel`."""
         return self.model_file.suffix == ".pdmodel"
+
+    def with_onnx(self, file: Path) -> "Bundle":
+        """The same bundle, its fp32 ONNX graph replaced."""
+        return replace(self, model_file=file, params_file=None)
 
     def preprocess(self) -> Preprocess:
         """What makes the graph's input of an image.

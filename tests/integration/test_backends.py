@@ -85,3 +85,36 @@ def test_a_backend_with_another_answer_fails_and_is_not_taken(
     assert "another answer than that of paddle: onnxruntime, openvino" in tuned.err
     verified = read_bundle(folder).manifest.verified  # type: ignore[union-attr]
     assert verified["onnxruntime"]["grade"] == "failed" and verified["paddle_onednn"]["passed"]
+
+
+def test_int8_is_judged_and_its_verdict_kept(
+    onnx_bundle: Path, deployment: Any, tmp_path: Path
+) -> None:
+    """A budget that INT8 keeps, one that it cannot, and `infer.py` on what was written."""
+    written = tmp_path / "int8"
+    quantize = [
+        "paddleseg_ext", "quantize", "--config", onnx_bundle, "--data", deployment.list,
+        "--sensitivity", "False", "--save_dir", written, "--backend", "onnxruntime", "openvino",
+    ]  # fmt: skip
+    budgets = tmp_path / "wide.yml"
+    budgets.write_text("int8: {different_pixels: 1.0, mean_iou: 1.0, class_iou: 1.0}\n")
+    done = call(*quantize, "--budgets", budgets)
+    assert done.status == 0, done.err
+    manifest = read_bundle(written).manifest
+    assert manifest is not None and {"model_int8.onnx", "model.onnx"} <= set(manifest.files)
+    assert manifest.graphs["onnx_int8"]["calibration_images"] == 3
+    for stage in ("onnxruntime_int8", "openvino_int8"):
+        assert manifest.verified[stage]["passed"] and manifest.verified[stage]["int8_kernels"] > 20
+        assert 0 <= manifest.verified[stage]["mean_iou_after"] <= 1
+    results = tmp_path / "infer"
+    inferred = call(
+        "infer.py", "--config", written, "--image_path", deployment.list, "--device", "cpu",
+        "--precision", "int8", "--save_dir", results,
+    )  # fmt: skip
+    assert inferred.status == 0 and "verified (within-budget" in inferred.out, inferred.err
+    assert json.loads((results / "inference.json").read_text())["backend"]["precision"] == "int8"
+
+    budgets.write_text("int8: {different_pixels: 0.0, mean_iou: 0.0, class_iou: 0.0}\n")
+    done = call(*quantize, "--budgets", budgets)
+    assert done.status == 1 and "beyond the INT8 budget" in done.err
+    assert not read_bundle(written).manifest.verified["openvino_int8"]["passed"]  # type: ignore[union-attr]

@@ -1,0 +1,121 @@
+"""A float ONNX graph -> one with INT8 convolutions (QDQ form), by ONNX Runtime's quantiser.
+
+Weights are signed and scaled per output channel, activations unsigned and scaled per tensor by the
+range that calibration saw. ONNX Runtime and OpenVINO both run that form on INT8 kernels.
+"""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+
+REQUIREMENTS = "requirements-onnx.txt"
+QUANTIZED_OPERATORS = ("Conv",)
+
+
+def import_quantizer() -> Any:
+    """`onnxruntime.quantization`.
+
+    Raises:
+        UsageError: it, or `onnx` that it works with, is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        from onnxruntime import quantization
+    except ImportError as error:
+        raise UsageError(
+            f"quantize: {error.name} is not installed: pip install -r {REQUIREMENTS}"
+        ) from None
+    return quantization
+
+
+class QuantizableGraph:
+    """A float graph, made ready once and quantised in as many ways as are asked for.
+
+    Attributes:
+        layers: names of its convolutions, in the graph's order.
+    """
+
+    def __init__(self, onnx_file: Path, folder: Path):
+        """
+        Args:
+            onnx_file: the float graph.
+            folder: an empty one, for what is in between.
+
+        Raises:
+            CheckFailed: the graph cannot be made ready, or has no convolution.
+        """
+        quantization = import_quantizer()
+        import onnx
+
+        self._folder = folder
+        self._ready = folder / "ready.onnx"
+        try:
+            # Constants become initializers, batch norms go into convolutions, shapes are inferred.
+            quantization.quant_pre_process(
+                str(onnx_file), str(self._ready), skip_symbolic_shape=True
+            )
+        except Exception as error:  # its exceptions have no common base but this one
+            raise CheckFailed(f"{onnx_file}: cannot be made ready for INT8: {error}") from error
+        graph = onnx.load(str(self._ready)).graph
+        self.layers = [node.name for node in graph.node if node.op_type in QUANTIZED_OPERATORS]
+        self._input = graph.input[0].name
+        self._ranges: Any = None
+        if not self.layers:
+            raise CheckFailed(f"{onnx_file}: no convolution in it that INT8 could speed up")
+
+    def calibrate(self, batches: Iterable[NDArray]) -> None:
+        """Note the range of every activation over the batches, which may differ in size."""
+        quantization = import_quantizer()
+
+        with tempfile.TemporaryDirectory(dir=self._folder) as work:
+            calibrator = quantization.create_calibrator(
+                str(self._ready),
+                list(QUANTIZED_OPERATORS),
+                augmented_model_path=str(Path(work) / "augmented.onnx"),
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+            )
+            calibrator.collect_data(_Reader(self._input, batches))
+            self._ranges = calibrator.compute_data()
+
+    def write(self, target: Path, layers: Sequence[str]) -> None:
+        """Write the graph with these of its layers in INT8, after `calibrate`."""
+        quantization = import_quantizer()
+        import onnx
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        quantizer = QDQQuantizer(
+            onnx.load(str(self._ready)),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=quantization.QuantType.QInt8,
+            activation_qType=quantization.QuantType.QUInt8,
+            tensors_range=self._ranges,
+            nodes_to_quantize=list(layers),
+            nodes_to_exclude=[],
+            op_types_to_quantize=list(QUANTIZED_OPERATORS),
+            extra_options={},
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(target), False)
+
+
+class _Reader:
+    """Hands ONNX Runtime's calibrator one batch at a time."""
+
+    def __init__(self, name: str, batches: Iterable[NDArray]):
+        self._feeds = ({name: batch} for batch in batches)
+
+    def get_next(self) -> dict[str, NDArray] | None:
+        return next(self._feeds, None)
+
+
+def relative_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Root mean square of the difference over that of what was expected."""
+    difference = np.sqrt(np.mean(np.square(got - expected), dtype=np.float64))
+    return float(difference / max(1e-12, np.sqrt(np.mean(np.square(expected), dtype=np.float64))))

@@ -1,0 +1,127 @@
+"""INT8 by itself: ranges from images, the costly layers named, nothing claimed of Paddle."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
+from paddleseg_ext.quantization.cli import divide, main, rank_layers
+from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
+
+onnx = pytest.importorskip("onnx")
+
+
+def write_three_convolutions(path: Path) -> Path:
+    """3 -> 8 -> 8 -> 5 channels; one channel stretches the range between the first two."""
+    helper, tensors = onnx.helper, onnx.TensorProto
+    rng = np.random.default_rng(0)
+    widths = [(8, 3), (8, 8), (5, 8)]
+    weights = [rng.standard_normal((*shape, 3, 3)).astype(np.float32) for shape in widths]
+    weights[0][0] *= 300  # one channel's range is the range of the whole tensor
+    weights[1][:, 0] /= 300
+    nodes, tensor = [], "images"
+    for i in range(3):
+        nodes.append(
+            helper.make_node("Conv", [tensor, f"w{i}"], [f"c{i}"], name=f"conv{i}", pads=[1] * 4)
+        )
+        tensor = f"c{i}"
+        if i < 2:
+            nodes.append(helper.make_node("Relu", [tensor], [f"r{i}"], name=f"relu{i}"))
+            tensor = f"r{i}"
+    graph = helper.make_graph(
+        nodes,
+        "three",
+        [helper.make_tensor_value_info("images", tensors.FLOAT, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("c2", tensors.FLOAT, ["N", 5, "H", "W"])],
+        [onnx.numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return bundle_for_onnx(write_three_convolutions(tmp_path / "three.onnx"))
+
+
+@pytest.fixture
+def batches() -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    sizes = [(16, 24), (12, 20)]
+    return [rng.standard_normal((1, 3, *size)).astype(np.float32) for size in sizes]
+
+
+@pytest.fixture
+def graph(bundle: Bundle, batches: list[np.ndarray], tmp_path: Path) -> QuantizableGraph:
+    (tmp_path / "work").mkdir()
+    made = QuantizableGraph(bundle.onnx_file(), tmp_path / "work")
+    made.calibrate(batches)
+    return made
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_int8_kernels_run_and_answer_alike(
+    bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray], name: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "int8.onnx"
+    graph.write(target, ["conv2"])
+    backend = open_backend(bundle.with_onnx(target), name, threads=1)
+    told = backend.describe()
+    assert told["precision"] == "int8" and told["int8_kernels"] >= 1
+    assert shortfall(told, name, "int8", 1) == ""
+    assert "fp32 was asked for" in shortfall(told, name, "fp32", 1)
+    expected = open_backend(bundle, "onnxruntime", threads=1).run(batches[0])
+    assert 0 < relative_error(backend.run(batches[0]), expected) < 0.05
+
+
+def test_the_layers_that_cost_most_come_first(
+    bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray], tmp_path: Path
+) -> None:
+    assert graph.layers == ["conv0", "conv1", "conv2"]
+    ranking = rank_layers(graph, bundle, batches, tmp_path)
+    assert ranking[2].layer == "conv2"  # the others read or write the stretched range
+    assert ranking[1].error > 3 * ranking[2].error > 0
+    assert 0 <= ranking[-1].changed_pixels <= ranking[0].changed_pixels <= 1
+
+
+def test_a_graph_that_cannot_be_read(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    with pytest.raises(CheckFailed, match="made ready"):
+        QuantizableGraph(broken, tmp_path)
+
+
+def test_calibration_and_verdict_are_apart_and_repeatable() -> None:
+    samples = [Sample(Path(f"{i}.png"), None, str(i)) for i in range(10)]
+    calibration, judged = divide(samples, 4, 3, seed=5)
+    assert len(calibration) == 4 and len(judged) == 3
+    assert not {s.name for s in calibration} & {s.name for s in judged}
+    assert divide(samples, 4, 3, seed=5) == (calibration, judged)
+    assert divide(samples, 4, 3, seed=6)[0] != calibration
+
+
+def test_a_short_list_serves_for_both(capsys: pytest.CaptureFixture) -> None:
+    samples = [Sample(Path(f"{i}.png"), None, str(i)) for i in range(3)]
+    calibration, judged = divide(samples, 8, 2, seed=0)
+    assert len(calibration) == 3 and len(judged) == 2
+    assert "the same ones" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--backend", "paddle"], "no INT8 on a CPU that runs"),
+        (["--keep_float", "2", "--sensitivity", "False"], "needs --sensitivity True"),
+        ([], "does not exist"),
+    ],
+)
+def test_wrong_use(flags: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        main(["--config", str(tmp_path / "deploy.yaml"), "--data", "x.list", *flags])
+    assert "\n" not in str(caught.value)
