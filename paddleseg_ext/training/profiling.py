@@ -56,7 +56,7 @@ class Profile:
     def __init__(self, num_iters: int, save_dir: Path, first: int, clock: StageClock):
         """
         Args:
-            num_iters: how many iterations are measured.
+            num_iters: how many iterations are measured; with 0 nothing is.
             save_dir: gets `profile.json` and `profile_trace.json`.
             first: the iteration, from 0, that the run begins with.
             clock: that the run's stages are counted by.
@@ -70,7 +70,7 @@ class Profile:
 
     def before(self, iteration: int) -> None:
         """To be called before iteration `iteration`, from 0."""
-        if iteration != self._begin:
+        if iteration != self._begin or self._begin == self._end:
             return
         import paddle
 

@@ -101,9 +101,8 @@ def train(
     """
     run = prepare_run(config, options, dataset, validate, world)
     first, samples = run.state.iteration, config.batch_size * config.accumulate * run.world.size
-    profile = None
-    if options.profile and run.world.is_first:
-        profile = Profile(options.profile, options.save_dir, first, run.clock)
+    profiled = options.profile if run.world.is_first else 0
+    profile = Profile(profiled, options.save_dir, first, run.clock)
     if run.world.is_first:
         log(
             f"{type(run.learner.model).__name__}, {len(dataset)} samples, {config.iters} "
@@ -112,12 +111,10 @@ def train(
         )
     batches = iterate_batches(run, dataset)
     for iteration in range(first, config.iters):
-        if profile is not None:
-            profile.before(iteration)
+        profile.before(iteration)
         started = time.perf_counter()
         run.learner.optimizer.set_lr(run.schedule(iteration))
         loss = train_step(run, batches)
-        seconds = time.perf_counter() - started
         stages = run.clock.take()
         run.state.iteration = iteration + 1
         if run.world.is_first:
@@ -128,10 +125,9 @@ def train(
                 learning_rate=run.learner.optimizer.get_lr(),
                 samples=samples,
                 reader_seconds=stages["reader"],
-                seconds=seconds,
+                seconds=time.perf_counter() - started,
             )
-        if profile is not None:
-            profile.after(iteration, stages)
+        profile.after(iteration, stages)
         if run.state.iteration % options.save_interval == 0 or run.state.iteration == config.iters:
             evaluate_and_save(run)
             if stops_early(run):

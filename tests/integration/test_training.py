@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -267,8 +268,8 @@ def test_wrong_features_are_one_clear_line(
     assert not list(run.glob("iter_*"))
 
 
-def run_until_killed(config: Path, run: Path, seconds: float) -> None:
-    """Start or go on with a run and kill it `seconds` after its first iteration."""
+def run_until_killed(config: Path, run: Path, iterations: int, seconds: float) -> None:
+    """Start or go on with a run and kill it `seconds` after some iterations."""
     process = spawn(
         "train.py",
         "--config",
@@ -289,9 +290,9 @@ def run_until_killed(config: Path, run: Path, seconds: float) -> None:
         2,
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        if "[TRAIN]" in line:
-            break
+    done = (line for line in process.stdout if "[TRAIN]" in line)
+    for _ in islice(done, iterations):
+        pass
     time.sleep(seconds)
     process.kill()
     process.wait()
@@ -306,7 +307,7 @@ def test_twenty_kills_change_nothing(tiny_cityscapes: Path, tmp_path: Path) -> N
     assert train(config, tmp_path / "whole", *flags).status == 0
     run, moments = tmp_path / "killed", random.Random(1)
     for _ in range(20):
-        run_until_killed(config, run, moments.uniform(0.0, 0.6))
+        run_until_killed(config, run, moments.randint(1, 3), moments.uniform(0.0, 0.6))
         for folder in run.glob("iter_*"):
             assert read_arrays(folder / "model.pdparams")
             assert read_manifest(folder / "model.pdparams")
