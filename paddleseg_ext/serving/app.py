@@ -47,7 +47,7 @@ from paddleseg_ext.serving.service import (
 )
 
 SAMPLES = 3
-SAMPLE_SIZE_WH = (768, 384)
+SAMPLE_SIZE_WH = (384, 192)  # of the embedded data set
 COUNTED_PATHS = frozenset(
     ("/", "/v1/segment", "/v1/segment:batch", "/v1/model", "/healthz", "/readyz", "/metrics")
 )

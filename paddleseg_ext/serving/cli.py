@@ -18,8 +18,10 @@ from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log, warn
-from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.common.machine import fix_thread_count, resolve_device
+from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend, probe_batch
+from paddleseg_ext.inference.backends.choice import choose_backend
 from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
@@ -94,14 +96,20 @@ def main(argv: list[str]) -> int | None:
     if api_key is None and arguments.host not in LOOPBACK:
         warn(f"--host {arguments.host} without --api_key_file: whoever reaches it may use it")
     threads = fix_thread_count(arguments.cpu_threads)
+    device = resolve_device(arguments.device)
     bundle = read_bundle(arguments.config)
+    name = arguments.backend
+    if name == AUTO and device == "gpu":
+        name = "paddle"
+    elif name == AUTO:
+        name, reason = choose_backend(bundle, arguments.precision)
+        log(f"[SERVE] backend {name}: {reason}")
     backend = open_backend(
-        bundle,
-        arguments.backend if arguments.backend != AUTO else "paddle",
-        precision=arguments.precision,
-        threads=threads,
-        device=arguments.device or "cpu",
+        bundle, name, precision=arguments.precision, threads=threads, device=device
     )
+    fallen = shortfall(backend.describe(), name, arguments.precision, threads)
+    if fallen:
+        warn(f"backend {name}: {fallen}")
     asyncio.run(_serve(arguments, bundle, backend, api_key))
     return None
 

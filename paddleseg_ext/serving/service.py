@@ -129,6 +129,8 @@ class SegmentationService:
         Raises:
             Refused: 503, with the seconds after which a place may be free.
         """
+        if not self.is_ready:
+            raise Refused(503, "the service is stopping", retry_after_s=1)
         if images > self.settings.queue_size:
             raise Refused(413, f"at most {self.settings.queue_size} images at a time are expected")
         if self._admitted + images > self.settings.queue_size:

@@ -130,12 +130,12 @@ def test_with_keys_alone(page: Any) -> None:
         if sample.evaluate("button => button === document.activeElement"):
             break
     page.keyboard.press("Enter")
-    wait_for(page, "Done: 1.png, 768 x 384 pixels")
+    wait_for(page, "Done: 1.png, 384 x 192 pixels")
     page.locator("#stage").focus()
     page.keyboard.press("ArrowRight")
     first = page.locator("#hover").inner_text()
     page.keyboard.press("ArrowDown")
-    assert "(399, 192)" in first and "(399, 207)" in page.locator("#hover").inner_text()
+    assert "(200, 96)" in first and "(200, 104)" in page.locator("#hover").inner_text()
 
 
 @pytest.mark.slow

@@ -267,10 +267,11 @@ def test_ready_until_closed(make_service: MakeService) -> None:
         assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
         service.close()
         assert client.get("/readyz").status_code == 503
+        assert client.post("/v1/segment", content=png()).status_code == 503
         assert client.get("/healthz").status_code == 200
 
 
 def test_samples_are_images_and_end(make_service: MakeService) -> None:
     with TestClient(create_app(make_service())) as client:
-        assert decode_image(client.get("/samples/0.png").content, "x").shape == (384, 768, 3)
+        assert decode_image(client.get("/samples/0.png").content, "x").shape == (192, 384, 3)
         assert client.get("/samples/3.png").status_code == 422

@@ -1,0 +1,77 @@
+"""What OpenAPI promises holds for whatever a client makes of it."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from paddleseg_ext.serving.app import create_app
+from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
+
+from .conftest import LIMITS, TABLE, BrightnessNetwork, make_bundle
+
+OPERATIONS = {
+    "/": "GET",
+    "/v1/segment": "POST",
+    "/v1/segment:batch": "POST",
+    "/v1/model": "GET",
+    "/healthz": "GET",
+    "/readyz": "GET",
+    "/metrics": "GET",
+    "/samples/{number}.png": "GET",
+}
+# Bytes that the schema allows are hardly ever an image; such get a 4xx, as they should.
+IMAGES_ARE_RARE = [positive_data_acceptance]
+
+
+@asynccontextmanager
+async def kept_open(_: object) -> AsyncIterator[None]:
+    """Every request starts and stops the application; the service stays."""
+    yield
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[SegmentationService]:
+    bounds = ServiceSettings(LIMITS, max_batch=2, max_wait_ms=1, queue_size=4, deadline_s=10)
+    made = SegmentationService(make_bundle(), BrightnessNetwork(), TABLE, bounds)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_no_surprise(path: str, mode: Any, service: SegmentationService) -> None:
+    """No 5xx, no status, type or body that the description does not have."""
+    app = create_app(service)
+    app.router.lifespan_context = kept_open
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    operation = schema[path][OPERATIONS[path]]
+    if mode is schemathesis.GenerationMode.NEGATIVE and not (operation.query or operation.body):
+        pytest.skip("nothing to get wrong")
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=8,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(excluded_checks=IMAGES_ARE_RARE)
+
+    check()
+
+
+def test_every_path_is_described(service: SegmentationService) -> None:
+    description = create_app(service, "0123456789abcdef").openapi()
+    assert {path: next(iter(item)).upper() for path, item in description["paths"].items()} == (
+        OPERATIONS
+    )
+    segment = description["paths"]["/v1/segment"]["post"]
+    assert set(segment["responses"]) == {"200", "400", "401", "408", "413", "415", "422", "503"}
+    assert set(segment["requestBody"]["content"]) >= {"image/png", "multipart/form-data"}
+    assert segment["security"] == [{"HTTPBearer": []}]
