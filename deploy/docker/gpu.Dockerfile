@@ -1,0 +1,30 @@
+# The service on a GPU (CUDA 12.6). From the project's root:
+#   docker build -f deploy/docker/gpu.Dockerfile -t segmentation:gpu .
+#   docker run --gpus all --read-only --tmpfs /tmp -p 8080:8080 -v $PWD/bundle:/bundle:ro segmentation:gpu
+FROM python:3.11-slim AS packages
+COPY requirements-serving.txt .
+# PaddlePaddle for CUDA is in Paddle's own index and brings the CUDA libraries as packages; the
+# driver comes from the host. The rest is that of the CPU.
+RUN sed -i 's/^paddlepaddle==/paddlepaddle-gpu==/' requirements-serving.txt \
+ && python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
+      -i https://www.paddlepaddle.org.cn/packages/stable/cu126/ \
+      --extra-index-url https://pypi.org/simple -r requirements-serving.txt
+
+FROM python:3.11-slim
+# libgomp1: the threads of PaddlePaddle's kernels.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libgomp1 \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin serve
+COPY --from=packages /opt/venv /opt/venv
+COPY paddleseg_ext /app/paddleseg_ext
+WORKDIR /app
+USER serve
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+EXPOSE 8080
+HEALTHCHECK --interval=15s --timeout=3s --start-period=120s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz')"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "-m", "paddleseg_ext", "serve", "--host", "0.0.0.0", "--device", "gpu"]
+CMD ["--config", "/bundle/deploy.yaml"]

@@ -1,0 +1,143 @@
+r"""Write a Triton model repository from a bundle that holds an ONNX graph.
+
+  python export_model.py --config X.yml --model_path W.pdparams --save_dir bundle \
+      --onnx True --fold_normalize True
+  python deploy/triton/make_repository.py --config bundle/deploy.yaml --save_dir repository
+  tritonserver --model-repository repository
+
+With --fold_normalize the graph takes pixels as bytes; what is left to the client (changes of size,
+the way back) stands in the configuration's parameters.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))
+
+from paddleseg_ext.common import flags  # noqa: E402
+from paddleseg_ext.common.errors import UsageError, run_command  # noqa: E402
+from paddleseg_ext.common.files import atomic_directory, write_text  # noqa: E402
+from paddleseg_ext.common.log import log  # noqa: E402
+from paddleseg_ext.inference.bundle import Bundle, read_bundle  # noqa: E402
+from paddleseg_ext.inference.postprocess import RESIZE_BACK  # noqa: E402
+
+REQUIREMENTS = "requirements-triton.txt"
+VERSION = "1"
+# ONNX element type -> Triton's. Source: onnx.TensorProto.DataType; Triton model_config.proto.
+TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64", 10: "TYPE_FP16"}
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "")
+    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
+    parser.add_argument("--save_dir", required=True, metavar="DIR", help="the model repository")
+    parser.add_argument("--name", default="segmentation", help="of the model")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument(
+        "--max_batch", type=flags.positive_int, default=8, help="images that may run together"
+    )
+    parser.add_argument(
+        "--max_wait_ms", type=flags.natural_int, default=5, help="how long the first one waits"
+    )
+    parser.add_argument(
+        "--instances", type=flags.positive_int, default=1, help="of the model on each device"
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="gpu", help="where it runs")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Write SAVE_DIR/NAME with the graph and `config.pbtxt`."""
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", arguments.name):
+        raise UsageError(f"--name: letters, digits, _ . - are expected, got '{arguments.name}'")
+    text_format, model_config = _import_triton()
+    bundle = read_bundle(arguments.config)
+    graph = bundle.onnx_file(arguments.precision)
+    config = model_config.ModelConfig(**describe(bundle, graph, arguments))
+    with atomic_directory(Path(arguments.save_dir) / arguments.name) as folder:
+        (folder / VERSION).mkdir()
+        shutil.copyfile(graph, folder / VERSION / "model.onnx")
+        write_text(folder / "config.pbtxt", text_format.MessageToString(config))
+    log(f"[TRITON] {Path(arguments.save_dir) / arguments.name}")
+    return None
+
+
+def describe(bundle: Bundle, graph: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of Triton's ModelConfig.
+
+    Raises:
+        UsageError: the graph has a type that Triton has no name for.
+    """
+    import onnx
+
+    model = onnx.load(str(graph), load_external_data=False)
+    inputs, outputs = model.graph.input, model.graph.output
+    has_free_batch = not inputs[0].type.tensor_type.shape.dim[0].dim_value
+    fields: dict[str, Any] = {
+        "name": arguments.name,
+        "backend": "onnxruntime",
+        "max_batch_size": arguments.max_batch if has_free_batch else 0,
+        "input": [_tensor(value, has_free_batch, graph) for value in inputs],
+        "output": [_tensor(value, has_free_batch, graph) for value in outputs],
+        "instance_group": [
+            {
+                "count": arguments.instances,
+                "kind": "KIND_GPU" if arguments.device == "gpu" else "KIND_CPU",
+            }
+        ],
+        "parameters": {
+            name: {"string_value": value} for name, value in left_to_the_client(bundle).items()
+        },
+    }
+    if has_free_batch:
+        delay_us = arguments.max_wait_ms * 1000
+        fields["dynamic_batching"] = {"max_queue_delay_microseconds": delay_us}
+    return fields
+
+
+def left_to_the_client(bundle: Bundle) -> dict[str, str]:
+    """What stands around the graph: everything a client needs beside the image."""
+    told = {
+        "transforms": json.dumps(bundle.transforms),
+        "color_order": bundle.color_order,
+        "output_op": bundle.output_op,
+        "resize_back": RESIZE_BACK[bundle.output_op],
+    }
+    if bundle.manifest:
+        told["classes"] = json.dumps(list(bundle.manifest.class_table.class_names))
+        told["checkpoint_sha256"] = str(bundle.manifest.checkpoint.get("sha256"))
+    return told
+
+
+def _tensor(value: Any, has_free_batch: bool, graph: Path) -> dict[str, Any]:
+    """Name, type and sides of a graph's input or output; the batch is Triton's own where free."""
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in TYPES:
+        raise UsageError(f"{graph}: '{value.name}' has ONNX type {tensor.elem_type}, unknown here")
+    sides = [side.dim_value or -1 for side in tensor.shape.dim]
+    dims = sides[1:] if has_free_batch else sides
+    return {"name": value.name, "data_type": TYPES[tensor.elem_type], "dims": dims}
+
+
+def _import_triton() -> tuple[Any, Any]:
+    try:
+        import onnx  # noqa: F401
+        from google.protobuf import text_format
+        from tritonclient.grpc import model_config_pb2
+    except ImportError as error:
+        raise UsageError(
+            f"this needs the package {error.name}: pip install -r {REQUIREMENTS}"
+        ) from None
+    return text_format, model_config_pb2
+
+
+if __name__ == "__main__":
+    run_command(main)
