@@ -11,7 +11,12 @@ from paddleseg_ext.models.backbones.resnet_vd import ResNet18_vd
 from paddleseg_ext.models.backbones.stdcnet import STDCClassifier, STDCNet813, STDCNet1446
 from paddleseg_ext.models.backbones.xception import Xception39
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
-from paddleseg_ext.models.bisenetv2 import BiSeNetV2
+from paddleseg_ext.models.bisenetv2 import (
+    EXPANSION,
+    BiSeNetV2,
+    GatherExpand,
+    GatherExpandDown,
+)
 
 
 @pytest.mark.parametrize(("make", "millions"), [(STDCNet813, 813), (STDCNet1446, 1446)])
@@ -54,6 +59,32 @@ def test_tensorflows_bisenetv2_counts_twice() -> None:
     diagnosis = diagnose(BiSeNetV2(19, "tf2"), [1, 3, 256, 512])
     assert 4 * 2 * diagnosis.multiply_adds / 1e9 == pytest.approx(34.53, rel=0.003)
     assert sum(work for work, _ in diagnosis.parts.values()) == diagnosis.multiply_adds
+
+
+def test_bisenetv2_multiply_adds_are_the_papers_where_expansion_is_read_as_it_says() -> None:
+    """21.15 G of 2^30 at 512x1024: the first 3x3 convolution of a gather-and-expansion layer
+    expands (section 4.2), and the main head has 512 channels. Counted on a quarter of the pixels.
+    """
+    model = BiSeNetV2(19, "coincheung")
+    diagnosis = diagnose(model, [1, 3, 256, 512])
+    main_head = diagnosis.parts["head"][0]
+    expanding = 0
+
+    def count(layer, inputs, output) -> None:
+        nonlocal expanding
+        expanding += output.size * layer.weight.shape[1] * 9
+
+    hooks = [
+        layer.conv.conv.register_forward_post_hook(count)
+        for layer in model.sublayers()
+        if isinstance(layer, GatherExpand | GatherExpandDown)
+    ]
+    with paddle.no_grad():
+        model(paddle.zeros([1, 3, 256, 512]))
+    for hook in hooks:
+        hook.remove()
+    papers = diagnosis.multiply_adds - main_head // 2 + (EXPANSION - 1) * expanding
+    assert round(4 * papers / 2**30, 2) == 21.15
 
 
 def test_resnet18_multiply_adds() -> None:
