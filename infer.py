@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from paddleseg_ext.common.errors import UsageError, run_command
 from paddleseg_ext.common.files import require_writable
@@ -15,7 +18,7 @@ from paddleseg_ext.common.flags import (
 )
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.data.samples import collect_samples
+from paddleseg_ext.data.samples import Sample, collect_samples
 from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS, choose_backend
@@ -25,6 +28,7 @@ from paddleseg_ext.inference.backends.paddle_inference import (
     PaddleOptions,
     check_options,
 )
+from paddleseg_ext.inference.backends.tensorrt import MIN_SUBGRAPH, TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
 from paddleseg_ext.inference.postprocess import Postprocess
@@ -70,6 +74,18 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help="what runs the network; all but paddle need an ONNX graph in the bundle, and a CPU",
     )
     parser.add_argument("--use_trt", type=boolean, default=False, help="TensorRT; needs a GPU")
+    parser.add_argument(
+        "--min_subgraph_size",
+        type=positive_int,
+        default=MIN_SUBGRAPH,
+        help="smaller parts of the graph are not given to TensorRT",
+    )
+    parser.add_argument(
+        "--trt_cache_dir",
+        type=Path,
+        metavar="DIR",
+        help="where TensorRT's engines are kept (default: tensorrt, beside the bundle)",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -149,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         threads=threads,
         device=device,
         use_trt=args.use_trt,
+        tensorrt=tensorrt_options(args, bundle, samples) if args.use_trt else None,
     )
     fallen = shortfall(backend.describe(), name, args.precision, threads)
     if fallen:
@@ -157,6 +174,27 @@ def main(argv: list[str] | None = None) -> int:
     return predict_and_save(
         backend, samples, preprocess, Postprocess(bundle.output_op), table, settings
     )
+
+
+def tensorrt_options(
+    args: argparse.Namespace, bundle: Bundle, samples: Sequence[Sample]
+) -> TensorRtOptions:
+    """Engines for the shapes that these images have in front of the network.
+
+    Raises:
+        UsageError: none of the images can be opened.
+    """
+    sizes_hw = []
+    for sample in samples:
+        try:
+            with Image.open(sample.image) as image:  # reads the header only
+                sizes_hw.append((image.height, image.width))
+        except OSError:
+            continue  # reported where it is read
+    if not sizes_hw:
+        raise UsageError(f"--use_trt True: none of the images of {args.image_path} can be opened")
+    shapes = shapes_of(bundle, sizes_hw, args.batch_size)
+    return TensorRtOptions(shapes, args.min_subgraph_size, args.trt_cache_dir)
 
 
 def find_backend(args: argparse.Namespace, bundle: Bundle, for_paddle: bool) -> str:

@@ -28,7 +28,11 @@ def shortfall(
             return f"oneDNN was to be off, and {sum(kernels.values())} of its kernels ran"
     if name in ("onnxruntime", "openvino") and not kernels:
         return "no kernel is seen to run"
-    if precision == "int8" and not description.get("int8_kernels"):
+    if (
+        precision == "int8"
+        and description.get("device") == "cpu"
+        and not description.get("int8_kernels")
+    ):
         return "INT8 was asked for, and no INT8 kernel runs"
     if precision == "fp32":
         reduced = {kind: count for kind, count in found.items() if kind in REDUCED}

@@ -9,6 +9,7 @@ from paddleseg_ext.inference.backends.paddle_inference import (
     PaddleInference,
     PaddleOptions,
 )
+from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle
 
 BACKENDS = ("paddle", "paddle_onednn", "onnxruntime", "openvino")
@@ -29,6 +30,7 @@ def open_backend(
     streams: int = 1,
     device: str = "cpu",
     use_trt: bool = False,
+    tensorrt: TensorRtOptions | None = None,
 ) -> Backend:
     """Load a bundle into a backend.
 
@@ -40,6 +42,7 @@ def open_backend(
         streams: runs at a time, for OpenVINO; 1 gives the shortest run.
         device: `cpu`, or `gpu` for `paddle`.
         use_trt: TensorRT, for `paddle` on a GPU.
+        tensorrt: its shapes, engine cache and subgraph size, where the defaults will not do.
 
     Raises:
         UsageError: an unknown name, a package that is not installed, a graph that the bundle does
@@ -56,6 +59,7 @@ def open_backend(
             cpu_threads=threads,
             use_trt=use_trt,
             precision=precision,
+            tensorrt=tensorrt or TensorRtOptions(),
         )
         return PaddleInference(bundle, options)
     if device != "cpu" or precision not in ONNX_PRECISIONS:

@@ -4,7 +4,7 @@ What is asked for is checked before Paddle is imported, and the `Config` is made
 predictor, so that every flag can be tested without a model that runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.machine import available_cores, has_gpu_build, resolve_device
+from paddleseg_ext.inference.backends import tensorrt
 from paddleseg_ext.inference.backends.base import as_input, check_shape, probe_batch
 from paddleseg_ext.inference.backends.onednn_trace import Trace, trace
+from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ONEDNN_SHAPE_CACHE = 10  # kernels are kept for so many input shapes; images come in many sizes
 GPU_MEMORY_MB = 256  # the first allocation; the pool grows
-TRT_WORKSPACE_BYTES = 1 << 30
-TRT_MIN_SUBGRAPH = 3
 
 # On a legacy `.pdmodel` this pass drops the ReLU of conv -> ReLU -> sigmoid (the attention of
 # PaddleSeg's BiSeNetV1: mIoU .094 becomes .049). It has two names, one each in Paddle 2 and 3.
@@ -40,7 +40,8 @@ class PaddleOptions:
             of Paddle 3.
         cpu_threads: threads of CPU kernels; None means every available core.
         use_trt: TensorRT; GPU only.
-        precision: `fp32`, or on a GPU `fp16` (and with TensorRT `int8`).
+        precision: `fp32`, or on a GPU `fp16` (and with TensorRT on Paddle 2.6 `int8`).
+        tensorrt: shapes, engine cache and subgraph size for `use_trt`.
     """
 
     device: str = "cpu"
@@ -48,6 +49,7 @@ class PaddleOptions:
     cpu_threads: int | None = None
     use_trt: bool = False
     precision: str = "fp32"
+    tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
 
 
 def check_options(options: PaddleOptions) -> None:
@@ -94,7 +96,15 @@ def build_config(bundle: Bundle, options: PaddleOptions) -> Any:
             f"{bundle.model_file} is a graph of Paddle 3, and this is Paddle {paddle.__version__}; "
             "export the model with this Paddle, or install Paddle 3"
         )
-    config = inference.Config(str(bundle.model_file), str(bundle.params_file))
+    model_file, params_file = bundle.model_file, bundle.params_file
+    if options.use_trt and not bundle.is_legacy:
+        if options.precision == "int8":
+            raise UsageError(
+                "--precision int8 with TensorRT takes graphs exported by Paddle 2.6 (it calibrates "
+                "them itself); use --precision fp16"
+            )
+        model_file, params_file = tensorrt.convert(bundle, options.tensorrt, options.precision)
+    config = inference.Config(str(model_file), str(params_file))
     config.disable_glog_info()
     config.switch_ir_optim(True)
     if not bundle.is_legacy:
@@ -134,20 +144,9 @@ def _configure_gpu(config: Any, bundle: Bundle, options: PaddleOptions) -> None:
     if not options.use_trt:
         config.enable_use_gpu(GPU_MEMORY_MB, 0, precision)
         return
-    if not bundle.is_legacy:
-        raise UsageError(
-            "--use_trt True: TensorRT inside Paddle Inference takes graphs exported by Paddle 2.6 "
-            f"(model.pdmodel), and this bundle holds {bundle.model_file.name}; export it with 2.6"
-        )
     config.enable_use_gpu(GPU_MEMORY_MB, 0)
-    config.enable_tensorrt_engine(
-        workspace_size=TRT_WORKSPACE_BYTES,
-        max_batch_size=1,
-        min_subgraph_size=TRT_MIN_SUBGRAPH,
-        precision_mode=precision,
-        use_static=False,
-        use_calib_mode=False,
-    )
+    if bundle.is_legacy:
+        tensorrt.enable_in_predictor(config, bundle, options.tensorrt, options.precision)
 
 
 class PaddleInference:
@@ -164,6 +163,7 @@ class PaddleInference:
         self.options = options
         self._bundle = bundle
         self._trace: Trace | None = None
+        self._engines = 0
         self._config = build_config(bundle, options)
         try:
             self._predictor = inference.create_predictor(self._config)
@@ -173,6 +173,8 @@ class PaddleInference:
                 f"{bundle.model_file} with {_name(bundle.params_file)}: Paddle cannot load them: "
                 f"{reason[0].strip()}"
             ) from error
+        if options.use_trt and not bundle.is_legacy:
+            self._engines = tensorrt.count_engines(Path(self._config.prog_file()))
         inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(inputs[0])
         # PaddleSeg's exports return every head; the main one comes first.
@@ -210,7 +212,8 @@ class PaddleInference:
             "device": "gpu" if config.use_gpu() else "cpu",
             "enable_mkldnn": bool(config.mkldnn_enabled()),
             "cpu_threads": config.cpu_math_library_num_threads(),
-            "use_trt": bool(config.tensorrt_engine_enabled()),
+            "use_trt": bool(config.tensorrt_engine_enabled()) or self._engines > 0,
+            "tensorrt_engines": self._engines,
             "precision": self.options.precision,
             "kernels": self._trace.kernels,
             "kernel_precisions": self._trace.precisions,

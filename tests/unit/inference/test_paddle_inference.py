@@ -15,8 +15,10 @@ from paddleseg_ext.inference.backends.paddle_inference import (
     build_config,
     check_options,
 )
+from paddleseg_ext.inference.backends.tensorrt import ShapeRange, TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 
+SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 
 
@@ -127,22 +129,34 @@ class RecordedConfig:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("use_trt", [False, True])
 def test_gpu_flags_become_calls(
-    precision: str, use_trt: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    precision: str,
+    use_trt: bool,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Recorded, not run: there is no GPU where these tests run."""
     from paddle import inference
 
     monkeypatch.setattr(inference, "Config", RecordedConfig)
-    options = PaddleOptions(device="gpu", use_trt=use_trt, precision=precision)
-    legacy = replace(bundle, model_file=bundle.model_file.with_suffix(".pdmodel"))
+    options = PaddleOptions(
+        device="gpu",
+        use_trt=use_trt,
+        precision=precision,
+        tensorrt=TensorRtOptions(SHAPES, min_subgraph_size=5, cache_dir=tmp_path),
+    )
+    legacy = read_bundle(LEGACY)
     calls = build_config(legacy, options).calls
     kinds = inference.PrecisionType
     kind = {"fp32": kinds.Float32, "fp16": kinds.Half, "int8": kinds.Int8}[precision]
     assert "disable_gpu" not in calls and "enable_mkldnn" not in calls
     if use_trt:
-        assert calls["enable_tensorrt_engine"][1]["precision_mode"] == kind
-        with pytest.raises(UsageError, match=r"model\.pdmodel"):
-            build_config(bundle, options)
+        asked = calls["enable_tensorrt_engine"][1]
+        assert asked["precision_mode"] == kind and asked["use_static"] is True
+        assert asked["min_subgraph_size"] == 5 and asked["max_batch_size"] == 2
+        assert calls["set_optim_cache_dir"][0][0].startswith(str(tmp_path))
+        file, at_runtime = calls["enable_tuned_tensorrt_dynamic_shape"][0]
+        assert file.startswith(str(tmp_path)) and at_runtime is True
     else:
         assert calls["enable_use_gpu"][0][2] == kind
         assert "enable_tensorrt_engine" not in calls

@@ -1,0 +1,185 @@
+"""TensorRT for a bundle: shapes from the data, engines kept for the next run.
+
+Paddle 2.6 builds engines inside its predictor; Paddle 3 converts the graph beforehand, and the
+predictor loads what came of that. Both are asked for by the same `TensorRtOptions`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import sha256_of
+from paddleseg_ext.inference.bundle import Bundle
+
+WORKSPACE_BYTES = 1 << 30
+MIN_SUBGRAPH = 3
+GRAPH_NAME = "model"
+ENGINE_OPERATOR = "tensorrt_engine"
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """The (N, 3, H, W) that engines are built for: any between the first and the last."""
+
+    least: Shape
+    typical: Shape
+    most: Shape
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """How TensorRT is to be used.
+
+    Attributes:
+        shapes: None takes the bundle's fixed input shape.
+        min_subgraph_size: smaller parts of the graph stay with Paddle.
+        cache_dir: where engines are kept; None means `tensorrt` beside the bundle.
+    """
+
+    shapes: ShapeRange | None = None
+    min_subgraph_size: int = MIN_SUBGRAPH
+    cache_dir: Path | None = None
+
+
+def shapes_of(bundle: Bundle, sizes_hw: Sequence[tuple[int, int]], batch_size: int) -> ShapeRange:
+    """The shapes that images of these sizes have in front of the network.
+
+    Args:
+        bundle: whose transforms are used.
+        sizes_hw: (height, width) of the images; the typical one is that of the most of them.
+        batch_size: of the largest batch; the last one of a run may be smaller.
+
+    Raises:
+        DataError: an image of such a size does not fit the transforms.
+    """
+    preprocess = bundle.preprocess()
+    network = [preprocess.network_hw(size) for size in sizes_hw]
+    common = max(sorted(set(network)), key=network.count)
+    heights, widths = zip(*network, strict=True)
+    return ShapeRange(
+        (1, 3, min(heights), min(widths)),
+        (batch_size, 3, *common),
+        (batch_size, 3, max(heights), max(widths)),
+    )
+
+
+def resolve_shapes(bundle: Bundle, options: TensorRtOptions) -> ShapeRange:
+    """The options' shapes, or the bundle's where it was exported for one.
+
+    Raises:
+        UsageError: neither is known.
+    """
+    if options.shapes is not None:
+        return options.shapes
+    fixed = bundle.input_shape or [None]
+    if all(side is not None and side > 0 for side in fixed):
+        batch, channels, height, width = (int(side or 0) for side in fixed)
+        shape = (batch, channels, height, width)
+        return ShapeRange(shape, shape, shape)
+    raise UsageError(
+        f"{bundle.deploy_file}: TensorRT needs to know the sizes of its inputs; "
+        "export with --input_shape, or run infer.py, which takes them from the images"
+    )
+
+
+def engine_folder(bundle: Bundle, options: TensorRtOptions, precision: str) -> Path:
+    """Where the engines of this graph, precision and shapes are kept.
+
+    Everything that they depend on is in the name, so that another export never meets old engines.
+    """
+    import paddle
+
+    shapes = resolve_shapes(bundle, options)
+    what = {
+        "graph": sha256_of(bundle.model_file),
+        "weights": sha256_of(bundle.params_file) if bundle.params_file else "",
+        "paddle": paddle.__version__,
+        "precision": precision,
+        "shapes": asdict(shapes),
+        "min_subgraph_size": options.min_subgraph_size,
+    }
+    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    parent = options.cache_dir or bundle.deploy_file.parent / "tensorrt"
+    return parent / f"{precision}_{key}"
+
+
+def enable_in_predictor(
+    config: Any, bundle: Bundle, options: TensorRtOptions, precision: str
+) -> None:
+    """Paddle 2.6: have the predictor build engines, or load those that it kept."""
+    from paddle.inference import PrecisionType
+
+    kinds = {
+        "fp32": PrecisionType.Float32,
+        "fp16": PrecisionType.Half,
+        "int8": PrecisionType.Int8,
+    }
+    shapes = resolve_shapes(bundle, options)
+    folder = engine_folder(bundle, options, precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.set_optim_cache_dir(str(folder))
+    config.enable_tensorrt_engine(
+        workspace_size=WORKSPACE_BYTES,
+        max_batch_size=shapes.most[0],
+        min_subgraph_size=options.min_subgraph_size,
+        precision_mode=kinds[precision],
+        use_static=True,
+        use_calib_mode=precision == "int8",
+    )
+    if shapes.least != shapes.most:
+        # Shapes inside the graph are collected by the predictor's first runs.
+        config.enable_tuned_tensorrt_dynamic_shape(str(folder / "shapes.pbtxt"), True)
+
+
+def convert(bundle: Bundle, options: TensorRtOptions, precision: str) -> tuple[Path, Path]:
+    """Paddle 3: the bundle's graph with TensorRT engines in it, converted once and then kept.
+
+    Returns:
+        The graph and the weights for the predictor.
+
+    Raises:
+        UsageError: Paddle has no TensorRT here, or nothing of the graph went into an engine.
+    """
+    folder = engine_folder(bundle, options, precision)
+    graph, params = folder / f"{GRAPH_NAME}.json", folder / f"{GRAPH_NAME}.pdiparams"
+    if not (graph.is_file() and params.is_file()):
+        try:
+            from paddle.tensorrt.export import Input, PrecisionMode, TensorRTConfig, convert
+        except ImportError as error:
+            raise UsageError(
+                f"--use_trt True: this PaddlePaddle has no TensorRT ({error}); install "
+                "requirements-gpu.txt and TensorRT, or use --use_trt False"
+            ) from None
+        shapes = resolve_shapes(bundle, options)
+        ordered = (shapes.least, shapes.typical, shapes.most)
+        samples = tuple(np.zeros(shape, bundle.input_dtype) for shape in ordered)
+        folder.mkdir(parents=True, exist_ok=True)
+        convert(
+            str(bundle.model_file),
+            TensorRTConfig(
+                inputs=[Input(warmup_data=samples)],
+                min_subgraph_size=options.min_subgraph_size,
+                save_model_dir=str(folder / GRAPH_NAME),
+                precision_mode=PrecisionMode[precision.upper()],
+                workspace_size=WORKSPACE_BYTES,
+            ),
+        )
+    if not count_engines(graph):
+        raise UsageError(
+            f"--use_trt True: nothing of {bundle.model_file.name} went into a TensorRT engine; "
+            f"try a --min_subgraph_size below {options.min_subgraph_size}, or --use_trt False"
+        )
+    return graph, params
+
+
+def count_engines(graph: Path) -> int:
+    """TensorRT engines in a graph of Paddle 3, from its file."""
+    return graph.read_text(encoding="utf-8").count(ENGINE_OPERATOR) if graph.is_file() else 0

@@ -1,0 +1,140 @@
+"""TensorRT as far as it goes without a GPU: what is asked of Paddle is recorded, not run."""
+
+import sys
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.inference.backends import tensorrt
+from paddleseg_ext.inference.backends.paddle_inference import PaddleOptions, build_config
+from paddleseg_ext.inference.backends.tensorrt import ShapeRange, TensorRtOptions, shapes_of
+from paddleseg_ext.inference.bundle import Bundle
+
+SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    model, params = tmp_path / "model.json", tmp_path / "model.pdiparams"
+    model.write_text("{}")
+    params.write_bytes(b"weights")
+    return Bundle(tmp_path / "deploy.yaml", model, params, [], [-1, 3, -1, -1], "none", None)
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """Stands in for `paddle.tensorrt`, which the CPU build does not have; keeps what was asked."""
+    asked: list[SimpleNamespace] = []
+
+    class PrecisionMode(Enum):
+        FP32 = "FP32"
+        FP16 = "FP16"
+
+    def convert(model: str, config: Any) -> None:
+        asked.append(SimpleNamespace(model=model, **vars(config)))
+        graph = f"{tensorrt.ENGINE_OPERATOR} " * (config.min_subgraph_size < 10)
+        Path(config.save_model_dir + ".json").write_text(graph)
+        Path(config.save_model_dir + ".pdiparams").write_bytes(b"weights")
+
+    module: Any = ModuleType("paddle.tensorrt.export")
+    module.Input = module.TensorRTConfig = SimpleNamespace
+    module.PrecisionMode, module.convert = PrecisionMode, convert
+    monkeypatch.setitem(sys.modules, "paddle.tensorrt", ModuleType("paddle.tensorrt"))
+    monkeypatch.setitem(sys.modules, "paddle.tensorrt.export", module)
+    return asked
+
+
+def test_paddle_3_converts_once_and_loads_what_came_of_it(
+    bundle: Bundle, conversions: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from paddle import inference
+
+    loaded: list[tuple[str, ...]] = []
+
+    class Config:
+        def __init__(self, *files: str):
+            loaded.append(files)
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *values: None
+
+    monkeypatch.setattr(inference, "Config", Config)
+    options = PaddleOptions(
+        device="gpu", use_trt=True, precision="fp16", tensorrt=TensorRtOptions(SHAPES)
+    )
+    for _ in range(2):
+        build_config(bundle, options)
+    (asked,) = conversions
+    assert asked.model == str(bundle.model_file) and asked.precision_mode.value == "FP16"
+    shapes = [data.shape for data in asked.inputs[0].warmup_data]
+    assert shapes == [SHAPES.least, SHAPES.typical, SHAPES.most]
+    assert (
+        loaded[0]
+        == loaded[1]
+        == (
+            asked.save_model_dir + ".json",
+            asked.save_model_dir + ".pdiparams",
+        )
+    )
+    assert Path(asked.save_model_dir).parent.parent == bundle.deploy_file.parent / "tensorrt"
+
+
+@pytest.mark.parametrize("change", ["weights", "shapes", "precision", "subgraph"])
+def test_engines_are_not_shared_by_what_differs(bundle: Bundle, change: str) -> None:
+    options, precision = TensorRtOptions(SHAPES), "fp16"
+    before = tensorrt.engine_folder(bundle, options, precision)
+    assert before == tensorrt.engine_folder(bundle, options, precision)
+    if change == "weights":
+        assert bundle.params_file is not None
+        bundle.params_file.write_bytes(b"heights")
+    elif change == "shapes":
+        options = TensorRtOptions(replace(SHAPES, most=(4, 3, 64, 128)))
+    elif change == "precision":
+        precision = "fp32"
+    else:
+        options = TensorRtOptions(SHAPES, min_subgraph_size=5)
+    assert tensorrt.engine_folder(bundle, options, precision) != before
+
+
+def test_a_graph_without_engines_is_no_tensorrt(bundle: Bundle, conversions: list) -> None:
+    options = TensorRtOptions(SHAPES, min_subgraph_size=50)
+    with pytest.raises(UsageError, match=r"nothing of model\.json went into a TensorRT engine"):
+        tensorrt.convert(bundle, options, "fp32")
+
+
+def test_paddle_without_tensorrt(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "paddle.tensorrt", None)
+    with pytest.raises(UsageError, match="this PaddlePaddle has no TensorRT"):
+        tensorrt.convert(bundle, TensorRtOptions(SHAPES), "fp32")
+
+
+def test_int8_is_refused_before_anything_is_converted(bundle: Bundle, conversions: list) -> None:
+    options = PaddleOptions(
+        device="gpu", use_trt=True, precision="int8", tensorrt=TensorRtOptions(SHAPES)
+    )
+    with pytest.raises(UsageError, match=r"Paddle 2\.6"):
+        build_config(bundle, options)
+    assert not conversions
+
+
+def test_shapes_come_from_the_images_and_the_transforms(bundle: Bundle) -> None:
+    sizes = [(100, 200), (60, 300), (100, 200)]
+    assert shapes_of(bundle, sizes, 4) == ShapeRange(
+        (1, 3, 60, 200), (4, 3, 100, 200), (4, 3, 100, 300)
+    )
+    resizing = replace(bundle, transforms=[{"type": "Resize", "target_size": [64, 32]}])
+    assert (
+        shapes_of(resizing, sizes, 1).least == shapes_of(resizing, sizes, 1).most == (1, 3, 32, 64)
+    )
+
+
+def test_a_fixed_bundle_needs_no_shapes(bundle: Bundle) -> None:
+    fixed = replace(bundle, input_shape=[1, 3, 32, 64])
+    assert tensorrt.resolve_shapes(fixed, TensorRtOptions()).most == (1, 3, 32, 64)
+    with pytest.raises(UsageError, match="export with --input_shape"):
+        tensorrt.resolve_shapes(bundle, TensorRtOptions())
