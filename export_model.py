@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import run_command
+from paddleseg_ext.common.errors import UsageError, run_command
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
@@ -60,6 +60,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar="True|False",
         help="put Normalize into the graph, which then takes bytes (N, 3, H, W)",
     )
+    parser.add_argument(
+        "--upsample",
+        choices=["graph", "host"],
+        default="graph",
+        help="what enlarges the logits: the graph, or infer.py, which does so only where classes "
+        "meet (the label maps are the same but for rounding); needs --output_op none",
+    )
     return parser.parse_args()
 
 
@@ -70,6 +77,8 @@ def main() -> int | None:
     config.section("model")
     config.section("val_dataset")
     require_file(arguments.model_path, "--model_path")
+    if arguments.upsample == "host" and arguments.output_op != "none":
+        raise UsageError(f"--upsample host gives logits, not --output_op {arguments.output_op}")
     require_writable(arguments.save_dir, "--save_dir")
     fix_thread_count()
 
@@ -82,6 +91,7 @@ def main() -> int | None:
         arguments.output_op,
         arguments.onnx,
         arguments.fold_normalize,
+        arguments.upsample,
     )
     table, image = class_table_of(config), first_image(config)
     deploy_file = export(config, arguments.model_path, options, table, image)

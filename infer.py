@@ -31,7 +31,6 @@ from paddleseg_ext.inference.backends.paddle_inference import (
 from paddleseg_ext.inference.backends.tensorrt import MIN_SUBGRAPH, TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
-from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
@@ -144,7 +143,12 @@ def main(argv: list[str] | None = None) -> int:
             f"--protocol {args.protocol} needs logits, and this bundle's graph ends in "
             f"{bundle.output_op}: export it with --output_op none"
         )
-    preprocess = bundle.preprocess()
+    preprocess, postprocess = bundle.preprocess(), bundle.postprocess()
+    if args.protocol != DEFAULT_PROTOCOL and postprocess.upsampling != "graph":
+        raise UsageError(
+            f"--protocol {args.protocol} needs logits at the input's size, and this bundle's are "
+            "enlarged afterwards: export it with --upsample graph"
+        )
     samples = collect_samples(args.image_path)
     settings = RunSettings(
         title="inference",
@@ -171,9 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     if fallen:
         warn(f"backend {name}: {fallen}")
     table = find_class_table(bundle, backend, args.num_classes)
-    return predict_and_save(
-        backend, samples, preprocess, Postprocess(bundle.output_op), table, settings
-    )
+    return predict_and_save(backend, samples, preprocess, postprocess, table, settings)
 
 
 def tensorrt_options(

@@ -43,6 +43,7 @@ from paddleseg_ext.inference.bundle import (
 )
 from paddleseg_ext.inference.preprocess import Normalize, Preprocess
 from paddleseg_ext.models.build import build_model
+from paddleseg_ext.native_output import NativeOutput, upsampling_of
 from paddleseg_ext.onednn_safe import traced_operators
 from paddleseg_ext.onnx_conversion import import_paddle2onnx, write_onnx
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, judge_image
@@ -64,6 +65,7 @@ class ExportOptions:
         output_op: what the graph ends in: `none` (logits), `argmax` (int32 labels), `softmax`.
         onnx: also write `model.onnx`.
         fold_normalize: the graph takes bytes and normalises them itself.
+        upsample: `graph`, or `host`: the logits are enlarged by post-processing.
     """
 
     save_dir: Path
@@ -71,6 +73,7 @@ class ExportOptions:
     output_op: str = "none"
     onnx: bool = False
     fold_normalize: bool = False
+    upsample: str = "graph"
 
     @property
     def input_dtype(self) -> str:
@@ -141,6 +144,9 @@ def export(
     if options.fold_normalize:
         transforms, normalize = split_normalize(transforms)
         deployed = fold_normalize(model, normalize)
+    if options.upsample == "host":
+        manifest = replace(manifest, upsampling=upsampling_of(model))
+        deployed = NativeOutput(deployed)
     if options.onnx:
         import_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
@@ -222,7 +228,10 @@ def check_bundle(
         backend = open_backend(bundle, name)
         for batch, logits in cases:
             sizes = "x".join(map(str, batch.shape))
-            finding = _compare(backend.run(batch), logits, options.output_op)
+            output = backend.run(batch)
+            if options.upsample == "host":
+                output = bundle.postprocess().network_scores(output, batch.shape[2:])
+            finding = _compare(output, logits, options.output_op)
             log(f"self-check: {title}, input {sizes}: {finding}")
 
 

@@ -14,7 +14,6 @@ from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.pipeline import Prediction
-from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import (
     EXACT,
@@ -69,7 +68,7 @@ def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sa
         DataError: an image or label that cannot be used.
     """
     bundle = trials[reference].bundle
-    preprocess, postprocess = bundle.preprocess(), Postprocess(bundle.output_op)
+    preprocess, postprocess = bundle.preprocess(), bundle.postprocess()
     warm: set[tuple[int, ...]] = set()
     for sample in samples:
         tensor, geometry = preprocess(read_image(sample.image))

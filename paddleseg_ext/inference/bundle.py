@@ -20,7 +20,7 @@ from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK
+from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, UPSAMPLINGS, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 
 MANIFEST_FORMAT = 1
@@ -56,7 +56,7 @@ OPTIONAL_MANIFEST_KEYS = ("graphs", "verified")
 CHECKPOINT_KEYS = ("path", "sha256", "iteration")
 VARIABLES_KEYS = ("loaded", "total")
 PREPROCESS_KEYS = ("color_order", "value_range", "layout")
-POSTPROCESS_KEYS = ("output_op", "resize_back", "classes")
+POSTPROCESS_KEYS = ("output_op", "upsampling", "resize_back", "classes")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Manifest:
         variables_total: tensors that the network has.
         class_table: names, palette, ignore index and label lookup.
         color_order: RGB or BGR, of the tensor that the network sees.
+        upsampling: what enlarges the scores to the size of the input: the `graph`, or
+            post-processing (`half_pixel` or `aligned`).
         versions: of Python and of the packages that made the bundle.
         files: file name -> sha256, of every file of the bundle but `deploy.yaml`.
         sizes: file name -> bytes, of the same files.
@@ -85,6 +87,7 @@ class Manifest:
     variables_loaded: int = 0
     variables_total: int = 0
     color_order: str = "RGB"
+    upsampling: str = "graph"
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -128,6 +131,11 @@ class Bundle:
             UsageError: the yaml names a transform that inference does not have.
         """
         return Preprocess(self.transforms, self.color_order, self.input_dtype)
+
+    def postprocess(self) -> Postprocess:
+        """What makes a label map of the graph's output."""
+        upsampling = self.manifest.upsampling if self.manifest else "graph"
+        return Postprocess(self.output_op, upsampling=upsampling)
 
     @property
     def files(self) -> list[Path]:
@@ -330,6 +338,7 @@ def _manifest_section(
         },
         "postprocess": {
             "output_op": output_op,
+            "upsampling": manifest.upsampling,
             "resize_back": RESIZE_BACK[output_op],
             "classes": manifest.class_table.to_dict(),
         },
@@ -405,6 +414,12 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             f"{where}.postprocess: output_op '{raw['postprocess'].get('output_op')}' and Deploy's "
             f"'{output_op}' differ; export the model again"
         )
+    upsampling = raw["postprocess"].get("upsampling", UPSAMPLINGS[0])
+    if upsampling not in UPSAMPLINGS or (upsampling != "graph" and output_op != "none"):
+        raise UsageError(
+            f"{where}.postprocess.upsampling: one of {', '.join(UPSAMPLINGS)} is expected, and "
+            f"'graph' where output_op is not 'none', got {upsampling!r}"
+        )
     try:
         table = ClassTable.from_dict(raw["postprocess"].get("classes"))
     except UsageError as error:
@@ -416,6 +431,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         variables_loaded=raw["variables"].get("loaded", 0),
         variables_total=raw["variables"].get("total", 0),
         color_order=raw["preprocess"].get("color_order", "RGB"),
+        upsampling=upsampling,
         versions=raw["versions"],
         files=raw["files"],
         sizes=raw["sizes"],

@@ -131,12 +131,15 @@ class Postprocess:
         first = self._to_network_size
         return np.stack([_undo(plane, geometry, resize, first) for plane in output])
 
-    def network_scores(self, batch: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
+    def network_scores(
+        self, batch: NDArray[np.float32], size_hw: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         """(N, C, h, w) output of the network as (N, C, H, W) scores at the size of its input."""
-        if batch.shape[2:] == size_hw:
+        height, width = size_hw
+        if batch.shape[2:] == (height, width):
             return batch
         aligned = self.upsampling == "aligned"
-        return np.stack([functional.resize_logits(one, size_hw[::-1], aligned) for one in batch])
+        return np.stack([functional.resize_logits(one, (width, height), aligned) for one in batch])
 
     def _check(self, output: NDArray) -> None:
         is_labels = output.dtype.kind in "iu"

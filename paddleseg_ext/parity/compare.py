@@ -27,7 +27,6 @@ from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
-from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.parity.divergence import Divergence, Evidence, locate, locate_counts
 from paddleseg_ext.parity.pictures import WorstImage, WorstImages
 from paddleseg_ext.parity.reference import Reference
@@ -162,7 +161,7 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
             backend,
             reference.samples,
             bundle.preprocess(),
-            Postprocess(bundle.output_op),
+            bundle.postprocess(),
             candidate.batch_size,
         )
         shown = track(predictions, candidate.name, total=len(reference.samples))

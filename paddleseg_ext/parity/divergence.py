@@ -92,12 +92,20 @@ def locate(
         cause = _cause_of_input(expected, tensor, bundle, evidence)
         text = f"the input tensor differs by up to {difference:.3g}"
         return Divergence(INPUT, name, text, cause)
-    text = compare_outputs(backend.run(tensor[None])[0], reference.output(number), failed)
+    text = compare_outputs(_output(backend, tensor, bundle), reference.output(number), failed)
     if not text:
         text = "equal input and output; the way from the output to the label map differs"
         return Divergence(LABEL_MAP, name, text)
     cause = _cause_of_logits(tensor, number, bundle, reference, evidence) if failed else ""
     return Divergence(LOGITS, name, f"equal input; {text}", cause)
+
+
+def _output(backend: Backend, tensor: NDArray, bundle: Bundle) -> NDArray:
+    """What the network gives for an image, scores at the size of its input."""
+    output = backend.run(tensor[None])
+    if output.ndim == 4:
+        output = bundle.postprocess().network_scores(output, tensor.shape[1:])
+    return output[0]
 
 
 def worst_image(verdicts: Sequence[ImageVerdict]) -> int | None:
@@ -172,7 +180,7 @@ def _cause_of_logits(
                 f"{weights.num_tensors} tensors of the bundle are not the checkpoint's"
             )
     if evidence.without_onednn is not None:
-        output = evidence.without_onednn().run(tensor[None])[0]
+        output = _output(evidence.without_onednn(), tensor, bundle)
         if not compare_outputs(output, reference.output(number), failed=True):
             return f"{WRONG_ONEDNN}: with oneDNN off the same graph gives the reference's output"
     return ""

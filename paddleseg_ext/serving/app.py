@@ -23,7 +23,6 @@ from starlette.requests import ClientDisconnect
 
 from paddleseg_ext import __version__
 from paddleseg_ext.data.synthetic import draw_scene
-from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.serving.answers import (
     BatchAnswer,
     BatchItem,
@@ -293,7 +292,7 @@ def _describe(service: SegmentationService) -> ModelAnswer:
         color_order=bundle.color_order,
         input_shape=bundle.input_shape,
         output_op=bundle.output_op,
-        resize_back=Postprocess(bundle.output_op).resize_back,
+        resize_back=bundle.postprocess().resize_back,
         versions={name: str(value) for name, value in manifest.versions.items()}
         if manifest
         else {},

@@ -18,7 +18,6 @@ from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import encode_label_map, encode_overlay
-from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import FloatImage, Geometry
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, NetworkOutput
 from paddleseg_ext.serving.images import ImageLimits, Refused, decode_upload
@@ -98,7 +97,7 @@ class SegmentationService:
         self.settings = settings
         self.metrics = Metrics()
         self._preprocess = bundle.preprocess()
-        self._postprocess = Postprocess(bundle.output_op)
+        self._postprocess = bundle.postprocess()
         max_batch = settings.max_batch
         fixed_batch = (bundle.input_shape or [None])[0]
         if fixed_batch is not None and fixed_batch > 0:

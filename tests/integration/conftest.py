@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -79,7 +80,7 @@ class Deployment:
         save_weights(model, path, {"iteration": 3})
         return path
 
-    def export(self, config: Path, output_op: str = "none", **more: bool) -> Path:
+    def export(self, config: Path, output_op: str = "none", **more: Any) -> Path:
         from paddleseg_ext.config import load_config
         from paddleseg_ext.data.build import class_table_of, first_image
         from paddleseg_ext.export import ExportOptions, export
