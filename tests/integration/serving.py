@@ -28,8 +28,12 @@ class Server:
 
 @contextmanager
 def serving(bundle: Path, *flags: str) -> Iterator[Server]:
-    """Serve until the block ends; any free port, one thread."""
-    command = [sys.executable, "-m", "paddleseg_ext", "serve", "--config", str(bundle)]
+    """Serve until the block ends; any free port, one thread.
+
+    SERVING_PYTHON names another environment's interpreter, such as requirements-serving.txt's.
+    """
+    python = os.environ.get("SERVING_PYTHON", sys.executable)
+    command = [python, "-m", "paddleseg_ext", "serve", "--config", str(bundle)]
     process = subprocess.Popen(
         [*command, "--port", "0", *flags],
         cwd=PROJECT,

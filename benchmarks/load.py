@@ -1,0 +1,238 @@
+"""The HTTP service above its capacity: it must stay alive, bounded and quick to refuse.
+
+Starts `serve` on 127.0.0.1, measures its capacity with as many clients as keep it busy, then sends
+requests at 1.2 times that rate, at fixed moments, whatever comes back. Fails (status 1) where
+
+  - a request got neither 200 nor 503, or the server died,
+  - memory after the run is more than 5% above what it was after warm-up,
+  - the 99th percentile of accepted requests is above (p99 of the queue wait) + 3 x (median of the
+    rest),
+  - the 95th percentile of refusals is 50 ms or more. Tell it from a busy machine: run it alone.
+
+  python benchmarks/load.py --config bundle/deploy.yaml --minutes 30 --backend paddle_onednn
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT))
+
+from paddleseg_ext.common import flags  # noqa: E402
+from paddleseg_ext.common.errors import CheckFailed, run_command  # noqa: E402
+from paddleseg_ext.common.files import write_json  # noqa: E402
+from paddleseg_ext.common.log import log  # noqa: E402
+from paddleseg_ext.data.synthetic import draw_scene  # noqa: E402
+from paddleseg_ext.inference.backends.open import BACKENDS  # noqa: E402
+
+OVERLOAD = 1.2
+MOST_GROWTH = 0.05
+MOST_REFUSAL_MS = 50.0
+MEDIANS = 3.0
+PATIENCE_S = 120.0
+CAPACITY_CLIENTS = 4
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request."""
+
+    status: int
+    latency_ms: float
+    queue_ms: float
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "")
+    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
+    parser.add_argument("--minutes", type=flags.positive_float, default=1.0, help="of overload")
+    parser.add_argument(
+        "--capacity_seconds", type=flags.positive_float, default=20.0, help="of measuring capacity"
+    )
+    parser.add_argument("--size", type=int, nargs=2, default=(1024, 512), metavar=("W", "H"))
+    parser.add_argument("--backend", choices=BACKENDS, default="paddle", help="what runs it")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--cpu_threads", type=flags.positive_int, help="of the network")
+    parser.add_argument("--queue_size", type=flags.positive_int, default=8)
+    parser.add_argument("--max_batch", type=flags.positive_int, default=1)
+    parser.add_argument(
+        "--python", default=sys.executable, help="that serves, with requirements-serving.txt"
+    )
+    parser.add_argument("--save_path", default="output/load.json", help="for the figures")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Serve, load, judge.
+
+    Raises:
+        CheckFailed: naming every bound that was broken.
+    """
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    image, _ = draw_scene(0, tuple(arguments.size))
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    server = start(arguments)
+    try:
+        url = wait_until_ready(server)
+        figures = asyncio.run(load(url, server.pid, encoded.tobytes(), arguments))
+        figures["alive"] = server.poll() is None
+        server.send_signal(signal.SIGTERM)
+        figures["exit_status"] = server.wait(PATIENCE_S)
+    finally:
+        server.kill()
+    broken = judge(figures)
+    write_json(arguments.save_path, figures | {"broken": broken})
+    for name, value in figures.items():
+        log(f"[LOAD] {name}: {value}")
+    if broken:
+        raise CheckFailed("; ".join(broken))
+    return None
+
+
+def start(arguments: argparse.Namespace) -> subprocess.Popen:
+    """The service, on any free port."""
+    command = [arguments.python, "-m", "paddleseg_ext", "serve", "--config", arguments.config]
+    command += ["--port", "0", "--backend", arguments.backend, "--precision", arguments.precision]
+    command += ["--queue_size", str(arguments.queue_size), "--max_batch", str(arguments.max_batch)]
+    if arguments.cpu_threads:
+        command += ["--cpu_threads", str(arguments.cpu_threads)]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_until_ready(server: subprocess.Popen) -> str:
+    """The address that it prints."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"ready on (http://\S+)", line):
+            return found[1]
+    raise CheckFailed("the service did not start")
+
+
+async def load(url: str, pid: int, image: bytes, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Capacity, then overload."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as client:
+        await keep_busy(client, image, arguments.capacity_seconds / 4)  # warm-up
+        capacity = await keep_busy(client, image, arguments.capacity_seconds)
+        log(f"[LOAD] capacity: {capacity:.2f} images/s")
+        # The first minute of overload fills every buffer that there is.
+        rate, seconds = OVERLOAD * capacity, arguments.minutes * 60
+        await overload(client, image, rate, min(60.0, seconds / 2))
+        memory_before = resident_mib(pid)
+        answers = await overload(client, image, rate, seconds)
+    return {
+        "capacity_images_s": capacity,
+        "rate_images_s": rate,
+        "minutes": arguments.minutes,
+        "memory_before_mib": memory_before,
+        "memory_after_mib": resident_mib(pid),
+        **summarise(answers),
+    }
+
+
+async def keep_busy(client: httpx.AsyncClient, image: bytes, seconds: float) -> float:
+    """Images per second that a few clients get, each asking again as soon as it is answered."""
+    start = time.perf_counter()
+
+    async def ask_on() -> int:
+        done = 0
+        while time.perf_counter() - start < seconds:
+            done += (await ask(client, image)).status == 200
+        return done
+
+    done = sum(await asyncio.gather(*(ask_on() for _ in range(CAPACITY_CLIENTS))))
+    return done / (time.perf_counter() - start)
+
+
+async def overload(
+    client: httpx.AsyncClient, image: bytes, rate: float, seconds: float
+) -> list[Answer]:
+    """Requests at fixed moments; a slow answer delays no later request."""
+    start = time.perf_counter()
+    tasks = []
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
+        tasks.append(asyncio.create_task(ask(client, image)))
+    return list(await asyncio.gather(*tasks))
+
+
+async def ask(client: httpx.AsyncClient, image: bytes) -> Answer:
+    """One request; status 0 where the connection broke."""
+    start = time.perf_counter()
+    try:
+        response = await client.post("/v1/segment?output=labels", content=image)
+    except httpx.HTTPError:
+        return Answer(0, (time.perf_counter() - start) * 1000, 0.0)
+    waited = re.search(r"queue;dur=([\d.]+)", response.headers.get("server-timing", ""))
+    latency_ms = (time.perf_counter() - start) * 1000
+    return Answer(response.status_code, latency_ms, float(waited[1]) if waited else 0.0)
+
+
+def summarise(answers: list[Answer]) -> dict[str, Any]:
+    """Figures of a phase, milliseconds."""
+    accepted = [answer for answer in answers if answer.status == 200]
+    refused_ms = [answer.latency_ms for answer in answers if answer.status == 503]
+    found: dict[str, Any] = {"statuses": dict(Counter(str(answer.status) for answer in answers))}
+    if accepted:
+        latency_ms = np.array([answer.latency_ms for answer in accepted])
+        queue_ms = np.array([answer.queue_ms for answer in accepted])
+        found |= {
+            "accepted_p50_ms": float(np.percentile(latency_ms, 50)),
+            "accepted_p99_ms": float(np.percentile(latency_ms, 99)),
+            "queue_p99_ms": float(np.percentile(queue_ms, 99)),
+            "without_queue_median_ms": float(np.median(latency_ms - queue_ms)),
+        }
+    if refused_ms:
+        found |= {
+            "refused_p50_ms": float(np.percentile(refused_ms, 50)),
+            "refused_p95_ms": float(np.percentile(refused_ms, 95)),
+            "refused_max_ms": float(max(refused_ms)),
+        }
+    return found
+
+
+def judge(figures: dict[str, Any]) -> list[str]:
+    """Every bound that was broken, in a sentence each."""
+    broken = []
+    if not figures["alive"] or figures["exit_status"] != 0:
+        broken.append(f"the server died or did not stop well ({figures['exit_status']})")
+    others = set(figures["statuses"]) - {"200", "503"}
+    if others:
+        broken.append(f"statuses other than 200 and 503: {sorted(others)}")
+    growth = figures["memory_after_mib"] / figures["memory_before_mib"] - 1
+    if growth > MOST_GROWTH:
+        broken.append(f"memory grew by {growth:.1%}, at most {MOST_GROWTH:.0%} is allowed")
+    if "accepted_p99_ms" in figures:
+        bound_ms = figures["queue_p99_ms"] + MEDIANS * figures["without_queue_median_ms"]
+        if figures["accepted_p99_ms"] > bound_ms:
+            broken.append(f"p99 {figures['accepted_p99_ms']:.0f} ms is above {bound_ms:.0f} ms")
+    if figures.get("refused_p95_ms", 0.0) >= MOST_REFUSAL_MS:
+        broken.append(f"refusals took {figures['refused_p95_ms']:.0f} ms (p95)")
+    return broken
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / KIB if found else 0.0
+
+
+if __name__ == "__main__":
+    run_command(main)

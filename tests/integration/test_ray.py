@@ -1,0 +1,126 @@
+"""Batch inference on Ray, small: every image once, whatever dies."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from .conftest import Deployment, load_script
+from .serving import PROJECT
+
+ray = pytest.importorskip("ray")
+parquet = pytest.importorskip("pyarrow.parquet")
+pytestmark = pytest.mark.slow
+COMMAND = [sys.executable, str(PROJECT / "deploy" / "ray" / "batch.py")]
+LIMIT_S = 400
+
+
+def run(bundle: Path, images: Path, save_dir: Path, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        arguments(bundle, images, save_dir, *flags),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def arguments(bundle: Path, images: Path, save_dir: Path, *flags: str) -> list[str]:
+    command = [*COMMAND, "--config", str(bundle), "--images", str(images)]
+    return [*command, "--save_dir", str(save_dir), *flags]
+
+
+def rows_of(save_dir: Path) -> list[dict]:
+    parts = sorted((save_dir / "manifest").glob("*.parquet"))
+    return [row for part in parts for row in parquet.read_table(part).to_pylist()]
+
+
+def make_images(folder: Path, count: int) -> Path:
+    random = np.random.default_rng(3)
+    folder.mkdir()
+    for i in range(count):
+        image = random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{i:03d}.png"), image)
+    return folder
+
+
+def test_rows_outputs_and_a_rerun(bundle: Path, deployment: Deployment, tmp_path: Path) -> None:
+    data, save_dir = deployment.list.parent, tmp_path / "out"
+    listed = tmp_path / "images.list"
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((data / "city0" / "frame.png").read_bytes()[:99])
+    good = [data / f"city{i}" / "frame.png" for i in range(3)]
+    listed.write_text("".join(f"{path}\n" for path in [*good, broken, good[0]]))
+    done = run(bundle, listed, save_dir, "--part_size", "2")
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert "1 images have an error" in done.stderr
+    rows = {Path(row["input"].removeprefix("file://")): row for row in rows_of(save_dir)}
+    assert len(rows_of(save_dir)) == 4 and set(rows) == {*good, broken}
+    assert rows[broken]["status"] == "error" and "truncated" in rows[broken]["error"]
+
+    infer = ["--config", str(bundle), "--image_path", str(deployment.list), "--device", "cpu"]
+    infer += ["--backend", "paddle", "--cpu_threads", "1", "--save_dir", str(tmp_path / "infer")]
+    load_script("infer").main(infer)
+    for i, path in enumerate(good):
+        content = Path(rows[path]["output"]).read_bytes()
+        assert content == (tmp_path / f"infer/label_maps/city{i}/frame.png").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == rows[path]["sha256"]
+
+    before = {path: path.stat().st_mtime_ns for path in save_dir.rglob("*.p*")}
+    again = run(bundle, listed, save_dir)
+    assert "0 images to do, 4 have a row" in again.stdout and again.returncode == 1
+    assert {path: path.stat().st_mtime_ns for path in save_dir.rglob("*.p*")} == before
+
+    broken.write_bytes(good[0].read_bytes())  # somebody mends it
+    mended = run(bundle, listed, save_dir, "--retry_errors", "True")
+    assert mended.returncode == 0, mended.stderr[-3000:]
+    assert sorted(row["status"] for row in rows_of(save_dir)) == ["done"] * 4
+
+
+def test_a_killed_worker_costs_and_doubles_nothing(bundle: Path, tmp_path: Path) -> None:
+    images, save_dir = make_images(tmp_path / "images", 120), tmp_path / "out"
+    process = subprocess.Popen(
+        arguments(bundle, images, save_dir, "--workers", "2", "--part_size", "5"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    until = time.monotonic() + LIMIT_S
+    while len(list(save_dir.rglob("label_maps/**/*.png"))) < 8:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    os.kill(worker_below(process.pid), signal.SIGKILL)
+    said, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, said[-3000:]
+    rows = rows_of(save_dir)
+    assert len(rows) == 120 == len({row["input"] for row in rows})
+    assert all(row["status"] == "done" for row in rows)
+    assert len(list(save_dir.rglob("label_maps/**/*.png"))) == 120
+    assert list(save_dir.rglob("*.writing")) == []
+
+
+def worker_below(root: int) -> int:
+    """The process of a predictor, among the descendants of a process."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            names[int(entry.name)] = (entry / "cmdline").read_text()
+            parents[int(entry.name)] = int(fields[1])
+        except (OSError, ValueError):
+            continue
+    for pid, name in names.items():
+        ancestor = pid
+        while ancestor in parents and ancestor != root:
+            ancestor = parents[ancestor]
+        if ancestor == root and "ray::" in name and "MapBatches" in name:
+            return pid
+    raise AssertionError(sorted(name for name in names.values() if "ray::" in name))
