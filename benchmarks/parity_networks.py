@@ -58,12 +58,8 @@ def _paddlesegs(paddlesegs_way: bool) -> dict[str, Network]:
     stdc = {"type": "paddleseg.STDCSeg", "backbone": {"type": "paddleseg.STDC1"}}
     v1_yml = "bisenetv1/bisenetv1_paddleseg_cityscapes_1024x512_160k.yml"
     stdc_yml = "stdcseg/stdc1_seg_cityscapes_1024x512_60k.yml"
-    corners = {"align_corners": True}
     return {
         f"PaddleSeg BiSeNetV1, {way}": Network(v1_yml, v1, paddlesegs_way=paddlesegs_way),
-        f"PaddleSeg BiSeNetV1, align_corners, {way}": Network(
-            v1_yml, v1 | corners, paddlesegs_way=paddlesegs_way
-        ),
         f"PaddleSeg STDC1-Seg, {way}": Network(stdc_yml, stdc, paddlesegs_way=paddlesegs_way),
         f"PaddleSeg STDC1-Seg, odd size, {way}": Network(stdc_yml, stdc, True, paddlesegs_way),
     }

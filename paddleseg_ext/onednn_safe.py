@@ -60,10 +60,9 @@ def _interpolate_exactly(
         out_height, out_width = _as_scalars(size)
     else:
         factors = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,) * 2
-        out_height, out_width = (
-            paddle.floor(side.astype("float32") * factor).astype("int32")
-            for side, factor in zip((in_height, in_width), factors, strict=True)
-        )
+        # Written out: Paddle 2.6 cannot trace a `zip` that is strict.
+        out_height = paddle.floor(in_height.astype("float32") * factors[0]).astype("int32")
+        out_width = paddle.floor(in_width.astype("float32") * factors[1]).astype("int32")
     if wrong_nearest:
         x = paddle.index_select(x, nearest_sources(in_height, out_height), axis=2)
         return paddle.index_select(x, nearest_sources(in_width, out_width), axis=3)
