@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument(
         "--size", nargs=2, type=flags.positive_int, default=[512, 256], metavar=("W", "H")
     )
+    parser.add_argument("--seed", type=flags.natural_int, default=0, help="of the weights")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME")
     arguments = parser.parse_args()
     for name in arguments.networks:
@@ -100,7 +101,7 @@ def main() -> None:
     for number, name in enumerate(arguments.networks):
         log(f"== {name}")
         folder = Path(arguments.save_dir) / str(number)
-        lines += table_rows(name, measure(NETWORKS[name], folder, samples, size_wh))
+        lines += table_rows(name, measure(NETWORKS[name], folder, samples, size_wh, arguments.seed))
         write_text(Path(arguments.save_dir) / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -124,9 +125,9 @@ def make_images(dataset_root: str, folder: Path, size_wh: tuple[int, int]) -> Pa
 
 
 def measure(
-    network: Network, folder: Path, samples: Path, size_wh: tuple[int, int]
+    network: Network, folder: Path, samples: Path, size_wh: tuple[int, int], seed: int
 ) -> dict[str, Any]:
-    """Calibrate, export, compare; gives `results.json`."""
+    """Calibrate, export, compare; gives `results.json`, or `refused` where export found a fault."""
     from paddleseg_ext.config import load_config
     from paddleseg_ext.parity import cli
 
@@ -134,7 +135,7 @@ def measure(
     yml, weights = folder / "network.yml", folder / "model.pdparams"
     write_text(yml, yaml.safe_dump(_config_of(network, samples, size_wh)))
     config = load_config(yml)
-    model = make_weights(config, weights)
+    model = make_weights(config, weights, seed)
     command = ["--config", str(yml), "--model_path", str(weights), "--image_list", str(samples)]
     command += ["--save_dir", str(folder), "--cpu_threads", "1", "--batch_size", "1"]
     if network.paddlesegs_way:
@@ -146,6 +147,8 @@ def measure(
         cli.main(command)
     except CheckFailed as failure:
         log(str(failure))
+        if not (folder / "results.json").is_file():
+            return {"refused": str(failure)}
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
@@ -169,7 +172,7 @@ def _config_of(network: Network, samples: Path, size_wh: tuple[int, int]) -> dic
     return content
 
 
-def make_weights(config: Any, path: Path) -> Any:
+def make_weights(config: Any, path: Path, seed: int) -> Any:
     """Random weights under which the classes compete, saved to `path`; gives the network."""
     import paddle
 
@@ -179,7 +182,7 @@ def make_weights(config: Any, path: Path) -> Any:
     from paddleseg_ext.inference.preprocess import Preprocess
     from paddleseg_ext.models.build import build_model
 
-    paddle.seed(0)
+    paddle.seed(seed)
     model = build_model(config, NUM_CLASSES)
     preprocess = Preprocess(config.val_dataset["transforms"])
     samples = build_dataset(config, "val_dataset").samples
@@ -269,6 +272,9 @@ def paddlesegs_predictor(folder: Path, deploy: dict[str, Any]) -> Iterator[tuple
 
 def table_rows(name: str, results: dict[str, Any]) -> Iterator[str]:
     """One line for each run."""
+    if "refused" in results:
+        yield f"| {name} | export | refused: {results['refused']} | | | |"
+        return
     controls = [control["caught"] for control in results["negative_controls"]]
     caught = f"{controls.count(True)} of {len(controls)}" if controls else ""
     for run in results["runs"]:

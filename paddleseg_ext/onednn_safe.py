@@ -15,6 +15,7 @@ Deleting fuse passes or switching to the new IR does not help; `grid_sample` is 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import paddle
@@ -22,6 +23,7 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 _interpolate = F.interpolate
+LARGEST_DENOMINATOR = 1000  # of a scale factor; 1.3 is written as 13 / 10
 
 
 @contextmanager
@@ -61,8 +63,8 @@ def _interpolate_exactly(
     else:
         factors = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,) * 2
         # Written out: Paddle 2.6 cannot trace a `zip` that is strict.
-        out_height = paddle.floor(in_height.astype("float32") * factors[0]).astype("int32")
-        out_width = paddle.floor(in_width.astype("float32") * factors[1]).astype("int32")
+        out_height = _scaled_side(in_height, factors[0])
+        out_width = _scaled_side(in_width, factors[1])
     if wrong_nearest:
         x = paddle.index_select(x, nearest_sources(in_height, out_height), axis=2)
         return paddle.index_select(x, nearest_sources(in_width, out_width), axis=3)
@@ -78,6 +80,12 @@ def _interpolate_exactly(
         interpolation_matrix(in_height, out_height, align_corners), planes
     )  # (N*C, H, W)
     return paddle.reshape(planes, [-1, channels, out_height, out_width])
+
+
+def _scaled_side(side: Tensor, factor: float) -> Tensor:
+    """`floor(side * factor)` in whole numbers: in float32, oneDNN's comes out one less."""
+    ratio = Fraction(factor).limit_denominator(LARGEST_DENOMINATOR)
+    return side * ratio.numerator // ratio.denominator
 
 
 def _as_scalars(size: Any) -> Sequence[Tensor]:

@@ -1,11 +1,16 @@
 """Interpolation as matrix products is the interpolation it stands for."""
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.onednn_safe import _interpolate_exactly, traced_operators
 
 side = st.integers(1, 24)
@@ -36,6 +41,36 @@ def test_a_scale_factor_gives_the_same_size() -> None:
         expected = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)
         got = _interpolate_exactly(x, scale_factor=factor, mode="bilinear", align_corners=True)
         np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("factor", [8, 2.5])
+def test_a_scale_factor_gives_the_same_size_where_onednn_runs_the_graph(
+    factor: float, tmp_path: Path
+) -> None:
+    """Sizes that are computed in float32 lose one to oneDNN's floor."""
+
+    class Network(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 4, 3, stride=8, padding=1)
+            self.up = paddle.nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=True)
+
+        def forward(self, images):
+            return self.up(self.conv(images))
+
+    network = Network()
+    network.eval()
+    spec = [paddle.static.InputSpec([None, 3, None, None], "float32")]
+    with traced_operators():
+        static = paddle.jit.to_static(network, input_spec=spec, full_graph=True)
+        paddle.jit.save(static, str(tmp_path / "model"))
+    files = tmp_path / "model.json", tmp_path / "model.pdiparams"
+    bundle = Bundle(tmp_path / "deploy.yaml", *files, [], [-1, 3, -1, -1], "none", None)
+    backend = open_backend(bundle, "paddle_onednn", threads=1)
+    for height, width in ((256, 512), (96, 64), (200, 328)):
+        images = paddle.randn([2, 3, height, width])
+        expected = network(images).numpy()
+        np.testing.assert_allclose(backend.run(images.numpy()), expected, rtol=0, atol=1e-4)
 
 
 def test_other_interpolations_are_left_alone_and_the_swap_is_undone() -> None:

@@ -7,6 +7,7 @@ Paddle has loaded, for the length of one run.
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 
 LIBRARY = "libdnnl"
 MAPS = "/proc/self/maps"
-EXECUTED = ("primitive", "exec")
+EXECUTED = "exec"
+SOURCE = re.compile(r"(?:src|data)[:_]([a-z0-9]+)")
 PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "s8": "int8", "u8": "int8"}
 # Kernels that only move data say nothing of the precision that is computed in.
 MOVES_DATA = ("reorder", "concat")
@@ -89,13 +91,19 @@ def _parse(lines: list[str]) -> Trace:
     precisions: Counter[str] = Counter()
     for line in lines:
         # onednn_verbose,v1,primitive,exec,cpu,KIND,IMPLEMENTATION,PROPAGATION,DESCRIPTORS,...
+        # onednn_verbose,exec,cpu,KIND,... in Paddle 2.6
         fields = line.split(",")
-        if len(fields) < 9 or tuple(fields[2:4]) != EXECUTED:
+        if EXECUTED not in fields[1:4]:
             continue
-        kind, implementation, descriptors = fields[5], fields[6], fields[8]
+        fields = fields[fields.index(EXECUTED) + 2 :]
+        if len(fields) < 4:
+            continue
+        kind, implementation, descriptors = fields[0], fields[1], fields[3]
         kernels[f"{kind} {implementation}"] += 1
         if kind not in MOVES_DATA:
-            # `src:f32:a:blocked:acdb::f0 wei:...`: the first is what the kernel reads.
-            source = descriptors.split(":")[1:2]
-            precisions[PRECISIONS.get(source[0], source[0]) if source else "unknown"] += 1
+            # `src:f32:a:blocked:acdb::f0 wei:...`, in Paddle 2.6 `src_f32::blocked:acdb:f0 ...`:
+            # the first is what the kernel reads.
+            source = SOURCE.match(descriptors)
+            name = source[1] if source else "unknown"
+            precisions[PRECISIONS.get(name, name)] += 1
     return Trace(dict(kernels), dict(precisions))

@@ -113,6 +113,29 @@ def test_nothing_is_claimed_where_the_log_cannot_be_read(monkeypatch: pytest.Mon
     assert "nobody knows" in shortfall(told, "paddle_onednn")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [
+            "onednn_verbose,v1,primitive,exec,cpu,convolution,brg:avx512,forward,"
+            "src:f32:a:blocked:acdb::f0 wei:f32:a,,,mb1,0.3",
+            "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src:f32:a dst:s8:a,,,1,0.1",
+        ],
+        [
+            "onednn_verbose,info,cpu,runtime:OpenMP,nthr:1",
+            "onednn_verbose,exec,cpu,convolution,brg:avx512,forward,"
+            "src_f32::blocked:acdb::f0 wei_f32::blocked,,,mb1,0.3",
+            "onednn_verbose,exec,cpu,reorder,jit:uni,undef,src_f32::a dst_s8::a,,,1,0.1",
+        ],
+    ],
+    ids=["Paddle 3", "Paddle 2.6"],
+)
+def test_the_log_of_both_versions_is_read(lines: list[str]) -> None:
+    found = onednn_trace._parse(lines)
+    assert found.kernels == {"convolution brg:avx512": 1, "reorder jit:uni": 1}
+    assert found.precisions == {"fp32": 1}
+
+
 def test_other_output_comes_through_a_trace(capfd: pytest.CaptureFixture) -> None:
     backend = open_backend(read_bundle(LEGACY), "paddle_onednn", threads=1)
     batch = np.load(LEGACY / "input.npy")
