@@ -175,7 +175,8 @@ def quantize(
     graph.calibrate(_batches(bundle, track(calibration, "calibrate", total=len(calibration))))
     ranking: list[Sensitivity] = []
     if arguments.sensitivity:
-        ranking = rank_layers(graph, bundle, list(_batches(bundle, calibration[:2])), work)
+        batches = list(_batches(bundle, calibration[:2]))
+        ranking = rank_layers(graph, bundle, batches, arguments.backend, work)
         for entry in ranking[:5]:
             log(f"alone in INT8, {entry.layer} moves the logits by {entry.error:.2%}")
     kept = [entry.layer for entry in ranking[: arguments.keep_float]]
@@ -229,24 +230,33 @@ def _batches(bundle: Bundle, samples: Sequence[Sample] | Iterator[Sample]) -> It
 
 
 def rank_layers(
-    graph: QuantizableGraph, bundle: Bundle, batches: Sequence[NDArray], work: Path
+    graph: QuantizableGraph,
+    bundle: Bundle,
+    batches: Sequence[NDArray],
+    backends: Sequence[str],
+    work: Path,
 ) -> list[Sensitivity]:
-    """Every layer by what it costs when it alone is INT8, the worst first."""
-    expected = _run_all(bundle, batches)
+    """Every layer by what it costs when it alone is INT8, the worst first.
+
+    The cost is that in the backend where it is highest: runtimes fuse the same graph differently.
+    """
+    expected = _run_all(bundle, "onnxruntime", batches)
     ranking = []
     for layer in track(graph.layers, "sensitivity", total=len(graph.layers)):
         file = work / "one_layer.onnx"
         graph.write(file, [layer])
-        got = _run_all(bundle.with_onnx(file), batches)
-        pairs = list(zip(got, expected, strict=True))
-        error = float(np.mean([relative_error(*pair) for pair in pairs]))
-        changed = float(np.mean([np.mean(g.argmax(1) != e.argmax(1)) for g, e in pairs]))
-        ranking.append(Sensitivity(layer, error, changed))
+        errors, changes = [], []
+        for name in backends:
+            got = _run_all(bundle.with_onnx(file), name, batches)
+            pairs = list(zip(got, expected, strict=True))
+            errors.append(float(np.mean([relative_error(*pair) for pair in pairs])))
+            changes.append(float(np.mean([np.mean(g.argmax(1) != e.argmax(1)) for g, e in pairs])))
+        ranking.append(Sensitivity(layer, max(errors), max(changes)))
     return sorted(ranking, key=lambda entry: -entry.error)
 
 
-def _run_all(bundle: Bundle, batches: Sequence[NDArray]) -> list[NDArray]:
-    backend = open_backend(bundle, "onnxruntime")
+def _run_all(bundle: Bundle, name: str, batches: Sequence[NDArray]) -> list[NDArray]:
+    backend = open_backend(bundle, name)
     return [backend.run(batch) for batch in batches]
 
 

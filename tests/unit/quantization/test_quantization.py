@@ -84,7 +84,7 @@ def test_the_layers_that_cost_most_come_first(
     bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray], tmp_path: Path
 ) -> None:
     assert graph.layers == ["conv0", "conv1", "conv2"]
-    ranking = rank_layers(graph, bundle, batches, tmp_path)
+    ranking = rank_layers(graph, bundle, batches, ["onnxruntime", "openvino"], tmp_path)
     assert ranking[2].layer == "conv2"  # the others read or write the stretched range
     assert ranking[1].error > 3 * ranking[2].error > 0
     assert 0 <= ranking[-1].changed_pixels <= ranking[0].changed_pixels <= 1
