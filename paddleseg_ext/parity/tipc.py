@@ -1,7 +1,7 @@
 """TIPC's train-infer chain: a `train_infer_python.txt` -> the commands to run, in order."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -145,13 +145,24 @@ class Comparison:
     bundle: Path
     image_list: str
 
-    def run(self, name: str, save_dir: Path, results: list[str], needs: tuple[str, ...]) -> Run:
-        """The run that judges folders (`NAME=DIR` each) and shows the judge its faults."""
+    def run(
+        self,
+        name: str,
+        save_dir: Path,
+        results: list[str],
+        needs: tuple[str, ...],
+        more: Sequence[str] = (),
+    ) -> Run:
+        """The run that judges folders (`NAME=DIR` each) and shows the judge its faults.
+
+        Args:
+            more: further flags of `parity`.
+        """
         command = (
             *(self.python, "-m", "paddleseg_ext", "parity", f"--config={self.config}"),
             *(f"--model_path={self.weights}", f"--bundle={self.bundle}"),
             *(f"--image_list={self.image_list}", f"--save_dir={save_dir}"),
-            *("--negative_controls", "--stages", "static"),
+            *(*more, "--negative_controls", "--stages", "static"),
             *(["--results", *results] if results else []),
         )
         return Run("parity", name, command, needs=needs)

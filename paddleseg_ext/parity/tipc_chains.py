@@ -36,6 +36,7 @@ from paddleseg_ext.parity.tipc_format import (
     split_command,
 )
 
+TRAIN_SCRIPT = "test_train_inference_python.sh"
 # Backends that are packages of their own.
 PACKAGES = ("onnxruntime", "openvino")
 _PARAMS = re.compile(r"(dynamic|dynamicTostatic)_bs([1-9]\d*)_(\w+?)_(\w+?)_(N1C[1-9]\d*)")
@@ -57,7 +58,7 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
     check_mode(mode, ("whole_infer",))
     params = read_config(path, "paddle2onnx_params")["paddle2onnx_params"]
     model_name, python = params["model_name"], params["python"]
-    weights = _trained(Path(params["--model_path"]))
+    weights = _made_by(TRAIN_SCRIPT, Path(params["--model_path"]))
     folder = Path(params["--save_dir"])
     export = Run(
         "export",
@@ -79,7 +80,7 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
 
 
 def plan_ptq(path: Path, mode: str) -> Plan:
-    """`test_ptq_inference_python.sh`: INT8 bundle of each backend, run by it, verdict.
+    """`test_ptq_inference_python.sh`: an INT8 graph, run by each backend, verdict.
 
     Raises:
         UsageError: the file or the mode is wrong, or the bundle is not there.
@@ -90,34 +91,31 @@ def plan_ptq(path: Path, mode: str) -> Plan:
     model_name, python = params["model_name"], params["python"]
     command = params.get(params["trainer"], NULL)
     if command == NULL:
-        raise UsageError(f"trainer:{params['trainer']}: its command is expected in a line below")
-    source = _trained(Path(params["--model_dir"]) / "deploy.yaml")
+        raise UsageError(f"{path}: trainer:{params['trainer']}: 'trainer:PTQ' is expected")
+    source = _made_by("test_paddle2onnx.sh", Path(params["--model_dir"]) / "deploy.yaml")
     weights = checkpoint_of(source.parent)
     log_dir = OUTPUT_ROOT / model_name / "ptq"
-    runs: list[Run] = []
-    for backend in choices_of(infer["--backend"]):
-        folder = log_dir / backend
-        reason = why_no_backend(backend) or why_no_command(command)
-        quantize = Run(
-            "export",
-            f"python_ptq_{backend}",
-            (
-                *(python, *split_command(command), f"--config={source}"),
-                *(f"--data={params['--data']}", f"--num_images={params['--batch_num']}"),
-                *(f"--backend={backend}", f"--save_dir={folder}"),
-            ),
-            reason,
-        )
-        needs = (quantize.name,)
-        settings = {**infer, "--backend": backend, "--cpu_threads": NULL}
-        quantized = list(_backend_runs(python, settings, folder, needs, "int8"))
-        judged = Comparison(
-            python, params["--config"], weights, folder / "deploy.yaml", infer["--image_path"]
-        )
-        name = f"python_parity_ptq_{backend}"
-        judge = judged.run(name, folder / "parity", _folders_of(quantized), needs)
-        runs += [quantize, *quantized, judge]
-    return Plan(model_name, log_dir, tuple(runs))
+    folder = log_dir / "bundle"
+    installed = [name for name in choices_of(infer["--backend"]) if not why_no_backend(name)]
+    budgets = flag("--budgets", params["--budgets"])
+    quantize = Run(
+        "export",
+        "python_ptq",
+        (
+            *(python, *split_command(command), f"--config={source}", f"--data={params['--data']}"),
+            *(*flag("--calibration_images", params["--calibration_images"]), *budgets),
+            *("--backend", *installed, f"--save_dir={folder}"),
+        ),
+        why_no_backend("onnxruntime") or why_no_command(command),  # it calibrates
+    )
+    needs = (quantize.name,)
+    settings = {**infer, "--cpu_threads": NULL}
+    quantized = list(_backend_runs(python, settings, folder, needs, "int8"))
+    judged = Comparison(
+        python, params["--config"], weights, folder / "deploy.yaml", infer["--image_path"]
+    )
+    judge = judged.run("python_parity_ptq", log_dir, _folders_of(quantized), needs, budgets)
+    return Plan(model_name, log_dir, (quantize, *quantized, judge))
 
 
 def _backend_runs(
@@ -157,12 +155,15 @@ def _folders_of(runs: list[Run]) -> list[str]:
     ]
 
 
-def _trained(path: Path) -> Path:
-    """`path`, if the train-infer chain has made it."""
+def _made_by(script: str, path: Path) -> Path:
+    """`path`, if another chain has made it.
+
+    Raises:
+        UsageError: it is not there; the script is named.
+    """
     if not path.is_file():
         raise UsageError(
-            f"'{path}' does not exist: run test_tipc/test_train_inference_python.sh with this "
-            "network's train_infer_python.txt first"
+            f"'{path}' does not exist: run test_tipc/{script} with this network's txt first"
         )
     return path
 
@@ -176,7 +177,7 @@ def plan_serving(path: Path, mode: str) -> Plan:
     check_mode(mode, ("whole_infer",))
     params = read_config(path, "serving_params")["serving_params"]
     model_name, python = params["model_name"], params["python"]
-    bundle = _trained(Path(params["--dirname"]) / "deploy.yaml")
+    bundle = _made_by(TRAIN_SCRIPT, Path(params["--dirname"]) / "deploy.yaml")
     weights = checkpoint_of(bundle.parent)
     log_dir = OUTPUT_ROOT / model_name / "serving"
     runs = []

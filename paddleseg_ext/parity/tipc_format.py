@@ -86,7 +86,8 @@ FILE_FORMS: dict[str, dict[str, SectionForm]] = {
     },
     "ptq_params": {
         "ptq_params": _form(
-            "model_name python ## --model_dir ## --config --batch_num --data ## trainer PTQ ##"
+            "model_name python ## --model_dir ## --config --calibration_images --data --budgets ## "
+            "trainer PTQ ##"
         ),
         "infer_params": _form(
             "inference --device --backend --batch_size --config --image_path --benchmark"

@@ -35,7 +35,14 @@ _WORDS = {
     "--benchmark": ("True", "False"),
     "infer_quant": ("True", "False"),
 }
-_NUMBERS = ("--cpu_threads", "--batch_size", "--iters", "--batch_num", "batch_size", "epoch")
+_NUMBERS = (
+    "--cpu_threads",
+    "--batch_size",
+    "--iters",
+    "--calibration_images",
+    "batch_size",
+    "epoch",
+)
 # Values that depend on the mode; each must say what a run in every training mode takes.
 _BY_MODE = ("--iters", "--batch_size", "norm_train", "amp_train")
 _COMMANDS = (
@@ -43,8 +50,6 @@ _COMMANDS = (
     *("norm_export", "quant_export", "fpgm_export", "distill_export", "export1", "export2"),
     *("infer_export", "inference", "2onnx", "PTQ", "web_service", "pipline"),
 )
-# A verb that this version may not have; its chain says so and is not run.
-_LATER = (("-m", "paddleseg_ext", "quantize"),)
 # Section -> the commands that get its lines `--flag:value`; one of them must have the flag.
 _TAKERS = {
     "train_params": ("norm_train",),
@@ -52,7 +57,10 @@ _TAKERS = {
     "infer_params": ("inference",),
     "train_benchmark_params": ("norm_train",),
     "paddle2onnx_params": ("2onnx", "inference"),
+    "ptq_params": ("PTQ",),
 }
+# The chain's own, though it looks like a flag.
+_NO_FLAGS = ("--model_dir",)
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,7 @@ def _about_command(command: str) -> Iterator[str]:
         return
     flags = flags_of(*program)
     if flags is None:
-        if program not in _LATER:
-            yield f"'python {' '.join(program)} --help' fails: there is no such command"
+        yield f"'python {' '.join(program)} --help' fails: there is no such command"
         return
     yield from _about_flags(split_command(command)[len(program) :], flags, program)
 
@@ -223,7 +230,8 @@ def _flag_lines(lines: Sequence[Line]) -> Iterator[tuple[int, str]]:
         flags = {name: choices for found in offered for name, choices in found.items()}
         shown = " or ".join(f"'{' '.join(program)}'" for program in programs)
         for line in entries:
-            if not line.key.startswith("--") or line.value == NULL:
+            is_flag = line.key.startswith("--") and line.key not in _NO_FLAGS
+            if not is_flag or line.value == NULL:
                 continue
             if line.key not in flags:
                 hint = nearest_name(line.key, flags)

@@ -1,6 +1,8 @@
 """The chains beside train-infer: what they run, what they say of what cannot run here."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,14 +59,18 @@ def test_onnx_is_converted_run_by_each_runtime_and_judged(trained):
     assert all("python_paddle2onnx" in run.needs for run in plan.runs[1:])
 
 
-def test_int8_is_quantised_for_each_runtime_and_asked_for(trained):
+def test_int8_is_quantised_once_and_asked_for_of_each_runtime(trained):
+    onnx = Path("test_tipc/output/bisenetv1/paddle2onnx")
+    shutil.copytree(TRAINED, onnx)
     plan = make_plan(CONFIGS / "train_ptq_infer_python.txt", "klquant_whole_infer")
-    assert kinds(plan) == ["export", "infer", "parity"] * 2
-    for run in plan.runs:
-        if run.kind == "infer":
-            assert "--precision=int8" in run.command
-            assert run.asked.precision == "int8"
-    assert f"--model_path={TRAINED}/best_model/model.pdparams" in plan.runs[2].command
+    assert kinds(plan) == ["export", "infer", "infer", "parity"]
+    assert f"--config={onnx}/deploy.yaml" in plan.runs[0].command
+    for run in plan.runs[1:3]:
+        assert "--precision=int8" in run.command
+        assert run.asked.precision == "int8"
+    verdict = plan.runs[3].command
+    assert f"--model_path={TRAINED}/best_model/model.pdparams" in verdict
+    assert "--budgets=test_tipc/configs/int8_lite_budgets.yml" in verdict
 
 
 def test_serving_starts_asks_and_judges(trained):
@@ -125,11 +131,18 @@ def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(trained, monkeypatch
     assert all(run.reason or train.name in run.needs for run in others)
 
 
-@pytest.mark.parametrize("file", ["paddle2onnx_python.txt", "serving_infer_python.txt"])
-def test_without_a_training_the_others_say_what_to_run(trained, file):
+@pytest.mark.parametrize(
+    ("file", "script"),
+    [
+        ("paddle2onnx_python.txt", "test_train_inference_python.sh"),
+        ("serving_infer_python.txt", "test_train_inference_python.sh"),
+        ("train_ptq_infer_python.txt", "test_paddle2onnx.sh"),
+    ],
+)
+def test_without_what_they_start_from_the_others_say_what_to_run(trained, file, script):
     (TRAINED / "best_model/model.pdparams").unlink()
     (TRAINED / "deploy.yaml").unlink()
-    with pytest.raises(UsageError, match=r"test_train_inference_python\.sh"):
+    with pytest.raises(UsageError, match=re.escape(script)):
         make_plan(CONFIGS / file, "whole_infer")
 
 
