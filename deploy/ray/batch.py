@@ -195,7 +195,6 @@ class Predictor:
         from paddleseg_ext.common.machine import fix_thread_count
         from paddleseg_ext.inference.backends.open import open_backend
         from paddleseg_ext.inference.class_table import find_class_table
-        from paddleseg_ext.inference.postprocess import Postprocess
 
         fix_thread_count(settings.cpu_threads)
         bundle = read_bundle(settings.config)
@@ -203,7 +202,7 @@ class Predictor:
             bundle, settings.backend, threads=settings.cpu_threads, device=settings.device
         )
         self._preprocess = bundle.preprocess()
-        self._postprocess = Postprocess(bundle.output_op)
+        self._postprocess = bundle.postprocess()
         self._table = find_class_table(bundle, self._backend, None)
         self._save_dir = settings.save_dir.rstrip("/")
 

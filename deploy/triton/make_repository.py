@@ -25,7 +25,6 @@ from paddleseg_ext.common.errors import UsageError, run_command  # noqa: E402
 from paddleseg_ext.common.files import atomic_directory, write_text  # noqa: E402
 from paddleseg_ext.common.log import log  # noqa: E402
 from paddleseg_ext.inference.bundle import Bundle, read_bundle  # noqa: E402
-from paddleseg_ext.inference.postprocess import RESIZE_BACK  # noqa: E402
 
 REQUIREMENTS = "requirements-triton.txt"
 VERSION = "1"
@@ -109,10 +108,11 @@ def left_to_the_client(bundle: Bundle) -> dict[str, str]:
         "transforms": json.dumps(bundle.transforms),
         "color_order": bundle.color_order,
         "output_op": bundle.output_op,
-        "resize_back": RESIZE_BACK[bundle.output_op],
+        "resize_back": bundle.postprocess().resize_back,
     }
     if bundle.manifest:
         told["classes"] = json.dumps(list(bundle.manifest.class_table.class_names))
+        told["upsampling"] = bundle.manifest.upsampling
         told["checkpoint_sha256"] = str(bundle.manifest.checkpoint.get("sha256"))
     return told
 
