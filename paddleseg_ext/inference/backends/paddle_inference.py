@@ -158,13 +158,19 @@ class PaddleInference:
             UsageError: the options cannot run here, or Paddle cannot load the graph.
         """
         check_options(options)
-        from paddle import inference
-
         self.options = options
         self._bundle = bundle
         self._trace: Trace | None = None
         self._engines = 0
-        self._config = build_config(bundle, options)
+        self._load()
+        if options.use_trt and not bundle.is_legacy:
+            self._engines = tensorrt.count_engines(Path(self._config.prog_file()))
+
+    def _load(self) -> None:
+        from paddle import inference
+
+        bundle = self._bundle
+        self._config = build_config(bundle, self.options)  # good for one predictor
         try:
             self._predictor = inference.create_predictor(self._config)
         except (RuntimeError, ValueError, OSError) as error:
@@ -173,8 +179,6 @@ class PaddleInference:
                 f"{bundle.model_file} with {_name(bundle.params_file)}: Paddle cannot load them: "
                 f"{reason[0].strip()}"
             ) from error
-        if options.use_trt and not bundle.is_legacy:
-            self._engines = tensorrt.count_engines(Path(self._config.prog_file()))
         inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(inputs[0])
         # PaddleSeg's exports return every head; the main one comes first.
@@ -189,6 +193,17 @@ class PaddleInference:
         """
         check_shape(self._bundle.input_shape, batch.shape)
         tensor = as_input(batch, self._bundle.input_dtype)
+        try:
+            return self._run(tensor)
+        except RuntimeError:
+            if not self.options.enable_mkldnn:
+                raise
+            # oneDNN's means (PP-LiteSeg's pooling) fail where features of a few pixels follow
+            # larger ones, with nothing but `std::exception`; a fresh predictor takes them.
+            self._load()
+            return self._run(tensor)
+
+    def _run(self, tensor: NDArray) -> NDArray:
         self._input.reshape(tensor.shape)
         self._input.copy_from_cpu(tensor)
         self._predictor.run()
