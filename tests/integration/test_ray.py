@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,3 +125,48 @@ def worker_below(root: int) -> int:
         if ancestor == root and "ray::" in name and "MapBatches" in name:
             return pid
     raise AssertionError(sorted(name for name in names.values() if "ray::" in name))
+
+
+RAY_SERVE = """
+import sys
+
+import httpx
+import ray
+from ray import serve
+
+from deploy.ray.serve_app import Arguments, build
+
+config, image, port = sys.argv[1:]
+ray.init(num_cpus=3, include_dashboard=False)
+serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
+serve.run(build(Arguments(config=config, replicas=2)))
+url = f"http://127.0.0.1:{port}"
+content = open(image, "rb").read()
+answer = httpx.post(f"{url}/v1/segment?output=labels", content=content, timeout=120)
+refusal = httpx.post(f"{url}/v1/segment", content=b"?", timeout=120)
+print("answered", answer.status_code, answer.content.hex())
+print("refused", refusal.status_code)
+serve.shutdown()
+"""
+
+
+def test_the_service_on_ray_serve(bundle: Path, deployment: Deployment, tmp_path: Path) -> None:
+    image = deployment.list.parent / "city0" / "frame.png"
+    infer = ["--config", str(bundle), "--image_path", str(image), "--device", "cpu"]
+    infer += ["--backend", "paddle", "--cpu_threads", "1", "--save_dir", str(tmp_path)]
+    load_script("infer").main(infer)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-c", RAY_SERVE, str(bundle), str(image), str(port)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = (tmp_path / "label_maps" / "frame.png").read_bytes()
+    assert f"answered 200 {expected.hex()}\n" in done.stdout
+    assert "refused 415\n" in done.stdout
