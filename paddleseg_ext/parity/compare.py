@@ -33,6 +33,7 @@ from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.stages import EAGER, STATIC, Stage
 from paddleseg_ext.parity.static_graph import StaticGraph
 from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from paddleseg_ext.scoring.verdict import (
     EXACT,
     FAILED,
@@ -251,6 +252,10 @@ def judge_training(manifest: dict[str, Any] | None, reference: Reference) -> Out
         return Outcome(name, "train", None, note=note)
     if scores["num_images"] != len(reference.samples):
         note = f"it scored {scores['num_images']} images, the list has {len(reference.samples)}"
+        return Outcome(name, "train", None, note=note)
+    whole = PROTOCOLS[DEFAULT_PROTOCOL].describe()
+    if scores.get("protocol", whole) != whole:  # as `keep_best:` or `test_config:` asked for
+        note = f"it scored by another protocol, {scores['protocol']}"
         return Outcome(name, "train", None, note=note)
     return _judge_evaluation(name, "train", scores, reference, {"name": "eager"})
 
