@@ -92,7 +92,8 @@ def locate(
         cause = _cause_of_input(expected, tensor, bundle, evidence)
         text = f"the input tensor differs by up to {difference:.3g}"
         return Divergence(INPUT, name, text, cause)
-    text = compare_outputs(_output(backend, tensor, bundle), reference.output(number), failed)
+    scores = reference.output(number)
+    text = compare_outputs(_output(backend, tensor, bundle, scores.shape), scores, failed)
     if not text:
         text = "equal input and output; the way from the output to the label map differs"
         return Divergence(LABEL_MAP, name, text)
@@ -100,10 +101,12 @@ def locate(
     return Divergence(LOGITS, name, f"equal input; {text}", cause)
 
 
-def _output(backend: Backend, tensor: NDArray, bundle: Bundle) -> NDArray:
-    """What the network gives for an image, scores at the size of its input."""
+def _output(
+    backend: Backend, tensor: NDArray, bundle: Bundle, expected_shape: tuple[int, ...]
+) -> NDArray:
+    """What the network gives for an image; enlarged as its bundle says, where it is smaller."""
     output = backend.run(tensor[None])
-    if output.ndim == 4:
+    if output.ndim == 4 and output.shape[1:] != expected_shape:
         output = bundle.postprocess().network_scores(output, tensor.shape[1:])
     return output[0]
 
@@ -124,6 +127,8 @@ def compare_outputs(output: NDArray, expected: NDArray, failed: bool) -> str:
         expected: the same of the reference.
         failed: whether decided pixels differ: rounding does not explain those.
     """
+    if output.shape[-2:] != expected.shape[-2:]:
+        return f"the network's output is {output.shape} instead of {expected.shape}"
     if output.ndim == 2:
         ids = expected if expected.ndim == 2 else expected.argmax(axis=0)
         changed = (output != ids).mean()
@@ -180,7 +185,8 @@ def _cause_of_logits(
                 f"{weights.num_tensors} tensors of the bundle are not the checkpoint's"
             )
     if evidence.without_onednn is not None:
-        output = _output(evidence.without_onednn(), tensor, bundle)
-        if not compare_outputs(output, reference.output(number), failed=True):
+        scores = reference.output(number)
+        output = _output(evidence.without_onednn(), tensor, bundle, scores.shape)
+        if not compare_outputs(output, scores, failed=True):
             return f"{WRONG_ONEDNN}: with oneDNN off the same graph gives the reference's output"
     return ""

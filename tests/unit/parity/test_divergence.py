@@ -1,0 +1,57 @@
+"""Where a run leaves the reference: outputs, images and counts, each by itself."""
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.parity.divergence import compare_outputs, locate_counts, worst_image
+from paddleseg_ext.parity.stages import parse_stages
+from paddleseg_ext.scoring.verdict import ImageVerdict
+
+SCORES = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32) * 10
+
+
+def test_equal_outputs_say_nothing():
+    assert compare_outputs(SCORES, SCORES, failed=True) == ""
+    assert compare_outputs(SCORES.argmax(axis=0), SCORES, failed=True) == ""
+
+
+def test_rounding_explains_a_near_tie_and_no_failure():
+    drifted = SCORES + np.float32(1e-5)
+    assert "differs by up to 1" in compare_outputs(drifted, SCORES, failed=False)
+    assert compare_outputs(drifted, SCORES, failed=True) == ""
+
+
+def test_an_output_of_another_size_or_class_is_told():
+    text = compare_outputs(SCORES[:, :3], SCORES, failed=True)
+    assert text == "the network's output is (3, 3, 5) instead of (3, 4, 5)"
+    labels = SCORES.argmax(axis=0)
+    labels[0, 0] += 1
+    assert "5.00% of its pixels" in compare_outputs(labels, SCORES, failed=True)
+
+
+def test_the_worst_image_has_the_worst_grade_and_most_decided_pixels():
+    def image(grade: str, different: int, decided: int) -> ImageVerdict:
+        return ImageVerdict("a", grade, different, decided, 100)
+
+    identical, tie = image("identical", 0, 0), image("near-tie", 50, 0)
+    few, many = image("failed", 2, 2), image("failed", 9, 9)
+    assert worst_image([identical, identical]) is None
+    assert worst_image([identical, tie]) == 1
+    assert worst_image([tie, few, identical, many]) == 3
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_counts_that_moved_by_a_class_are_called_a_shifted_table(shift):
+    counts = np.arange(9).reshape(3, 3)
+    found = locate_counts(counts, np.roll(counts, shift, axis=0))
+    assert found is not None
+    assert (found.place, found.cause) == ("counts", "label table shifted by one")
+    assert locate_counts(counts, counts.copy()) is None
+    other = locate_counts(counts, counts + 1)
+    assert other is not None
+    assert other.cause == ""
+
+
+def test_stages_come_by_comma_or_space_each_once():
+    names = [stage.name for stage in parse_stages(["eager,static", "paddle", "static,"])]
+    assert names == ["eager", "static", "paddle"]
