@@ -65,7 +65,9 @@ def _interpolate_exactly(
         # Written out: Paddle 2.6 cannot trace a `zip` that is strict.
         out_height = _scaled_side(in_height, factors[0])
         out_width = _scaled_side(in_width, factors[1])
-    if wrong_nearest:
+    # A single pixel (a pooled map) is repeated; oneDNN's product of such thin matrices is wrong.
+    fixed_sides = [side for side in x.shape[2:] if isinstance(side, int)]
+    if wrong_nearest or fixed_sides == [1, 1]:
         x = paddle.index_select(x, nearest_sources(in_height, out_height), axis=2)
         return paddle.index_select(x, nearest_sources(in_width, out_width), axis=3)
     channels = x.shape[1]

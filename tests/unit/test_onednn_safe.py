@@ -58,14 +58,37 @@ def test_a_scale_factor_gives_the_same_size_where_onednn_runs_the_graph(
         def forward(self, images):
             return self.up(self.conv(images))
 
-    network = Network()
+    check_under_onednn(Network(), tmp_path)
+
+
+def test_a_pooled_map_is_enlarged_where_onednn_runs_the_graph(tmp_path: Path) -> None:
+    """The global context of PaddleSeg's BiSeNetV1."""
+
+    class Network(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 16, 3, stride=8, padding=1)
+            self.pooled = paddle.nn.Sequential(
+                paddle.nn.AdaptiveAvgPool2D(1), paddle.nn.Conv2D(16, 16, 1), paddle.nn.ReLU()
+            )
+
+        def forward(self, images):
+            x = self.conv(images)
+            size = paddle.shape(x)[2:]
+            context = self.pooled(x)
+            return x + F.interpolate(context, size, mode="bilinear", align_corners=True)
+
+    check_under_onednn(Network(), tmp_path)
+
+
+def check_under_onednn(network: paddle.nn.Layer, folder: Path) -> None:
     network.eval()
     spec = [paddle.static.InputSpec([None, 3, None, None], "float32")]
     with traced_operators():
         static = paddle.jit.to_static(network, input_spec=spec, full_graph=True)
-        paddle.jit.save(static, str(tmp_path / "model"))
-    files = tmp_path / "model.json", tmp_path / "model.pdiparams"
-    bundle = Bundle(tmp_path / "deploy.yaml", *files, [], [-1, 3, -1, -1], "none", None)
+        paddle.jit.save(static, str(folder / "model"))
+    files = folder / "model.json", folder / "model.pdiparams"
+    bundle = Bundle(folder / "deploy.yaml", *files, [], [-1, 3, -1, -1], "none", None)
     backend = open_backend(bundle, "paddle_onednn", threads=1)
     for height, width in ((256, 512), (96, 64), (200, 328)):
         images = paddle.randn([2, 3, height, width])
