@@ -14,6 +14,7 @@ from paddleseg_ext.common.flags import (
     add_switch,
     boolean,
     make_parser,
+    natural_int,
     positive_int,
 )
 from paddleseg_ext.common.log import log, warn
@@ -21,6 +22,7 @@ from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.data.samples import Sample, collect_samples
 from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
 from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS, choose_backend
 from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.backends.paddle_inference import (
@@ -31,6 +33,8 @@ from paddleseg_ext.inference.backends.paddle_inference import (
 from paddleseg_ext.inference.backends.tensorrt import MIN_SUBGRAPH, TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
+from paddleseg_ext.inference.video import Source, open_camera, open_video
+from paddleseg_ext.inference.video_run import VideoSettings, result_path, run_video
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
@@ -42,6 +46,7 @@ DESCRIPTION = f"""{__doc__}
 Writes SAVE_DIR/label_maps/NAME.png (palette PNG, pixel value = class id, original size),
 SAVE_DIR/overlays/NAME.jpg and SAVE_DIR/inference.json (integer counts, timings, what ran).
 An image that cannot be read is reported, the rest is done, and the exit status is 1.
+With --video or --camera it writes SAVE_DIR/overlays/NAME.mp4 and SAVE_DIR/inference.json.
 
 --backend auto takes the fastest backend that is installed and that the bundle records as right
 (python -m paddleseg_ext tune), and Paddle Inference where nothing is recorded or flags of Paddle's
@@ -50,6 +55,7 @@ are given. It says which, and why.
   python infer.py --config output/export/deploy.yaml --image_path street.png --device cpu
   python infer.py --config output/export/deploy.yaml --image_path infer.list --device cpu \\
       --enable_mkldnn True --cpu_threads 2 --benchmark True
+  python infer.py --config output/export/deploy.yaml --video street.mp4 --device cpu
 """
 
 
@@ -57,12 +63,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     """The flags, PaddleSeg's by name."""
     parser = make_parser(DESCRIPTION)
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
-    parser.add_argument(
-        "--image_path",
-        required=True,
-        metavar="PATH",
-        help="an image, a folder of images, or a list with 'image' or 'image label' in each line",
-    )
+    add_input_flags(parser)
     parser.add_argument("--save_dir", default="output/infer", metavar="DIR", help="for the results")
     parser.add_argument("--batch_size", type=positive_int, default=1, help="images in a run")
     add_device_flag(parser)
@@ -122,9 +123,28 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def add_input_flags(parser: argparse.ArgumentParser) -> None:
+    """What is predicted: images, a video or a camera."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--image_path",
+        metavar="PATH",
+        help="an image, a folder of images, or a list with 'image' or 'image label' in each line",
+    )
+    source.add_argument("--video", metavar="FILE", help="a video; every frame of it is predicted")
+    source.add_argument(
+        "--camera", type=natural_int, metavar="N", help="a camera, from 0; Ctrl-C ends the film"
+    )
+    parser.add_argument(
+        "--most_frames", type=positive_int, metavar="N", help="of a video or camera: then it ends"
+    )
+    add_switch(parser, "--show_fps", "draw into the video how many frames a second are done")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Check all that can be checked without Paddle, then run."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
+    check_input_flags(args)
     device, threads = resolve_device(args.device), fix_thread_count(args.cpu_threads)
     options = PaddleOptions(
         device=device,
@@ -138,30 +158,10 @@ def main(argv: list[str] | None = None) -> int:
         check_options(options)
     bundle = read_bundle(args.config)
     name = find_backend(args, bundle, for_paddle)
-    if args.protocol != DEFAULT_PROTOCOL and bundle.output_op != "none":
-        raise UsageError(
-            f"--protocol {args.protocol} needs logits, and this bundle's graph ends in "
-            f"{bundle.output_op}: export it with --output_op none"
-        )
-    preprocess, postprocess = bundle.preprocess(), bundle.postprocess()
-    if args.protocol != DEFAULT_PROTOCOL and postprocess.upsampling != "graph":
-        raise UsageError(
-            f"--protocol {args.protocol} needs logits at the input's size, and this bundle's are "
-            "enlarged afterwards: export it with --upsample graph"
-        )
-    samples = collect_samples(args.image_path)
-    settings = RunSettings(
-        title="inference",
-        save_dir=require_writable(args.save_dir, "--save_dir"),
-        batch_size=args.batch_size,
-        absent=args.absent_class,
-        print_detail=args.print_detail,
-        benchmark=args.benchmark,
-        benchmark_log=Path(args.save_log_path) if args.save_log_path else None,
-        model_name=args.model_name or (bundle.manifest.network if bundle.manifest else ""),
-        protocol=PROTOCOLS[args.protocol],
-        source={"bundle": str(bundle.deploy_file), "output_op": bundle.output_op},
-    )
+    check_protocol(args.protocol, bundle)
+    bundle.preprocess()  # refuses what it cannot do before Paddle is loaded
+    require_writable(args.save_dir, "--save_dir")
+    inputs = open_inputs(args)
     backend = open_backend(
         bundle,
         name,
@@ -169,23 +169,109 @@ def main(argv: list[str] | None = None) -> int:
         threads=threads,
         device=device,
         use_trt=args.use_trt,
-        tensorrt=tensorrt_options(args, bundle, samples) if args.use_trt else None,
+        tensorrt=tensorrt_options(args, bundle, inputs) if args.use_trt else None,
     )
     fallen = shortfall(backend.describe(), name, args.precision, threads)
     if fallen:
         warn(f"backend {name}: {fallen}")
+    return run(args, bundle, backend, inputs)
+
+
+def check_input_flags(args: argparse.Namespace) -> None:
+    """Flags that belong to images, or to videos.
+
+    Raises:
+        UsageError: one that does nothing here.
+    """
+    if args.image_path is not None:
+        if args.most_frames is not None or args.show_fps:
+            raise UsageError("--most_frames and --show_fps are for --video and --camera")
+    elif args.benchmark or args.save_log_path or args.protocol != DEFAULT_PROTOCOL:
+        raise UsageError("--benchmark, --save_log_path and --protocol are for --image_path")
+
+
+def check_protocol(protocol: str, bundle: Bundle) -> None:
+    """Refuse what the bundle's output does not allow.
+
+    Raises:
+        UsageError: it says how to export the bundle.
+    """
+    if protocol == DEFAULT_PROTOCOL:
+        return
+    if bundle.output_op != "none":
+        raise UsageError(
+            f"--protocol {protocol} needs logits, and this bundle's graph ends in "
+            f"{bundle.output_op}: export it with --output_op none"
+        )
+    if bundle.postprocess().upsampling != "graph":
+        raise UsageError(
+            f"--protocol {protocol} needs logits at the input's size, and this bundle's are "
+            "enlarged afterwards: export it with --upsample graph"
+        )
+
+
+def open_inputs(args: argparse.Namespace) -> list[Sample] | Source:
+    """The images, or the opened video or camera.
+
+    Raises:
+        UsageError: nothing there that can be read, or the result would replace it.
+    """
+    if args.image_path is not None:
+        return collect_samples(args.image_path)
+    source = open_video(args.video) if args.video is not None else open_camera(args.camera)
+    result_path(source, Path(args.save_dir))
+    return source
+
+
+def run(
+    args: argparse.Namespace, bundle: Bundle, backend: Backend, inputs: list[Sample] | Source
+) -> int:
+    """Predict all, write the results; returns the exit status."""
+    preprocess, postprocess = bundle.preprocess(), bundle.postprocess()
     table = find_class_table(bundle, backend, args.num_classes)
-    return predict_and_save(backend, samples, preprocess, postprocess, table, settings)
+    source = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
+    if isinstance(inputs, Source):
+        video = VideoSettings(
+            save_dir=Path(args.save_dir),
+            batch_size=args.batch_size,
+            show_fps=args.show_fps,
+            most_frames=args.most_frames,
+            print_detail=args.print_detail,
+            what_ran=source | {"backend": backend.describe()},
+        )
+        return run_video(backend, inputs, preprocess, postprocess, table, video)
+    settings = RunSettings(
+        title="inference",
+        save_dir=Path(args.save_dir),
+        batch_size=args.batch_size,
+        absent=args.absent_class,
+        print_detail=args.print_detail,
+        benchmark=args.benchmark,
+        benchmark_log=Path(args.save_log_path) if args.save_log_path else None,
+        model_name=args.model_name or (bundle.manifest.network if bundle.manifest else ""),
+        protocol=PROTOCOLS[args.protocol],
+        source=source,
+    )
+    return predict_and_save(backend, inputs, preprocess, postprocess, table, settings)
 
 
 def tensorrt_options(
-    args: argparse.Namespace, bundle: Bundle, samples: Sequence[Sample]
+    args: argparse.Namespace, bundle: Bundle, inputs: Sequence[Sample] | Source
 ) -> TensorRtOptions:
     """Engines for the shapes that these images have in front of the network.
 
     Raises:
         UsageError: none of the images can be opened.
     """
+    sizes_hw = [inputs.size_hw] if isinstance(inputs, Source) else image_sizes(inputs)
+    if not sizes_hw:
+        raise UsageError(f"--use_trt True: none of the images of {args.image_path} can be opened")
+    shapes = shapes_of(bundle, sizes_hw, args.batch_size)
+    return TensorRtOptions(shapes, args.min_subgraph_size, args.trt_cache_dir)
+
+
+def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+    """(height, width) of the images that can be opened."""
     sizes_hw = []
     for sample in samples:
         try:
@@ -193,10 +279,7 @@ def tensorrt_options(
                 sizes_hw.append((image.height, image.width))
         except OSError:
             continue  # reported where it is read
-    if not sizes_hw:
-        raise UsageError(f"--use_trt True: none of the images of {args.image_path} can be opened")
-    shapes = shapes_of(bundle, sizes_hw, args.batch_size)
-    return TensorRtOptions(shapes, args.min_subgraph_size, args.trt_cache_dir)
+    return sizes_hw
 
 
 def find_backend(args: argparse.Namespace, bundle: Bundle, for_paddle: bool) -> str:

@@ -1,0 +1,167 @@
+"""What `infer.py --video` and `--camera` do: one overlay video and `inference.json`."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED, UsageError
+from paddleseg_ext.common.files import write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.outputs import OVERLAYS
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.video import (
+    COUNT_TOLERANCE,
+    SUFFIX,
+    CameraFrames,
+    Frame,
+    Outcome,
+    Source,
+    predict_video,
+    read_frames,
+)
+
+RESULT = "inference.json"
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a video is run and where its results go.
+
+    Attributes:
+        most_frames: the run ends after so many predicted frames; None goes to the end.
+        what_ran: bundle and the like, for the JSON.
+    """
+
+    save_dir: Path
+    batch_size: int = 1
+    num_workers: int | None = None
+    show_fps: bool = False
+    most_frames: int | None = None
+    print_detail: bool = True
+    what_ran: dict[str, Any] = field(default_factory=dict)
+
+
+def result_path(source: Source, save_dir: Path) -> Path:
+    """Where the overlay video goes.
+
+    Raises:
+        UsageError: that is the input itself.
+    """
+    path = save_dir / OVERLAYS / f"{source.path.stem}{SUFFIX}"
+    if path.exists() and source.path.exists() and path.samefile(source.path):
+        raise UsageError(f"--save_dir: {path} is the video itself; give another folder")
+    return path
+
+
+def run_video(
+    backend: Backend,
+    source: Source,
+    preprocess: Preprocess,
+    postprocess: Postprocess,
+    class_table: ClassTable,
+    settings: VideoSettings,
+) -> int:
+    """Predict a video or a camera, write the overlays, say what became of it.
+
+    A camera runs until it ends, `most_frames` are done, or Ctrl-C; the video is complete then.
+
+    Returns:
+        The exit status: 1 where a frame failed or a file ended before its container says.
+
+    Raises:
+        DataError: no frame came, or the result cannot be written.
+    """
+    path = result_path(source, settings.save_dir)
+    run = partial(
+        predict_video,
+        backend,
+        source,
+        preprocess=preprocess,
+        postprocess=postprocess,
+        class_table=class_table,
+        path=path,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        show_fps=settings.show_fps,
+        track=_tracker(source, settings),
+    )
+    if source.is_camera:
+        with _filming(source) as frames:
+            outcome = run(frames=islice(frames, settings.most_frames))
+    else:
+        try:
+            outcome = run(frames=islice(read_frames(source), settings.most_frames))
+        finally:
+            source.capture.release()
+    missing = _missing(source, outcome, settings.most_frames)
+    _report(source, outcome, missing, path, settings)
+    return STATUS_FAILED if outcome.num_failed or missing else STATUS_DONE
+
+
+def _tracker(
+    source: Source, settings: VideoSettings
+) -> Callable[[Iterable[Frame]], Iterable[Frame]]:
+    if not settings.print_detail:
+        return iter
+    totals = [n for n in (source.num_frames, settings.most_frames) if n]
+    return partial(track, description=source.path.name, total=min(totals, default=None))
+
+
+@contextmanager
+def _filming(source: Source) -> Iterator[Iterable[Frame]]:
+    """A running camera; the first Ctrl-C ends the film, the second one the program."""
+    frames = CameraFrames(source)
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        frames.stop()
+
+    previous = signal.signal(signal.SIGINT, stop)
+    log(f"{source.path}: Ctrl-C ends the film and completes the video")
+    try:
+        yield frames
+    finally:
+        frames.join()
+        source.capture.release()
+        signal.signal(signal.SIGINT, previous)
+
+
+def _missing(source: Source, outcome: Outcome, most_frames: int | None) -> int:
+    """Frames that the container promises and nobody could decode."""
+    expected = min(n for n in (source.num_frames or 0, most_frames) if n is not None)
+    missing = expected - outcome.num_written
+    return missing if missing > COUNT_TOLERANCE else 0
+
+
+def _report(
+    source: Source, outcome: Outcome, missing: int, path: Path, settings: VideoSettings
+) -> None:
+    rate = outcome.num_predicted / outcome.seconds if outcome.seconds else 0.0
+    log(
+        f"{outcome.num_written} frames at {source.frames_per_second:g} a second written to {path}; "
+        f"{outcome.num_predicted} predicted, {rate:.1f} a second"
+        + (f", {outcome.num_dropped} dropped" if source.is_camera else "")
+    )
+    if outcome.num_failed:
+        log(f"{outcome.num_failed} frames failed, the first: {outcome.first_error}", "ERROR")
+    if missing:
+        log(f"{source.path}: its last {missing} frames cannot be decoded", "ERROR")
+    result = {
+        "title": "video",
+        "source": settings.what_ran | {"video": str(source.path)},
+        "frames_per_second": source.frames_per_second,
+        "size_hw": list(source.size_hw),
+        "batch_size": settings.batch_size,
+        "predicted_per_second": rate,
+        "num_missing": missing,
+    }
+    write_json(settings.save_dir / RESULT, result | asdict(outcome))

@@ -1,0 +1,38 @@
+"""`infer.py --video` draws what `infer.py --image_path` draws of the same frames."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .conftest import load_script
+
+NUM_FRAMES = 4
+
+
+def test_overlays_are_those_of_single_images(bundle: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    coarse = generator.integers(0, 256, (8, 12 + NUM_FRAMES, 3), dtype=np.uint8)
+    video = tmp_path / "in.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 10, (96, 64))
+    for number in range(NUM_FRAMES):
+        part = coarse[:, number : number + 12]
+        writer.write(cv2.resize(part, (96, 64), interpolation=cv2.INTER_CUBIC))
+    writer.release()
+    capture = cv2.VideoCapture(str(video))
+    (tmp_path / "frames").mkdir()
+    for number in range(NUM_FRAMES):  # as decoded, not as they were before the codec
+        cv2.imwrite(str(tmp_path / f"frames/{number}.png"), capture.read()[1])
+    save_dir = tmp_path / "out"
+    common = ["--config", str(bundle), "--save_dir", str(save_dir), "--device", "cpu"]
+    common += ["--print_detail", "False"]
+    infer = load_script("infer")
+    assert infer.main([*common, "--image_path", str(tmp_path / "frames")]) == 0
+    assert infer.main([*common, "--video", str(video)]) == 0
+    overlays = cv2.VideoCapture(str(save_dir / "overlays/in.mp4"))
+    assert overlays.get(cv2.CAP_PROP_FPS) == 10
+    assert overlays.get(cv2.CAP_PROP_FRAME_COUNT) == NUM_FRAMES
+    for number in range(NUM_FRAMES):
+        expected = cv2.imread(str(save_dir / f"overlays/{number}.jpg"))
+        difference = np.abs(overlays.read()[1].astype(int) - expected).mean()
+        assert difference < 12  # two lossy codecs

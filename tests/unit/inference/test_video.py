@@ -1,0 +1,293 @@
+"""Videos: every frame, in order, at the input's rate; cameras: what is dropped is counted."""
+
+import json
+import os
+import signal
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.data.labels import ClassTable, generic_table
+from paddleseg_ext.inference.outputs import blend
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.video import (
+    Source,
+    open_camera,
+    open_video,
+    predict_video,
+    read_frames,
+)
+from paddleseg_ext.inference.video_run import VideoSettings, run_video
+
+from .conftest import BrightnessNetwork
+
+HEIGHT, WIDTH = 64, 96
+GRAYS = (40, 128, 215)
+CLOSE = 12  # gray levels that the codec may move a flat area
+
+
+def table() -> ClassTable:
+    return generic_table(3)
+
+
+def frame_of(number: int) -> np.ndarray:
+    """A ground of one gray and a square of another that moves a step to the right each frame."""
+    frame = np.full((HEIGHT, WIDTH, 3), GRAYS[number % 2], np.uint8)
+    frame[16:48, 4 * number : 4 * number + 32] = GRAYS[2]
+    return frame
+
+
+def write_video(path: Path, num_frames: int = 10, rate: float = 12.5) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (WIDTH, HEIGHT))
+    for number in range(num_frames):
+        writer.write(frame_of(number))
+    writer.release()
+    return path
+
+
+def frames_in(path: Path) -> tuple[list[np.ndarray], float]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        done, frame = capture.read()
+        if not done:
+            return frames, capture.get(cv2.CAP_PROP_FPS)
+        frames.append(frame)
+
+
+def run(source: Source, save_dir: Path, network: BrightnessNetwork, **more) -> tuple[int, dict]:
+    settings = VideoSettings(save_dir, print_detail=False, **more)
+    status = run_video(network, source, Preprocess([]), Postprocess(), table(), settings)
+    return status, json.loads((save_dir / "inference.json").read_text())
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, None), (4, 2), (3, 0)])
+def test_every_frame_in_order_at_the_inputs_rate(
+    tmp_path: Path, brightness: BrightnessNetwork, batch_size: int, num_workers: int | None
+) -> None:
+    source = open_video(write_video(tmp_path / "in.mp4"))
+    status, result = run(
+        source, tmp_path / "out", brightness, batch_size=batch_size, num_workers=num_workers
+    )
+    frames, rate = frames_in(tmp_path / "out/overlays/in.mp4")
+    assert (status, len(frames), rate) == (0, 10, 12.5)
+    assert (result["num_predicted"], result["num_dropped"], result["num_failed"]) == (10, 0, 0)
+    for number, got in enumerate(frames):
+        read = cv2.cvtColor(frame_of(number), cv2.COLOR_BGR2RGB)
+        labels = np.searchsorted([84, 171], read[:, :, 0]).astype(np.uint8)
+        expected = cv2.cvtColor(blend(read, labels, table()), cv2.COLOR_RGB2BGR)
+        assert np.abs(got.astype(int) - expected).mean() < CLOSE, number
+    assert list((tmp_path / "out/overlays").iterdir()) == [tmp_path / "out/overlays/in.mp4"]
+
+
+def test_most_frames_and_shown_rate(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    path = write_video(tmp_path / "in.mp4")
+    for show_fps in (False, True):
+        folder = tmp_path / str(show_fps)
+        status, _ = run(open_video(path), folder, brightness, most_frames=4, show_fps=show_fps)
+        assert status == 0
+    plain, shown = (frames_in(tmp_path / f"{way}/overlays/in.mp4")[0] for way in (False, True))
+    assert len(plain) == len(shown) == 4
+    difference = np.abs(plain[3].astype(int) - shown[3])
+    assert difference[:10, :50].mean() > 10 > difference[20:].mean()
+
+
+def test_a_frame_that_fails_stays_as_it_was(tmp_path: Path) -> None:
+    class Failing(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if len(self.batches) == 2:
+                self.batches.append(batch.shape)
+                raise DataError("the third one is too much")
+            return super().run(batch)
+
+    source = open_video(write_video(tmp_path / "in.mp4", 5))
+    status, result = run(source, tmp_path / "out", Failing())
+    frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
+    assert (status, len(frames)) == (1, 5)
+    assert (result["num_predicted"], result["num_failed"]) == (4, 1)
+    assert "frame 2" in result["first_error"] and "too much" in result["first_error"]
+    assert np.abs(frames[2].astype(int) - frame_of(2)).mean() < CLOSE
+    assert np.abs(frames[3].astype(int) - frame_of(3)).mean() > CLOSE
+
+
+def test_an_interrupt_leaves_no_video(tmp_path: Path) -> None:
+    class Interrupted(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if len(self.batches) == 3:
+                raise KeyboardInterrupt
+            return super().run(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(open_video(write_video(tmp_path / "in.mp4")), tmp_path / "out", Interrupted())
+    assert list((tmp_path / "out/overlays").iterdir()) == []
+
+
+def test_a_video_that_was_cut_short_is_written_and_told(
+    tmp_path: Path, brightness: BrightnessNetwork
+) -> None:
+    class CutShort:
+        """Promises ten frames and gives four."""
+
+        def __init__(self, capture: cv2.VideoCapture):
+            self.capture, self.count = capture, 0
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.count += 1
+            return self.capture.read() if self.count <= 4 else (False, None)
+
+        def release(self) -> None:
+            self.capture.release()
+
+    whole = open_video(write_video(tmp_path / "in.mp4"))
+    source = Source(whole.path, CutShort(whole.capture), whole.frames_per_second, whole.size_hw, 10)
+    status, result = run(source, tmp_path / "out", brightness)
+    assert (status, result["num_missing"], result["num_written"]) == (1, 6, 4)
+
+
+@pytest.mark.parametrize("content", [b"hello\n" * 50, b"\x00\x00\x00\x18ftypmp42" + bytes(500)])
+def test_what_is_no_video_is_refused(
+    tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "no.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"no\.mp4' is no video"):
+        open_video(path)
+    with pytest.raises(UsageError, match="does not exist"):
+        open_video(tmp_path / "nothing.mp4")
+
+
+def test_the_result_never_replaces_the_input(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    (tmp_path / "overlays").mkdir()
+    path = write_video(tmp_path / "overlays/in.mp4")
+    with pytest.raises(UsageError, match="is the video itself"):
+        run(open_video(path), tmp_path, brightness)
+    assert len(frames_in(path)[0]) == 10
+
+
+def test_a_writer_that_lost_frames_is_noticed(
+    tmp_path: Path, brightness: BrightnessNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: OpenCV says nothing."""
+    source = open_video(write_video(tmp_path / "in.mp4"))
+    real = cv2.VideoWriter
+
+    class Losing:
+        def __init__(self, *arguments: object):
+            self.writer, self.count = real(*arguments), 0
+
+        def write(self, frame: np.ndarray) -> None:
+            self.count += 1
+            if self.count < 5:
+                self.writer.write(frame)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.writer, name)
+
+    monkeypatch.setattr(cv2, "VideoWriter", Losing)
+    with pytest.raises(DataError, match="10 frames were written and 4 are there"):
+        run(source, tmp_path / "out", brightness)
+    assert not (tmp_path / "out/overlays/in.mp4").exists()
+
+
+class FakeCamera:
+    """Gives a frame every `interval` seconds, `num_frames` in all; tells no frame rate."""
+
+    opened = True
+    num_frames = 40
+    interval = 0.01
+
+    def __init__(self, index: int, *_: int):
+        self.number = 0
+        self.released = False
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def get(self, what: int) -> float:
+        return {cv2.CAP_PROP_FRAME_HEIGHT: HEIGHT, cv2.CAP_PROP_FRAME_WIDTH: WIDTH}.get(what, 0.0)
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        time.sleep(self.interval)
+        self.number += 1
+        return (
+            (True, frame_of(self.number % 8)) if self.number <= self.num_frames else (False, None)
+        )
+
+    def release(self) -> None:
+        self.released = True
+
+
+def camera(monkeypatch: pytest.MonkeyPatch, kind: type) -> Source:
+    with monkeypatch.context() as patched:
+        patched.setattr(cv2, "VideoCapture", kind)
+        return open_camera(0)
+
+
+class SlowNetwork(BrightnessNetwork):
+    """Takes as long as five frames of the camera."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return super().run(batch)
+
+
+def test_a_camera_drops_what_comes_too_fast_and_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = camera(monkeypatch, FakeCamera)
+    network = SlowNetwork()
+    status, result = run(source, tmp_path, network)
+    frames, rate = frames_in(tmp_path / "overlays/camera0.mp4")
+    assert status == 0 and source.capture.released
+    assert rate == 25.0  # the camera tells none
+    assert result["num_dropped"] > 10
+    assert result["num_predicted"] == len(network.batches)
+    # What was filmed up to the last predicted frame: the result lasts as long.
+    assert len(frames) == result["num_written"] == result["num_predicted"] + result["num_dropped"]
+    assert len(frames) <= FakeCamera.num_frames
+
+
+def test_ctrl_c_completes_a_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(FakeCamera):
+        num_frames = 10**9
+
+    source = camera(monkeypatch, Endless)
+    before = signal.getsignal(signal.SIGINT)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    status, result = run(source, tmp_path, BrightnessNetwork())
+    assert status == 0 and result["num_predicted"] > 3
+    assert len(frames_in(tmp_path / "overlays/camera0.mp4")[0]) == result["num_written"]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing(FakeCamera):
+        opened = False
+
+    with pytest.raises(UsageError, match="no such camera"):
+        camera(monkeypatch, Missing)
+
+
+def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    source = open_video(shared_dir / "data/video/street.mp4")
+    outcome = predict_video(
+        brightness,
+        source,
+        islice(read_frames(source), 5),
+        Preprocess([]),
+        Postprocess(),
+        table(),
+        tmp_path / "street.mp4",
+    )
+    source.capture.release()
+    frames, rate = frames_in(tmp_path / "street.mp4")
+    assert outcome.num_predicted == len(frames) == 5
+    assert frames[0].shape == (*source.size_hw, 3) and rate == source.frames_per_second
