@@ -220,7 +220,10 @@ def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
         "seed": report["calibration"]["seed"],
         "layers_float": report["layers_float"],
     }
-    return replace(bundle.manifest, graphs={**bundle.manifest.graphs, "onnx_int8": entry})
+    # What an earlier INT8 graph was found to be does not hold for this one.
+    verified = {k: v for k, v in bundle.manifest.verified.items() if not k.endswith("_int8")}
+    graphs = {**bundle.manifest.graphs, "onnx_int8": entry}
+    return replace(bundle.manifest, graphs=graphs, verified=verified)
 
 
 def _batches(bundle: Bundle, samples: Sequence[Sample] | Iterator[Sample]) -> Iterator[NDArray]:
