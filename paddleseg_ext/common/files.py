@@ -103,6 +103,23 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def delete_directory(path: str | Path) -> None:
+    """Delete a folder so that it is never seen half empty, also where this process is killed."""
+    path = Path(path)
+    doomed = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    path.replace(doomed / path.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def delete_leftovers(directory: str | Path) -> None:
+    """Delete what killed writers have left in a folder that nobody else writes to now."""
+    for left in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def sha256_of(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

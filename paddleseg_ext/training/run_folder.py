@@ -11,7 +11,6 @@ save_dir/previous_runs/K/      what an earlier run had left here
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +26,12 @@ from paddleseg_ext.checkpoints.store import (
     weights_of,
 )
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import atomic_directory, require_file, write_json
+from paddleseg_ext.common.files import (
+    atomic_directory,
+    delete_directory,
+    require_file,
+    write_json,
+)
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.optimizer import optimizer_arrays, restore_optimizer
@@ -213,7 +217,7 @@ def save_iteration(
         paddle.save(arrays, str(folder / OPTIMIZER))
         write_json(folder / STATE, asdict(state))
     for old in iteration_folders(save_dir)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        delete_directory(old)
 
 
 def load_iteration(folder: Path, learner: Learner, state: TrainState) -> TrainState:

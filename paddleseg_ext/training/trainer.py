@@ -12,6 +12,7 @@ from paddle import nn
 from paddleseg_ext import __version__
 from paddleseg_ext.checkpoints.store import save_arrays
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import delete_leftovers
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
@@ -197,6 +198,8 @@ def begin_or_resume(
         UsageError: a checkpoint that does not fit, or a run that has nothing left to do.
     """
     folder = None
+    if world.is_first:
+        delete_leftovers(options.save_dir)
     if options.resume_model:
         folder = find_resume_folder(options.resume_model, options.save_dir)
     if folder is not None:

@@ -1,0 +1,33 @@
+"""Files and folders are there whole, or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from paddleseg_ext.common import files
+
+
+def test_a_folder_is_never_seen_half_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "iter_1"
+    folder.mkdir()
+    (folder / "weights").write_text("w", encoding="utf-8")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files.shutil, "rmtree", killed)
+        files.delete_directory(folder)
+    assert not folder.exists()
+    files.delete_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_leftovers_are_what_writers_left(tmp_path: Path) -> None:
+    (tmp_path / f"{files.TEMPORARY_PREFIX}abc.json").write_text("half", encoding="utf-8")
+    (tmp_path / f"{files.TEMPORARY_PREFIX}def").mkdir()
+    (tmp_path / "history.json").write_text("{}", encoding="utf-8")
+    files.delete_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.json"]
