@@ -13,11 +13,12 @@ auto, the newest) and ends in the same weights as one that was not. docs/trainin
 
 import argparse
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import UsageError, run_command
-from paddleseg_ext.common.files import require_file, require_writable
+from paddleseg_ext.common.files import require_file, require_writable, sole_writer
 from paddleseg_ext.common.machine import fix_thread_count, let_waiting_threads_sleep, resolve_device
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.training.options import WARMUP_ITERS
@@ -215,7 +216,9 @@ def main() -> int | None:
                 require_sound(validation, "val_dataset")
         wait_for_all(world)
         validate = make_validation(config, validation) if validation is not None else None
-        train(config, options, dataset, validate, world)
+        first = world.is_first
+        with sole_writer(options.save_dir, "--save_dir") if first else nullcontext():
+            train(config, options, dataset, validate, world)
     return None
 
 

@@ -4,6 +4,7 @@ Everything this project writes goes to a temporary name in the target's folder, 
 renamed. A full disk or a kill therefore never leaves a broken file under its final name.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from paddleseg_ext.common.errors import UsageError
 
 TEMPORARY_PREFIX = ".writing-"
+LOCK_NAME = ".lock"
 
 
 def _sync_directory(directory: Path) -> None:
@@ -109,6 +111,25 @@ def delete_directory(path: str | Path) -> None:
     doomed = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
     path.replace(doomed / path.name)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+@contextmanager
+def sole_writer(directory: str | Path, flag: str) -> Iterator[None]:
+    """Nobody else writes to `directory` inside; the lock ends with this process, however it ends.
+
+    Raises:
+        UsageError: another process writes there; `flag` names what to change.
+    """
+    with open(Path(directory) / LOCK_NAME, "wb") as lock:
+        try:
+            # Not `flock`: reading processes would inherit that lock and keep it when we are killed.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UsageError(
+                f"{flag}: another process is writing to '{directory}'; wait for it, or take "
+                "another folder"
+            ) from None
+        yield
 
 
 def delete_leftovers(directory: str | Path) -> None:

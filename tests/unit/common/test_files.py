@@ -1,10 +1,13 @@
 """Files and folders are there whole, or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from paddleseg_ext.common import files
+from paddleseg_ext.common.errors import UsageError
 
 
 def test_a_folder_is_never_seen_half_deleted(
@@ -31,3 +34,30 @@ def test_leftovers_are_what_writers_left(tmp_path: Path) -> None:
     (tmp_path / "history.json").write_text("{}", encoding="utf-8")
     files.delete_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["history.json"]
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    """And whoever is killed leaves it free."""
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\nfrom paddleseg_ext.common.files import sole_writer\n"
+            "with sole_writer(sys.argv[1], '--save_dir'):\n"
+            "    print('held', flush=True); time.sleep(60)",
+            str(tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(UsageError, match="--save_dir: another process is writing"),
+        files.sole_writer(tmp_path, "--save_dir"),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    with files.sole_writer(tmp_path, "--save_dir"):
+        pass
