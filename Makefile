@@ -3,8 +3,14 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 GOLDEN_DIR ?= ../shared/golden
+# What `make bench` measures; by default what `make demo` left.
+BENCH_CONFIG ?= configs/bisenetv1/bisenetv1_synthetic_demo.yml
+BENCH_WEIGHTS ?= output/demo/train/best_model/model.pdparams
+BENCH_DATA ?= output/demo/data/val.list
+BENCH_DIR ?= output/bench
+BENCH_FLAGS ?=
 
-.PHONY: help demo test test-slow lint golden tipc clean
+.PHONY: help demo test test-slow lint golden tipc bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -47,6 +53,26 @@ golden: $(VENV)/dev.stamp  ## compare with the original systems' numbers: GOLDEN
 tipc: $(VENV)/dev.stamp  ## every TIPC chain of every network, and a table of what came of it
 	@echo "== every TIPC chain of every network"
 	@PATH="$(abspath $(BIN)):$$PATH" bash test_tipc/run_all.sh
+
+bench: $(VENV)/bench.stamp  ## the goals of docs/performance.md as ratios (some 10 minutes on 2 idle cores)
+	@echo "== bundles of $(BENCH_WEIGHTS)"
+	@$(BIN)/python export_model.py --config $(BENCH_CONFIG) --model_path $(BENCH_WEIGHTS) \
+		--save_dir $(BENCH_DIR)/host --upsample host --onnx True
+	@$(BIN)/python export_model.py --config $(BENCH_CONFIG) --model_path $(BENCH_WEIGHTS) \
+		--save_dir $(BENCH_DIR)/argmax --output_op argmax --onnx True
+	@$(BIN)/python -m paddleseg_ext quantize --config $(BENCH_DIR)/host/deploy.yaml \
+		--data $(BENCH_DATA) --backend openvino --sensitivity False --save_dir $(BENCH_DIR)/int8
+	@echo "== the goals, in turns"
+	@$(BIN)/python benchmarks/goals.py --host $(BENCH_DIR)/host/deploy.yaml \
+		--int8 $(BENCH_DIR)/int8/deploy.yaml --argmax $(BENCH_DIR)/argmax/deploy.yaml \
+		--data $(BENCH_DATA) --save_dir $(BENCH_DIR) $(BENCH_FLAGS)
+
+$(VENV)/bench.stamp: $(VENV)/run.stamp requirements-onnx.txt requirements-onnxruntime.txt \
+		requirements-openvino.txt requirements-fast.txt
+	@echo "== installing the runtimes that are compared"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-onnx.txt \
+		-r requirements-onnxruntime.txt -r requirements-openvino.txt -r requirements-fast.txt
+	@touch $@
 
 clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay
 	@echo "== deleting output/demo, output/tour and caches"

@@ -100,6 +100,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--cpu_threads", type=positive_int, help="default: OMP_NUM_THREADS, else every core"
     )
+    parser.add_argument(
+        "--streams",
+        type=positive_int,
+        default=1,
+        help="batches that are run at a time, for onnxruntime and openvino: 1 gives the shortest "
+        "run, one for each core the most images",
+    )
     add_switch(parser, "--benchmark", f"time the run, after {WARM_UP_RUNS} runs that do not count")
     parser.add_argument("--save_log_path", metavar="FILE", help="also write the benchmark there")
     parser.add_argument("--model_name", default="", help="what the benchmark calls the model")
@@ -167,6 +174,7 @@ def main(argv: list[str] | None = None) -> int:
         name,
         precision=args.precision,
         threads=threads,
+        streams=args.streams,
         device=device,
         use_trt=args.use_trt,
         tensorrt=tensorrt_options(args, bundle, inputs) if args.use_trt else None,
@@ -183,6 +191,8 @@ def check_input_flags(args: argparse.Namespace) -> None:
     Raises:
         UsageError: one that does nothing here.
     """
+    if args.benchmark and args.streams > 1:
+        raise UsageError("--benchmark times one run after the other: leave --streams out")
     if args.image_path is not None:
         if args.most_frames is not None or args.show_fps:
             raise UsageError("--most_frames and --show_fps are for --video and --camera")
@@ -234,6 +244,7 @@ def run(
         video = VideoSettings(
             save_dir=Path(args.save_dir),
             batch_size=args.batch_size,
+            streams=args.streams,
             show_fps=args.show_fps,
             most_frames=args.most_frames,
             print_detail=args.print_detail,
@@ -244,6 +255,7 @@ def run(
         title="inference",
         save_dir=Path(args.save_dir),
         batch_size=args.batch_size,
+        streams=args.streams,
         absent=args.absent_class,
         print_detail=args.print_detail,
         benchmark=args.benchmark,

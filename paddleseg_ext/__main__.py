@@ -7,6 +7,10 @@ from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
 
 # verb -> (module with `main(argv) -> int | None`, what it does)
 VERBS = {
+    "bench": (
+        "paddleseg_ext.bench.cli",
+        "speed, memory and parts of bundles on backends, in turns",
+    ),
     "curves": ("paddleseg_ext.curves", "loss and mIoU of training runs in one picture"),
     "data": ("paddleseg_ext.data.cli", "make, check and inspect data sets"),
     "demo": ("paddleseg_ext.demo.cli", "the whole way on embedded data, with a report"),

@@ -55,6 +55,15 @@ class Diagnosis:
         return lines
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass takes; see `Diagnosis`."""
+
+    used_parameters: int
+    multiply_adds: int
+    multiply_adds_of_parts: Mapping[str, int]
+
+
 def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
     """Run `model` once on zeros of `input_shape` and count.
 
@@ -62,9 +71,29 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
         UsageError: the network refuses this shape.
     """
     import paddle
+
+    cost = count_cost(model, input_shape)
+    parts = cost.multiply_adds_of_parts
+    return Diagnosis(
+        parameters=_parameter_count(model),
+        used_parameters=cost.used_parameters,
+        multiply_adds=cost.multiply_adds,
+        parts={
+            part: (work, _parameter_count(getattr(model, part))) for part, work in parts.items()
+        },
+        sizes=_sizes(model, paddle.zeros(input_shape)),
+    )
+
+
+def count_cost(model: "nn.Layer", input_shape: list[int]) -> Cost:
+    """Multiply-adds of one forward pass in inference mode, and the parameters that it uses.
+
+    Raises:
+        UsageError: the network refuses this shape.
+    """
+    import paddle
     from paddle import nn
 
-    counted: dict[int, int] = {}
     used: dict[int, int] = {}
     names = {id(layer): name for name, layer in model.named_sublayers()}
     parts: dict[str, int] = {}
@@ -80,31 +109,21 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
             work = output.size * layer.weight.shape[0]
         else:
             return
-        counted[id(layer)] = counted.get(id(layer), 0) + work
         part = names[id(layer)].partition(".")[0]
         parts[part] = parts.get(part, 0) + work
 
     model.eval()
     hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers()]
-    images = paddle.zeros(input_shape)
     try:
         with paddle.no_grad():
-            model(images)
+            model(paddle.zeros(input_shape))
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UsageError(f"--input_shape: {type(model).__name__}: {reason}") from None
     finally:
         for hook in hooks:
             hook.remove()
-    parameters = [p for p in model.parameters() if not p.stop_gradient]
-    weights = {part: _parameter_count(getattr(model, part)) for part in parts}
-    return Diagnosis(
-        parameters=sum(p.size for p in parameters),
-        used_parameters=sum(used.values()),
-        multiply_adds=sum(counted.values()),
-        parts={part: (work, weights[part]) for part, work in parts.items()},
-        sizes=_sizes(model, images),
-    )
+    return Cost(sum(used.values()), sum(parts.values()), parts)
 
 
 def _parameter_count(layer: "nn.Layer") -> int:

@@ -27,6 +27,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.doctor import count_cost
 from paddleseg_ext.evaluation.eager import EagerNetwork
 from paddleseg_ext.folding import fold_normalize, normalize_batch, split_normalize
 from paddleseg_ext.inference.backends.open import open_backend
@@ -139,6 +140,7 @@ def export(
             "opencv": cv2.__version__,
             "paddleseg_ext": __version__,
         },
+        cost=_describe_cost(model, options),
     )
     deployed, normalize = model, None
     if options.fold_normalize:
@@ -170,6 +172,18 @@ def _describe_checkpoint(model_path: str) -> dict[str, Any]:
         "path": str(model_path),
         "sha256": sha256_of(model_path),
         "iteration": entry.get("iteration"),
+    }
+
+
+def _describe_cost(model: nn.Layer, options: ExportOptions) -> dict[str, Any]:
+    """For the graph's own size, or where that is free, the one that the self-check begins with."""
+    sides = zip(options.input_shape[2:], CHECKED_SIZES_HW[0], strict=True)
+    shape = [1, 3, *(side if side > 0 else default for side, default in sides)]
+    cost = count_cost(model, shape)
+    return {
+        "parameters": cost.used_parameters,
+        "multiply_adds": cost.multiply_adds,
+        "input_shape": shape,
     }
 
 

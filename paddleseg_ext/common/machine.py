@@ -3,10 +3,13 @@
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
 
 GPU_DISTRIBUTION = "paddlepaddle-gpu"
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def has_gpu_build() -> bool:
@@ -35,8 +38,60 @@ def resolve_device(device: str | None) -> str:
 
 
 def available_cores() -> int:
-    """The number of CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """The number of CPU cores this process may use: by its affinity and its control group's quota.
+
+    A container that is given 2 of 64 cores sees all of them, and threads on each would wait for one
+    another. Of a share of a core nothing is used, but one core always is.
+    """
+    cores = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def cpu_quota(root: Path = CONTROL_GROUPS, groups: Path = OWN_GROUPS) -> float | None:
+    """Cores that the control group of this process grants it; None where there is no limit.
+
+    Read are the process's own group and those above it, in both versions of the kernel's interface.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst (`cpu.max`), scheduler/sched-bwc.rst.
+    """
+    limits = []
+    for base, own in _group_folders(root, groups):
+        folder = base / own.lstrip("/")
+        # In a container the group's name is the host's and leads nowhere; its root is its own.
+        for place in {base, folder, *(p for p in folder.parents if p.is_relative_to(base))}:
+            limits.append(_quota_in(place))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _group_folders(root: Path, groups: Path) -> list[tuple[Path, str]]:
+    """Where the CPU limits are mounted, and the name of this process's group there."""
+    try:
+        lines = groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if not controllers:
+            found.append((root, name))
+        elif "cpu" in controllers.split(","):
+            found += [(root / mount, name) for mount in ("cpu", controllers)]
+    return found
+
+
+def _quota_in(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8").strip()
+                for name in ("quota", "period")
+            )
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
 
 
 def cpu_name() -> str:

@@ -33,6 +33,7 @@ class RunSettings:
         source: what ran: the config, checkpoint or bundle, for the JSON.
         num_workers: threads beside the network's; None takes one for each core. A benchmark has
             none.
+        streams: batches that the backend runs at a time.
         benchmark_log: a file that gets the benchmark's lines too.
     """
 
@@ -40,6 +41,7 @@ class RunSettings:
     save_dir: Path
     batch_size: int = 1
     num_workers: int | None = None
+    streams: int = 1
     absent: AbsentRule = "skip"
     print_detail: bool = True
     benchmark: bool = False
@@ -83,6 +85,7 @@ def predict_and_save(
         num_workers=0 if settings.benchmark else settings.num_workers,  # each part timed alone
         warm_up_runs=warm_up_runs,
         finish=save_and_count,
+        streams=settings.streams,
     )
     if settings.print_detail:
         predictions = track(predictions, settings.title, total=len(samples))

@@ -194,6 +194,7 @@ def predict_by_protocol(
     num_workers: int | None = None,
     warm_up_runs: int = 0,
     finish: Callable[[Prediction], Any] | None = None,
+    streams: int = 1,
 ) -> Iterator[Prediction]:
     """`pipeline.predict_samples`, every batch run as the protocol says.
 
@@ -211,6 +212,7 @@ def predict_by_protocol(
         warm_up_runs,
         run_batch=run.run if run else None,
         finish=finish,
+        streams=streams,
     )
 
 

@@ -52,7 +52,7 @@ MANIFEST_KEYS = (
     "files",
     "sizes",
 )
-OPTIONAL_MANIFEST_KEYS = ("graphs", "verified")
+OPTIONAL_MANIFEST_KEYS = ("graphs", "verified", "cost")
 CHECKPOINT_KEYS = ("path", "sha256", "iteration")
 VARIABLES_KEYS = ("loaded", "total")
 PREPROCESS_KEYS = ("color_order", "value_range", "layout")
@@ -79,6 +79,8 @@ class Manifest:
             and what its check found.
         verified: stage (`onnxruntime`, `openvino_int8`, ...) -> what a comparison with the network
             found there: `grade`, `passed`, and `ratio`, its speed over that of stage `paddle`.
+        cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where nobody
+            counted.
     """
 
     network: str
@@ -93,6 +95,7 @@ class Manifest:
     sizes: Mapping[str, int] = field(default_factory=dict)
     graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,7 @@ def _manifest_section(
         "sizes": {file.name: file.stat().st_size for file in files},
         "graphs": {name: dict(graph) for name, graph in manifest.graphs.items()},
         "verified": {name: dict(of) for name, of in manifest.verified.items()},
+        "cost": dict(manifest.cost),
     }
 
 
@@ -437,6 +441,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         sizes=raw["sizes"],
         graphs=raw.get("graphs", {}),
         verified=raw.get("verified", {}),
+        cost=raw.get("cost", {}),
     )
 
 

@@ -10,6 +10,7 @@ file. The label maps do not depend on how many threads there are.
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -110,6 +111,7 @@ def predict_samples(
     run_batch: RunBatch | None = None,
     finish: Callable[[Prediction], Any] | None = None,
     read: Callable[[SampleLike], NDArray[np.uint8]] | None = None,
+    streams: int = 1,
 ) -> Iterator[Prediction]:
     """Predict samples in their order, one `Prediction` each.
 
@@ -132,6 +134,8 @@ def predict_samples(
             counting. What it returns is in `Prediction.finished`; its `DataError` becomes the
             prediction's `error`.
         read: gives a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
+        streams: batches that are run at a time, each in a thread of its own; for a backend that
+            was opened for as many. 1 runs the network in the caller's thread.
     """
     if num_workers is None:
         num_workers = min(available_cores(), MOST_WORKERS)
@@ -141,7 +145,8 @@ def predict_samples(
     with (
         worker_threads(num_workers) as pool,
         closing(ordered_map(load, samples, pool, num_workers + batch_size)) as loaded,
-        closing(runner.run_all(_chunks(loaded, batch_size))) as outputs,
+        worker_threads(streams if streams > 1 else 0) as network,
+        closing(runner.run_all(_chunks(loaded, batch_size), network, streams)) as outputs,
         closing(ordered_map(complete, outputs, pool, num_workers + batch_size)) as predictions,
     ):
         yield from predictions
@@ -173,11 +178,16 @@ class _Runner:
         self._warm_shapes: set[tuple[int, ...]] = set()
 
     def run_all(
-        self, chunks: Iterable[list[_Loaded]]
+        self, chunks: Iterable[list[_Loaded]], network: Executor | None, streams: int
     ) -> Generator[tuple[_Loaded, _Output | str], None, None]:
         """Each loaded sample with its output, or the reason why there is none."""
-        for chunk in chunks:
-            yield from zip(chunk, self.run(chunk), strict=True)
+
+        def run(chunk: list[_Loaded]) -> list[tuple[_Loaded, _Output | str]]:
+            return list(zip(chunk, self.run(chunk), strict=True))
+
+        with closing(ordered_map(run, chunks, network, streams + 1)) as done:
+            for chunk in done:
+                yield from chunk
 
     def run(self, chunk: list[_Loaded]) -> list[_Output | str]:
         """An output, or the reason why there is none, for each of the chunk."""

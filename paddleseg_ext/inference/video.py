@@ -222,6 +222,7 @@ def predict_video(
     path: Path,
     batch_size: int = 1,
     num_workers: int | None = None,
+    streams: int = 1,
     show_fps: bool = False,
     track: Callable[[Iterable[Frame]], Iterable[Frame]] = iter,
 ) -> Outcome:
@@ -239,6 +240,7 @@ def predict_video(
         path: of the result; ends in `.mp4`.
         batch_size: frames that are run at a time.
         num_workers: as for `predict_samples`.
+        streams: batches that the backend runs at a time.
         show_fps: draw how many frames a second are done here and now.
         track: shows progress over the frames that are done.
 
@@ -268,6 +270,7 @@ def predict_video(
             num_workers,
             finish=draw,
             read=read,
+            streams=streams,
         )
         with (
             worker_threads(1) as encoder,

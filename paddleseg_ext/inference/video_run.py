@@ -44,6 +44,7 @@ class VideoSettings:
     save_dir: Path
     batch_size: int = 1
     num_workers: int | None = None
+    streams: int = 1
     show_fps: bool = False
     most_frames: int | None = None
     print_detail: bool = True
@@ -91,6 +92,7 @@ def run_video(
         path=path,
         batch_size=settings.batch_size,
         num_workers=settings.num_workers,
+        streams=settings.streams,
         show_fps=settings.show_fps,
         track=_tracker(source, settings),
     )

@@ -1,6 +1,7 @@
 """What every way of running a network offers. All of them are scored through the same pipeline."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,29 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 
 PROBE_SIDE = 256  # pixels; any size that every network takes
+
+
+@dataclass(frozen=True)
+class RunTimes:
+    """Seconds that the parts of a run took.
+
+    Attributes:
+        copy_in_s: from the batch to the runtime's input.
+        run_s: the network; with the copies of a runtime that does not tell them apart.
+        copy_out_s: from the runtime's output to the array that is returned.
+        synchronised: whether the device had finished when the network's clock was stopped. A GPU
+            returns at once and computes afterwards, so that without it `run_s` means nothing.
+    """
+
+    copy_in_s: float
+    run_s: float
+    copy_out_s: float = 0.0
+    synchronised: bool = True
+
+    @property
+    def total_s(self) -> float:
+        """From a batch to its output."""
+        return self.copy_in_s + self.run_s + self.copy_out_s
 
 
 class Backend(Protocol):
@@ -33,6 +57,14 @@ class Backend(Protocol):
         `kernels` (kernel -> how often a run calls it), `kernel_precisions` (likewise) and
         `int8_kernels`; `backends.activity.shortfall` compares that with what was asked for.
         """
+        ...
+
+
+class TimedBackend(Backend, Protocol):
+    """A backend that tells the parts of a run; all those of `open_backend` do."""
+
+    def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
+        """As `run`, which is this without the times."""
         ...
 
 

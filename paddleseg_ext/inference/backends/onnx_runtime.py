@@ -6,6 +6,7 @@ The package is imported when a session is made: the base installation has none.
 import json
 import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores
-from paddleseg_ext.inference.backends.base import as_input, check_shape, probe_batch
+from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
 from paddleseg_ext.inference.bundle import Bundle
 
 PROVIDER = "CPUExecutionProvider"
@@ -44,12 +45,20 @@ def import_onnxruntime() -> Any:
 class OnnxRuntime:
     """An ONNX graph in a session of its own; a `Backend`."""
 
-    def __init__(self, bundle: Bundle, precision: str = "fp32", cpu_threads: int | None = None):
+    def __init__(
+        self,
+        bundle: Bundle,
+        precision: str = "fp32",
+        cpu_threads: int | None = None,
+        streams: int = 1,
+    ):
         """
         Args:
             bundle: one that has an ONNX graph of the precision.
             precision: `fp32` or `int8`.
-            cpu_threads: threads of one run; None means every available core.
+            cpu_threads: threads of all streams together; None means every available core.
+            streams: runs at a time; 1 gives the shortest run. `run` may be called from as many
+                threads.
 
         Raises:
             UsageError: not installed, no such graph, or one that cannot be loaded.
@@ -59,7 +68,9 @@ class OnnxRuntime:
         self._input_dtype = bundle.input_dtype
         self._version = runtime.__version__
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = cpu_threads or available_cores()
+        threads, self._streams = cpu_threads or available_cores(), streams
+        # A run is worked on by its caller and by the session's pool, which all callers share.
+        options.intra_op_num_threads = max(1, threads - streams + 1)
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
         # One run is profiled, so that `describe` tells which kernels the session really calls.
@@ -86,9 +97,16 @@ class OnnxRuntime:
             DataError: another height or width than the graph takes.
             UsageError: another batch size than the graph takes.
         """
+        return self.run_timed(batch)[0]
+
+    def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
+        """See `TimedBackend.run_timed`."""
         check_shape(self._input_shape, batch.shape)
+        started = time.perf_counter()
         tensor = as_input(batch, self._input_dtype)
-        return self._session.run([self._output], {self._input: tensor})[0]
+        copied = time.perf_counter()
+        output = self._session.run([self._output], {self._input: tensor})[0]
+        return output, RunTimes(copied - started, time.perf_counter() - copied)
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; the kernels are those of a profiled run."""
@@ -103,7 +121,10 @@ class OnnxRuntime:
             "version": self._version,
             "device": "cpu",
             "precision": "int8" if int8 else "fp32",
-            "cpu_threads": self._session.get_session_options().intra_op_num_threads,
+            "cpu_threads": self._session.get_session_options().intra_op_num_threads
+            + self._streams
+            - 1,
+            "streams": self._streams,
             "providers": self._session.get_providers(),
             "kernels": dict(self._calls),
             "kernel_precisions": {

@@ -1,7 +1,7 @@
 """Every backend by its name: the one door to them."""
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.base import TimedBackend
 from paddleseg_ext.inference.backends.onnx_runtime import OnnxRuntime
 from paddleseg_ext.inference.backends.openvino_runtime import OpenVino
 from paddleseg_ext.inference.backends.paddle_inference import (
@@ -31,7 +31,7 @@ def open_backend(
     device: str = "cpu",
     use_trt: bool = False,
     tensorrt: TensorRtOptions | None = None,
-) -> Backend:
+) -> TimedBackend:
     """Load a bundle into a backend.
 
     Args:
@@ -39,7 +39,8 @@ def open_backend(
         name: `paddle` (oneDNN off), `paddle_onednn`, `onnxruntime` or `openvino`.
         precision: `fp32`, `int8`, or on a GPU `fp16`.
         threads: CPU threads of a run; None means every available core.
-        streams: runs at a time, for OpenVINO; 1 gives the shortest run.
+        streams: runs at a time, for OpenVINO and ONNX Runtime; 1 gives the shortest run, several
+            the most of them, where `run` is called from as many threads.
         device: `cpu`, or `gpu` for `paddle`.
         use_trt: TensorRT, for `paddle` on a GPU.
         tensorrt: its shapes, engine cache and subgraph size, where the defaults will not do.
@@ -53,6 +54,8 @@ def open_backend(
     if precision not in PRECISIONS:
         raise UsageError(f"precision: unknown '{precision}'{nearest_name(precision, PRECISIONS)}")
     if name in ("paddle", "paddle_onednn"):
+        if streams > 1:
+            raise UsageError(f"{name}: one run at a time; several streams need an ONNX backend")
         options = PaddleOptions(
             device=device,
             enable_mkldnn=name == "paddle_onednn",
@@ -68,5 +71,5 @@ def open_backend(
             f"got {precision} on device {device}; use --backend paddle for a GPU"
         )
     if name == "onnxruntime":
-        return OnnxRuntime(bundle, precision, threads)
+        return OnnxRuntime(bundle, precision, threads, streams)
     return OpenVino(bundle, precision, threads, streams)

@@ -6,6 +6,7 @@ On CPUs with bfloat16 OpenVINO computes in that type unless told otherwise (BiSe
 then off by 2% of their scale), so the precision is always given, and asserted by `describe`.
 """
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores
-from paddleseg_ext.inference.backends.base import as_input, check_shape
+from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape
 from paddleseg_ext.inference.bundle import Bundle
 
 REQUIREMENTS = "requirements-openvino.txt"
@@ -95,12 +96,19 @@ class OpenVino:
             DataError: another height or width than the graph takes.
             UsageError: another batch size than the graph takes.
         """
+        return self.run_timed(batch)[0]
+
+    def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
+        """See `TimedBackend.run_timed`."""
         check_shape(self._input_shape, batch.shape)
+        started = time.perf_counter()
         tensor = as_input(batch, self._input_dtype)
+        copied = time.perf_counter()
         # A request of its own for every call: threads may run at once, and none overwrites
         # another's output.
         request = self._compiled.create_infer_request()
-        return request.infer([tensor], share_inputs=True)[0]
+        output = request.infer([tensor], share_inputs=True)[0]
+        return output, RunTimes(copied - started, time.perf_counter() - copied)
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; the kernels are those of the compiled graph."""

@@ -4,6 +4,7 @@ What is asked for is checked before Paddle is imported, and the `Config` is made
 predictor, so that every flag can be tested without a model that runs.
 """
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.machine import available_cores, has_gpu_build, resolve_device
 from paddleseg_ext.inference.backends import tensorrt
-from paddleseg_ext.inference.backends.base import as_input, check_shape, probe_batch
+from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
 from paddleseg_ext.inference.backends.onednn_trace import Trace, trace
 from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle
@@ -191,23 +192,36 @@ class PaddleInference:
             DataError: another height or width than the bundle was exported for.
             UsageError: another batch size than the bundle was exported for.
         """
+        return self.run_timed(batch)[0]
+
+    def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
+        """See `TimedBackend.run_timed`."""
         check_shape(self._bundle.input_shape, batch.shape)
-        tensor = as_input(batch, self._bundle.input_dtype)
         try:
-            return self._run(tensor)
+            return self._run(batch)
         except RuntimeError:
             if not self.options.enable_mkldnn:
                 raise
             # oneDNN's means (PP-LiteSeg's pooling) fail where features of a few pixels follow
             # larger ones, with nothing but `std::exception`; a fresh predictor takes them.
             self._load()
-            return self._run(tensor)
+            return self._run(batch)
 
-    def _run(self, tensor: NDArray) -> NDArray:
+    def _run(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
+        started = time.perf_counter()
+        tensor = as_input(batch, self._bundle.input_dtype)
         self._input.reshape(tensor.shape)
         self._input.copy_from_cpu(tensor)
+        copied = time.perf_counter()
         self._predictor.run()
-        return self._output.copy_to_cpu()
+        if self.options.device == "gpu":
+            import paddle
+
+            paddle.device.synchronize()
+        finished = time.perf_counter()
+        output = self._output.copy_to_cpu()
+        ended = time.perf_counter()
+        return output, RunTimes(copied - started, finished - copied, ended - finished)
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; on a CPU the oneDNN kernels are those of a traced run.

@@ -1,6 +1,8 @@
 """Backends by name: one answer from all, and a runtime's own word for what runs."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +80,36 @@ def test_what_runs_is_told_by_the_runtime(onnx_bundle: Bundle, name: str) -> Non
     assert shortfall(told, name, threads=2) == ""
     assert shortfall(told, name, threads=1) == "1 threads were asked for, and the runtime has 2"
     assert "no INT8 kernel" in shortfall(told, name, "int8")
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_streams_share_the_threads_and_may_run_at_once(onnx_bundle: Bundle, name: str) -> None:
+    backend = open_backend(onnx_bundle, name, threads=2, streams=2)
+    told = backend.describe()
+    assert (told["streams"], told["cpu_threads"]) == (2, 2)
+    assert shortfall(told, name, threads=2) == ""
+    batches = [np.full((1, 3, 8, 8), value, np.float32) for value in range(20)]
+    with ThreadPoolExecutor(2) as pool:
+        for batch, got in zip(batches, pool.map(backend.run, batches), strict=True):
+            np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-3)
+
+
+def test_paddle_has_one_stream() -> None:
+    with pytest.raises(UsageError, match="several streams need an ONNX backend"):
+        open_backend(read_bundle(LEGACY), "paddle", streams=2)
+
+
+@pytest.mark.parametrize("name", [*ONNX_BACKENDS, "paddle", "paddle_onednn"])
+def test_a_timed_run_gives_the_output_of_a_run(onnx_bundle: Bundle, name: str) -> None:
+    bundle = onnx_bundle if name in ONNX_BACKENDS else read_bundle(LEGACY)
+    backend = open_backend(bundle, name, threads=1)
+    batch = np.random.default_rng(1).standard_normal((1, 3, 64, 64)).astype(np.float32)
+    expected = backend.run(batch)
+    started = time.perf_counter()
+    got, times = backend.run_timed(batch)
+    assert 0 < times.run_s <= times.total_s <= time.perf_counter() - started
+    assert times.synchronised
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_openvino_that_fell_to_bfloat16_is_noticed(

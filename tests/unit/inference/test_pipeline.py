@@ -1,5 +1,6 @@
 """The prediction pipeline: order, mixed sizes in a batch, broken images."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,19 @@ def test_reading_ahead_is_bounded(tmp_path: Path, brightness: BrightnessNetwork)
     next(stream)
     assert len(taken) < 20
     stream.close()
+
+
+def test_streams_run_batches_at_once_and_keep_the_order(tmp_path: Path) -> None:
+    """Each run waits for another one to be under way, which one thread could not do."""
+
+    class Meeting(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            meeting.wait(timeout=10)
+            return super().run(batch)
+
+    meeting = threading.Barrier(2)
+    samples, truths = make_samples(tmp_path)
+    predictions = predict(Meeting(), samples[:4], streams=2, num_workers=1)
+    assert [p.sample.name for p in predictions] == [s.name for s in samples[:4]]
+    for prediction, truth in zip(predictions, truths, strict=False):
+        np.testing.assert_array_equal(prediction.label_map, truth)

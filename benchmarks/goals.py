@@ -1,0 +1,330 @@
+"""The goals of the fast path, each as a ratio of two things measured in turns, in one run.
+
+    python benchmarks/goals.py --host HOST/deploy.yaml --int8 INT8/deploy.yaml \
+        --argmax ARGMAX/deploy.yaml --data val.list
+
+HOST is exported with `--upsample host --onnx True`, INT8 is what `quantize` made of it, ARGMAX is
+exported with `--output_op argmax --onnx True`; all of the same weights. The images are enlarged to
+--image_size first; the network sees --network_size. `make bench` does all of it.
+
+Each round measures everything once, in an order that shifts by one from round to round; a ratio is
+that of the medians over the rounds. The run against which folders are measured reads, predicts (the
+arg-max in Paddle's oneDNN graph) and writes one image after the other, as PaddleSeg's own loop
+does. SAVE_DIR/goals.json gets all figures. The status is 1 only where label maps are wrong: a
+missed goal is a figure, not a failure.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
+from paddleseg_ext.common.files import require_writable, write_json
+from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_count
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.data.functional import read_image, read_label
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.data.samples import Sample, collect_samples
+from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS, is_installed
+from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.outputs import save_label_map
+from paddleseg_ext.inference.pipeline import Prediction, predict_samples
+from paddleseg_ext.inference.postprocess import Postprocess, has_numba
+from paddleseg_ext.inference.preprocess import Geometry, Step
+
+SETTLE_SECONDS = 0.2  # OpenMP's threads spin for so long after a run
+MOST_INT8_LOSS = 0.005  # of mIoU
+REPORT = "goals.json"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio of two measured things: seconds of `against` over seconds of `ours`."""
+
+    title: str
+    ours: str
+    against: str
+    at_least: float
+
+
+GOALS = (
+    Goal("FP32 folder run", "folder fp32", "folder sequential", 1.5),
+    Goal("INT8 folder run", "folder int8", "folder sequential", 2.5),
+    Goal("FP32 network + arg-max", "network fp32", "network dense", 1.15),
+    Goal("INT8 network + arg-max", "network int8", "network dense", 2.5),
+    Goal("sparse upsampling + arg-max", "map sparse", "map dense", 4.0),
+    Goal("pipeline throughput against its bound", "folder fp32", "bound", 0.9),
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A loaded bundle."""
+
+    bundle: Bundle
+    backend: Backend
+
+    def folder(self, samples: Sequence[Sample], folder: Path, workers: int | None) -> None:
+        """Predict images and write their label maps."""
+        assert self.bundle.manifest is not None
+        table = self.bundle.manifest.class_table
+
+        def write(prediction: Prediction) -> None:
+            assert prediction.label_map is not None
+            save_label_map(prediction.label_map, folder / f"{prediction.sample.name}.png", table)
+
+        done = predict_samples(
+            self.backend,
+            samples,
+            self.bundle.preprocess(),
+            self.bundle.postprocess(),
+            num_workers=workers,
+            finish=write,
+        )
+        failed = [prediction.error for prediction in done if prediction.error is not None]
+        if failed:
+            raise CheckFailed(str(failed[0]))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "")
+    for name in ("host", "int8", "argmax"):
+        parser.add_argument(f"--{name}", required=True, metavar="YAML", help="a bundle, see above")
+    parser.add_argument("--data", required=True, metavar="PATH", help="'image label' lines")
+    parser.add_argument(
+        "--backend", choices=ONNX_BACKENDS, help="of ours (default: the last that is installed)"
+    )
+    parser.add_argument("--images", type=flags.positive_int, default=12, help="in a folder run")
+    parser.add_argument("--rounds", type=flags.positive_int, default=10, help="of everything")
+    for name, size in (("image_size", (2048, 1024)), ("network_size", (1024, 512))):
+        parser.add_argument(
+            f"--{name}", nargs=2, type=flags.positive_int, default=size, metavar=("W", "H"),
+            help="pixels",
+        )  # fmt: skip
+    parser.add_argument("--save_dir", default="output/bench", help="for goals.json")
+    return parser.parse_args()
+
+
+def make_images(samples: Sequence[Sample], folder: Path, size_wh: Sequence[int]) -> list[Sample]:
+    """The images as PNGs of one size, and their labels."""
+    made = []
+    for number, sample in enumerate(samples):
+        size = (size_wh[0], size_wh[1])
+        image, label = folder / f"{number}.png", None
+        pixels = cv2.resize(read_image(sample.image), size, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(image), pixels[:, :, ::-1])
+        if sample.label is not None:
+            # The name's end says how a data set's labels are stored.
+            label = folder / f"{number}_{sample.label.stem.rpartition('_')[2]}.png"
+            values = cv2.resize(read_label(sample.label), size, interpolation=cv2.INTER_NEAREST)
+            Image.fromarray(values).save(label)
+        made.append(Sample(image, label, str(number)))
+    return made
+
+
+def load(path: str, name: str, precision: str, size_wh: Sequence[int], threads: int) -> Way:
+    """A bundle whose transforms begin with a resize to the network's size."""
+    bundle = read_bundle(path)
+    if bundle.manifest is None:
+        raise UsageError(f"{path}: a bundle of export_model.py is expected")
+    kept = [spec for spec in bundle.transforms if "Resize" not in spec["type"]]
+    resize = {"type": "Resize", "target_size": list(size_wh)}
+    bundle = replace(bundle, transforms=[resize, *kept])
+    return Way(bundle, open_backend(bundle, name, precision=precision, threads=threads))
+
+
+def check_bundles(host: Bundle, int8: Bundle, argmax: Bundle) -> ClassTable:
+    """The classes of all three; refuses bundles that answer another question.
+
+    Raises:
+        UsageError: not exported as the table needs it, or of different weights.
+    """
+    for flag, bundle in (("--host", host), ("--int8", int8)):
+        if bundle.postprocess().upsampling == "graph":
+            raise UsageError(f"{flag}: export the network with --upsample host")
+    if argmax.output_op != "argmax":
+        raise UsageError("--argmax: export the network with --output_op argmax")
+    manifests = [bundle.manifest for bundle in (host, int8, argmax) if bundle.manifest]
+    if len({manifest.checkpoint.get("sha256") for manifest in manifests}) > 1:
+        raise UsageError("--host, --int8 and --argmax: bundles of the same weights are expected")
+    return manifests[0].class_table
+
+
+def network_measures(
+    ways: Mapping[str, Way], samples: Sequence[Sample], original_hw: tuple[int, int]
+) -> dict[str, Callable[[], None]]:
+    """One image through network and arg-max, at the network's size; and upsampling by itself."""
+    host = ways["fp32"]
+    images = [host.bundle.preprocess()(read_image(sample.image))[0][None] for sample in samples]
+    network_hw = images[0].shape[2:]
+    plain = Geometry(network_hw, network_hw)
+    outputs = [host.backend.run(image)[0] for image in images]
+    back = Geometry(original_hw, network_hw, (Step("resize", original_hw),))
+    upsampling = host.bundle.postprocess().upsampling
+
+    def through(name: str) -> Callable[[], None]:
+        postprocess = ways[name].bundle.postprocess()
+
+        def run() -> None:
+            for image in images:
+                postprocess.label_map(ways[name].backend.run(image)[0], plain)
+
+        return run
+
+    def enlarge(sparse: bool) -> Callable[[], None]:
+        way = Postprocess(upsampling=upsampling, sparse=sparse)
+
+        def run() -> None:
+            for output in outputs:
+                way.label_map(output, back)
+
+        return run
+
+    measures = {f"network {name}": through(name) for name in ("fp32", "int8", "dense")}
+    measures |= {"map dense": enlarge(False)}
+    if has_numba():
+        measures |= {"map sparse": enlarge(True)}
+        dense, sparse = (Postprocess(upsampling=upsampling, sparse=s) for s in (False, True))
+        for output in outputs * 2:  # the second image of a size goes the sparse way
+            if not np.array_equal(dense.label_map(output, back), sparse.label_map(output, back)):
+                raise CheckFailed("sparse upsampling gives another label map")
+    return measures
+
+
+def mean_iou(way: Way, samples: Sequence[Sample], table: ClassTable) -> float | None:
+    """Of the images that have labels."""
+    scorer = Scorer(table)
+    labelled = [sample for sample in samples if sample.label is not None]
+    preprocess, postprocess = way.bundle.preprocess(), way.bundle.postprocess()
+    for prediction in predict_samples(way.backend, labelled, preprocess, postprocess):
+        scorer.add(prediction)
+    return float(scorer.result().scores.mean_iou) if labelled else None
+
+
+def measure(
+    measures: Mapping[str, Callable[[], object]], rounds: int, num_images: int
+) -> dict[str, float]:
+    """Name -> median seconds an image; one round before does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in measures}
+    names = list(measures)
+    for index in track(range(rounds + 1), "goals", total=rounds + 1):
+        shift = index % len(names)
+        for name in names[shift:] + names[:shift]:
+            time.sleep(SETTLE_SECONDS)
+            started = time.perf_counter()
+            measures[name]()
+            if index:
+                seconds[name].append((time.perf_counter() - started) / num_images)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def one_thread(run: Callable[[], object]) -> Callable[[], None]:
+    """`run` with OpenCV on one thread."""
+
+    def alone() -> None:
+        before = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            run()
+        finally:
+            cv2.setNumThreads(before)
+
+    return alone
+
+
+def main() -> int | None:
+    """Load, measure, print."""
+    arguments = parse_arguments()
+    threads = fix_thread_count()
+    save_dir = require_writable(arguments.save_dir, "--save_dir")
+    installed = [name for name in ONNX_BACKENDS if is_installed(name)]
+    if "onnxruntime" not in installed:
+        raise UsageError("ONNX Runtime is compared with: pip install requirements-onnxruntime.txt")
+    ours = arguments.backend or installed[-1]
+    samples = collect_samples(arguments.data)[: arguments.images]
+    size, (width, height) = arguments.network_size, arguments.image_size
+    with tempfile.TemporaryDirectory(prefix="goals-") as work:
+        ways = {
+            "fp32": load(arguments.host, ours, "fp32", size, threads),
+            "int8": load(arguments.int8, ours, "int8", size, threads),
+            "dense": load(arguments.argmax, "onnxruntime", "fp32", size, threads),
+            "sequential": load(arguments.argmax, "paddle_onednn", "fp32", size, threads),
+            "alone": load(arguments.host, ours, "fp32", size, 1),
+        }
+        table = check_bundles(*(ways[name].bundle for name in ("fp32", "int8", "dense")))
+        folder = Path(work)
+        made = make_images(samples, folder, (width, height))
+
+        def run(name: str, workers: int | None) -> Callable[[], object]:
+            return lambda: ways[name].folder(made, folder / name, workers)
+
+        measures = {
+            "folder fp32": run("fp32", None),
+            "folder int8": run("int8", None),
+            "folder sequential": run("sequential", 0),
+            "core-seconds": one_thread(run("alone", 0)),
+        } | network_measures(ways, made, (height, width))
+        seconds = measure(measures, arguments.rounds, len(made))
+        scores = {name: mean_iou(ways[name], made, table) for name in ("fp32", "int8")}
+    # With every core busy all the time, an image would take so long.
+    seconds["bound"] = seconds["core-seconds"] / min(available_cores(), threads)
+    report(seconds, scores, ours, arguments, save_dir)
+    return None
+
+
+def report(
+    seconds: Mapping[str, float],
+    scores: Mapping[str, float | None],
+    backend: str,
+    arguments: argparse.Namespace,
+    save_dir: Path,
+) -> None:
+    """Print the table and write it."""
+    print(
+        f"{cpu_name()}, {available_cores()} cores, load {os.getloadavg()[0]:.1f}, ours: {backend}"
+    )
+    rows = []
+    for goal in GOALS:
+        ratio = seconds[goal.against] / seconds[goal.ours] if goal.ours in seconds else None
+        reached = "not measured (numba)" if ratio is None else f"{ratio:.2f}"
+        print(f"{goal.title:<40} {reached:>8}  (at least {goal.at_least})")
+        rows.append({"title": goal.title, "ratio": ratio, "at_least": goal.at_least})
+    fp32, int8 = scores["fp32"], scores["int8"]
+    if fp32 is not None and int8 is not None:
+        loss = fp32 - int8
+        print(f"{'mIoU that INT8 loses':<40} {loss:>8.4f}  (at most {MOST_INT8_LOSS})")
+    for name, value in seconds.items():
+        print(f"  {name:<20} {value * 1000:9.2f} ms an image")
+    content = {
+        "cpu": cpu_name(),
+        "cores": available_cores(),
+        "backend": backend,
+        "rounds": arguments.rounds,
+        "images": arguments.images,
+        "image_size": list(arguments.image_size),
+        "network_size": list(arguments.network_size),
+        "goals": rows,
+        "seconds": dict(seconds),
+        "mean_iou": dict(scores),
+    }
+    write_json(save_dir / REPORT, content)
+
+
+if __name__ == "__main__":
+    run_command(main)

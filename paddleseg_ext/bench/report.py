@@ -1,0 +1,222 @@
+"""What was measured, as a table, CSV, JSON and a picture of speed and accuracy."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddleseg_ext.bench.worker import NETWORK_PARTS, PARTS, Candidate, Turn
+from paddleseg_ext.common.files import atomic_path, write_json, write_text
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.metrics import summarize
+
+PERCENTILES = (50, 90, 99)
+TABLE, RESULT, PICTURE = "bench.csv", "bench.json", "speed_accuracy.png"
+PASSED, FAILED, UNKNOWN = "passed", "FAILED", "not checked"
+
+
+@dataclass
+class Row:
+    """What was measured of a candidate.
+
+    Attributes:
+        turns: one for each round.
+        throughputs: batch size -> images a second, one for each round; empty where it cannot run.
+    """
+
+    candidate: Candidate
+    bundle: Bundle
+    description: Mapping[str, Any]
+    turns: list[Turn] = field(default_factory=list)
+    throughputs: dict[int, list[float]] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+
+    @property
+    def parity(self) -> str:
+        """The verdict that the bundle records of this backend."""
+        manifest = self.bundle.manifest
+        found = manifest.verified.get(self.candidate.stage) if manifest else None
+        if found is None or "passed" not in found:
+            return UNKNOWN
+        return PASSED if found["passed"] else FAILED
+
+    def parts_ms(self) -> dict[str, float]:
+        """Part -> median milliseconds."""
+        return {
+            part: float(np.median([turn.seconds[part] for turn in self.turns])) * 1000
+            for part in PARTS
+        }
+
+    def latency_ms(self, parts: Sequence[str] = NETWORK_PARTS) -> dict[str, float]:
+        """Percentiles of the parts' sum, in milliseconds; of the network by default."""
+        sums = [sum(turn.seconds[part] for part in parts) * 1000 for turn in self.turns]
+        points = np.percentile(sums, PERCENTILES)
+        return {f"p{p}": float(value) for p, value in zip(PERCENTILES, points, strict=True)}
+
+    def images_per_second(self) -> dict[int, float | None]:
+        """Batch size -> median over the rounds."""
+        return {
+            size: float(np.median(values)) if values else None
+            for size, values in self.throughputs.items()
+        }
+
+    def multiply_adds(self) -> float | None:
+        """Of an image of the run; scaled by area from what the bundle records."""
+        cost = self.bundle.manifest.cost if self.bundle.manifest else {}
+        if not cost:
+            return None
+        _, _, height, width = cost["input_shape"]
+        areas = [np.prod(turn.input_hw) for turn in self.turns]
+        return float(cost["multiply_adds"] * np.mean(areas) / (height * width))
+
+    def gflops(self) -> float | None:
+        """What the network achieves, 2 operations a multiply-add, by its median run."""
+        work = self.multiply_adds()
+        return None if work is None else 2 * work / (self.parts_ms()["run"] / 1000) / 1e9
+
+    def counts(self) -> IntArray | None:
+        """(C, C) of the images that have labels."""
+        counts = [turn.counts for turn in self.turns if turn.counts is not None]
+        return sum(counts[1:], counts[0]) if counts else None
+
+    def mean_iou(self) -> float | None:
+        """Of the images of the run, an image that came twice counting twice."""
+        counts = self.counts()
+        score = float("nan") if counts is None else summarize(counts).mean_iou
+        return None if np.isnan(score) else float(score)  # labels may hold nothing but ignored ones
+
+    def to_json(self, peak_gflops: float) -> dict[str, Any]:
+        """All of it."""
+        cost = self.bundle.manifest.cost if self.bundle.manifest else {}
+        gflops = self.gflops()
+        return {
+            "name": self.candidate.name,
+            "bundle": str(self.bundle.deploy_file),
+            "stage": self.candidate.stage,
+            "threads": self.candidate.threads,
+            "streams": self.candidate.streams,
+            "parity": self.parity,
+            "network_ms": self.latency_ms(),
+            "image_ms": self.latency_ms(PARTS),
+            "parts_ms": self.parts_ms(),
+            "images_per_second": {str(k): v for k, v in self.images_per_second().items()},
+            "peak_memory_mb": self.peak_memory_mb,
+            "parameters": cost.get("parameters"),
+            "multiply_adds": self.multiply_adds(),
+            "gflops": gflops,
+            "share_of_peak": None if gflops is None else gflops / peak_gflops,
+            "mean_iou": self.mean_iou(),
+            "backend": dict(self.description),
+        }
+
+
+def flat(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the CSV: nested keys joined, the runtime's own words left out."""
+    row: dict[str, Any] = {}
+    for key, value in result.items():
+        if key == "backend":
+            continue
+        if isinstance(value, Mapping):
+            row |= {f"{key}_{inner}": number for inner, number in value.items()}
+        else:
+            row[key] = value
+    return row
+
+
+def table_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For people: one line a candidate; one that failed parity is marked."""
+    sizes = list(results[0]["images_per_second"])
+    header = ["candidate", "p50 ms", "p90", "p99", "image p50"]
+    header += [f"img/s b{size}" for size in sizes]
+    header += ["MB", "M param", "G madd", "GFLOP/s", "of peak", "mIoU", "parity"]
+    rows = [header]
+    for result in results:
+        network, parity = result["network_ms"], result["parity"]
+        rows.append(
+            [
+                result["name"],
+                *(f"{network[f'p{p}']:.1f}" for p in PERCENTILES),
+                f"{result['image_ms']['p50']:.1f}",
+                *(_number(result["images_per_second"][size], 1) for size in sizes),
+                f"{result['peak_memory_mb']:.0f}",
+                _number(result["parameters"], 2, 1e6),
+                _number(result["multiply_adds"], 2, 1e9),
+                _number(result["gflops"], 1),
+                _number(result["share_of_peak"], 2),
+                _number(result["mean_iou"], 4),
+                f"{parity} !!" if parity == FAILED else parity,
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def part_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Median milliseconds of each part."""
+    width = max(len(result["name"]) for result in results)
+    return [
+        f"{result['name']:<{width}}  "
+        + ", ".join(f"{part} {result['parts_ms'][part]:.2f}" for part in PARTS)
+        for result in results
+    ]
+
+
+def _number(value: float | None, digits: int, unit: float = 1.0) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+def write_results(
+    save_dir: Path, machine: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> list[Path]:
+    """Write CSV, JSON, and where accuracy is known the picture; returns the files."""
+    rows = [flat(result) for result in results]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(save_dir / TABLE, text.getvalue())
+    write_json(save_dir / RESULT, {"machine": dict(machine), "results": list(results)})
+    files = [save_dir / TABLE, save_dir / RESULT]
+    if any(result["mean_iou"] is not None for result in results):
+        draw_picture(save_dir / PICTURE, results)
+        files.append(save_dir / PICTURE)
+    return files
+
+
+def draw_picture(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
+    """Speed (1 / median latency of the network) and mIoU, a point each, as the papers print it.
+
+    A hollow red point is one whose recorded parity failed, a hollow one was never checked.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    for result in results:
+        if result["mean_iou"] is None:
+            continue
+        point = (1000 / result["network_ms"]["p50"], 100 * result["mean_iou"])
+        color = "tab:red" if result["parity"] == FAILED else "tab:blue"
+        axes.scatter(
+            *point, facecolors=color if result["parity"] == PASSED else "none", edgecolors=color
+        )
+        note = "" if result["parity"] == PASSED else f" (parity {result['parity']})"
+        axes.annotate(
+            result["name"] + note, point, xytext=(4, 4), textcoords="offset points", fontsize=8
+        )
+    axes.set_xlabel("images a second (network alone, batch 1)")
+    axes.set_ylabel("mIoU of the images of the run (%)")
+    axes.margins(0.2)
+    axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,284 @@
+"""A candidate in a process of its own: its threads and its memory are nobody else's.
+
+The parent asks for one thing at a time and waits for it, so that candidates never run at once.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.inference.backends.base import RunTimes, TimedBackend
+from paddleseg_ext.inference.backends.open import open_backend, stage_name
+from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.outputs import encode_label_map
+from paddleseg_ext.inference.pipeline import Prediction
+
+PARTS = ("decode", "preprocess", "copy_in", "run", "copy_out", "postprocess", "encode")
+NETWORK_PARTS = ("copy_in", "run", "copy_out")
+RUNS_A_STREAM = 2  # of a throughput's turn
+GEMM_SIDE = 1024
+GEMM_RUNS = 5  # the fastest of a turn counts
+STATUS_FILE = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is measured: a row of the table.
+
+    Attributes:
+        config: the bundle's `deploy.yaml`.
+        backend: for `open_backend`.
+        threads: of all streams together.
+        streams: runs at a time, for the throughput.
+    """
+
+    config: Path
+    backend: str
+    precision: str = "fp32"
+    threads: int = 1
+    streams: int = 1
+    device: str = "cpu"
+
+    @property
+    def stage(self) -> str:
+        """As in `Manifest.verified`."""
+        return stage_name(self.backend, self.precision)
+
+    @property
+    def name(self) -> str:
+        """The bundle's folder, backend, precision, and streams where there are several."""
+        folder = self.config if self.config.is_dir() else self.config.parent
+        streams = f" x{self.streams}" if self.streams > 1 else ""
+        return f"{folder.resolve().name} {self.stage}{streams}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One image, all the way.
+
+    Attributes:
+        seconds: part -> seconds.
+        input_hw: what the network saw.
+        counts: (C, C) of the label map, where the image has a label.
+    """
+
+    seconds: dict[str, float]
+    input_hw: tuple[int, int]
+    counts: NDArray[np.int64] | None = None
+
+
+class Bench:
+    """A loaded candidate; lives in the worker's process."""
+
+    def __init__(self, candidate: Candidate, samples: list[Sample]):
+        """
+        Raises:
+            UsageError: it cannot be opened, or runs otherwise than was asked for.
+        """
+        self._samples = samples
+        self._candidate = candidate
+        self.bundle = read_bundle(candidate.config)
+        self.backend: TimedBackend = open_backend(
+            self.bundle,
+            candidate.backend,
+            precision=candidate.precision,
+            threads=candidate.threads,
+            streams=candidate.streams,
+            device=candidate.device,
+        )
+        self.description = self.backend.describe()
+        fallen = shortfall(
+            self.description, candidate.backend, candidate.precision, candidate.threads
+        )
+        if fallen:
+            raise UsageError(fallen)
+        self._preprocess, self._postprocess = self.bundle.preprocess(), self.bundle.postprocess()
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, in the runtime's own words."""
+        return self.description
+
+    def turn(self, index: int) -> Turn:
+        """Predict an image twice; the second time counts.
+
+        Before the first one this process has slept: its caches are cold and its threads wake up.
+        """
+        self._predict(index)
+        return self._predict(index)
+
+    def _predict(self, index: int) -> Turn:
+        sample = self._samples[index % len(self._samples)]
+        clock = [time.perf_counter()]
+        image = read_image(sample.image)
+        clock.append(time.perf_counter())
+        tensor, geometry = self._preprocess(image)
+        clock.append(time.perf_counter())
+        outputs, times = self.backend.run_timed(tensor[None])
+        require_synchronised(times, self.description)
+        clock.append(time.perf_counter())
+        label_map = self._postprocess.label_map(outputs[0], geometry)
+        clock.append(time.perf_counter())
+        counts = None
+        if self.bundle.manifest is not None:
+            table = self.bundle.manifest.class_table
+            encode_label_map(label_map, table)
+        encoded = time.perf_counter()
+        if self.bundle.manifest is not None and sample.label is not None:
+            scorer = Scorer(table)
+            scorer.add(Prediction(sample, label_map))
+            counts = scorer.result().counts
+        seconds = {
+            "decode": clock[1] - clock[0],
+            "preprocess": clock[2] - clock[1],
+            "copy_in": times.copy_in_s,
+            "run": times.run_s,
+            "copy_out": times.copy_out_s,
+            "postprocess": clock[4] - clock[3],
+            "encode": encoded - clock[4],
+        }
+        return Turn(seconds, geometry.network_hw, counts)
+
+    def throughput(self, batch_size: int) -> float | None:
+        """Images a second through the network alone; None where the graph has another batch size.
+
+        All streams run at once, each in a thread of its own.
+        """
+        fixed = (self.bundle.input_shape or [None])[0]
+        if fixed is not None and 0 < fixed != batch_size:
+            return None
+        tensor, _ = self._preprocess(read_image(self._samples[0].image))
+        batch = np.stack([tensor] * batch_size)
+        streams = self._candidate.streams
+        with ThreadPoolExecutor(streams) as pool:
+            for timed in (False, True):
+                started = time.perf_counter()
+                runs = [batch] * (streams * (RUNS_A_STREAM if timed else 1))
+                for _, times in pool.map(self.backend.run_timed, runs):
+                    require_synchronised(times, self.description)
+                seconds = time.perf_counter() - started
+        return len(runs) * batch_size / seconds
+
+    def peak_memory_mb(self) -> float:
+        """The most memory that this process has had."""
+        lines = STATUS_FILE.read_text(encoding="ascii").splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
+
+
+class Gemm:
+    """The machine's peak, as a product of two matrices finds it; one more who takes turns."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(0)
+        sides = (GEMM_SIDE, GEMM_SIDE)
+        self._matrices = [generator.standard_normal(sides).astype(np.float32) for _ in range(2)]
+
+    def describe(self) -> dict[str, Any]:
+        """What is multiplied."""
+        return {"name": "gemm", "side": GEMM_SIDE, "precision": "fp32"}
+
+    def gflops(self) -> float:
+        """Of float32, 2 operations a multiply-add."""
+        seconds = []
+        for _ in range(GEMM_RUNS):
+            started = time.perf_counter()
+            self._matrices[0] @ self._matrices[1]
+            seconds.append(time.perf_counter() - started)
+        return 2 * GEMM_SIDE**3 / min(seconds) / 1e9
+
+
+def require_synchronised(times: RunTimes, description: dict[str, Any]) -> None:
+    """Refuse a GPU's time that was taken before the GPU had finished.
+
+    Raises:
+        CheckFailed: such a time is that of asking, not of computing.
+    """
+    if description.get("device") != "cpu" and not times.synchronised:
+        raise CheckFailed(
+            f"{description['name']} on {description.get('device')}: the clock was stopped without "
+            "a synchronise, so its time means nothing and is not shown"
+        )
+
+
+class Worker:
+    """The parent's end of a process; calls its object's methods by name."""
+
+    def __init__(self, make: Callable[[], Any]):
+        """
+        Args:
+            make: picklable; gives the object, in the process.
+
+        Raises:
+            UsageError: `make` raised it.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self._receive()
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """The method's result; what it raises, as it was raised there."""
+        self._connection.send((method, arguments))
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            error, result = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise CheckFailed(
+                f"the process of a candidate ended with status {self._process.exitcode}"
+            ) from None
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.join(timeout=5)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+
+def _serve(connection: Connection, make: Callable[[], Any]) -> None:
+    target: Any = None
+
+    def answer(function: Callable[[], Any]) -> None:
+        try:
+            connection.send((None, function()))
+        except (UsageError, CheckFailed, RuntimeError, OSError) as error:
+            connection.send((error, None))
+
+    def begin() -> None:
+        nonlocal target
+        target = make()
+
+    answer(begin)
+    while target is not None:
+        try:
+            method, arguments = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        answer(partial(getattr(target, method), *arguments))

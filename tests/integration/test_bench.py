@@ -1,0 +1,32 @@
+"""`python -m paddleseg_ext bench` on small bundles: two backends, one table."""
+
+import json
+from pathlib import Path
+
+from commands import call
+
+from .conftest import Deployment
+
+
+def test_two_backends_in_one_table(
+    deployment: Deployment, onnx_bundle: Path, tmp_path: Path
+) -> None:
+    backends = ["paddle_onednn", "onnxruntime", "onnxruntime_int8"]
+    finished = call(
+        "paddleseg_ext", "bench", "--config", onnx_bundle, "--data", deployment.list,
+        "--backend", *backends, "--rounds", 3, "--warm_up", 0, "--batch_sizes", 1, 2,
+        "--cpu_threads", 1, "--save_dir", tmp_path,
+    )  # fmt: skip
+    assert finished.status == 0, finished.err
+    assert "onnxruntime_int8: left out" in finished.out and "quantize" in finished.out
+    written = json.loads((tmp_path / "bench.json").read_text())
+    first, second = written["results"]
+    assert [first["stage"], second["stage"]] == backends[:2]
+    assert first["mean_iou"] == second["mean_iou"]  # three images, each once
+    for result in written["results"]:
+        assert set(result["images_per_second"]) == {"1", "2"}
+        assert 0 < result["network_ms"]["p50"] <= result["image_ms"]["p50"]
+        assert 0 < result["share_of_peak"] < 1
+        assert result["parameters"] > 1e6 and result["peak_memory_mb"] > 50
+    assert written["machine"]["peak_gflops"] > 0
+    assert (tmp_path / "speed_accuracy.png").stat().st_size > 1000

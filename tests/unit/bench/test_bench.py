@@ -1,0 +1,184 @@
+"""The benchmark's arithmetic, its marks, what it refuses, and its processes."""
+
+import csv
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddleseg_ext.bench import worker as worker_module
+from paddleseg_ext.bench.cli import list_candidates, parse_arguments, take_turns
+from paddleseg_ext.bench.report import PICTURE, Row, table_lines, write_results
+from paddleseg_ext.bench.worker import PARTS, Bench, Candidate, Turn, Worker
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.inference.backends.base import RunTimes
+from paddleseg_ext.inference.bundle import Bundle, Manifest
+
+COUNTS = np.array([[30, 10], [0, 40]], np.int64)
+COST = {"parameters": 2_000_000, "multiply_adds": 4_000_000_000, "input_shape": [1, 3, 100, 100]}
+
+
+def bundle(folder: Path, verified: dict | None = None) -> Bundle:
+    manifest = Manifest("Net", generic_table(2), verified=verified or {}, cost=COST)
+    return Bundle(folder / "deploy.yaml", folder / "model.json", None, [], None, "none", manifest)
+
+
+def row(folder: Path, verified: dict | None = None, name: str = "one") -> Row:
+    """Three turns of 10, 20 and 30 ms in each part, on a quarter of the recorded area."""
+    turns = [Turn(dict.fromkeys(PARTS, ms / 1000), (50, 50), COUNTS) for ms in (10, 20, 30)]
+    candidate = Candidate(folder / name / "deploy.yaml", "paddle_onednn")
+    return Row(
+        candidate, bundle(folder, verified), {"name": "paddle"}, turns, {1: [5.0, 7.0], 4: []}
+    )
+
+
+def test_a_rows_figures(tmp_path: Path) -> None:
+    result = row(tmp_path).to_json(peak_gflops=400.0)
+    assert result["network_ms"]["p50"] == pytest.approx(60)  # copy in, run, copy out
+    assert result["image_ms"]["p50"] == pytest.approx(140)
+    assert result["parts_ms"]["decode"] == pytest.approx(20)
+    assert result["images_per_second"] == {"1": 6.0, "4": None}
+    assert result["multiply_adds"] == pytest.approx(1e9)  # a quarter of 4 G
+    assert result["gflops"] == pytest.approx(100)  # 2 G operations in 20 ms
+    assert result["share_of_peak"] == pytest.approx(0.25)
+    assert result["mean_iou"] == pytest.approx((30 / 40 + 40 / 50) / 2)
+
+
+@pytest.mark.parametrize(
+    ("verified", "mark"),
+    [
+        ({}, "not checked"),
+        ({"paddle_onednn": {"passed": True}}, "passed"),
+        ({"paddle_onednn": {"passed": False}}, "FAILED !!"),
+        ({"openvino": {"passed": False}}, "not checked"),
+    ],
+)
+def test_a_failed_parity_is_marked(tmp_path: Path, verified: dict, mark: str) -> None:
+    lines = table_lines([row(tmp_path, verified).to_json(100.0)])
+    assert lines[1].endswith(f"  {mark}")
+
+
+def test_files(tmp_path: Path) -> None:
+    rows = [row(tmp_path, {"paddle_onednn": {"passed": False}}), row(tmp_path, name="two")]
+    results = [r.to_json(400.0) for r in rows]
+    files = write_results(tmp_path / "out", {"cpu": "x"}, results)
+    assert [file.name for file in files] == ["bench.csv", "bench.json", PICTURE]
+    with open(files[0], newline="") as opened:
+        table = list(csv.DictReader(opened))
+    assert [line["parity"] for line in table] == ["FAILED", "not checked"]
+    assert float(table[0]["network_ms_p50"]) == pytest.approx(60)
+    assert json.loads(files[1].read_text())["results"][1]["name"] == "two paddle_onednn"
+    unlabelled = replace(rows[0], turns=[replace(t, counts=None) for t in rows[0].turns])
+    files = write_results(tmp_path / "none", {}, [unlabelled.to_json(400.0)])
+    assert PICTURE not in [file.name for file in files]
+
+
+class FakeBackend:
+    """Tells what the class attributes say."""
+
+    device, synchronised = "cpu", True
+
+    def describe(self) -> dict:
+        return {
+            "name": "fake",
+            "device": self.device,
+            "cpu_threads": 1,
+            "precision": "fp32",
+            "kernels": {"conv": 1} if self.device == "cpu" else {},
+        }
+
+    def run_timed(self, batch: np.ndarray) -> tuple[np.ndarray, RunTimes]:
+        scores = np.stack([batch.mean(axis=1), np.full_like(batch[:, 0], 100)], axis=1)
+        return scores, RunTimes(0.0, 0.001, synchronised=self.synchronised)
+
+
+def open_fake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, synchronised: bool
+) -> Bench:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((16, 24, 3), np.uint8))
+    backend = FakeBackend()
+    backend.device, backend.synchronised = device, synchronised
+    monkeypatch.setattr(worker_module, "open_backend", lambda *_, **__: backend)
+    monkeypatch.setattr(worker_module, "read_bundle", lambda _: bundle(tmp_path))
+    candidate = Candidate(tmp_path / "deploy.yaml", "paddle_onednn", device=device)
+    return Bench(candidate, [Sample(tmp_path / "a.png", None, "a")])
+
+
+def test_a_gpu_that_was_not_waited_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench = open_fake(monkeypatch, tmp_path, "gpu", synchronised=False)
+    for measure in (partial(bench.turn, 0), partial(bench.throughput, 1)):
+        with pytest.raises(CheckFailed, match="without a synchronise"):
+            measure()
+    waited = open_fake(monkeypatch, tmp_path, "gpu", synchronised=True)
+    assert waited.turn(0).seconds["run"] == 0.001
+
+
+def test_a_turn_tells_every_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bench = open_fake(monkeypatch, tmp_path, "cpu", synchronised=True)
+    turn = bench.turn(5)
+    assert tuple(turn.seconds) == PARTS and turn.input_hw == (16, 24)
+    assert all(turn.seconds[part] > 0 for part in ("decode", "preprocess", "postprocess", "encode"))
+    speed = bench.throughput(2)
+    assert speed is not None and speed > 0
+    assert bench.peak_memory_mb() > 10
+
+
+def test_a_process_answers_and_passes_on_what_went_wrong() -> None:
+    from fractions import Fraction  # any class that the other process can import
+
+    worker = Worker(partial(Fraction, 6, 4))
+    try:
+        assert worker.call("limit_denominator", 10) == Fraction(3, 2)
+    finally:
+        worker.close()
+    assert not worker._process.is_alive()
+    with pytest.raises(UsageError, match="does not exist"):
+        Worker(partial(Bench, Candidate(Path("nowhere/deploy.yaml"), "paddle"), []))
+
+
+def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from paddleseg_ext.bench import cli
+
+    monkeypatch.setattr(cli, "read_bundle", lambda path: bundle(path.parent))
+    common = ["--data", "x", "--backend", "paddle", "openvino_int8", "--streams", "1", "2"]
+    arguments = parse_arguments(["--config", "a/deploy.yaml", "b/deploy.yaml", *common])
+    names = [c.name for c in list_candidates(arguments, 2, "cpu")]
+    expected = ["paddle", "openvino_int8", "openvino_int8 x2"]
+    assert names == [f"{folder} {stage}" for folder in "ab" for stage in expected]
+    arguments = parse_arguments(["--config", "a/deploy.yaml", "c/a/deploy.yaml", *common])
+    with pytest.raises(UsageError, match="two are alike"):
+        list(list_candidates(arguments, 2, "cpu"))
+
+
+def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+
+    class Fake:
+        def __init__(self, name: str):
+            self.name = name
+
+        def call(self, method: str, *arguments: int) -> object:
+            calls.append((self.name, method, *arguments))
+            if method == "turn":
+                return Turn(dict.fromkeys(PARTS, 0.01), (50, 50))
+            return 50.0
+
+    monkeypatch.setattr("paddleseg_ext.bench.cli.SETTLE_SECONDS", 0)
+    rows = {name: replace(row(tmp_path, name=name), turns=[], throughputs={}) for name in "ab"}
+    arguments = parse_arguments(
+        ["--config", "x", "--data", "y", "--rounds", "3", "--warm_up", "1", "--batch_sizes", "4"]
+    )
+    peak = take_turns({n: Fake(n) for n in "ab"}, Fake("gemm"), rows, arguments)  # type: ignore[arg-type]
+    turns = [(call[0], call[2]) for call in calls if call[1] == "turn"]
+    assert turns == [(name, index) for index in (-1, 0, 1, 2) for name in "ab"]
+    assert peak == 50.0
+    assert len(rows["a"].turns) == 3 and rows["b"].throughputs == {4: [50.0] * 3}
