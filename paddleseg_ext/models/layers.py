@@ -70,7 +70,8 @@ class ConvBNReLU(ConvBN):
         self.activation = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(super().forward(x))
+        # Not super().forward(x): Paddle 2.6 cannot trace that.
+        return self.activation(self.bn(self.conv(x)))
 
 
 def global_average(x: Tensor) -> Tensor:
