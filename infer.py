@@ -33,8 +33,14 @@ from paddleseg_ext.inference.backends.paddle_inference import (
 from paddleseg_ext.inference.backends.tensorrt import MIN_SUBGRAPH, TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
-from paddleseg_ext.inference.video import Source, open_camera, open_video
-from paddleseg_ext.inference.video_run import VideoSettings, result_path, run_video
+from paddleseg_ext.inference.video import (
+    Source,
+    VideoSettings,
+    open_camera,
+    open_video,
+    result_path,
+)
+from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
@@ -66,6 +72,50 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add_input_flags(parser)
     parser.add_argument("--save_dir", default="output/infer", metavar="DIR", help="for the results")
     parser.add_argument("--batch_size", type=positive_int, default=1, help="images in a run")
+    add_backend_flags(parser)
+    add_switch(parser, "--benchmark", f"time the run, after {WARM_UP_RUNS} runs that do not count")
+    parser.add_argument("--save_log_path", metavar="FILE", help="also write the benchmark there")
+    parser.add_argument("--model_name", default="", help="what the benchmark calls the model")
+    parser.add_argument(
+        "--print_detail", type=boolean, default=True, help="progress and scores on the terminal"
+    )
+    parser.add_argument(
+        "--absent_class", choices=ABSENT_RULES, default="skip", help="how absent classes count"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS_OF_BUNDLES,
+        default=DEFAULT_PROTOCOL,
+        help="how the network is run and scored, see val.py; needs a bundle that gives logits",
+    )
+    parser.add_argument(
+        "--num_classes",
+        type=positive_int,
+        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
+    )
+    return parser.parse_args(argv)
+
+
+def add_input_flags(parser: argparse.ArgumentParser) -> None:
+    """What is predicted: images, a video or a camera."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--image_path",
+        metavar="PATH",
+        help="an image, a folder of images, or a list with 'image' or 'image label' in each line",
+    )
+    source.add_argument("--video", metavar="FILE", help="a video; every frame of it is predicted")
+    source.add_argument(
+        "--camera", type=natural_int, metavar="N", help="a camera, from 0; Ctrl-C ends the film"
+    )
+    parser.add_argument(
+        "--most_frames", type=positive_int, metavar="N", help="of a video or camera: then it ends"
+    )
+    add_switch(parser, "--show_fps", "draw into the video how many frames a second are done")
+
+
+def add_backend_flags(parser: argparse.ArgumentParser) -> None:
+    """What runs the network, and on what."""
     add_device_flag(parser)
     parser.add_argument(
         "--backend",
@@ -107,45 +157,6 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help="batches that are run at a time, for onnxruntime and openvino: 1 gives the shortest "
         "run, one for each core the most images",
     )
-    add_switch(parser, "--benchmark", f"time the run, after {WARM_UP_RUNS} runs that do not count")
-    parser.add_argument("--save_log_path", metavar="FILE", help="also write the benchmark there")
-    parser.add_argument("--model_name", default="", help="what the benchmark calls the model")
-    parser.add_argument(
-        "--print_detail", type=boolean, default=True, help="progress and scores on the terminal"
-    )
-    parser.add_argument(
-        "--absent_class", choices=ABSENT_RULES, default="skip", help="how absent classes count"
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=PROTOCOLS_OF_BUNDLES,
-        default=DEFAULT_PROTOCOL,
-        help="how the network is run and scored, see val.py; needs a bundle that gives logits",
-    )
-    parser.add_argument(
-        "--num_classes",
-        type=positive_int,
-        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
-    )
-    return parser.parse_args(argv)
-
-
-def add_input_flags(parser: argparse.ArgumentParser) -> None:
-    """What is predicted: images, a video or a camera."""
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--image_path",
-        metavar="PATH",
-        help="an image, a folder of images, or a list with 'image' or 'image label' in each line",
-    )
-    source.add_argument("--video", metavar="FILE", help="a video; every frame of it is predicted")
-    source.add_argument(
-        "--camera", type=natural_int, metavar="N", help="a camera, from 0; Ctrl-C ends the film"
-    )
-    parser.add_argument(
-        "--most_frames", type=positive_int, metavar="N", help="of a video or camera: then it ends"
-    )
-    add_switch(parser, "--show_fps", "draw into the video how many frames a second are done")
 
 
 def main(argv: list[str] | None = None) -> int:

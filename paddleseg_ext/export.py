@@ -133,13 +133,7 @@ def export(
         checkpoint=_describe_checkpoint(model_path),
         variables_loaded=report.loaded,
         variables_total=report.total,
-        versions={
-            "python": platform.python_version(),
-            "paddle": paddle.__version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "paddleseg_ext": __version__,
-        },
+        versions=_versions(),
         cost=_describe_cost(model, options),
     )
     deployed, normalize = model, None
@@ -164,6 +158,17 @@ def export(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return options.save_dir / DEPLOY_FILE
+
+
+def _versions() -> dict[str, str]:
+    """Of what makes a bundle, for the manifest."""
+    return {
+        "python": platform.python_version(),
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "paddleseg_ext": __version__,
+    }
 
 
 def _describe_checkpoint(model_path: str) -> dict[str, Any]:

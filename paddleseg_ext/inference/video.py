@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Condition, Thread
@@ -28,7 +29,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
-from paddleseg_ext.inference.outputs import blend
+from paddleseg_ext.inference.outputs import OVERLAYS, blend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -83,6 +84,29 @@ class Source:
     def is_camera(self) -> bool:
         """Whether frames come by themselves."""
         return self.num_frames is None
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a video is run and where its results go.
+
+    Attributes:
+        batch_size: frames that are run at a time.
+        num_workers: as for `predict_samples`.
+        streams: batches that the backend runs at a time.
+        show_fps: draw into the video how many frames a second are done here and now.
+        most_frames: the run ends after so many predicted frames; None goes to the end.
+        what_ran: bundle and the like, for the JSON.
+    """
+
+    save_dir: Path
+    batch_size: int = 1
+    num_workers: int | None = None
+    streams: int = 1
+    show_fps: bool = False
+    most_frames: int | None = None
+    print_detail: bool = True
+    what_ran: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -212,6 +236,18 @@ class CameraFrames:
                 return
 
 
+def result_path(source: Source, save_dir: Path) -> Path:
+    """Where the overlay video goes.
+
+    Raises:
+        UsageError: that is the input itself.
+    """
+    path = save_dir / OVERLAYS / f"{source.path.stem}{SUFFIX}"
+    if path.exists() and source.path.exists() and path.samefile(source.path):
+        raise UsageError(f"--save_dir: {path} is the video itself; give another folder")
+    return path
+
+
 def predict_video(
     backend: Backend,
     source: Source,
@@ -219,14 +255,10 @@ def predict_video(
     preprocess: Preprocess,
     postprocess: Postprocess,
     class_table: ClassTable,
-    path: Path,
-    batch_size: int = 1,
-    num_workers: int | None = None,
-    streams: int = 1,
-    show_fps: bool = False,
+    settings: VideoSettings,
     track: Callable[[Iterable[Frame]], Iterable[Frame]] = iter,
 ) -> Outcome:
-    """Write the overlays of some frames as a video, whole or not at all.
+    """Write the overlays of some frames to `result_path`, whole or not at all.
 
     A frame that cannot be predicted is written as it was, and counted.
 
@@ -237,40 +269,26 @@ def predict_video(
         preprocess: makes the network's input.
         postprocess: makes the label map.
         class_table: gives the colours.
-        path: of the result; ends in `.mp4`.
-        batch_size: frames that are run at a time.
-        num_workers: as for `predict_samples`.
-        streams: batches that the backend runs at a time.
-        show_fps: draw how many frames a second are done here and now.
+        settings: where the result goes, and how the frames are run.
         track: shows progress over the frames that are done.
 
     Raises:
         DataError: no frame came, or the result cannot be written.
     """
+    path = result_path(source, settings.save_dir)
     outcome = Outcome()
-    pen = _Pen(source, outcome, show_fps)
-
-    def read(sample: SampleLike) -> NDArray[np.uint8]:
-        assert isinstance(sample, Frame)
-        return cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2RGB)
-
-    def draw(prediction: Prediction) -> NDArray[np.uint8]:
-        assert prediction.image is not None and prediction.label_map is not None
-        return cv2.cvtColor(
-            blend(prediction.image, prediction.label_map, class_table), cv2.COLOR_RGB2BGR
-        )
-
+    pen = _Pen(source, outcome, settings.show_fps)
     with atomic_path(path) as temporary, _writer(temporary, source) as pen.writer:
         predictions = predict_samples(
             backend,
             frames,
             preprocess,
             postprocess,
-            batch_size,
-            num_workers,
-            finish=draw,
-            read=read,
-            streams=streams,
+            settings.batch_size,
+            settings.num_workers,
+            finish=partial(_draw_overlay, class_table=class_table),
+            read=_pixels_rgb,
+            streams=settings.streams,
         )
         with (
             worker_threads(1) as encoder,
@@ -283,6 +301,18 @@ def predict_video(
             raise DataError(f"{source.path}: not one frame of it can be decoded")
         _check(temporary, path, outcome.num_written)
     return outcome
+
+
+def _pixels_rgb(sample: SampleLike) -> NDArray[np.uint8]:
+    assert isinstance(sample, Frame)
+    return cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2RGB)
+
+
+def _draw_overlay(prediction: Prediction, class_table: ClassTable) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, as OpenCV encodes."""
+    assert prediction.image is not None and prediction.label_map is not None
+    overlay = blend(prediction.image, prediction.label_map, class_table)
+    return cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR)
 
 
 @contextmanager

@@ -3,64 +3,31 @@
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED, UsageError
+from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.outputs import OVERLAYS
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.video import (
     COUNT_TOLERANCE,
-    SUFFIX,
     CameraFrames,
     Frame,
     Outcome,
     Source,
+    VideoSettings,
     predict_video,
     read_frames,
+    result_path,
 )
 
 RESULT = "inference.json"
-
-
-@dataclass(frozen=True)
-class VideoSettings:
-    """How a video is run and where its results go.
-
-    Attributes:
-        most_frames: the run ends after so many predicted frames; None goes to the end.
-        what_ran: bundle and the like, for the JSON.
-    """
-
-    save_dir: Path
-    batch_size: int = 1
-    num_workers: int | None = None
-    streams: int = 1
-    show_fps: bool = False
-    most_frames: int | None = None
-    print_detail: bool = True
-    what_ran: dict[str, Any] = field(default_factory=dict)
-
-
-def result_path(source: Source, save_dir: Path) -> Path:
-    """Where the overlay video goes.
-
-    Raises:
-        UsageError: that is the input itself.
-    """
-    path = save_dir / OVERLAYS / f"{source.path.stem}{SUFFIX}"
-    if path.exists() and source.path.exists() and path.samefile(source.path):
-        raise UsageError(f"--save_dir: {path} is the video itself; give another folder")
-    return path
 
 
 def run_video(
@@ -81,7 +48,6 @@ def run_video(
     Raises:
         DataError: no frame came, or the result cannot be written.
     """
-    path = result_path(source, settings.save_dir)
     run = partial(
         predict_video,
         backend,
@@ -89,11 +55,7 @@ def run_video(
         preprocess=preprocess,
         postprocess=postprocess,
         class_table=class_table,
-        path=path,
-        batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
-        streams=settings.streams,
-        show_fps=settings.show_fps,
+        settings=settings,
         track=_tracker(source, settings),
     )
     if source.is_camera:
@@ -105,7 +67,7 @@ def run_video(
         finally:
             source.capture.release()
     missing = _missing(source, outcome, settings.most_frames)
-    _report(source, outcome, missing, path, settings)
+    _report(source, outcome, missing, settings)
     return STATUS_FAILED if outcome.num_failed or missing else STATUS_DONE
 
 
@@ -144,9 +106,8 @@ def _missing(source: Source, outcome: Outcome, most_frames: int | None) -> int:
     return missing if missing > COUNT_TOLERANCE else 0
 
 
-def _report(
-    source: Source, outcome: Outcome, missing: int, path: Path, settings: VideoSettings
-) -> None:
+def _report(source: Source, outcome: Outcome, missing: int, settings: VideoSettings) -> None:
+    path = result_path(source, settings.save_dir)
     rate = outcome.num_predicted / outcome.seconds if outcome.seconds else 0.0
     log(
         f"{outcome.num_written} frames at {source.frames_per_second:g} a second written to {path}; "

@@ -19,12 +19,13 @@ from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.video import (
     Source,
+    VideoSettings,
     open_camera,
     open_video,
     predict_video,
     read_frames,
 )
-from paddleseg_ext.inference.video_run import VideoSettings, run_video
+from paddleseg_ext.inference.video_run import run_video
 
 from .conftest import BrightnessNetwork
 
@@ -285,9 +286,9 @@ def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNe
         Preprocess([]),
         Postprocess(),
         table(),
-        tmp_path / "street.mp4",
+        VideoSettings(tmp_path),
     )
     source.capture.release()
-    frames, rate = frames_in(tmp_path / "street.mp4")
+    frames, rate = frames_in(tmp_path / "overlays/street.mp4")
     assert outcome.num_predicted == len(frames) == 5
     assert frames[0].shape == (*source.size_hw, 3) and rate == source.frames_per_second
