@@ -16,6 +16,7 @@ import yaml
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.yml import parse_yaml, read_sections
 from paddleseg_ext.scoring.metrics import AbsentRule
 
 ABSENT_RULES = get_args(AbsentRule)
@@ -205,32 +206,11 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse yml text as configurations are parsed.
-
-    Raises:
-        UsageError: with the line at fault.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{source}{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{source}: not a yml file: {error}") from None
-
-
 def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     require_file(path, "--config" if not children else f"{_BASE_KEY} of {children[-1]}")
     if path.resolve() in children:
         raise UsageError(f"{path}: '{_BASE_KEY}' leads back to itself")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
-    raw = parse_yaml(text, str(path))
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path}: a yml of sections ('model:', ...) is expected")
+    raw = read_sections(path, "a yml of sections ('model:', ...)", _Loader)
     bases = raw.pop(_BASE_KEY, [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
@@ -256,7 +236,7 @@ def _apply_opt(raw: dict[str, Any], opt: str) -> None:
     key, separator, text = opt.partition("=")
     if not separator or not key:
         raise UsageError(f"--opts: 'key=value' is expected, got '{opt}'")
-    value = parse_yaml(text, f"--opts {key}")
+    value = parse_yaml(text, f"--opts {key}", _Loader)
     *parents, last = key.split(".")
     place: Any = raw
     for depth, name in enumerate(parents):

@@ -19,12 +19,14 @@ import yaml
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
+from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, UPSAMPLINGS, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 
 MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
+DEPLOY_SECTION = "the section 'Deploy:' of an exported model"
 MODEL_FILES = ("model.json", "model.pdmodel")
 PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
@@ -194,11 +196,11 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
     if path.is_dir():
         path = path / DEPLOY_FILE
     require_file(path, "--config")
-    raw = _read_yaml(path)
+    raw = read_sections(path, DEPLOY_SECTION)
     _check_keys(raw, ("Deploy", "Manifest"), str(path))
     deploy = raw.get("Deploy")
     if not isinstance(deploy, dict):
-        raise UsageError(f"{path}: the section 'Deploy:' of an exported model is expected")
+        raise UsageError(f"{path}: {DEPLOY_SECTION} is expected")
     _check_keys(deploy, DEPLOY_KEYS, f"{path}: Deploy")
     output_op = deploy.get("output_op") or "none"
     if output_op not in OUTPUT_OPS:
@@ -276,7 +278,7 @@ def record_verified(bundle: Bundle, stages: Mapping[str, Mapping[str, Any]]) -> 
             f"{bundle.deploy_file} has no Manifest to keep verdicts in; "
             "export the network with export_model.py"
         )
-    content = _read_yaml(bundle.deploy_file)
+    content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
     verified = content["Manifest"].get("verified") or {}
     content["Manifest"]["verified"] = verified | {name: dict(of) for name, of in stages.items()}
     write_text(bundle.deploy_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -352,16 +354,6 @@ def _manifest_section(
         "verified": {name: dict(of) for name, of in manifest.verified.items()},
         "cost": dict(manifest.cost),
     }
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a yml file: {error}") from None
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path}: the section 'Deploy:' of an exported model is expected")
-    return raw
 
 
 def _check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> None:

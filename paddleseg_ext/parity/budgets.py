@@ -5,10 +5,9 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.scoring.verdict import Budget
 
 DEFAULTS = Path(__file__).with_name("budgets.yml")
@@ -25,10 +24,11 @@ def read_budgets(path: str | Path | None = None) -> dict[str, Budget]:
     Raises:
         UsageError: an unknown precision or key (the nearest is named), or a value out of range.
     """
-    budgets = {name: Budget(**values) for name, values in _read(DEFAULTS).items()}
+    form = f"'PRECISION: {{{', '.join(_KEYS)}}}'"
+    budgets = {name: Budget(**of) for name, of in read_sections(DEFAULTS, form).items()}
     if path is None:
         return budgets
-    for precision, values in _read(require_file(path, "--budgets")).items():
+    for precision, values in read_sections(require_file(path, "--budgets"), form).items():
         if precision not in budgets:
             raise UsageError(
                 f"{path}: unknown precision '{precision}'{nearest_name(str(precision), budgets)}"
@@ -40,16 +40,6 @@ def read_budgets(path: str | Path | None = None) -> dict[str, Budget]:
 def to_json(budgets: Budgets) -> dict[str, dict[str, Any]]:
     """Plain numbers, for reports."""
     return {name: asdict(budget) for name, budget in budgets.items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a yml file: {error}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: 'PRECISION: {{{', '.join(_KEYS)}}}' is expected")
-    return content
 
 
 def _changed(budget: Budget, values: Any, where: str) -> Budget:

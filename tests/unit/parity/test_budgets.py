@@ -33,7 +33,7 @@ def test_a_users_file_changes_what_it_names(tmp_path):
         ("int8: {least_class_pixels: 0.5}", "a count of pixels"),
         ("int8: 0.1", "a section of"),
         ("- int8", "is expected"),
-        ("int8: [", "not a yml file"),
+        ("int8: [", "line 1: expected"),
     ],
 )
 def test_wrong_budgets_are_refused(tmp_path, text, message):
