@@ -10,6 +10,11 @@ Nearest interpolation by a factor that is not whole is wrong there too: oneDNN t
 pixel whose centre is nearest, Paddle the one at floor(i * in / out). STDC-Seg's logits are off by
 0.4 at 109x75. It becomes a gather of rows and columns.
 
+Adaptive average pooling to several cells (PP-LiteSeg's context module) keeps the windows of the
+first input size: 4x4 cells of a 200x300 image after a 256x512 one are off by 0.4 of the largest,
+and features of a few pixels after more of them end in `std::exception`. It becomes matrix products,
+which converters to ONNX take at any size, too.
+
 Deleting fuse passes or switching to the new IR does not help; `grid_sample` is right but slower.
 """
 
@@ -22,7 +27,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-_interpolate = F.interpolate
+_interpolate, _adaptive_avg_pool2d = F.interpolate, F.adaptive_avg_pool2d
 LARGEST_DENOMINATOR = 1000  # of a scale factor; 1.3 is written as 13 / 10
 
 
@@ -30,14 +35,14 @@ LARGEST_DENOMINATOR = 1000  # of a scale factor; 1.3 is written as 13 / 10
 def traced_operators() -> Iterator[None]:
     """Swap the operators while a graph is traced. Not for eager use: it changes a Paddle module.
 
-    Layers such as `nn.Upsample` and PaddleSeg's networks look `F.interpolate` up when they run, so
+    Layers such as `nn.Upsample` and PaddleSeg's networks look the functions up when they run, so
     one swap reaches all of them.
     """
-    F.interpolate = _interpolate_exactly
+    F.interpolate, F.adaptive_avg_pool2d = _interpolate_exactly, _pool_exactly
     try:
         yield
     finally:
-        F.interpolate = _interpolate
+        F.interpolate, F.adaptive_avg_pool2d = _interpolate, _adaptive_avg_pool2d
 
 
 def _interpolate_exactly(
@@ -70,18 +75,37 @@ def _interpolate_exactly(
     if wrong_nearest or fixed_sides == [1, 1]:
         x = paddle.index_select(x, nearest_sources(in_height, out_height), axis=2)
         return paddle.index_select(x, nearest_sources(in_width, out_width), axis=3)
-    channels = x.shape[1]
+    return _resample(
+        x,
+        interpolation_matrix(in_height, out_height, align_corners),
+        interpolation_matrix(in_width, out_width, align_corners),
+        (out_height, out_width),
+    )
+
+
+def _pool_exactly(x: Tensor, output_size: Any, data_format: str = "NCHW", **rest: Any) -> Tensor:
+    cells = output_size if isinstance(output_size, list | tuple) else (output_size,) * 2
+    if data_format != "NCHW" or None in cells or tuple(cells) == (1, 1):
+        return _adaptive_avg_pool2d(x, output_size, data_format, **rest)
+    height, width = _as_scalars(cells)
+    return _resample(
+        x,
+        pooling_matrix(paddle.shape(x)[2], height),
+        pooling_matrix(paddle.shape(x)[3], width),
+        tuple(cells),
+    )
+
+
+def _resample(x: Tensor, vertical: Tensor, horizontal: Tensor, out_size: Any) -> Tensor:
+    """`(N, C, h, w)` times the `(H, h)` and `(W, w)` matrices of its sides: `(N, C, H, W)`."""
+    in_height, in_width = paddle.shape(x)[2], paddle.shape(x)[3]
     # The reshape matters beyond its result: a matrix product that takes a convolution's output
     # directly reads oneDNN's blocked layout as if it were plain.
     rows = paddle.reshape(x, [-1, in_width])  # (N*C*h, w)
-    rows = paddle.matmul(
-        rows, interpolation_matrix(in_width, out_width, align_corners), transpose_y=True
-    )
-    planes = paddle.reshape(rows, [-1, in_height, out_width])  # (N*C, h, W)
-    planes = paddle.matmul(
-        interpolation_matrix(in_height, out_height, align_corners), planes
-    )  # (N*C, H, W)
-    return paddle.reshape(planes, [-1, channels, out_height, out_width])
+    rows = paddle.matmul(rows, horizontal, transpose_y=True)
+    planes = paddle.reshape(rows, [-1, in_height, out_size[1]])  # (N*C, h, W)
+    planes = paddle.matmul(vertical, planes)  # (N*C, H, W)
+    return paddle.reshape(planes, [-1, x.shape[1], *out_size])
 
 
 def _scaled_side(side: Tensor, factor: float) -> Tensor:
@@ -121,3 +145,15 @@ def interpolation_matrix(in_size: Tensor, out_size: Tensor, align_corners: bool 
     positions = paddle.minimum(positions, (in_size - 1).astype("float32"))
     sources = paddle.arange(0, in_size, 1, dtype="int32").astype("float32")
     return F.relu(1.0 - paddle.abs(positions.unsqueeze(1) - sources.unsqueeze(0)))
+
+
+def pooling_matrix(in_size: Tensor, cells: Tensor) -> Tensor:
+    """The `(cells, in)` float32 matrix of adaptive average pooling.
+
+    Cell i is the mean from `floor(i * in / cells)` up to `ceil((i + 1) * in / cells)`.
+    """
+    cell = paddle.arange(0, cells, 1, dtype="int32")
+    starts, ends = cell * in_size // cells, ((cell + 1) * in_size + cells - 1) // cells
+    sources = paddle.arange(0, in_size, 1, dtype="int32").unsqueeze(0)
+    inside = paddle.logical_and(sources >= starts.unsqueeze(1), sources < ends.unsqueeze(1))
+    return inside.astype("float32") / (ends - starts).astype("float32").unsqueeze(1)

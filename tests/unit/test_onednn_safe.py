@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.onednn_safe import _interpolate_exactly, traced_operators
+from paddleseg_ext.onednn_safe import (
+    _interpolate_exactly,
+    _pool_exactly,
+    traced_operators,
+)
 
 side = st.integers(1, 24)
 
@@ -81,6 +85,35 @@ def test_a_pooled_map_is_enlarged_where_onednn_runs_the_graph(tmp_path: Path) ->
     check_under_onednn(Network(), tmp_path)
 
 
+@pytest.mark.parametrize("cells", [2, 4, (3, 5)])
+def test_pooling_takes_other_sizes_after_the_first_where_onednn_runs_the_graph(
+    cells: int | tuple[int, int], tmp_path: Path
+) -> None:
+    """The context module of PP-LiteSeg."""
+
+    class Network(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 16, 3, stride=32, padding=1)
+            self.pool = paddle.nn.AdaptiveAvgPool2D(cells)
+
+        def forward(self, images):
+            return self.pool(self.conv(images))
+
+    check_under_onednn(Network(), tmp_path)
+
+
+cells = st.integers(1, 9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.tuples(side, side), pooled=st.tuples(cells, cells))
+def test_pooling_of_any_size(size: tuple, pooled: tuple) -> None:
+    x = paddle.randn([2, 3, *size])
+    expected = F.adaptive_avg_pool2d(x, pooled)
+    np.testing.assert_allclose(_pool_exactly(x, pooled).numpy(), expected.numpy(), atol=1e-5)
+
+
 def check_under_onednn(network: paddle.nn.Layer, folder: Path) -> None:
     network.eval()
     spec = [paddle.static.InputSpec([None, 3, None, None], "float32")]
@@ -90,16 +123,16 @@ def check_under_onednn(network: paddle.nn.Layer, folder: Path) -> None:
     files = folder / "model.json", folder / "model.pdiparams"
     bundle = Bundle(folder / "deploy.yaml", *files, [], [-1, 3, -1, -1], "none", None)
     backend = open_backend(bundle, "paddle_onednn", threads=1)
-    for height, width in ((256, 512), (96, 64), (200, 328)):
+    for height, width in ((256, 512), (96, 64), (200, 328), (32, 40)):
         images = paddle.randn([2, 3, height, width])
         expected = network(images).numpy()
         np.testing.assert_allclose(backend.run(images.numpy()), expected, rtol=0, atol=1e-4)
 
 
 def test_other_interpolations_are_left_alone_and_the_swap_is_undone() -> None:
-    x, before = paddle.rand([1, 2, 5, 7]), F.interpolate
+    x, before = paddle.rand([1, 2, 5, 7]), (F.interpolate, F.adaptive_avg_pool2d)
     expected = F.interpolate(x, size=[9, 9], mode="bicubic").numpy()
     with traced_operators():
-        assert F.interpolate is not before
+        assert F.interpolate is not before[0]
         np.testing.assert_array_equal(F.interpolate(x, [9, 9], mode="bicubic").numpy(), expected)
-    assert F.interpolate is before
+    assert (F.interpolate, F.adaptive_avg_pool2d) == before

@@ -163,27 +163,27 @@ class PaddleInference:
         self._bundle = bundle
         self._trace: Trace | None = None
         self._engines = 0
-        self._load()
+        self._config = build_config(bundle, options)  # good for one predictor
+        self._predictor = self._load()
+        inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
+        self._input = self._predictor.get_input_handle(inputs[0])
+        # PaddleSeg's exports return every head; the main one comes first.
+        self._output = self._predictor.get_output_handle(outputs[0])
         if options.use_trt and not bundle.is_legacy:
             self._engines = tensorrt.count_engines(Path(self._config.prog_file()))
 
-    def _load(self) -> None:
+    def _load(self) -> Any:
         from paddle import inference
 
         bundle = self._bundle
-        self._config = build_config(bundle, self.options)  # good for one predictor
         try:
-            self._predictor = inference.create_predictor(self._config)
+            return inference.create_predictor(self._config)
         except (RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
             raise UsageError(
                 f"{bundle.model_file} with {_name(bundle.params_file)}: Paddle cannot load them: "
                 f"{reason[0].strip()}"
             ) from error
-        inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
-        self._input = self._predictor.get_input_handle(inputs[0])
-        # PaddleSeg's exports return every head; the main one comes first.
-        self._output = self._predictor.get_output_handle(outputs[0])
 
     def run(self, batch: NDArray) -> NDArray:
         """See `Backend.run`.
@@ -197,17 +197,6 @@ class PaddleInference:
     def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
         """See `TimedBackend.run_timed`."""
         check_shape(self._bundle.input_shape, batch.shape)
-        try:
-            return self._run(batch)
-        except RuntimeError:
-            if not self.options.enable_mkldnn:
-                raise
-            # oneDNN's means (PP-LiteSeg's pooling) fail where features of a few pixels follow
-            # larger ones, with nothing but `std::exception`; a fresh predictor takes them.
-            self._load()
-            return self._run(batch)
-
-    def _run(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
         started = time.perf_counter()
         tensor = as_input(batch, self._bundle.input_dtype)
         self._input.reshape(tensor.shape)
