@@ -28,7 +28,6 @@ from paddleseg_ext.common.log import log
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RUNTIMES = ("static", "paddle", "paddle_onednn", "onnxruntime", "openvino")
-PADDLES_OWN = ("static", "paddle", "paddle_onednn")
 NUM_IMAGES = 4
 SMALLER_PX = 12  # makes sides that no stride divides
 NUM_CLASSES = 19
@@ -44,14 +43,12 @@ class Network:
         model: replaces the yml's `model:` where given.
         odd: the input is `SMALLER_PX` smaller than the images, and no multiple of any stride.
         paddlesegs_way: exported as PaddleSeg exports it.
-        onnx: whether paddle2onnx converts it.
     """
 
     yml: str
     model: dict[str, Any] = field(default_factory=dict)
     odd: bool = False
     paddlesegs_way: bool = False
-    onnx: bool = True
 
 
 def _paddlesegs(paddlesegs_way: bool) -> dict[str, Network]:
@@ -77,10 +74,8 @@ NETWORKS = {
     "BiSeNetV1 in PaddleSeg's wiring": Network(
         "bisenetv1/bisenetv1_paddleseg_cityscapes_1024x512_160k.yml"
     ),
-    # paddle2onnx 2.1 ends the process at adaptive pooling of a free size.
-    "PaddleSeg PP-LiteSeg": Network(
-        "pp_liteseg/pp_liteseg_stdc1_cityscapes_1024x512_160k.yml", onnx=False
-    ),
+    "PaddleSeg PP-LiteSeg": Network("pp_liteseg/pp_liteseg_stdc1_cityscapes_1024x512_160k.yml"),
+    "PaddleSeg DDRNet-23": Network("ddrnet/ddrnet23_cityscapes_1024x1024_120k.yml"),
     **_paddlesegs(True),
     **_paddlesegs(False),
 }
@@ -148,10 +143,9 @@ def measure(
     command += ["--save_dir", str(folder), "--cpu_threads", "1", "--batch_size", "1"]
     if network.paddlesegs_way:
         bundle = export_paddlesegs_way(model, config, folder / "paddleseg")
-        command += ["--bundle", str(bundle), "--stages", *PADDLES_OWN[1:]]
+        command += ["--bundle", str(bundle), "--stages", "paddle", "paddle_onednn"]
     else:
-        stages = RUNTIMES if network.onnx else PADDLES_OWN
-        command += ["--stages", *stages, "--negative_controls"]
+        command += ["--stages", *RUNTIMES, "--negative_controls"]
     try:
         cli.main(command)
     except CheckFailed as failure:
