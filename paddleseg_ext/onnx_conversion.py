@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.packages import optional_imports
 
 OPSET = 17
-REQUIREMENTS = "requirements-onnx.txt"
 
 
 def import_paddle2onnx() -> Any:
@@ -21,13 +21,9 @@ def import_paddle2onnx() -> Any:
     Raises:
         UsageError: one of them is not installed.
     """
-    try:
+    with optional_imports("--onnx True", "-r requirements-onnx.txt"):
         import onnxruntime  # noqa: F401
         import paddle2onnx
-    except ImportError as error:
-        raise UsageError(
-            f"--onnx True: {error.name} is not installed: pip install -r {REQUIREMENTS}"
-        ) from None
     return paddle2onnx
 
 

@@ -24,9 +24,9 @@ from paddleseg_ext.common import flags  # noqa: E402
 from paddleseg_ext.common.errors import UsageError, run_command  # noqa: E402
 from paddleseg_ext.common.files import atomic_directory, write_text  # noqa: E402
 from paddleseg_ext.common.log import log  # noqa: E402
+from paddleseg_ext.common.packages import optional_imports  # noqa: E402
 from paddleseg_ext.inference.bundle import Bundle, read_bundle  # noqa: E402
 
-REQUIREMENTS = "requirements-triton.txt"
 VERSION = "1"
 # ONNX element type -> Triton's. Source: onnx.TensorProto.DataType; Triton model_config.proto.
 TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64", 10: "TYPE_FP16"}
@@ -128,14 +128,10 @@ def _tensor(value: Any, has_free_batch: bool, graph: Path) -> dict[str, Any]:
 
 
 def _import_triton() -> tuple[Any, Any]:
-    try:
+    with optional_imports("make_repository", "-r requirements-triton.txt"):
         import onnx  # noqa: F401
         from google.protobuf import text_format
         from tritonclient.grpc import model_config_pb2
-    except ImportError as error:
-        raise UsageError(
-            f"this needs the package {error.name}: pip install -r {REQUIREMENTS}"
-        ) from None
     return text_format, model_config_pb2
 
 

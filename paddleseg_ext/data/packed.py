@@ -18,6 +18,7 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory, sha256_of, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import SegmentationDataset, Transform, listed_problems
 from paddleseg_ext.data.labels import ClassTable
@@ -29,13 +30,9 @@ FORMAT_VERSION = 1
 
 
 def _safetensors() -> Any:
-    try:
+    with optional_imports("packed data", "'paddleseg_ext[pack]'"):
         import safetensors
         import safetensors.numpy
-    except ImportError:
-        raise UsageError(
-            "packed data needs the package safetensors: pip install 'paddleseg_ext[pack]'"
-        ) from None
     return safetensors
 
 

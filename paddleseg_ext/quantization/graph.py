@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.packages import optional_imports
 
-REQUIREMENTS = "requirements-onnx.txt"
 QUANTIZED_OPERATORS = ("Conv",)
 
 
@@ -24,13 +24,9 @@ def import_quantizer() -> Any:
     Raises:
         UsageError: it, or `onnx` that it works with, is not installed.
     """
-    try:
+    with optional_imports("quantize", "-r requirements-onnx.txt"):
         import onnx  # noqa: F401
         from onnxruntime import quantization
-    except ImportError as error:
-        raise UsageError(
-            f"quantize: {error.name} is not installed: pip install -r {REQUIREMENTS}"
-        ) from None
     return quantization
 
 

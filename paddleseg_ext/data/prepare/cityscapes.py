@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.data.datasets import listed_problems
 from paddleseg_ext.data.labels import CITYSCAPES, decode_label
 from paddleseg_ext.data.prepare.converter import Item, require_layout
@@ -42,13 +43,10 @@ def label_of(item: Item) -> np.ndarray:
     """Train ids 0..18, 255 ignored."""
     if item.annotation.suffix == ".png":
         return decode_label(item.annotation, CITYSCAPES)
-    try:
+    # Polygons are drawn by the publisher's own package.
+    with optional_imports("polygons of Cityscapes", "cityscapesscripts"):
         from cityscapesscripts.helpers.annotation import Annotation
         from cityscapesscripts.preparation.json2labelImg import createLabelImage
-    except ImportError:
-        raise UsageError(
-            "polygons are drawn by the publisher's own package: pip install cityscapesscripts"
-        ) from None
     annotation = Annotation()
     try:
         annotation.fromJsonFile(str(item.annotation))

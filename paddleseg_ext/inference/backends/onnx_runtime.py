@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
 from paddleseg_ext.inference.bundle import Bundle
 
 PROVIDER = "CPUExecutionProvider"
-REQUIREMENTS = "requirements-onnxruntime.txt"
+INSTALL = "-r requirements-onnxruntime.txt, or use --backend paddle"
 ERRORS_ONLY = 3  # of ONNX Runtime's log
 INT8_PREFIX, INT8_SUFFIX = "QLinear", "Integer"  # QLinearConv, MatMulInteger, ...
 # What a graph calls around its kernels; it says nothing of the precision that is computed in.
@@ -33,12 +34,8 @@ def import_onnxruntime() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
+    with optional_imports("backend onnxruntime", INSTALL):
         import onnxruntime
-    except ImportError:
-        raise UsageError(
-            f"ONNX Runtime is not installed: pip install -r {REQUIREMENTS}, or use --backend paddle"
-        ) from None
     return onnxruntime
 
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape
 from paddleseg_ext.inference.bundle import Bundle
 
-REQUIREMENTS = "requirements-openvino.txt"
+INSTALL = "-r requirements-openvino.txt, or use --backend paddle"
 DEVICE = "CPU"
 # Layers whose runtime precision is that of the arithmetic; the others move or reshape.
 COMPUTES = (
@@ -37,12 +38,8 @@ def import_openvino() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
+    with optional_imports("backend openvino", INSTALL):
         import openvino
-    except ImportError:
-        raise UsageError(
-            f"OpenVINO is not installed: pip install -r {REQUIREMENTS}, or use --backend paddle"
-        ) from None
     return openvino
 
 
