@@ -46,7 +46,7 @@ from paddleseg_ext.inference.preprocess import Normalize, Preprocess
 from paddleseg_ext.models.build import build_model
 from paddleseg_ext.native_output import NativeOutput, upsampling_of
 from paddleseg_ext.onednn_safe import traced_operators
-from paddleseg_ext.onnx_conversion import import_paddle2onnx, write_onnx
+from paddleseg_ext.onnx_conversion import require_paddle2onnx, write_onnx
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, judge_image
 
 GRAPH_NAME = "model"
@@ -118,7 +118,8 @@ def export(
     Raises:
         UsageError: the checkpoint does not fit, or validation uses transforms that inference
             does not have.
-        CheckFailed: the exported graph does not give the eager result; nothing is written.
+        CheckFailed: the exported graph does not give the eager result, and nothing is written; or
+            it cannot be converted to ONNX, and the bundle is written without that.
     """
     transforms = config.val_dataset.get("transforms", [])
     Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
@@ -144,20 +145,37 @@ def export(
         manifest = replace(manifest, upsampling=upsampling_of(model))
         deployed = NativeOutput(deployed)
     if options.onnx:
-        import_paddle2onnx()
+        require_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
         trace(deployed, options, work / GRAPH_NAME)
+        no_onnx = ""
         if options.onnx:
-            graph = write_onnx(_graph_in(work), work / PARAMS_FILE, work / ONNX_FILE)
-            manifest = replace(manifest, graphs={"onnx": graph})
+            try:
+                graph = write_onnx(_graph_in(work), work / PARAMS_FILE, work / ONNX_FILE)
+                manifest = replace(manifest, graphs={"onnx": graph})
+            except CheckFailed as failure:
+                no_onnx = _without_onnx(str(failure), options)
+                options = replace(options, onnx=False)
         shape: list[int | None] = list(options.input_shape)
         write_deploy_yaml(work, transforms, shape, options.output_op, manifest, options.input_dtype)
         check_bundle(read_bundle(work), model, options, normalize, check_image)
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if no_onnx:
+        raise CheckFailed(no_onnx)
     return options.save_dir / DEPLOY_FILE
+
+
+def _without_onnx(reason: str, options: ExportOptions) -> str:
+    """What a bundle without the ONNX graph that was asked for has to be said of."""
+    free = any(side < 0 for side in options.input_shape[2:])
+    remedy = ", or try a fixed size: --input_shape -1 3 HEIGHT WIDTH" if free else ""
+    return (
+        f"{options.save_dir / ONNX_FILE} is missing: {reason}. The rest of the bundle is checked "
+        f"and there: use --backend paddle{remedy}"
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -250,8 +268,8 @@ def check_bundle(
             output = backend.run(batch)
             if options.upsample == "host":
                 output = bundle.postprocess().network_scores(output, batch.shape[2:])
-            finding = _compare(output, logits, options.output_op)
-            log(f"self-check: {title}, input {sizes}: {finding}")
+            where = f"{title}, input {sizes}"
+            log(f"self-check: {where}: {_compare(output, logits, options.output_op, where)}")
 
 
 def _checked_sizes(options: ExportOptions) -> Sequence[tuple[int, int]]:
@@ -293,7 +311,7 @@ def _make_batch(tensor: NDArray, size_hw: tuple[int, int], options: ExportOption
     return np.ascontiguousarray(np.stack(images), dtype=options.input_dtype)
 
 
-def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str) -> str:
+def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str, where: str) -> str:
     """What was found, in words; the budget is that of FP32 kernels that sum in another order."""
     labels = output if output_op == "argmax" else output.argmax(axis=1)
     verdicts = [
@@ -303,7 +321,7 @@ def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str) -> st
     num_different = sum(verdict.num_different for verdict in verdicts)
     for verdict in verdicts:
         if verdict.grade == FAILED:
-            raise _disagreement(f"{num_different} pixels change class; {verdict.reason}")
+            raise _disagreement(where, f"{num_different} pixels change class; {verdict.reason}")
     finding = f"{num_different} pixels differ"
     if output_op == "argmax":
         return finding
@@ -311,7 +329,9 @@ def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str) -> st
     scale = float(np.abs(logits).max())
     difference = float(np.abs(output - expected).max())
     if not difference <= NEAR_TIE * max(1.0, scale):
-        raise _disagreement(f"largest difference {difference:.3g} at logits up to {scale:.3g}")
+        raise _disagreement(
+            where, f"largest difference {difference:.3g} at logits up to {scale:.3g}"
+        )
     return f"{finding}, largest difference {difference:.2g} at logits up to {scale:.3g}"
 
 
@@ -320,10 +340,10 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def _disagreement(what: str) -> CheckFailed:
+def _disagreement(where: str, what: str) -> CheckFailed:
     return CheckFailed(
-        f"the exported graph does not give the eager network's result: {what}. No bundle was "
-        "written"
+        f"{where}: the exported graph does not give the eager network's result: {what}. No bundle "
+        "was written"
     )
 
 

@@ -121,3 +121,42 @@ def test_the_example_of_the_deploy_page_runs(
     assert names["labels"].shape == (48, 80)
     printed = capsys.readouterr().out.strip().splitlines()[-1]
     assert printed in names["bundle"].manifest.class_table.class_names
+
+
+def test_a_graph_that_paddle2onnx_aborts_on_leaves_the_rest_of_the_bundle(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so at an adaptive maximum of a free size; of a fixed one it writes a graph."""
+    pytest.importorskip("paddle2onnx")
+    import paddle
+    from paddle import nn
+    from paddle.nn import functional
+
+    from paddleseg_ext import export as export_module
+    from paddleseg_ext.checkpoints.store import save_weights
+
+    class Pooled(nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2D(3, 19, 3, padding=1)
+
+        def forward(self, images):
+            coarse = functional.adaptive_max_pool2d(self.conv(images), [1, 8])
+            return [functional.interpolate(coarse, paddle.shape(images)[2:], mode="bilinear")]
+
+    monkeypatch.setattr(export_module, "build_model", lambda config, num_classes: Pooled())
+    weights = tmp_path / "pooled.pdparams"
+    save_weights(Pooled(), weights, {"iteration": 0})
+    failed = export(weights, tmp_path / "free", "--onnx", True, "--input_shape", -1, 3, -1, 64)
+    assert failed.status == 1
+    assert len(failed.error_lines) == 1
+    for words in ("free/model.onnx is missing", "SIGABRT", "static input shape", "--input_shape"):
+        assert words in failed.error_lines[0]
+    written = yaml.safe_load((tmp_path / "free/deploy.yaml").read_text())
+    assert "onnx" not in written["Manifest"].get("graphs", {})
+    assert not (tmp_path / "free/model.onnx").exists()
+    assert failed.out.count("self-check: Paddle Inference, oneDNN on") == 2
+
+    fixed = export(weights, tmp_path / "fixed", "--onnx", True, "--input_shape", -1, 3, 32, 64)
+    assert fixed.status == 0, fixed.err
+    assert "self-check: ONNX Runtime" in fixed.out
