@@ -2,15 +2,18 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 JPEG_QUALITY = 88
 
@@ -55,6 +58,13 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
+_PICTURE_ROW = """
+<div class="pictures" style="grid-template-columns: repeat({{ pictures|length }}, 1fr)">
+{% for caption, uri in pictures %}
+<figure><img src="{{ uri }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+</div>"""
+
 _ENVIRONMENT = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -75,11 +85,19 @@ def page(title: str, template: str, **values: Any) -> str:
 
     Args:
         template: Jinja2 text of the body. Every value is escaped unless it is `Markup`; a name
-            without a value is an error.
+            without a value is an error. `picture_row(pictures)` sets (caption, URI) pairs side by
+            side.
     """
     body = Markup(_ENVIRONMENT.from_string(template).render(title=title, **values))
     shell = _ENVIRONMENT.from_string(_PAGE)
     return shell.render(title=title, style=Markup(STYLE), body=body) + "\n"
+
+
+def _picture_row(pictures: Sequence[tuple[str, str]]) -> Markup:
+    return Markup(_ENVIRONMENT.from_string(_PICTURE_ROW).render(pictures=pictures))
+
+
+_ENVIRONMENT.globals["picture_row"] = _picture_row
 
 
 def picture_uri(image: NDArray[np.uint8], width: int | None = None) -> str:
@@ -102,13 +120,8 @@ def picture_uri(image: NDArray[np.uint8], width: int | None = None) -> str:
 
 def chart(left: Line, right: Line, x_label: str) -> Markup:
     """Two lines over one x axis, each with its own y axis, as inline SVG."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
-    # Text stays text, and the same data gives the same file.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "paddleseg_ext", "font.size": 10}):
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
+    def draw(figure: "Figure") -> None:
         axes = figure.add_subplot()
         for line, side in ((left, axes), (right, axes.twinx())):
             marker = "o" if len(line.xs) < 30 else None
@@ -119,7 +132,24 @@ def chart(left: Line, right: Line, x_label: str) -> Markup:
             side.spines["top"].set_visible(False)
         axes.set_xlabel(x_label)
         axes.grid(alpha=0.25)
+
+    return svg((9, 3.2), draw)
+
+
+def svg(
+    size_inches: tuple[float, float], draw: Callable[["Figure"], None], font_size: float = 10
+) -> Markup:
+    """What `draw` puts on a figure of Matplotlib's, as inline SVG: the same file each time."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # Text stays text; names inside the file are hashed, by default with a random salt.
+    salt = "paddleseg_ext"
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": font_size}):
+        figure = Figure(figsize=size_inches, layout="constrained")
+        draw(figure)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
-    svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :])
+    drawn = text.getvalue()
+    return Markup(drawn[drawn.index("<svg") :])

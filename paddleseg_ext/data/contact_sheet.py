@@ -6,8 +6,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddleseg_ext.data.survey_page import colour_label
-
 COLUMNS = 2
 CELL_WIDTH = 360
 GAP = 4
@@ -44,7 +42,7 @@ def contact_sheet(dataset: Any, count: int, seed: int) -> np.ndarray:
 def _cell(item: dict[str, np.ndarray], dataset: Any) -> np.ndarray:
     sides = [to_picture(item["img"], dataset.transform_specs)]
     if "label" in item:
-        sides.append(colour_label(item["label"].astype(np.uint8), dataset.class_table))
+        sides.append(dataset.class_table.full_palette[item["label"].astype(np.uint8)])
     scale = CELL_WIDTH / sides[0].shape[1]
     size_wh = (CELL_WIDTH, max(1, round(sides[0].shape[0] * scale)))
     ways = (cv2.INTER_AREA, cv2.INTER_NEAREST)

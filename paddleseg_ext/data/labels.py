@@ -43,6 +43,13 @@ class ClassTable:
         """How many classes there are, the ignored value not counted."""
         return len(self.class_names)
 
+    @property
+    def full_palette(self) -> np.ndarray:
+        """(256, 3) uint8 RGB, one colour for each value of a label: black for what is no class."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self.palette)] = self.palette
+        return palette
+
     def lookup_for(self, label_path: str | Path) -> np.ndarray | None:
         """The lookup that the file's raw values need, or None where they are classes already."""
         if self.label_lookup is not None and str(label_path).endswith(self.lookup_suffix):

@@ -105,16 +105,9 @@ def _pictures(samples: Sequence[Sample], table: ClassTable) -> list[dict[str, st
             if sample.label is not None:
                 label = decode_label(sample.label, table)
                 if label.shape == image.shape[:2]:
-                    sides.append(colour_label(label, table))
+                    sides.append(table.full_palette[label])
         except DataError:
             continue
         uri = html.picture_uri(np.hstack(sides), PICTURE_WIDTH * len(sides))
         pictures.append({"name": sample.name, "uri": uri})
     return pictures
-
-
-def colour_label(label: np.ndarray, table: ClassTable) -> np.ndarray:
-    """`(H, W)` classes -> `(H, W, 3)` RGB; what is ignored is black."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: table.num_classes] = table.palette
-    return colours[label]

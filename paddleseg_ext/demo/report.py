@@ -93,11 +93,7 @@ the last row it is the share of all pixels. A class that occurs nowhere is left 
 <h2>Pictures</h2>
 {% for name, pictures in gallery %}
 <p><code>{{ name }}</code></p>
-<div class="pictures" style="grid-template-columns: repeat({{ pictures|length }}, 1fr)">
-{% for caption, uri in pictures %}
-<figure><img src="{{ uri }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
-</div>
+{{ picture_row(pictures) }}
 {% endfor %}
 
 <h2>What was run</h2>
@@ -209,15 +205,15 @@ def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str,
     count = min(NUM_PICTURES, len(dataset))
     # The predictions' names come from the list, in the data set's order.
     predictions = _predictions(root, len(dataset))
-    rows = []
+    rows, palette = [], dataset.class_table.full_palette
     for number in np.linspace(0, len(dataset) - 1, count).astype(int):
         image, label = dataset.read(int(number))
         assert label is not None
         predicted = read_label(predictions[number])
         pictures = [
             ("image", image),
-            ("truth", _colored(label, dataset.class_table)),
-            ("prediction", _colored(predicted, dataset.class_table)),
+            ("truth", palette[label]),
+            ("prediction", palette[predicted]),
             ("error (red)", _errors(image, label, predicted, dataset.ignore_index)),
         ]
         shown = [(caption, html.picture_uri(pixels, PICTURE_WIDTH)) for caption, pixels in pictures]
@@ -231,12 +227,6 @@ def _predictions(root: Path, expected: int) -> list[Path]:
     samples = read_sample_list(root / "data" / "val.list")
     assert len(samples) == expected
     return [root / "infer_onednn" / "label_maps" / f"{sample.name}.png" for sample in samples]
-
-
-def _colored(labels: NDArray[np.uint8], table: ClassTable) -> NDArray[np.uint8]:
-    palette = np.full((256, 3), VOID_COLOR, np.uint8)
-    palette[: table.num_classes] = table.palette
-    return palette[labels]
 
 
 def _errors(

@@ -1,6 +1,5 @@
 """One HTML page about an evaluation: classes, confusion, best and worst images, histogram."""
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from paddleseg_ext.common import html
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts
-from paddleseg_ext.inference.outputs import full_palette
 from paddleseg_ext.inference.pipeline import Prediction
 
 PICTURED = 4  # worst and best images each
@@ -53,11 +51,7 @@ TEMPLATE = """
 <h2>{{ heading }}</h2>
 {% for picture in pictures %}
 <p>{{ picture.name }}: mIoU {{ '%.4f'|format(picture.mean_iou) }}</p>
-<div class="pictures" style="grid-template-columns: repeat(4, 1fr)">
-{% for caption, uri in picture.parts %}
-<figure><img src="{{ uri }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
-</div>
+{{ picture_row(picture.parts) }}
 {% endfor %}
 {% endfor %}
 """
@@ -76,7 +70,7 @@ class PictureShelf:
     """Keeps the pictures of the worst and of the best images, and no others."""
 
     def __init__(self, table: ClassTable):
-        self._palette = full_palette(table)
+        self._palette = table.full_palette
         self._ignore_index = table.ignore_index
         self._worst: list[PicturedImage] = []
         self._best: list[PicturedImage] = []
@@ -217,7 +211,7 @@ def confusion_picture(evaluation: Evaluation) -> Markup:
         axes.set_xlabel("prediction")
         axes.set_ylabel("label")
 
-    return _svg((side + 2, side + 1.5), draw)
+    return html.svg((side + 2, side + 1.5), draw, font_size=9)
 
 
 def histogram_picture(evaluation: Evaluation) -> Markup:
@@ -230,19 +224,4 @@ def histogram_picture(evaluation: Evaluation) -> Markup:
         axes.set_xlabel("mIoU of an image, over the classes that occur in it")
         axes.set_ylabel("images")
 
-    return _svg((8, 2.8), draw)
-
-
-def _svg(size_inches: tuple[float, float], draw: Any) -> Markup:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    # Text stays text, and the same data gives the same file.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "paddleseg_ext", "font.size": 9}):
-        figure = Figure(figsize=size_inches, layout="constrained")
-        draw(figure)
-        text = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
-    svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :])
+    return html.svg((8, 2.8), draw, font_size=9)

@@ -16,7 +16,6 @@ LABEL_MAPS = "label_maps"
 OVERLAYS = "overlays"
 OVERLAY_WEIGHT = 0.6  # of the colours; the rest is the image
 JPEG_QUALITY = 90
-PALETTE_ENTRIES = 256
 
 
 def save_prediction(prediction: Prediction, save_dir: Path, table: ClassTable) -> None:
@@ -35,24 +34,17 @@ def save_label_map(label_map: NDArray[np.uint8], path: Path, table: ClassTable) 
 def encode_label_map(label_map: NDArray[np.uint8], table: ClassTable) -> bytes:
     """A palette PNG: the pixel's value is the class id, its colour is for people."""
     picture = Image.fromarray(label_map, mode="L")
-    picture.putpalette(full_palette(table).tobytes())
+    picture.putpalette(table.full_palette.tobytes())
     content = io.BytesIO()
     picture.save(content, format="PNG")
     return content.getvalue()
-
-
-def full_palette(table: ClassTable) -> NDArray[np.uint8]:
-    """(256, 3) RGB: the classes' colours, black for every other value."""
-    palette = np.zeros((PALETTE_ENTRIES, 3), np.uint8)
-    palette[: len(table.palette)] = table.palette
-    return palette
 
 
 def blend(
     image: NDArray[np.uint8], label_map: NDArray[np.uint8], table: ClassTable
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB: the image under its classes' colours."""
-    colors = full_palette(table)[label_map]
+    colors = table.full_palette[label_map]
     return cv2.addWeighted(image, 1 - OVERLAY_WEIGHT, colors, OVERLAY_WEIGHT, 0)
 
 

@@ -84,11 +84,7 @@ than the budget of that precision allows. Anything else fails.</p>
 {% for picture in pictures %}
 <p>{{ run }}: <code>{{ picture.name }}</code>, {{ picture.num_different }} pixels,
 {{ picture.num_decided }} of them decided</p>
-<div class="pictures" style="grid-template-columns: repeat({{ picture.parts|length }}, 1fr)">
-{% for caption, uri in picture.parts %}
-<figure><img src="{{ uri }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
-</div>
+{{ picture_row(picture.parts) }}
 {% endfor %}
 {% endfor %}
 

@@ -57,10 +57,10 @@ def make_validation(config: Config, dataset: Any) -> Validate:
             for prediction in predict_samples(backend, samples, preprocess, postprocess):
                 if prediction.image is None or prediction.label_map is None:
                     continue
-                parts = [prediction.image]
+                parts, palette = [prediction.image], table.full_palette
                 if prediction.sample.label is not None:
-                    parts.append(_colour(decode_label(prediction.sample.label, table), table))
-                parts.append(_colour(prediction.label_map, table))
+                    parts.append(palette[decode_label(prediction.sample.label, table)])
+                parts.append(palette[prediction.label_map])
                 name = prediction.sample.name
                 monitor.picture(f"Evaluate/{name}", _thumbnail(np.hstack(parts)), iteration)
         part = evaluate(
@@ -89,10 +89,3 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
         return picture
     size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
-def _colour(labels: np.ndarray, table: Any) -> np.ndarray:
-    """`(H, W)` class ids as `(H, W, 3)` uint8 RGB; what is ignored is black."""
-    lookup = np.zeros((256, 3), np.uint8)
-    lookup[: table.num_classes] = table.palette
-    return lookup[labels]

@@ -36,6 +36,14 @@ def test_a_picture_keeps_its_colours_and_shrinks():
     assert decoded[10, 20, 0] < 10
 
 
+def test_a_row_of_pictures_escapes_its_captions():
+    pictures = [("a < b", "data:image/jpeg;base64,AA=="), ("c", "data:image/jpeg;base64,BB==")]
+    text = html.page("t", "{{ picture_row(row) }}", row=pictures)
+    assert "repeat(2, 1fr)" in text
+    assert '<img src="data:image/jpeg;base64,AA==" alt="a &lt; b">' in text
+    assert "<figcaption>c</figcaption>" in text
+
+
 def test_a_chart_is_well_formed_svg_without_links_and_repeats():
     lines = html.Line("loss", [1, 2], [3, 1], "#b00"), html.Line("mIoU", [2], [0.5], "#0b0")
     svg = html.chart(*lines, "iteration")

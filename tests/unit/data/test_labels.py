@@ -91,3 +91,10 @@ def test_class_counts_that_do_not_fit_are_refused() -> None:
     for arguments in ((0,), (255,), (3, ["only", "two"])):
         with pytest.raises(UsageError):
             generic_table(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_full_palette_is_black_where_there_is_no_class() -> None:
+    palette = CITYSCAPES.full_palette
+    assert palette.shape == (256, 3) and palette.dtype == np.uint8
+    assert palette[:19].tolist() == CITYSCAPES.palette.tolist()
+    assert not palette[19:].any()
