@@ -19,7 +19,7 @@ from paddleseg_ext.parity.weights import WeightDifference
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
 
-INPUT, LOGITS, LABEL_MAP, COUNTS = PLACES = ("input tensor", "logits", "label map", "counts")
+INPUT, LOGITS, LABEL_MAP, COUNTS = "input tensor", "logits", "label map", "counts"
 
 # The causes that can be told from the numbers. The negative controls have the same names.
 SWAPPED_CHANNELS = "red and blue swapped"
@@ -35,7 +35,7 @@ class Divergence:
     """The first place at which a run differs from the reference.
 
     Attributes:
-        place: one of PLACES.
+        place: INPUT, LOGITS, LABEL_MAP or COUNTS.
         image: the sample that was followed; empty where only counts are compared.
         text: by how much, one line.
         cause: the likely one; empty where the numbers do not tell.

@@ -1,0 +1,43 @@
+"""What evaluation while training shows: image, label and prediction, in the classes' colours."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+from paddle import nn
+
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.training.distributed import World
+from paddleseg_ext.training.validation import PICTURE_WIDTH, make_validation
+
+WIDTH, HEIGHT = 400, 16
+
+
+class ChannelNetwork(nn.Layer):
+    """Class = the strongest channel."""
+
+    def forward(self, images):  # type: ignore[no-untyped-def]
+        return [images]
+
+
+def test_pictures(tmp_path: Path) -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 1] = 200  # green: class 1
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    cv2.imwrite(str(tmp_path / "a_label.png"), np.full((HEIGHT, WIDTH), 255, np.uint8))
+    table = generic_table(3)
+    samples = [Sample(tmp_path / "a.png", tmp_path / "a_label.png", "a")]
+    config = SimpleNamespace(val_dataset={}, test_config={}, keep_best=[], absent_class="skip")
+    validate = make_validation(config, SimpleNamespace(class_table=table, samples=samples))  # type: ignore[arg-type]
+    shown: dict[str, np.ndarray] = {}
+    monitor = SimpleNamespace(
+        shows_pictures=True, picture=lambda name, pixels, _: shown.update({name: pixels})
+    )
+    validate(ChannelNetwork(), monitor, 1, None, World())  # type: ignore[arg-type]
+    (picture,) = shown.values()
+    assert list(shown) == ["Evaluate/a"] and picture.shape[1] == PICTURE_WIDTH
+    third = PICTURE_WIDTH // 3
+    colors = [picture[5, third * i + third // 2].tolist() for i in range(3)]
+    assert colors == [[0, 200, 0], [0, 0, 0], table.palette[1].tolist()]
