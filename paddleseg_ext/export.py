@@ -123,20 +123,8 @@ def export(
     """
     transforms = config.val_dataset.get("transforms", [])
     Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
-    model = build_model(config, class_table.num_classes)
-    report = load_into(model, model_path)
-    log(f"{model_path}: {report.describe()}")
-    model.eval()
+    model, manifest = _load(config, model_path, class_table, options)
     require_writable(options.save_dir, "--save_dir")
-    manifest = Manifest(
-        network=str(config.model["type"]),
-        class_table=class_table,
-        checkpoint=_describe_checkpoint(model_path),
-        variables_loaded=report.loaded,
-        variables_total=report.total,
-        versions=_versions(),
-        cost=_describe_cost(model, options),
-    )
     deployed, normalize = model, None
     if options.fold_normalize:
         transforms, normalize = split_normalize(transforms)
@@ -149,14 +137,8 @@ def export(
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
         trace(deployed, options, work / GRAPH_NAME)
-        no_onnx = ""
-        if options.onnx:
-            try:
-                graph = write_onnx(_graph_in(work), work / PARAMS_FILE, work / ONNX_FILE)
-                manifest = replace(manifest, graphs={"onnx": graph})
-            except CheckFailed as failure:
-                no_onnx = _without_onnx(str(failure), options)
-                options = replace(options, onnx=False)
+        graphs, no_onnx = _convert(work, options) if options.onnx else ({}, "")
+        manifest, options = replace(manifest, graphs=graphs), replace(options, onnx=bool(graphs))
         shape: list[int | None] = list(options.input_shape)
         write_deploy_yaml(work, transforms, shape, options.output_op, manifest, options.input_dtype)
         check_bundle(read_bundle(work), model, options, normalize, check_image)
@@ -168,14 +150,38 @@ def export(
     return options.save_dir / DEPLOY_FILE
 
 
-def _without_onnx(reason: str, options: ExportOptions) -> str:
-    """What a bundle without the ONNX graph that was asked for has to be said of."""
-    free = any(side < 0 for side in options.input_shape[2:])
-    remedy = ", or try a fixed size: --input_shape -1 3 HEIGHT WIDTH" if free else ""
-    return (
-        f"{options.save_dir / ONNX_FILE} is missing: {reason}. The rest of the bundle is checked "
-        f"and there: use --backend paddle{remedy}"
+def _load(
+    config: Config, model_path: str, class_table: ClassTable, options: ExportOptions
+) -> tuple[nn.Layer, Manifest]:
+    """The network in inference mode with the checkpoint's weights, and what is to be told of it."""
+    model = build_model(config, class_table.num_classes)
+    report = load_into(model, model_path)
+    log(f"{model_path}: {report.describe()}")
+    model.eval()
+    manifest = Manifest(
+        network=str(config.model["type"]),
+        class_table=class_table,
+        checkpoint=_describe_checkpoint(model_path),
+        variables_loaded=report.loaded,
+        variables_total=report.total,
+        versions=_versions(),
+        cost=_describe_cost(model, options),
     )
+    return model, manifest
+
+
+def _convert(work: Path, options: ExportOptions) -> tuple[dict[str, dict[str, Any]], str]:
+    """Write the ONNX graph: what the manifest says of it, or why there is none and what to do."""
+    try:
+        graph = write_onnx(_graph_in(work), work / PARAMS_FILE, work / ONNX_FILE)
+    except CheckFailed as failure:
+        free = any(side < 0 for side in options.input_shape[2:])
+        remedy = ", or try a fixed size: --input_shape -1 3 HEIGHT WIDTH" if free else ""
+        return {}, (
+            f"{options.save_dir / ONNX_FILE} is missing: {failure}. The rest of the bundle is "
+            f"checked and there: use --backend paddle{remedy}"
+        )
+    return {"onnx": graph}, ""
 
 
 def _versions() -> dict[str, str]:
