@@ -1,7 +1,6 @@
 """The page in a headless browser, as a person uses it: with a mouse, with keys, on a phone."""
 
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.outputs import blend
 
+from .browser import find_browser
 from .conftest import Deployment, load_script
 from .serving import Server, serving
 
@@ -32,11 +32,8 @@ def server(bundle: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("needs chromium")
     with playwright_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield playwright.chromium.launch(executable_path=find_browser(), args=FLAGS)
 
 
 @pytest.fixture
