@@ -157,6 +157,14 @@ def add_backend_flags(parser: argparse.ArgumentParser) -> None:
         help="batches that are run at a time, for onnxruntime and openvino: 1 gives the shortest "
         "run, one for each core the most images",
     )
+    parser.add_argument(
+        "--cpu_affinity",
+        type=boolean,
+        default=False,
+        metavar="True|False",
+        help="bind each thread of onnxruntime or openvino to a core: for a machine that does "
+        "nothing else (docs/performance.md)",
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -186,6 +194,7 @@ def main(argv: list[str] | None = None) -> int:
         precision=args.precision,
         threads=threads,
         streams=args.streams,
+        pinned=args.cpu_affinity,
         device=device,
         use_trt=args.use_trt,
         tensorrt=tensorrt_options(args, bundle, inputs) if args.use_trt else None,

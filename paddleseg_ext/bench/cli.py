@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         default=[1],
         help="runs at a time in the throughput, one row each; Paddle has 1 only",
     )
+    parser.add_argument(
+        "--cpu_affinity",
+        nargs="+",
+        type=flags.boolean,
+        default=[False],
+        metavar="True|False",
+        help="whether each thread is bound to a core, one row each; not for Paddle",
+    )
     flags.add_device_flag(parser)
     parser.add_argument("--cpu_threads", type=flags.positive_int, help="default: every core")
     parser.add_argument("--save_dir", default="output/bench", help="for the results")
@@ -123,7 +132,7 @@ def main(argv: list[str]) -> int | None:
 def list_candidates(
     arguments: argparse.Namespace, threads: int, device: str
 ) -> Iterator[Candidate]:
-    """Each bundle on each backend; with each number of streams where the backend has them.
+    """Each bundle on each backend; there, each number of streams, bound to cores or not.
 
     Raises:
         UsageError: two bundles would have one name, or no bundle is there.
@@ -136,9 +145,11 @@ def list_candidates(
     for config in arguments.config:
         for stage in dict.fromkeys(arguments.backend):
             backend, precision = STAGES[stage]
-            several = arguments.streams if backend in ONNX_BACKENDS else [1]
-            for streams in dict.fromkeys(several):
-                yield Candidate(config, backend, precision, threads, streams, device)
+            ways = [(1, False)]
+            if backend in ONNX_BACKENDS:
+                ways = list(product(arguments.streams, arguments.cpu_affinity))
+            for streams, pinned in dict.fromkeys(ways):
+                yield Candidate(config, backend, precision, threads, streams, pinned, device)
 
 
 def open_workers(

@@ -100,6 +100,7 @@ class Row:
             "stage": self.candidate.stage,
             "threads": self.candidate.threads,
             "streams": self.candidate.streams,
+            "pinned": self.candidate.pinned,
             "parity": self.parity,
             "network_ms": self.latency_ms(),
             "image_ms": self.latency_ms(PARTS),

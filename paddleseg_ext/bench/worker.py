@@ -44,6 +44,7 @@ class Candidate:
         backend: for `open_backend`.
         threads: of all streams together.
         streams: runs at a time, for the throughput.
+        pinned: each thread is bound to a core.
     """
 
     config: Path
@@ -51,6 +52,7 @@ class Candidate:
     precision: str = "fp32"
     threads: int = 1
     streams: int = 1
+    pinned: bool = False
     device: str = "cpu"
 
     @property
@@ -60,10 +62,11 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The bundle's folder, backend, precision, and streams where there are several."""
+        """The bundle's folder, backend, precision, streams where there are several, pinned."""
         folder = self.config if self.config.is_dir() else self.config.parent
         streams = f" x{self.streams}" if self.streams > 1 else ""
-        return f"{folder.resolve().name} {self.stage}{streams}"
+        pinned = " pinned" if self.pinned else ""
+        return f"{folder.resolve().name} {self.stage}{streams}{pinned}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Bench:
             precision=candidate.precision,
             threads=candidate.threads,
             streams=candidate.streams,
+            pinned=candidate.pinned,
             device=candidate.device,
         )
         self.description = self.backend.describe()

@@ -10,6 +10,8 @@ from paddleseg_ext.common.errors import UsageError
 GPU_DISTRIBUTION = "paddlepaddle-gpu"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+# As the process was given them (taskset, a scheduler). OpenMP may bind the thread that asks later.
+STARTING_CORES = frozenset(os.sched_getaffinity(0))
 
 
 def has_gpu_build() -> bool:
@@ -43,9 +45,25 @@ def available_cores() -> int:
     A container that is given 2 of 64 cores sees all of them, and threads on each would wait for one
     another. Of a share of a core nothing is used, but one core always is.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = len(STARTING_CORES)
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def use_every_core() -> None:
+    """Let the calling thread run on each core that the process was started with.
+
+    A thread begins with the affinity of the one that makes it. Where OMP_PROC_BIND or KMP_AFFINITY
+    is set, Paddle's OpenMP binds the thread that runs the network to one core, and every thread
+    that this one makes afterwards would share it.
+    """
+    os.sched_setaffinity(0, STARTING_CORES)
+
+
+def cores_for(num_threads: int) -> list[int]:
+    """A core for each of some threads of a network: the last ones, the first is the caller's."""
+    cores = sorted(STARTING_CORES)
+    return [cores[-1 - i % len(cores)] for i in range(num_threads)]
 
 
 def cpu_quota(root: Path = CONTROL_GROUPS, groups: Path = OWN_GROUPS) -> float | None:

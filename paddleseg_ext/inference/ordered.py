@@ -10,6 +10,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from paddleseg_ext.common.machine import use_every_core
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -24,7 +26,7 @@ def worker_threads(count: int) -> Iterator[Executor | None]:
     if count == 0:
         yield None
         return
-    pool = ThreadPoolExecutor(count, thread_name_prefix="pipeline")
+    pool = ThreadPoolExecutor(count, thread_name_prefix="pipeline", initializer=use_every_core)
     try:
         yield pool
     finally:

@@ -15,13 +15,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.machine import available_cores, cores_for
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
 from paddleseg_ext.inference.bundle import Bundle
 
 PROVIDER = "CPUExecutionProvider"
 INSTALL = "-r requirements-onnxruntime.txt, or use --backend paddle"
+AFFINITIES = "session.intra_op_thread_affinities"
 ERRORS_ONLY = 3  # of ONNX Runtime's log
 INT8_PREFIX, INT8_SUFFIX = "QLinear", "Integer"  # QLinearConv, MatMulInteger, ...
 # What a graph calls around its kernels; it says nothing of the precision that is computed in.
@@ -48,6 +49,7 @@ class OnnxRuntime:
         precision: str = "fp32",
         cpu_threads: int | None = None,
         streams: int = 1,
+        pinned: bool = False,
     ):
         """
         Args:
@@ -56,6 +58,7 @@ class OnnxRuntime:
             cpu_threads: threads of all streams together; None means every available core.
             streams: runs at a time; 1 gives the shortest run. `run` may be called from as many
                 threads.
+            pinned: bind each thread of the runtime's own to a core.
 
         Raises:
             UsageError: not installed, no such graph, or one that cannot be loaded.
@@ -68,6 +71,11 @@ class OnnxRuntime:
         threads, self._streams = cpu_threads or available_cores(), streams
         # A run is worked on by its caller and by the session's pool, which all callers share.
         options.intra_op_num_threads = max(1, threads - streams + 1)
+        pool = cores_for(options.intra_op_num_threads - 1)
+        self._pinned = pinned and bool(pool)
+        if self._pinned:
+            # It counts processors from 1.
+            options.add_session_config_entry(AFFINITIES, ";".join(str(core + 1) for core in pool))
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
         # One run is profiled, so that `describe` tells which kernels the session really calls.
@@ -122,6 +130,7 @@ class OnnxRuntime:
             + self._streams
             - 1,
             "streams": self._streams,
+            "pinned": self._pinned,
             "providers": self._session.get_providers(),
             "kernels": dict(self._calls),
             "kernel_precisions": {

@@ -28,6 +28,7 @@ def open_backend(
     precision: str = "fp32",
     threads: int | None = None,
     streams: int = 1,
+    pinned: bool = False,
     device: str = "cpu",
     use_trt: bool = False,
     tensorrt: TensorRtOptions | None = None,
@@ -41,6 +42,7 @@ def open_backend(
         threads: CPU threads of a run; None means every available core.
         streams: runs at a time, for OpenVINO and ONNX Runtime; 1 gives the shortest run, several
             the most of them, where `run` is called from as many threads.
+        pinned: bind each of the runtime's own threads to a core; OpenVINO and ONNX Runtime.
         device: `cpu`, or `gpu` for `paddle`.
         use_trt: TensorRT, for `paddle` on a GPU.
         tensorrt: its shapes, engine cache and subgraph size, where the defaults will not do.
@@ -56,6 +58,11 @@ def open_backend(
     if name in ("paddle", "paddle_onednn"):
         if streams > 1:
             raise UsageError(f"{name}: one run at a time; several streams need an ONNX backend")
+        if pinned:
+            raise UsageError(
+                f"--cpu_affinity True: {name} cannot bind its own threads alone; choose --backend "
+                "onnxruntime or openvino (docs/performance.md)"
+            )
         options = PaddleOptions(
             device=device,
             enable_mkldnn=name == "paddle_onednn",
@@ -71,5 +78,5 @@ def open_backend(
             f"got {precision} on device {device}; use --backend paddle for a GPU"
         )
     if name == "onnxruntime":
-        return OnnxRuntime(bundle, precision, threads, streams)
-    return OpenVino(bundle, precision, threads, streams)
+        return OnnxRuntime(bundle, precision, threads, streams, pinned)
+    return OpenVino(bundle, precision, threads, streams, pinned)

@@ -20,6 +20,7 @@ from paddleseg_ext.inference.bundle import Bundle
 
 INSTALL = "-r requirements-openvino.txt, or use --backend paddle"
 DEVICE = "CPU"
+PINNING = "ENABLE_CPU_PINNING"  # its own default is True
 # Layers whose runtime precision is that of the arithmetic; the others move or reshape.
 COMPUTES = (
     "Convolution",
@@ -52,6 +53,7 @@ class OpenVino:
         precision: str = "fp32",
         cpu_threads: int | None = None,
         streams: int = 1,
+        pinned: bool = False,
     ):
         """
         Args:
@@ -60,6 +62,7 @@ class OpenVino:
             cpu_threads: threads of all streams together; None means every available core.
             streams: runs at a time; 1 gives the shortest run. `run` may be called from as many
                 threads.
+            pinned: bind each thread of the runtime's own to a core.
 
         Raises:
             UsageError: not installed, no such graph, or one that cannot be compiled.
@@ -73,6 +76,7 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
             "INFERENCE_NUM_THREADS": cpu_threads or available_cores(),
             "INFERENCE_PRECISION_HINT": "f32",
+            PINNING: pinned,
         }
         try:
             core = openvino.Core()
@@ -127,6 +131,7 @@ class OpenVino:
             "precision": "int8" if precisions["int8"] else PRECISIONS.get(hint, hint),
             "cpu_threads": self._compiled.get_property("INFERENCE_NUM_THREADS"),
             "streams": self._compiled.get_property("NUM_STREAMS"),
+            "pinned": self._compiled.get_property(PINNING),
             "kernels": dict(kernels),
             "kernel_precisions": {name: count for name, count in precisions.items() if count},
             "int8_kernels": precisions["int8"],

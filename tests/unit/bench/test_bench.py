@@ -150,9 +150,11 @@ def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(cli, "read_bundle", lambda path: bundle(path.parent))
     common = ["--data", "x", "--backend", "paddle", "openvino_int8", "--streams", "1", "2"]
+    common += ["--cpu_affinity", "False", "True"]
     arguments = parse_arguments(["--config", "a/deploy.yaml", "b/deploy.yaml", *common])
     names = [c.name for c in list_candidates(arguments, 2, "cpu")]
-    expected = ["paddle", "openvino_int8", "openvino_int8 x2"]
+    expected = ["paddle", "openvino_int8", "openvino_int8 pinned"]
+    expected += ["openvino_int8 x2", "openvino_int8 x2 pinned"]
     assert names == [f"{folder} {stage}" for folder in "ab" for stage in expected]
     arguments = parse_arguments(["--config", "a/deploy.yaml", "c/a/deploy.yaml", *common])
     with pytest.raises(UsageError, match="two are alike"):

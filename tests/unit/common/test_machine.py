@@ -65,6 +65,6 @@ def test_quota_of_control_group_1(tmp_path: Path) -> None:
 def test_cores_are_those_of_the_quota(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: int
 ) -> None:
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(machine, "STARTING_CORES", frozenset(range(8)))
     monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
     assert machine.available_cores() == expected

@@ -1,5 +1,6 @@
 """Backends by name: one answer from all, and a runtime's own word for what runs."""
 
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.machine import STARTING_CORES, cores_for
 from paddleseg_ext.inference.backends import onednn_trace, openvino_runtime
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import as_input
@@ -92,6 +94,33 @@ def test_streams_share_the_threads_and_may_run_at_once(onnx_bundle: Bundle, name
     with ThreadPoolExecutor(2) as pool:
         for batch, got in zip(batches, pool.map(backend.run, batches), strict=True):
             np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-3)
+
+
+@pytest.mark.skipif(len(STARTING_CORES) < 2, reason="one core: nothing to bind to")
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_threads_are_bound_only_where_that_is_asked_for(
+    onnx_bundle: Bundle, name: str, pinned: bool
+) -> None:
+    backend = open_backend(onnx_bundle, name, threads=2, pinned=pinned)
+    assert backend.describe()["pinned"] is pinned
+    assert os.sched_getaffinity(0) == STARTING_CORES  # the caller's stay its own
+
+
+@pytest.mark.skipif(len(STARTING_CORES) < 2, reason="one core: nothing to bind to")
+def test_onnx_runtimes_thread_is_on_the_core_that_it_was_given(onnx_bundle: Bundle) -> None:
+    tasks = Path("/proc/self/task")
+    before = set(tasks.iterdir())
+    backend = open_backend(onnx_bundle, "onnxruntime", threads=2, pinned=True)
+    new = set(tasks.iterdir()) - before
+    assert cores_for(1) in [sorted(os.sched_getaffinity(int(thread.name))) for thread in new]
+    del backend
+
+
+@pytest.mark.parametrize("name", ["paddle", "paddle_onednn"])
+def test_paddles_threads_are_not_bound(name: str) -> None:
+    with pytest.raises(UsageError, match=r"--cpu_affinity True: .* --backend onnxruntime or openv"):
+        open_backend(read_bundle(LEGACY), name, pinned=True)
 
 
 def test_paddle_has_one_stream() -> None:

@@ -1,5 +1,6 @@
 """Threads beside the caller: order, bounds, errors, interrupts."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,12 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.machine import STARTING_CORES, available_cores
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 
 from .conftest import BrightnessNetwork, FakeSample
+
+
+@pytest.mark.skipif(len(STARTING_CORES) < 2, reason="one core: nothing to bind to")
+def test_workers_are_free_where_openmp_bound_the_thread_that_makes_them() -> None:
+    seen = []
+
+    def bound() -> None:
+        os.sched_setaffinity(0, {min(STARTING_CORES)})  # this thread's alone, as OMP_PROC_BIND does
+        with worker_threads(1) as pool:
+            assert pool is not None
+            seen.append(pool.submit(os.sched_getaffinity, 0).result())
+        seen.append(available_cores())
+
+    before = available_cores()
+    thread = threading.Thread(target=bound)
+    thread.start()
+    thread.join()
+    assert seen == [STARTING_CORES, before]
 
 
 @given(
