@@ -96,7 +96,7 @@ def add_opts_flag(parser: argparse.ArgumentParser) -> None:
 def add_device_flag(
     parser: argparse.ArgumentParser, choices: Sequence[str] = ("cpu", "gpu")
 ) -> None:
-    """`--device`; whether a GPU is usable is checked by `common.machine.check_device`."""
+    """`--device`; whether a GPU is usable is checked by `common.machine.resolve_device`."""
     parser.add_argument(
         "--device",
         default=None,

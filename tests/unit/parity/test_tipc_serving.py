@@ -11,7 +11,7 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.parity import tipc_serving
 from paddleseg_ext.parity.tipc_serving import ask_service
 
-# A service on the standard library: not ready at first, then answers by `ANSWER`.
+# A service on the standard library: not ready at first, then answers by the code in `{answer}`.
 SERVICE = """
 import sys, pathlib
 from http.server import BaseHTTPRequestHandler, HTTPServer
