@@ -61,7 +61,7 @@ bench: $(VENV)/bench.stamp  ## the goals of docs/performance.md as ratios (some 
 	@$(BIN)/python export_model.py --config $(BENCH_CONFIG) --model_path $(BENCH_WEIGHTS) \
 		--save_dir $(BENCH_DIR)/argmax --output_op argmax --onnx True
 	@$(BIN)/python -m paddleseg_ext quantize --config $(BENCH_DIR)/host/deploy.yaml \
-		--data $(BENCH_DATA) --backend openvino --sensitivity False --save_dir $(BENCH_DIR)/int8
+		--data $(BENCH_DATA) --backend openvino --save_dir $(BENCH_DIR)/int8
 	@echo "== the goals, in turns"
 	@$(BIN)/python benchmarks/goals.py --host $(BENCH_DIR)/host/deploy.yaml \
 		--int8 $(BENCH_DIR)/int8/deploy.yaml --argmax $(BENCH_DIR)/argmax/deploy.yaml \

@@ -1,9 +1,10 @@
 r"""Make an INT8 graph for a bundle (post-training, no labels needed), and judge it.
 
 Ranges of activations come from real images of the list. Each convolution is then quantised alone
-to see what it costs (--sensitivity); --keep_float N leaves the N worst in float. The result runs on
-images of the list in every asked-for backend, beside the float graph: label maps, and with labels
-the mean IoU before and after, are held to the INT8 budget of `parity`.
+to see what it costs (--sensitivity), and those that alone move the logits by more than 2% stay in
+float (--keep_float). The result runs on images of the list in every asked-for backend, beside the
+float graph: label maps, and with labels the mean IoU before and after, are held to the INT8 budget
+of `parity`.
 
 SAVE_DIR gets a copy of the bundle with model_int8.onnx and quantization.json; the verdicts are in
 its deploy.yaml, where infer.py --precision int8 looks them up. The exit status is 1 if a backend's
@@ -53,6 +54,8 @@ from paddleseg_ext.scoring.verdict import Budget
 REPORT = "quantization.json"
 REFERENCE = "paddle"
 BACKENDS = ("onnxruntime", "openvino", "paddle")
+AUTO = "auto"
+MOST_ERROR = 0.02  # of the logits, by one layer; 'auto' leaves what costs more in float
 WHY_NOT_PADDLE = (
     "--backend paddle: Paddle 3.2.2 has no INT8 on a CPU that runs: its predictor takes "
     "enable_mkldnn_int8() and goes on in fp32 (docs/quantization.md); use onnxruntime or openvino"
@@ -71,6 +74,10 @@ class Sensitivity:
     layer: str
     error: float
     changed_pixels: float
+
+
+def _auto_or_count(text: str) -> int | str:
+    return AUTO if text == AUTO else flags.natural_int(text)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -92,8 +99,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=flags.natural_int, default=0, help="of the drawing")
     parser.add_argument(
-        "--keep_float", type=flags.natural_int, default=0, metavar="N",
-        help="leave the N most sensitive layers in float",
+        "--keep_float", type=_auto_or_count, default=AUTO, metavar="N",
+        help="leave the N most sensitive layers in float, or 'auto': see above",
     )  # fmt: skip
     parser.add_argument(
         "--sensitivity", type=flags.boolean, default=True, metavar="True|False",
@@ -115,7 +122,7 @@ def main(argv: list[str]) -> int | None:
     arguments = parse_arguments(argv)
     if "paddle" in arguments.backend:
         raise UsageError(WHY_NOT_PADDLE)
-    if arguments.keep_float and not arguments.sensitivity:
+    if arguments.keep_float not in (AUTO, 0) and not arguments.sensitivity:
         raise UsageError("--keep_float needs --sensitivity True: which layers are the worst?")
     bundle = read_bundle(arguments.config)
     if bundle.manifest is None or bundle.output_op == "argmax":
@@ -179,11 +186,11 @@ def quantize(
         ranking = rank_layers(graph, bundle, batches, arguments.backend, work)
         for entry in ranking[:5]:
             log(f"alone in INT8, {entry.layer} moves the logits by {entry.error:.2%}")
-    kept = [entry.layer for entry in ranking[: arguments.keep_float]]
+    kept = choose_float(ranking, arguments.keep_float)
     layers = [layer for layer in graph.layers if layer not in kept]
     if not layers:
         raise UsageError(f"--keep_float {arguments.keep_float}: no layer is left for INT8")
-    log(f"{len(layers)} of {len(graph.layers)} convolutions in INT8")
+    log(f"{len(layers)} of {len(graph.layers)} convolutions in INT8, in float: {kept or 'none'}")
     report = {
         "made_by": f"onnxruntime {metadata.version('onnxruntime')}, static, per channel, min-max",
         "calibration": {
@@ -208,6 +215,13 @@ def quantize(
             _manifest(bundle, report),
             bundle.input_dtype,
         )
+
+
+def choose_float(ranking: Sequence[Sensitivity], keep_float: int | str) -> list[str]:
+    """The layers that stay in float, from a ranking that has the worst first."""
+    if keep_float == AUTO:
+        return [entry.layer for entry in ranking if entry.error > MOST_ERROR]
+    return [entry.layer for entry in ranking[: int(keep_float)]]
 
 
 def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:

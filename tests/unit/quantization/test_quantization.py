@@ -10,7 +10,7 @@ from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
-from paddleseg_ext.quantization.cli import divide, main, rank_layers
+from paddleseg_ext.quantization.cli import Sensitivity, choose_float, divide, main, rank_layers
 from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
 
 onnx = pytest.importorskip("onnx")
@@ -90,6 +90,14 @@ def test_the_layers_that_cost_most_come_first(
     assert 0 <= ranking[-1].changed_pixels <= ranking[0].changed_pixels <= 1
 
 
+@pytest.mark.parametrize(
+    ("keep_float", "kept"), [("auto", ["a", "b"]), (0, []), (1, ["a"]), (9, ["a", "b", "c"])]
+)
+def test_the_worst_layers_stay_in_float(keep_float: int | str, kept: list[str]) -> None:
+    ranking = [Sensitivity("a", 0.3, 0.1), Sensitivity("b", 0.021, 0.1), Sensitivity("c", 0.019, 0)]
+    assert choose_float(ranking, keep_float) == kept
+
+
 def test_a_graph_that_cannot_be_read(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
@@ -118,6 +126,7 @@ def test_a_short_list_serves_for_both(capsys: pytest.CaptureFixture) -> None:
     [
         (["--backend", "paddle"], "no INT8 on a CPU that runs"),
         (["--keep_float", "2", "--sensitivity", "False"], "needs --sensitivity True"),
+        (["--sensitivity", "False"], "does not exist"),
         ([], "does not exist"),
     ],
 )
