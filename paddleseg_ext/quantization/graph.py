@@ -99,6 +99,7 @@ class QuantizableGraph:
         )
         quantizer.quantize_model()
         _pool_in_float(quantizer.model.model.graph)
+        _scores_in_float(quantizer.model.model.graph)
         quantizer.model.save_model_to_file(str(target), False)
 
 
@@ -117,6 +118,28 @@ def _pool_in_float(graph: Any) -> None:
             if not any(source.output[0] in other.input for other in graph.node):
                 graph.node.remove(source)
                 graph.node.remove(quantize)
+
+
+def _scores_in_float(graph: Any) -> None:
+    """Leave the scores of the classes, which the last convolution gives, as it computes them.
+
+    In 256 steps the best classes of many pixels are equal, and the arg-max is a matter of order.
+    """
+    maker = {output: node for node in graph.node for output in node.output}
+    waiting = [output.name for output in graph.output]
+    while waiting:
+        node = maker.get(waiting.pop())
+        if node is None or node.op_type in QUANTIZED_OPERATORS:
+            continue
+        quantize = maker.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        layer = maker.get(quantize.input[0]) if quantize is not None else None
+        if layer is None or layer.op_type not in QUANTIZED_OPERATORS:
+            waiting += node.input
+            continue
+        # The last tensor may be the graph's output, so it is its name that stays.
+        layer.output[0] = node.output[0]
+        graph.node.remove(node)
+        graph.node.remove(quantize)
 
 
 class _Reader:
