@@ -65,6 +65,7 @@ class Goal:
 GOALS = (
     Goal("FP32 folder run", "folder fp32", "folder sequential", 1.5),
     Goal("INT8 folder run", "folder int8", "folder sequential", 2.5),
+    Goal("  with a stream for each core", "folder int8 streams", "folder sequential", 2.5),
     Goal("FP32 network + arg-max", "network fp32", "network dense", 1.15),
     Goal("INT8 network + arg-max", "network int8", "network dense", 2.5),
     Goal("sparse upsampling + arg-max", "map sparse", "map dense", 4.0),
@@ -78,6 +79,7 @@ class Way:
 
     bundle: Bundle
     backend: Backend
+    streams: int = 1
 
     def folder(self, samples: Sequence[Sample], folder: Path, workers: int | None) -> None:
         """Predict images and write their label maps."""
@@ -95,6 +97,7 @@ class Way:
             self.bundle.postprocess(),
             num_workers=workers,
             finish=write,
+            streams=self.streams,
         )
         failed = [prediction.error for prediction in done if prediction.error is not None]
         if failed:
@@ -138,7 +141,9 @@ def make_images(samples: Sequence[Sample], folder: Path, size_wh: Sequence[int])
     return made
 
 
-def load(path: str, name: str, precision: str, size_wh: Sequence[int], threads: int) -> Way:
+def load(
+    path: str, name: str, precision: str, size_wh: Sequence[int], threads: int, streams: int = 1
+) -> Way:
     """A bundle whose transforms begin with a resize to the network's size."""
     bundle = read_bundle(path)
     if bundle.manifest is None:
@@ -146,7 +151,8 @@ def load(path: str, name: str, precision: str, size_wh: Sequence[int], threads: 
     kept = [spec for spec in bundle.transforms if "Resize" not in spec["type"]]
     resize = {"type": "Resize", "target_size": list(size_wh)}
     bundle = replace(bundle, transforms=[resize, *kept])
-    return Way(bundle, open_backend(bundle, name, precision=precision, threads=threads))
+    backend = open_backend(bundle, name, precision=precision, threads=threads, streams=streams)
+    return Way(bundle, backend, streams)
 
 
 def check_bundles(host: Bundle, int8: Bundle, argmax: Bundle) -> ClassTable:
@@ -197,9 +203,10 @@ def network_measures(
         return run
 
     measures = {f"network {name}": through(name) for name in ("fp32", "int8", "dense")}
-    measures |= {"map dense": enlarge(False)}
+    # One thread each: beside the network, the pipeline has no more for an image.
+    measures |= {"map dense": one_thread(enlarge(False))}
     if has_numba():
-        measures |= {"map sparse": enlarge(True)}
+        measures |= {"map sparse": one_thread(enlarge(True))}
         dense, sparse = (Postprocess(upsampling=upsampling, sparse=s) for s in (False, True))
         for output in outputs * 2:  # the second image of a size goes the sparse way
             if not np.array_equal(dense.label_map(output, back), sparse.label_map(output, back)):
@@ -263,6 +270,7 @@ def main() -> int | None:
         ways = {
             "fp32": load(arguments.host, ours, "fp32", size, threads),
             "int8": load(arguments.int8, ours, "int8", size, threads),
+            "int8 streams": load(arguments.int8, ours, "int8", size, threads, streams=threads),
             "dense": load(arguments.argmax, "onnxruntime", "fp32", size, threads),
             "sequential": load(arguments.argmax, "paddle_onednn", "fp32", size, threads),
             "alone": load(arguments.host, ours, "fp32", size, 1),
@@ -277,6 +285,7 @@ def main() -> int | None:
         measures = {
             "folder fp32": run("fp32", None),
             "folder int8": run("int8", None),
+            "folder int8 streams": run("int8 streams", None),
             "folder sequential": run("sequential", 0),
             "core-seconds": one_thread(run("alone", 0)),
         } | network_measures(ways, made, (height, width))

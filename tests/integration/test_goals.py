@@ -29,6 +29,6 @@ def test_every_goal_is_measured(deployment: Deployment, tmp_path: Path) -> None:
     )  # fmt: skip
     assert finished.status == 0, finished.err
     written = json.loads((tmp_path / "out/goals.json").read_text())
-    assert len(written["goals"]) == 6
+    assert len(written["goals"]) == 7
     assert all(goal["ratio"] > 0 for goal in written["goals"])
     assert all(0 <= value <= 1 for value in written["mean_iou"].values())
