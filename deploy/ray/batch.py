@@ -272,7 +272,9 @@ class Manifest:
         import pyarrow.parquet
 
         with self._filesystem.open(part, "rb") as file:
-            return pyarrow.parquet.read_table(file, columns=list(columns)).to_pylist()
+            # `read_table` leaves threads behind that can abort the process as it ends.
+            part_file = pyarrow.parquet.ParquetFile(file)
+            return part_file.read(columns=list(columns), use_threads=False).to_pylist()
 
     def _write(self, part: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.bench.report import Row, part_lines, table_lines, write_results
-from paddleseg_ext.bench.worker import Bench, Candidate, Gemm, Worker
+from paddleseg_ext.bench.worker import Bench, Candidate, Worker, start_gemm
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_writable
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int | None:
     load_before = os.getloadavg()[0]
     with ExitStack() as stack:
         workers = open_workers(candidates, samples, stack)
-        gemm = stack.enter_context(closing(Worker(Gemm)))
+        gemm = stack.enter_context(closing(start_gemm()))
         rows = {
             candidate.name: Row(
                 candidate, read_bundle(candidate.config), workers[candidate.name].call("describe")

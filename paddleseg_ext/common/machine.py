@@ -114,14 +114,24 @@ def _quota_in(folder: Path) -> float | None:
 
 def cpu_name() -> str:
     """The processor's own name, for records; `unknown` where the system does not tell it."""
+    return _cpu_info("model name") or platform.processor() or "unknown"
+
+
+def has_avx512() -> bool:
+    """Whether the processor has AVX-512; False where the system does not tell."""
+    return "avx512f" in _cpu_info("flags").split()
+
+
+def _cpu_info(field: str) -> str:
+    """What Linux says of the first processor; empty where it does not."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
             for line in info:
-                if line.startswith("model name"):
+                if line.startswith(field):
                     return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or "unknown"
+    return ""
 
 
 def fix_thread_count(threads: int | None = None) -> int:

@@ -128,7 +128,7 @@ def _scores_in_float(graph: Any) -> None:
     maker = {output: node for node in graph.node for output in node.output}
     waiting = [output.name for output in graph.output]
     while waiting:
-        node = maker.get(waiting.pop())
+        node = maker.pop(waiting.pop(), None)  # once, however many ways lead there
         if node is None or node.op_type in QUANTIZED_OPERATORS:
             continue
         quantize = maker.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
@@ -140,6 +140,7 @@ def _scores_in_float(graph: Any) -> None:
         layer.output[0] = node.output[0]
         graph.node.remove(node)
         graph.node.remove(quantize)
+        del maker[quantize.output[0]]
 
 
 class _Reader:

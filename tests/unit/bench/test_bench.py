@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -184,3 +185,17 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert turns == [(name, index) for index in (-1, 0, 1, 2) for name in "ab"]
     assert peak == 50.0
     assert len(rows["a"].turns) == 3 and rows["b"].throughputs == {4: [50.0] * 3}
+
+
+def test_the_peak_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBLAS is told of AVX-512 in the process that multiplies, and nowhere else."""
+    monkeypatch.setattr(worker_module, "has_avx512", lambda: True)
+    monkeypatch.delenv(worker_module.CORE_TYPE, raising=False)
+    seen: dict[str, str] = {}
+    monkeypatch.setattr(worker_module, "Worker", lambda make: seen.update(os.environ) or make)
+    assert worker_module.start_gemm() is worker_module.Gemm
+    assert seen[worker_module.CORE_TYPE] == "SkylakeX" and worker_module.CORE_TYPE not in os.environ
+    monkeypatch.setattr(worker_module, "has_avx512", lambda: False)
+    seen.clear()
+    worker_module.start_gemm()
+    assert worker_module.CORE_TYPE not in seen
