@@ -211,16 +211,18 @@ class Gemm:
 def start_gemm() -> "Worker":
     """A process with a `Gemm`.
 
-    NumPy's OpenBLAS is older than some processors, and takes an unknown one for one without
-    AVX-512: half of the peak. It is told by the environment, which the process inherits.
+    NumPy's OpenBLAS takes a processor that is newer than itself for one without AVX-512, and an
+    environment may ask for that, too: half of the peak. The process inherits another word.
     """
-    known = {CORE_TYPE: "SkylakeX"} if has_avx512() and CORE_TYPE not in os.environ else {}
-    os.environ.update(known)
+    before = os.environ.get(CORE_TYPE)
+    if has_avx512():
+        os.environ[CORE_TYPE] = "SkylakeX"
     try:
         return Worker(Gemm)
     finally:
-        for name in known:
-            del os.environ[name]
+        os.environ.pop(CORE_TYPE, None)
+        if before is not None:
+            os.environ[CORE_TYPE] = before
 
 
 def require_synchronised(times: RunTimes, description: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ def _scores_in_float(graph: Any) -> None:
             continue
         quantize = maker.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         layer = maker.get(quantize.input[0]) if quantize is not None else None
-        if layer is None or layer.op_type not in QUANTIZED_OPERATORS:
+        if quantize is None or layer is None or layer.op_type not in QUANTIZED_OPERATORS:
             waiting += node.input
             continue
         # The last tensor may be the graph's output, so it is its name that stays.

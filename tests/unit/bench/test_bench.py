@@ -187,15 +187,20 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(rows["a"].turns) == 3 and rows["b"].throughputs == {4: [50.0] * 3}
 
 
-def test_the_peak_is_that_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [None, "Haswell"])
+def test_the_peak_is_that_of_the_processor(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """OpenBLAS is told of AVX-512 in the process that multiplies, and nowhere else."""
-    monkeypatch.setattr(worker_module, "has_avx512", lambda: True)
-    monkeypatch.delenv(worker_module.CORE_TYPE, raising=False)
-    seen: dict[str, str] = {}
-    monkeypatch.setattr(worker_module, "Worker", lambda make: seen.update(os.environ) or make)
-    assert worker_module.start_gemm() is worker_module.Gemm
-    assert seen[worker_module.CORE_TYPE] == "SkylakeX" and worker_module.CORE_TYPE not in os.environ
-    monkeypatch.setattr(worker_module, "has_avx512", lambda: False)
-    seen.clear()
-    worker_module.start_gemm()
-    assert worker_module.CORE_TYPE not in seen
+    name = worker_module.CORE_TYPE
+    if before is None:
+        monkeypatch.delenv(name, raising=False)
+    else:
+        monkeypatch.setenv(name, before)
+    seen: list[str | None] = []
+    monkeypatch.setattr(worker_module, "Worker", lambda _: seen.append(os.environ.get(name)))
+    for has_avx512 in (True, False):
+        monkeypatch.setattr(worker_module, "has_avx512", lambda found=has_avx512: found)
+        worker_module.start_gemm()
+        assert os.environ.get(name) == before
+    assert seen == ["SkylakeX", before]
