@@ -121,26 +121,22 @@ def _pool_in_float(graph: Any) -> None:
 
 
 def _scores_in_float(graph: Any) -> None:
-    """Leave the scores of the classes, which the last convolution gives, as it computes them.
+    """Where a graph ends in a convolution, leave its output, the scores, as it is computed.
 
     In 256 steps the best classes of many pixels are equal, and the arg-max is a matter of order.
     """
     maker = {output: node for node in graph.node for output in node.output}
-    waiting = [output.name for output in graph.output]
-    while waiting:
-        node = maker.pop(waiting.pop(), None)  # once, however many ways lead there
-        if node is None or node.op_type in QUANTIZED_OPERATORS:
-            continue
+    for output in graph.output:
+        node = maker[output.name]
         quantize = maker.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         layer = maker.get(quantize.input[0]) if quantize is not None else None
         if quantize is None or layer is None or layer.op_type not in QUANTIZED_OPERATORS:
-            waiting += node.input
             continue
-        # The last tensor may be the graph's output, so it is its name that stays.
-        layer.output[0] = node.output[0]
+        if sum(layer.output[0] in other.input for other in graph.node) > 1:
+            continue
+        layer.output[0] = output.name
         graph.node.remove(node)
         graph.node.remove(quantize)
-        del maker[quantize.output[0]]
 
 
 class _Reader:
