@@ -8,12 +8,17 @@ then off by 2% of their scale), so the precision is always given, and asserted b
 Of a free height or width OpenVINO 2026.4 computes some INT8 convolutions wrongly (STDC1's logits
 are off by more than their own size, and by 6% of it once the size is fixed). So an INT8 graph is
 compiled for each input size that comes.
+
+OpenVINO's CPU plugin gives the thread that first compiles a stack for its signal handlers and frees
+it with the last graph of the `Core`. Of two Cores that go in the order in which they came, the
+second hands back the stack that the first has freed, and the next Ctrl-C ends the process with a
+segmentation fault. So one Core serves all graphs and stays.
 """
 
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from threading import Lock
 from typing import Any
 
@@ -53,6 +58,20 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    return import_openvino().Core()
+
+
+def _compile(model: Any, properties: dict[str, Any], size_hw: tuple[int, int] | None) -> Any:
+    """The graph as it is, or of one height and width."""
+    if size_hw is not None:
+        model = model.clone()
+        batch, channels = list(model.inputs[0].partial_shape)[:2]
+        model.reshape([batch, channels, *size_hw])
+    return _core().compile_model(model, DEVICE, properties)
+
+
 class OpenVino:
     """An ONNX graph compiled by OpenVINO; a `Backend`."""
 
@@ -80,7 +99,7 @@ class OpenVino:
         file = bundle.onnx_file(precision)
         self._input_dtype = bundle.input_dtype
         self._version = openvino.__version__.split("-")[0]
-        self._properties = {
+        properties = {
             "NUM_STREAMS": streams,
             "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
             "INFERENCE_NUM_THREADS": cpu_threads or available_cores(),
@@ -88,12 +107,11 @@ class OpenVino:
             PINNING: pinned,
         }
         try:
-            self._core = openvino.Core()
-            self._model = self._core.read_model(str(file))
-            sides = self._model.inputs[0].partial_shape
-            is_int8 = any(node.get_type_name() == INT8_NODE for node in self._model.get_ops())
+            model = _core().read_model(str(file))
+            sides = model.inputs[0].partial_shape
+            is_int8 = any(node.get_type_name() == INT8_NODE for node in model.get_ops())
             self._by_size = is_int8 and (sides[2].is_dynamic or sides[3].is_dynamic)
-            self._compile_once = lru_cache(MOST_SIZES)(self._compile)
+            self._compile_once = lru_cache(MOST_SIZES)(partial(_compile, model, properties))
             self._lock = Lock()
             self._compiled = self._compiled_for(probe_batch(bundle.input_shape, "uint8").shape)
         except RuntimeError as error:
@@ -107,14 +125,6 @@ class OpenVino:
         """The graph for inputs of a shape; in streams, only the first who asks compiles it."""
         with self._lock:
             return self._compile_once(tuple(shape[2:]) if self._by_size else None)
-
-    def _compile(self, size_hw: tuple[int, int] | None) -> Any:
-        model = self._model
-        if size_hw is not None:
-            model = model.clone()
-            batch, channels = list(model.inputs[0].partial_shape)[:2]
-            model.reshape([batch, channels, *size_hw])
-        return self._core.compile_model(model, DEVICE, self._properties)
 
     def run(self, batch: NDArray) -> NDArray:
         """See `Backend.run`.

@@ -1,6 +1,7 @@
 """Backends by name: one answer from all, and a runtime's own word for what runs."""
 
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,34 @@ def test_streams_share_the_threads_and_may_run_at_once(onnx_bundle: Bundle, name
     with ThreadPoolExecutor(2) as pool:
         for batch, got in zip(batches, pool.map(backend.run, batches), strict=True):
             np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-3)
+
+
+OPENS_TWO_AND_INTERRUPTS = """
+import gc, signal, sys
+from pathlib import Path
+from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.bundle import bundle_for_onnx
+
+bundle = bundle_for_onnx(Path(sys.argv[2]))
+opened = [open_backend(bundle, sys.argv[1], threads=1) for _ in range(2)]
+while opened:
+    del opened[0]  # first come, first gone
+    gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_ctrl_c_works_after_backends_have_come_and_gone(tmp_path: Path, name: str) -> None:
+    """In a process of its own: where it fails, it takes the process with it."""
+    command = [sys.executable, "-c", OPENS_TWO_AND_INTERRUPTS, name]
+    done = subprocess.run(
+        [*command, write_onnx(tmp_path / "x.onnx")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
 
 
 @pytest.mark.skipif(len(STARTING_CORES) < 2, reason="one core: nothing to bind to")
