@@ -32,6 +32,7 @@ from paddleseg_ext.common.errors import (  # noqa: E402
     run_command,
 )
 from paddleseg_ext.common.log import log  # noqa: E402
+from paddleseg_ext.common.packages import optional_imports  # noqa: E402
 from paddleseg_ext.common.progress import track  # noqa: E402
 from paddleseg_ext.data.functional import IMAGE_SUFFIXES  # noqa: E402
 from paddleseg_ext.inference.backends.open import BACKENDS  # noqa: E402
@@ -325,13 +326,9 @@ def _number(part: str) -> int:
 
 
 def _import_ray() -> Any:
-    try:
+    with optional_imports("batches on Ray", f"-r {REQUIREMENTS}"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise UsageError(
-            f"this needs the package {error.name}: pip install -r {REQUIREMENTS}"
-        ) from None
     return ray
 
 

@@ -19,6 +19,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
+from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend, probe_batch
 from paddleseg_ext.inference.backends.choice import choose_backend
@@ -182,12 +183,8 @@ async def _announce(server: Any, host: str, backend: Backend) -> None:
 
 
 def _require_packages() -> None:
-    try:
+    with optional_imports("the service", f"-r {REQUIREMENTS}"):
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"serving needs the package {error.name}: pip install -r {REQUIREMENTS}"
-        ) from None
