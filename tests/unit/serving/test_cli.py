@@ -30,5 +30,7 @@ def test_a_good_key(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_the_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(UsageError, match=r"uvicorn is not installed: pip install -r requirements-serving\.txt"):
+    with pytest.raises(
+        UsageError, match=r"uvicorn is not installed: pip install -r requirements-serving\.txt"
+    ):
         cli.main(["--config", "deploy.yaml"])
