@@ -1,9 +1,11 @@
 """The two ways a command ends badly, and the one place that turns them into an exit status.
 
-0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use is one clear line without a
-traceback; anything else that escapes is a defect of ours and keeps its traceback.
+0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use, and a disk that takes no
+more, is one clear line without a traceback; anything else that escapes is a defect of ours and
+keeps its traceback.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -19,6 +21,9 @@ _PADDLE_CHATTER = (
     "No ccache found",
     "When training, we now always track global mean and variance",
 )
+
+# What a disk answers that is full, over quota, read-only or another user's.
+_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class UsageError(Exception):
@@ -69,4 +74,14 @@ def run_command(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # `... | head` closed our output; not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = STATUS_DONE
+    except OSError as error:
+        if error.errno not in _DISK_REFUSES:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(
+            f"failed: {error.strerror}{where}; checkpoints, bundles and label maps are "
+            "written whole or not at all, so those there are good: mend the disk and run again",
+            file=sys.stderr,
+        )
+        status = STATUS_FAILED
     sys.exit(status)

@@ -50,6 +50,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_directory(path.parent)
+    except OSError as error:
+        if error.filename is None:  # a full disk says so without naming the file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -101,6 +105,10 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         else:
             temporary.replace(path)
         _sync_directory(path.parent)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -177,3 +185,17 @@ def require_writable(directory: str | Path, flag: str) -> Path:
     except OSError as error:
         raise UsageError(f"{flag}: cannot write to '{directory}': {error.strerror}") from None
     return directory
+
+
+def require_room(directory: str | Path, needed: int, flag: str, what: str) -> None:
+    """The disk of `directory` has `needed` bytes free for `what`.
+
+    Raises:
+        UsageError: naming `flag`, so that a long run does not end at a later save.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise UsageError(
+            f"{flag}: the disk of '{directory}' has {free / 1e6:.0f} MB free, and {what} take up "
+            f"to {needed / 1e6:.0f} MB; free some space or take another folder"
+        )

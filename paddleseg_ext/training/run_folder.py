@@ -30,6 +30,7 @@ from paddleseg_ext.common.files import (
     atomic_directory,
     delete_directory,
     require_file,
+    require_room,
     write_json,
 )
 from paddleseg_ext.common.log import log, warn
@@ -195,6 +196,18 @@ def set_earlier_run_aside(save_dir: Path) -> None:
     for path in left:
         path.replace(target / path.name)
     warn(f"an earlier run's checkpoints were moved to {target}; --resume_model continues a run")
+
+
+def require_room_for_checkpoints(save_dir: Path, learner: Learner, saves: int) -> None:
+    """The disk takes `saves` checkpoints of the learner, the best weights, and one in the making.
+
+    Raises:
+        UsageError: it does not.
+    """
+    weights = sum(tensor.nbytes for tensor in weights_of(learner.model).values())
+    # Weights and, at most, two moments of each (Adam); an average's raw weights lie beside it.
+    iteration = weights * (3 if learner.average is None else 4)
+    require_room(save_dir, (saves + 1) * iteration + weights, "--save_dir", "its checkpoints")
 
 
 def save_iteration(

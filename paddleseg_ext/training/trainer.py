@@ -40,6 +40,7 @@ from paddleseg_ext.training.run_folder import (
     best_folder,
     find_resume_folder,
     load_iteration,
+    require_room_for_checkpoints,
     save_iteration,
     set_earlier_run_aside,
 )
@@ -217,6 +218,8 @@ def begin_or_resume(
         load_pretrained(config, learner.model)
     learner.begin()
     if world.is_first:
+        saves = min(options.keep_checkpoint_max, -(-config.iters // options.save_interval))
+        require_room_for_checkpoints(options.save_dir, learner, saves)
         set_earlier_run_aside(options.save_dir)
     return state
 

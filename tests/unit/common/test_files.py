@@ -1,8 +1,10 @@
 """Files and folders are there whole, or not at all."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,3 +63,21 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     holder.wait()
     with files.sole_writer(tmp_path, "--save_dir"):
         pass
+
+
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "labels.png"
+    files.write_bytes(path, b"before")
+    with pytest.raises(OSError, match="No space left") as full, files.atomic_path(path) as half:
+        half.write_bytes(b"af")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_without_room_is_refused_with_its_figures(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    files.require_room(tmp_path, 5_000_000, "--save_dir", "its checkpoints")
+    with pytest.raises(UsageError, match="5 MB free, and its checkpoints take up to 6 MB"):
+        files.require_room(tmp_path, 6_000_000, "--save_dir", "its checkpoints")

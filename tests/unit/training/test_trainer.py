@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -239,3 +240,13 @@ def test_a_profile_tells_stages_and_operators_and_changes_nothing(
     trace = json.loads((tmp_path / "run/profile_trace.json").read_text())
     assert trace["traceEvents"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plain", "run", "tiny.yml"]
+
+
+def test_a_disk_without_room_is_refused_before_the_first_step(tmp_path: Path, monkeypatch) -> None:
+    config = tiny_config(tmp_path)
+    train_tiny(config, tmp_path / "run")
+    kept = (tmp_path / "run/iter_4/model.pdparams").read_bytes()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(UsageError, match="0 MB free, and its checkpoints take up to"):
+        train_tiny(config, tmp_path / "run")
+    assert (tmp_path / "run/iter_4/model.pdparams").read_bytes() == kept

@@ -1,0 +1,50 @@
+"""What a user reads when a command ends badly, and the status a script sees."""
+
+import errno
+import os
+
+import pytest
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
+
+
+def _raising(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UsageError("no such key"), 2, "error: no such key"),
+        (CheckFailed("1 of 3 differs"), 1, "failed: 1 of 3 differs"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/a.png"),
+            1,
+            "failed: No space left on device: out/a.png; ",
+        ),
+        (OSError(errno.EACCES, os.strerror(errno.EACCES)), 1, "failed: Permission denied; "),
+    ],
+)
+def test_one_line_and_a_status(error, status, line, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_command(_raising(error))
+    assert stopped.value.code == status
+    written = capsys.readouterr().err
+    assert written.startswith(line)
+    assert written.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), OSError(errno.EINVAL, "odd", "a")])
+def test_a_defect_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        run_command(_raising(error))
+
+
+def test_the_status_of_a_main_that_returns():
+    with pytest.raises(SystemExit) as stopped:
+        run_command(lambda: None)
+    assert stopped.value.code == 0
