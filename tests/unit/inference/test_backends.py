@@ -103,6 +103,8 @@ from pathlib import Path
 from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import bundle_for_onnx
 
+# What a shell starts in the background ignores the signal, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 bundle = bundle_for_onnx(Path(sys.argv[2]))
 opened = [open_backend(bundle, sys.argv[1], threads=1) for _ in range(2)]
 while opened:
