@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from paddleseg_ext.common.errors import UsageError, run_command
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import (
@@ -19,7 +17,7 @@ from paddleseg_ext.common.flags import (
 )
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.data.samples import Sample, collect_samples
+from paddleseg_ext.data.samples import Sample, collect_samples, image_sizes
 from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend
@@ -199,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
         use_trt=args.use_trt,
         tensorrt=tensorrt_options(args, bundle, inputs) if args.use_trt else None,
     )
-    fallen = shortfall(backend.describe(), name, args.precision, threads)
+    fallen = shortfall(backend.describe(), name, args.precision, threads, device, args.use_trt)
     if fallen:
         warn(f"backend {name}: {fallen}")
     return run(args, bundle, backend, inputs)
@@ -300,18 +298,6 @@ def tensorrt_options(
         raise UsageError(f"--use_trt True: none of the images of {args.image_path} can be opened")
     shapes = shapes_of(bundle, sizes_hw, args.batch_size)
     return TensorRtOptions(shapes, args.min_subgraph_size, args.trt_cache_dir)
-
-
-def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
-    """(height, width) of the images that can be opened."""
-    sizes_hw = []
-    for sample in samples:
-        try:
-            with Image.open(sample.image) as image:  # reads the header only
-                sizes_hw.append((image.height, image.width))
-        except OSError:
-            continue  # reported where it is read
-    return sizes_hw
 
 
 def find_backend(args: argparse.Namespace, bundle: Bundle, for_paddle: bool) -> str:

@@ -109,7 +109,11 @@ class Bench:
         )
         self.description = self.backend.describe()
         fallen = shortfall(
-            self.description, candidate.backend, candidate.precision, candidate.threads
+            self.description,
+            candidate.backend,
+            candidate.precision,
+            candidate.threads,
+            candidate.device,
         )
         if fallen:
             raise UsageError(fallen)

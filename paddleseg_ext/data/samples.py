@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, write_text
 from paddleseg_ext.data.functional import IMAGE_SUFFIXES
@@ -123,6 +125,18 @@ def collect_samples(path: str | Path) -> list[Sample]:
             raise UsageError(f"image '{path}' does not exist")
         return [Sample(path, None, path.stem)]
     return read_sample_list(path)
+
+
+def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+    """(height, width) of the images that can be opened, from their headers."""
+    sizes_hw = []
+    for sample in samples:
+        try:
+            with Image.open(sample.image) as image:
+                sizes_hw.append((image.height, image.width))
+        except OSError:
+            continue  # reported where it is read
+    return sizes_hw
 
 
 def write_sample_list(

@@ -89,7 +89,7 @@ def predict_and_save(
     )
     if settings.print_detail:
         predictions = track(predictions, settings.title, total=len(samples))
-    errors = []
+    errors, fullest = [], 0
     for prediction in predictions:
         if prediction.error is not None:
             errors.append(prediction.error)
@@ -97,9 +97,10 @@ def predict_and_save(
             continue
         if prediction.finished is not None:
             scorer.add_counted(prediction.finished)
+        fullest = max(fullest, prediction.batch_size)
         benchmark.add(prediction)
     _report(scorer, benchmark, errors, settings)
-    _write_result(scorer, benchmark, errors, settings)
+    _write_result(scorer, benchmark, errors, fullest, settings)
     if errors:
         log(f"{len(errors)} of {len(samples)} samples failed", "ERROR")
     return STATUS_FAILED if errors else STATUS_DONE
@@ -122,13 +123,18 @@ def _report(
 
 
 def _write_result(
-    scorer: Scorer, benchmark: Benchmark, errors: Sequence[str], settings: RunSettings
+    scorer: Scorer,
+    benchmark: Benchmark,
+    errors: Sequence[str],
+    fullest: int,
+    settings: RunSettings,
 ) -> None:
     result = {
         "title": settings.title,
         "source": settings.source,
         "backend": benchmark.backend,
         "batch_size": settings.batch_size,
+        "fullest_batch": fullest,
         "num_predicted": len(benchmark.timings),
         "errors": list(errors),
         "timings_ms": benchmark.stage_ms() if settings.benchmark else None,

@@ -100,7 +100,7 @@ def _conf_info(backend: Mapping[str, Any]) -> dict[str, Any]:
         "runtime_device": backend.get("device", "cpu"),
         "ir_optim": backend.get("ir_optim", False),
         "enable_memory_optim": backend.get("memory_optim", False),
-        "enable_tensorrt": backend.get("use_trt", False),
+        "enable_tensorrt": backend.get("tensorrt_engines", 0) > 0,
         "enable_mkldnn": backend.get("enable_mkldnn", False),
         "cpu_math_library_num_threads": backend.get("cpu_threads", "unknown"),
     }

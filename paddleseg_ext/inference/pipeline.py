@@ -73,6 +73,7 @@ class Prediction:
         input_hw: size of the preprocessed image.
         output: the network's output for this image, where it was asked for; memory of the batch.
         geometry: the way back from `output` to the original size.
+        batch_size: images that the network really ran together, this one among them.
         finished: what `finish` returned for it.
     """
 
@@ -84,6 +85,7 @@ class Prediction:
     input_hw: SizeHW | None = None
     output: NDArray | None = None
     geometry: Geometry | None = None
+    batch_size: int = 1
     finished: Any = None
 
 
@@ -159,6 +161,7 @@ class _Output:
     output: NDArray
     geometry: Geometry
     inference_ms: float
+    batch_size: int
 
 
 class _Runner:
@@ -219,7 +222,7 @@ class _Runner:
             geometries = [geometry] * len(group)
         share_ms = (time.perf_counter() - start) * 1000 / len(group)
         return [
-            _Output(output, geometry, share_ms)
+            _Output(output, geometry, share_ms, len(group))
             for output, geometry in zip(outputs, geometries, strict=True)
         ]
 
@@ -247,6 +250,7 @@ def _complete(
             input_hw=loaded.geometry.network_hw,
             output=result.output if keep_output else None,
             geometry=result.geometry,
+            batch_size=result.batch_size,
         )
         return replace(prediction, finished=finish(prediction)) if finish else prediction
     except DataError as error:

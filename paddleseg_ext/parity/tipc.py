@@ -37,11 +37,17 @@ class Asked:
         backend: as for `open_backend`.
         precision: `fp32`, `fp16` or `int8`.
         threads: None where any number will do.
+        device: `cpu` or `gpu`.
+        use_trt: TensorRT.
+        batch_size: of the fullest batch; None where any will do.
     """
 
     backend: str
     precision: str = "fp32"
     threads: int | None = None
+    device: str = "cpu"
+    use_trt: bool = False
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -427,6 +433,9 @@ def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, list[str], str, Ask
                 "paddle_onednn" if on_cpu and choice == "True" else "paddle",
                 precision,
                 int(threads) if threads != NULL else None,
+                device,
+                not on_cpu and choice == "True",
+                int(batch) if batch != NULL else None,
             )
             yield spelled, settings, _why_not_inferred(device, precision), asked
 

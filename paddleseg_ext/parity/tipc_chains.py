@@ -24,7 +24,6 @@ from paddleseg_ext.parity.tipc import (
     training_command,
     variants_of,
 )
-from paddleseg_ext.parity.tipc_commands import why_no_command
 from paddleseg_ext.parity.tipc_format import (
     NULL,
     Sections,
@@ -106,7 +105,7 @@ def plan_ptq(path: Path, mode: str) -> Plan:
             *(*flag("--calibration_images", params["--calibration_images"]), *budgets),
             *("--backend", *installed, f"--save_dir={folder}"),
         ),
-        why_no_backend("onnxruntime") or why_no_command(command),  # it calibrates
+        why_no_backend("onnxruntime"),  # it calibrates
     )
     needs = (quantize.name,)
     settings = {**infer, "--cpu_threads": NULL}
@@ -141,7 +140,12 @@ def _backend_runs(
             *(f"--config={folder / 'deploy.yaml'}", f"--image_path={params['--image_path']}"),
             f"--save_dir={results}",
         )
-        asked = Asked(backend, precision, int(threads) if threads != NULL else None)
+        asked = Asked(
+            backend,
+            precision,
+            int(threads) if threads != NULL else None,
+            batch_size=int(batch) if batch != NULL else None,
+        )
         reason = why_no_backend(backend)
         yield Run("infer", f"python_{spelled}", command, reason, results, needs, asked)
 
@@ -190,7 +194,7 @@ def plan_serving(path: Path, mode: str) -> Plan:
             *(f"--image_path={params['--image_path']}", f"--save_dir={results}"),
             *("--", *service, f"--backend={backend}"),
         )
-        reason = why_no_backend(backend) or why_no_command(params["web_service"])
+        reason = why_no_backend(backend)
         runs.append(Run("serve", f"python_{name}", command, reason, results))
     judged = Comparison(python, params["--config"], weights, bundle, params["--image_path"])
     needs = tuple(run.name for run in runs)

@@ -39,11 +39,3 @@ def flags_of(*program: str) -> dict[str, tuple[str, ...]] | None:
     for name, choices in _FLAG.findall(text):
         flags[name] = flags.get(name) or tuple(filter(None, choices.split(",")))
     return flags
-
-
-def why_no_command(command: str) -> str:
-    """Why a command cannot be run at all; empty where it can."""
-    program = program_of(command)
-    if help_of(*program) is not None:
-        return ""
-    return f"'python {' '.join(program)}' does not exist in this version"

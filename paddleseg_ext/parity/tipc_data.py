@@ -11,7 +11,7 @@ from paddleseg_ext.common.files import atomic_directory, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.data import cli as data_cli
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.samples import Sample, write_sample_list
+from paddleseg_ext.data.samples import Sample, image_sizes, write_sample_list
 from paddleseg_ext.parity.tipc import check_mode
 from paddleseg_ext.parity.tipc_format import MODES, read_sections
 
@@ -60,8 +60,12 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
         else:
             scenes = LITE_SCENES if wanted["val"] == "lite" else WHOLE_SCENES
             _draw_embedded(work, scenes)
-        for split, name in (("train", "train.list"), ("val", "val.list"), ("val", "infer.list")):
-            write_sample_list(Cityscapes(str(work), mode=split).samples, work / name)
+        train, val = (Cityscapes(str(work), mode=split).samples for split in ("train", "val"))
+        write_sample_list(train, work / "train.list")
+        write_sample_list(val, work / "val.list")
+        # Only images of one size can share a batch, so those of one size stand together.
+        val.sort(key=lambda sample: image_sizes([sample]))
+        write_sample_list(val, work / "infer.list")
         write_json(work / MARKER, wanted)
     log(f"{folder} is prepared ({wanted['source']})")
     return folder

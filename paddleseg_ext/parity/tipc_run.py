@@ -174,9 +174,18 @@ def _check_activity(run: Run) -> Case:
     path = run.results / INFERENCE
     if not path.is_file():
         return Case("activity", run.name, failure=f"{path} was not written")
-    told = json.loads(path.read_text(encoding="utf-8")).get("backend") or {}
-    asked = run.asked
-    lacking = shortfall(told, asked.backend, asked.precision, asked.threads)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    asked, fullest = run.asked, result.get("fullest_batch", 0)
+    lacking = shortfall(
+        result.get("backend") or {},
+        asked.backend,
+        asked.precision,
+        asked.threads,
+        asked.device,
+        asked.use_trt,
+    )
+    if not lacking and asked.batch_size is not None and fullest < asked.batch_size:
+        lacking = f"batches of {asked.batch_size} were asked for, and the fullest held {fullest}"
     return Case("activity", run.name, failure=lacking)
 
 

@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int | None:
     backend = open_backend(
         bundle, name, precision=arguments.precision, threads=threads, device=device
     )
-    fallen = shortfall(backend.describe(), name, arguments.precision, threads)
+    fallen = shortfall(backend.describe(), name, arguments.precision, threads, device)
     if fallen:
         warn(f"backend {name}: {fallen}")
     asyncio.run(_serve(arguments, bundle, backend, api_key))

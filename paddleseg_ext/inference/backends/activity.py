@@ -7,19 +7,32 @@ REDUCED = ("bf16", "fp16", "int8")
 
 
 def shortfall(
-    description: Mapping[str, Any], name: str, precision: str = "fp32", threads: int | None = None
+    description: Mapping[str, Any],
+    name: str,
+    precision: str = "fp32",
+    threads: int | None = None,
+    device: str = "cpu",
+    use_trt: bool = False,
 ) -> str:
     """Why this is not the backend that was asked for; empty where it is.
 
     Args:
         description: `Backend.describe()`.
-        name: as for `open_backend`.
+        name: as for `open_backend`, or `static`, which runs wherever Paddle does.
         precision: `fp32`, `fp16` or `int8`.
         threads: that were asked for; None where any number will do.
+        device: `cpu` or `gpu`.
+        use_trt: TensorRT was asked for.
     """
+    if name != "static" and description.get("device") != device:
+        return f"device {device} was asked for, and it runs on {description.get('device')}"
+    if device == "gpu" and description.get("precision") != precision:
+        return f"{precision} was asked for, and it runs in {description.get('precision')}"
+    if use_trt and not description.get("tensorrt_engines"):
+        return "TensorRT was asked for, and nothing of the graph is in an engine"
     kernels = description.get("kernels") or {}
     found = description.get("kernel_precisions") or {}
-    if name in ("paddle", "paddle_onednn") and description.get("device") == "cpu":
+    if name in ("paddle", "paddle_onednn") and device == "cpu":
         if not description.get("onednn_visible", True):
             return "oneDNN's log cannot be read here, so nobody knows which kernels ran"
         if name == "paddle_onednn" and not kernels:
@@ -28,11 +41,7 @@ def shortfall(
             return f"oneDNN was to be off, and {sum(kernels.values())} of its kernels ran"
     if name in ("onnxruntime", "openvino") and not kernels:
         return "no kernel is seen to run"
-    if (
-        precision == "int8"
-        and description.get("device") == "cpu"
-        and not description.get("int8_kernels")
-    ):
+    if precision == "int8" and device == "cpu" and not description.get("int8_kernels"):
         return "INT8 was asked for, and no INT8 kernel runs"
     if precision == "fp32":
         reduced = {kind: count for kind, count in found.items() if kind in REDUCED}

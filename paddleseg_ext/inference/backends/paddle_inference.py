@@ -21,6 +21,7 @@ from paddleseg_ext.inference.bundle import Bundle
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ONEDNN_SHAPE_CACHE = 10  # kernels are kept for so many input shapes; images come in many sizes
+CALIBRATING = "fp32, measuring for int8"
 GPU_MEMORY_MB = 256  # the first allocation; the pool grows
 
 # On a legacy `.pdmodel` this pass drops the ReLU of conv -> ReLU -> sigmoid (the attention of
@@ -98,7 +99,11 @@ def build_config(bundle: Bundle, options: PaddleOptions) -> Any:
             "export the model with this Paddle, or install Paddle 3"
         )
     model_file, params_file = bundle.model_file, bundle.params_file
-    if options.use_trt and not bundle.is_legacy:
+    if options.use_trt and bundle.is_legacy:
+        model_file, params_file = tensorrt.prepare_legacy(
+            bundle, options.tensorrt, options.precision
+        )
+    elif options.use_trt:
         if options.precision == "int8":
             raise UsageError(
                 "--precision int8 with TensorRT takes graphs exported by Paddle 2.6 (it calibrates "
@@ -162,15 +167,16 @@ class PaddleInference:
         self.options = options
         self._bundle = bundle
         self._trace: Trace | None = None
-        self._engines = 0
         self._config = build_config(bundle, options)  # good for one predictor
+        graph = Path(self._config.prog_file())
+        self._calibrates = (
+            options.use_trt and options.precision == "int8" and not tensorrt.is_calibrated(graph)
+        )
         self._predictor = self._load()
         inputs, outputs = self._predictor.get_input_names(), self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(inputs[0])
         # PaddleSeg's exports return every head; the main one comes first.
         self._output = self._predictor.get_output_handle(outputs[0])
-        if options.use_trt and not bundle.is_legacy:
-            self._engines = tensorrt.count_engines(Path(self._config.prog_file()))
 
     def _load(self) -> Any:
         from paddle import inference
@@ -230,9 +236,8 @@ class PaddleInference:
             "device": "gpu" if config.use_gpu() else "cpu",
             "enable_mkldnn": bool(config.mkldnn_enabled()),
             "cpu_threads": config.cpu_math_library_num_threads(),
-            "use_trt": bool(config.tensorrt_engine_enabled()) or self._engines > 0,
-            "tensorrt_engines": self._engines,
-            "precision": self.options.precision,
+            "tensorrt_engines": self._count_engines(),
+            "precision": CALIBRATING if self._calibrates else self.options.precision,
             "kernels": self._trace.kernels,
             "kernel_precisions": self._trace.precisions,
             "int8_kernels": self._trace.precisions.get("int8", 0),
@@ -240,6 +245,14 @@ class PaddleInference:
             "ir_optim": bool(config.ir_optim()),
             "memory_optim": True,
         } | ({"passes": list(config.pass_builder().all_passes())} if self._bundle.is_legacy else {})
+
+    def _count_engines(self) -> int:
+        if not self.options.use_trt:
+            return 0
+        graph = Path(self._config.prog_file())
+        if self._bundle.is_legacy:
+            return tensorrt.count_legacy_engines(graph)
+        return tensorrt.count_engines(graph)
 
     def _trace_kernels(self) -> Trace:
         if self.options.device != "cpu":

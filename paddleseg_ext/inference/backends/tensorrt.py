@@ -6,6 +6,7 @@ predictor loads what came of that. Both are asked for by the same `TensorRtOptio
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import sha256_of
+from paddleseg_ext.common.files import atomic_path, sha256_of
 from paddleseg_ext.inference.bundle import Bundle
 
 WORKSPACE_BYTES = 1 << 30
 MIN_SUBGRAPH = 3
 GRAPH_NAME = "model"
 ENGINE_OPERATOR = "tensorrt_engine"
+SHAPES_FILE = "shapes.pbtxt"
+LEGACY_CACHE = "_opt_cache"  # Paddle 2.6's own name, beside the graph
 
 Shape = tuple[int, int, int, int]
 
@@ -79,15 +82,18 @@ def resolve_shapes(bundle: Bundle, options: TensorRtOptions) -> ShapeRange:
     """
     if options.shapes is not None:
         return options.shapes
-    fixed = bundle.input_shape or [None]
-    if all(side is not None and side > 0 for side in fixed):
-        batch, channels, height, width = (int(side or 0) for side in fixed)
+    if _is_fixed(bundle):
+        batch, channels, height, width = (int(side or 0) for side in bundle.input_shape or ())
         shape = (batch, channels, height, width)
         return ShapeRange(shape, shape, shape)
     raise UsageError(
         f"{bundle.deploy_file}: TensorRT needs to know the sizes of its inputs; "
         "export with --input_shape, or run infer.py, which takes them from the images"
     )
+
+
+def _is_fixed(bundle: Bundle) -> bool:
+    return all(side is not None and side > 0 for side in bundle.input_shape or [None])
 
 
 def engine_folder(bundle: Bundle, options: TensorRtOptions, precision: str) -> Path:
@@ -111,6 +117,54 @@ def engine_folder(bundle: Bundle, options: TensorRtOptions, precision: str) -> P
     return parent / f"{precision}_{key}"
 
 
+def prepare_legacy(bundle: Bundle, options: TensorRtOptions, precision: str) -> tuple[Path, Path]:
+    """Paddle 2.6: the graph in a folder of its own, with the range of every shape in it.
+
+    Paddle 2.6 keeps calibration tables beside the graph that it read, wherever else it is told to
+    keep engines; so the graph is copied to where both shall be.
+
+    Returns:
+        The graph and the weights for the predictor.
+
+    Raises:
+        UsageError: the shapes of the inputs are not known.
+    """
+    assert bundle.params_file is not None  # a legacy graph without weights is refused on reading
+    folder = engine_folder(bundle, options, precision)
+    graph, params = folder / bundle.model_file.name, folder / bundle.params_file.name
+    for source, target in ((bundle.model_file, graph), (bundle.params_file, params)):
+        if not target.is_file():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+    if not _is_fixed(bundle) and not (folder / SHAPES_FILE).is_file():
+        with atomic_path(folder / SHAPES_FILE) as temporary:
+            collect_shapes(bundle, resolve_shapes(bundle, options), temporary)
+    return graph, params
+
+
+def collect_shapes(bundle: Bundle, shapes: ShapeRange, path: Path) -> None:
+    """Write the range of every tensor's shape inside a legacy graph to `path`.
+
+    TensorRT builds its engines for these. They do not depend on the device, so a CPU runs the
+    graph: at the smallest and the largest shape, and twice at the typical one, which makes that
+    the most frequent and so the one that engines are tuned for.
+    """
+    from paddle import inference
+
+    config = inference.Config(str(bundle.model_file), str(bundle.params_file))
+    config.disable_glog_info()
+    config.disable_gpu()
+    config.disable_mkldnn()
+    config.collect_shape_range_info(str(path))
+    predictor = inference.create_predictor(config)
+    handle = predictor.get_input_handle(predictor.get_input_names()[0])
+    for shape in (shapes.least, shapes.most, shapes.typical, shapes.typical):
+        handle.reshape(shape)
+        handle.copy_from_cpu(np.zeros(shape, bundle.input_dtype))
+        predictor.run()
+    del handle, predictor  # the file is written when the predictor goes
+
+
 def enable_in_predictor(
     config: Any, bundle: Bundle, options: TensorRtOptions, precision: str
 ) -> None:
@@ -122,21 +176,31 @@ def enable_in_predictor(
         "fp16": PrecisionType.Half,
         "int8": PrecisionType.Int8,
     }
-    shapes = resolve_shapes(bundle, options)
-    folder = engine_folder(bundle, options, precision)
-    folder.mkdir(parents=True, exist_ok=True)
-    config.set_optim_cache_dir(str(folder))
     config.enable_tensorrt_engine(
         workspace_size=WORKSPACE_BYTES,
-        max_batch_size=shapes.most[0],
+        max_batch_size=resolve_shapes(bundle, options).most[0],
         min_subgraph_size=options.min_subgraph_size,
         precision_mode=kinds[precision],
         use_static=True,
         use_calib_mode=precision == "int8",
     )
-    if shapes.least != shapes.most:
-        # Shapes inside the graph are collected by the predictor's first runs.
-        config.enable_tuned_tensorrt_dynamic_shape(str(folder / "shapes.pbtxt"), True)
+    if not _is_fixed(bundle):
+        shapes_file = engine_folder(bundle, options, precision) / SHAPES_FILE
+        config.enable_tuned_tensorrt_dynamic_shape(str(shapes_file), True)
+
+
+def count_legacy_engines(graph: Path) -> int:
+    """Engines that Paddle 2.6 has built for a graph of `prepare_legacy`, from its files."""
+    return len(list((graph.parent / LEGACY_CACHE).glob("trt_serialized_*")))
+
+
+def is_calibrated(graph: Path) -> bool:
+    """Whether an earlier INT8 run of a graph of `prepare_legacy` has left what it measured.
+
+    Without it a run measures the ranges of its tensors, computes in FP32, and writes them when its
+    predictor goes.
+    """
+    return any((graph.parent / LEGACY_CACHE).glob("trt_calib_*"))
 
 
 def convert(bundle: Bundle, options: TensorRtOptions, precision: str) -> tuple[Path, Path]:

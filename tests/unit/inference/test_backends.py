@@ -17,6 +17,7 @@ from paddleseg_ext.inference.backends import onednn_trace, openvino_runtime
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import as_input
 from paddleseg_ext.inference.backends.open import BACKENDS, open_backend, stage_name
+from paddleseg_ext.inference.backends.paddle_inference import CALIBRATING
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
 
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
@@ -188,6 +189,25 @@ def test_openvino_that_fell_to_bfloat16_is_noticed(
     if told["precision"] == "fp32":
         pytest.skip("this CPU has no bfloat16, and OpenVINO keeps fp32")
     assert shortfall(told, "openvino").startswith("fp32 was asked for")
+
+
+GPU = {"device": "gpu", "precision": "fp16", "tensorrt_engines": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "said"),
+    [
+        ({}, {"precision": "fp16", "use_trt": True}, ""),
+        ({"tensorrt_engines": 0}, {"precision": "fp16"}, ""),
+        ({"device": "cpu"}, {"precision": "fp16"}, "device gpu was asked for"),
+        ({}, {"precision": "fp32"}, "fp32 was asked for, and it runs in fp16"),
+        ({"precision": CALIBRATING}, {"precision": "int8"}, "runs in fp32, measuring"),
+        ({"tensorrt_engines": 0}, {"precision": "fp16", "use_trt": True}, "in an engine"),
+    ],
+)
+def test_a_gpu_that_fell_back_is_told(change: dict, asked: dict, said: str) -> None:
+    missing = shortfall(GPU | change, "paddle", device="gpu", **asked)
+    assert said in missing and bool(missing) is bool(said)
 
 
 @pytest.mark.parametrize("name", ["paddle", "paddle_onednn"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.inference.backends import paddle_inference
+from paddleseg_ext.inference.backends import paddle_inference, tensorrt
 from paddleseg_ext.inference.backends.paddle_inference import (
     WRONG_LEGACY_PASSES,
     PaddleInference,
@@ -113,17 +113,29 @@ def test_the_wrong_pass_is_deleted_from_legacy_graphs(onednn: bool) -> None:
     assert not set(WRONG_LEGACY_PASSES) & set(passes)
 
 
-class RecordedConfig:
-    """Stands in for Paddle's `Config`, which on a CPU build refuses what is for GPUs."""
+def recorded_config():  # type: ignore[no-untyped-def]
+    """Stands in for Paddle's `Config`, which on a CPU build refuses what is for GPUs.
 
-    def __init__(self, *files: str):
-        self.calls: dict[str, tuple] = {}
+    It knows the methods that Paddle's knows.
+    """
+    from paddle import inference
 
-    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
-        def record(*positional: object, **named: object) -> None:
-            self.calls[name] = (positional, named)
+    real = inference.Config
 
-        return record
+    class RecordedConfig:
+        def __init__(self, *files: str):
+            self.files = files
+            self.calls: dict[str, tuple] = {}
+
+        def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
+            assert hasattr(real, name), name
+
+            def record(*positional: object, **named: object) -> None:
+                self.calls[name] = (positional, named)
+
+            return record
+
+    return RecordedConfig
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -138,7 +150,8 @@ def test_gpu_flags_become_calls(
     """Recorded, not run: there is no GPU where these tests run."""
     from paddle import inference
 
-    monkeypatch.setattr(inference, "Config", RecordedConfig)
+    monkeypatch.setattr(inference, "Config", recorded_config())
+    monkeypatch.setattr(tensorrt, "collect_shapes", lambda bundle, shapes, path: path.touch())
     options = PaddleOptions(
         device="gpu",
         use_trt=use_trt,
@@ -146,7 +159,8 @@ def test_gpu_flags_become_calls(
         tensorrt=TensorRtOptions(SHAPES, min_subgraph_size=5, cache_dir=tmp_path),
     )
     legacy = read_bundle(LEGACY)
-    calls = build_config(legacy, options).calls
+    config = build_config(legacy, options)
+    calls = config.calls
     kinds = inference.PrecisionType
     kind = {"fp32": kinds.Float32, "fp16": kinds.Half, "int8": kinds.Int8}[precision]
     assert "disable_gpu" not in calls and "enable_mkldnn" not in calls
@@ -154,9 +168,13 @@ def test_gpu_flags_become_calls(
         asked = calls["enable_tensorrt_engine"][1]
         assert asked["precision_mode"] == kind and asked["use_static"] is True
         assert asked["min_subgraph_size"] == 5 and asked["max_batch_size"] == 2
-        assert calls["set_optim_cache_dir"][0][0].startswith(str(tmp_path))
+        assert asked["use_calib_mode"] is (precision == "int8")
         file, at_runtime = calls["enable_tuned_tensorrt_dynamic_shape"][0]
-        assert file.startswith(str(tmp_path)) and at_runtime is True
+        assert Path(file).is_file() and at_runtime is True
+        graph, weights = map(Path, config.files)
+        assert graph.parent == Path(file).parent and graph.parent.parent == tmp_path
+        assert graph.read_bytes() == legacy.model_file.read_bytes()
+        assert weights.read_bytes() == legacy.params_file.read_bytes()
     else:
         assert calls["enable_use_gpu"][0][2] == kind
         assert "enable_tensorrt_engine" not in calls

@@ -1,5 +1,6 @@
 """TensorRT as far as it goes without a GPU: what is asked of Paddle is recorded, not run."""
 
+import re
 import sys
 from dataclasses import replace
 from enum import Enum
@@ -13,8 +14,9 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.backends import tensorrt
 from paddleseg_ext.inference.backends.paddle_inference import PaddleOptions, build_config
 from paddleseg_ext.inference.backends.tensorrt import ShapeRange, TensorRtOptions, shapes_of
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
 
+LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))
 
 
@@ -131,6 +133,37 @@ def test_shapes_come_from_the_images_and_the_transforms(bundle: Bundle) -> None:
     assert (
         shapes_of(resizing, sizes, 1).least == shapes_of(resizing, sizes, 1).most == (1, 3, 32, 64)
     )
+
+
+def test_every_shape_inside_a_graph_is_collected(tmp_path: Path) -> None:
+    """By Paddle itself, on its graph; and its `Config` takes the file."""
+    from paddle import inference
+
+    one_size = ShapeRange((1, 3, 32, 48), (1, 3, 32, 48), (1, 3, 32, 48))
+    for shapes in (SHAPES, one_size):
+        graph, params = tensorrt.prepare_legacy(
+            read_bundle(LEGACY), TensorRtOptions(shapes, cache_dir=tmp_path), "fp16"
+        )
+        text = (graph.parent / tensorrt.SHAPES_FILE).read_text()
+        for kind, shape in zip(
+            ("min", "max", "opt"), (shapes.least, shapes.most, shapes.typical), strict=True
+        ):
+            sides = "".join(f"  {kind}_shape: {side}\n" for side in shape)
+            assert re.search(rf'name: "images"\n(  \w+: \d+\n)*{sides}', text), (kind, text)
+        assert 'name: "conv2d_0.tmp_0"' in text  # one inside the graph
+        config = inference.Config(str(graph), str(params))
+        config.enable_tuned_tensorrt_dynamic_shape(str(graph.parent / tensorrt.SHAPES_FILE), True)
+        assert config.tuned_tensorrt_dynamic_shape() and config.trt_allow_build_at_runtime()
+
+
+def test_what_paddle_2_6_leaves_is_counted(tmp_path: Path) -> None:
+    graph, cache = tmp_path / "model.pdmodel", tmp_path / tensorrt.LEGACY_CACHE
+    assert tensorrt.count_legacy_engines(graph) == 0 and not tensorrt.is_calibrated(graph)
+    cache.mkdir()
+    (cache / "trt_calib_1").touch()
+    (cache / "trt_serialized_1").touch()
+    (cache / "trt_serialized_2").touch()
+    assert tensorrt.count_legacy_engines(graph) == 2 and tensorrt.is_calibrated(graph)
 
 
 def test_a_fixed_bundle_needs_no_shapes(bundle: Bundle) -> None:

@@ -35,7 +35,6 @@ def trained(tmp_path, monkeypatch):
     manifest = Manifest("Net", generic_table(3), checkpoint={"path": str(weights)})
     write_deploy_yaml(TRAINED, [], [-1, 3, -1, -1], "none", manifest)
     monkeypatch.setattr(tipc_chains, "why_no_backend", lambda name: "")
-    monkeypatch.setattr(tipc_chains, "why_no_command", lambda command: "")
     return tmp_path
 
 

@@ -117,25 +117,27 @@ def test_a_program_that_is_not_there_is_a_failure(log_dir):
     assert "exit status 127" in (log_dir / "junit.xml").read_text()
 
 
-def told(folder: Path, **description) -> str:
+def told(folder: Path, fullest: int, **description) -> str:
     """Code that leaves an inference.json whose backend says this of itself."""
-    text = json.dumps({"backend": description})
+    text = json.dumps({"backend": {"device": "cpu"} | description, "fullest_batch": fullest})
     return f"open({str(folder / 'inference.json')!r}, 'w').write({text!r})"
 
 
 @pytest.mark.parametrize(
-    ("description", "failure"),
+    ("change", "fullest", "failure"),
     [
-        ({"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 2}, None),
-        ({"precision": "fp32", "kernels": {}, "cpu_threads": 2}, "no kernel is seen to run"),
-        ({"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 1}, "2 threads were asked"),
-        ({"precision": "int8", "kernels": {"Conv": 3}, "cpu_threads": 2}, "fp32 was asked for"),
+        ({}, 4, None),
+        ({"kernels": {}}, 4, "no kernel is seen to run"),
+        ({"cpu_threads": 1}, 4, "2 threads were asked"),
+        ({"precision": "int8"}, 4, "fp32 was asked for"),
+        ({}, 3, "batches of 4 were asked for, and the fullest held 3"),
     ],
 )
-def test_a_backend_that_fell_back_fails(log_dir, tmp_path, description, failure):
+def test_a_run_that_fell_back_fails(log_dir, tmp_path, change, fullest, failure):
     results = tmp_path / "results"
-    run = python("infer", "x", told(results, **description), results=results)
-    run = replace(run, asked=Asked("onnxruntime", "fp32", 2))
+    description = {"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 2} | change
+    run = python("infer", "x", told(results, fullest, **description), results=results)
+    run = replace(run, asked=Asked("onnxruntime", "fp32", 2, batch_size=4))
     tally = run_chain(Plan("net", log_dir, (run,)))
     assert [case.suite for case in tally.cases] == ["commands", "activity"]
     assert tally.state == ("failed" if failure else "passed")
