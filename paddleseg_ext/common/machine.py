@@ -14,13 +14,17 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 STARTING_CORES = frozenset(os.sched_getaffinity(0))
 
 
+def gpu_build_version() -> str:
+    """The version of the installed CUDA build of PaddlePaddle; empty where it is the CPU build."""
+    try:
+        return metadata.version(GPU_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def has_gpu_build() -> bool:
     """Whether the installed PaddlePaddle is the CUDA build."""
-    try:
-        metadata.version(GPU_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return bool(gpu_build_version())
 
 
 def resolve_device(device: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
-from paddleseg_ext.common.machine import has_gpu_build
+from paddleseg_ext.common.machine import gpu_build_version, has_gpu_build
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.parity.tipc_format import (
     MODES,
@@ -384,6 +384,13 @@ def _deployment(
         needs = (*needs, name)
     for spelled, settings, reason, asked in _matrix(infer):
         folder = checkpoint.folder / f"python_{spelled}_results"
+        if asked.use_trt and asked.precision == "int8":
+            # TensorRT measures in a first run what it needs for INT8, and writes it at its end.
+            command = [python, *split_command(infer["inference"]), *settings]
+            first = f"python_{prefix}{spelled}_calibration"
+            files = (f"--config={bundle}", f"--image_path={infer['--image_path']}")
+            where = f"--save_dir={log_dir / first}"
+            runs.append(Run("infer", first, (*command, *files, where), reason, None, needs))
         command = [python, *split_command(infer["inference"]), *settings]
         command += [f"--config={bundle}", f"--image_path={infer['--image_path']}"]
         command += [f"--save_dir={folder}"]
@@ -437,13 +444,15 @@ def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, list[str], str, Ask
                 not on_cpu and choice == "True",
                 int(batch) if batch != NULL else None,
             )
-            yield spelled, settings, _why_not_inferred(device, precision), asked
+            yield spelled, settings, _why_not_inferred(asked), asked
 
 
-def _why_not_inferred(device: str, precision: str) -> str:
+def _why_not_inferred(asked: Asked) -> str:
     """Why a combination of the matrix cannot run here; empty where it can."""
-    if device == "gpu" and not has_gpu_build():
+    if asked.device == "cpu":
+        return f"{asked.precision} needs a GPU" if asked.precision != "fp32" else ""
+    if not has_gpu_build():
         return NO_GPU
-    if device == "cpu" and precision != "fp32":
-        return f"{precision} needs a GPU"
+    if asked.precision == "int8" and not (asked.use_trt and gpu_build_version().startswith("2.")):
+        return "int8 on a GPU needs TensorRT and Paddle 2.6"
     return ""

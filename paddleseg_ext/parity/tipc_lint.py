@@ -4,6 +4,7 @@ Reading a file for a run stops at its first fault and does not care for the orde
 finds every fault, and holds the file to the order of lines that PaddleSeg's scripts count on.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -58,9 +59,23 @@ _TAKERS = {
     "train_benchmark_params": ("norm_train",),
     "paddle2onnx_params": ("2onnx", "inference"),
     "ptq_params": ("PTQ",),
+    "serving_params": ("web_service", "pipline"),
 }
-# The chain's own, though it looks like a flag.
-_NO_FLAGS = ("--model_dir",)
+# The chain's own, though they look like flags.
+_NO_FLAGS = ("--model_dir", "--dirname")
+# Section -> what a run cannot do without; other values may be blank or null.
+_FILLED = {
+    "train_params": ("model_name", "python", "gpu_list", "--device", "train_model_name", "trainer"),
+    "export_params": ("norm_export",),
+    "infer_params": ("inference", "--device", "--image_path"),
+    "paddle2onnx_params": (
+        *("model_name", "python", "2onnx", "--config", "inference", "--backend", "--image_path"),
+    ),
+    "ptq_params": ("model_name", "python", "--model_dir", "--config", "--data", "trainer"),
+    "serving_params": FILE_FORMS["serving_params"]["serving_params"].keys,
+}
+# `0`, `0,1` or `HOST,HOST;0,1`
+_PROCESSES = re.compile(r"(?:[\w.,-]+;)?\d+(?:,\d+)*")
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ def lint_file(path: Path) -> list[Problem]:
         kind = kind_of(lines, path)
     except UsageError as error:
         return [Problem(path, 1, str(error))]
-    checks = (_values, _commands, _flag_lines, _to_static, _alternatives)
+    checks = (_values, _filled, _trainers, _commands, _flag_lines, _to_static, _alternatives)
     found = [*_order(lines, kind), *(problem for check in checks for problem in check(lines))]
     return [Problem(path, number, message) for number, message in sorted(set(found))]
 
@@ -161,6 +176,34 @@ def _values(lines: Sequence[Line]) -> Iterator[tuple[int, str]]:
                 yield line.number, f"{line.key}: {expected}, got '{value}'"
 
 
+def _filled(lines: Sequence[Line]) -> Iterator[tuple[int, str]]:
+    """Values that are missing, and ymls of the chain's own that cannot be read."""
+    for header, entries in _sections(lines).items():
+        for line in entries:
+            if line.key in _FILLED.get(header, ()) and line.value in (NULL, ""):
+                yield line.number, f"{line.key}: a value is expected, got '{line.value}'"
+            elif line.key == "--config" and line.value not in (NULL, ""):
+                yield from ((line.number, found) for found in _about_yml(line.value))
+            elif line.key == "gpu_list":
+                for value in choices_of(line.value):
+                    if not _PROCESSES.fullmatch(value):
+                        wanted = "'0', '0,1' or 'HOST,HOST;0,1' is expected"
+                        yield line.number, f"gpu_list: {wanted}, got '{value}'"
+
+
+def _trainers(lines: Sequence[Line]) -> Iterator[tuple[int, str]]:
+    """Trainers without a command."""
+    for entries in _sections(lines).values():
+        given = {line.key for line in entries if line.value not in (NULL, "")}
+        for line in entries:
+            if line.key != "trainer":
+                continue
+            for trainer in choices_of(line.value):
+                kind = trainer.removesuffix("_train")
+                if trainer != NULL and not given & {kind, f"{kind}_train"}:
+                    yield line.number, f"trainer: no command '{kind}_train:' for '{trainer}'"
+
+
 def _values_of(line: Line) -> dict[str, str]:
     """Mode or number -> value; `null` left out."""
     if line.key in _BY_MODE and is_by_mode(line.value):
@@ -214,10 +257,14 @@ def _about_flag(
     elif flags[name] and value not in flags[name]:
         yield f"{name}: {' or '.join(flags[name])} is expected, got '{value}'"
     elif name == "--config" and value.endswith((".yml", ".yaml")):
-        try:
-            load_config(value)
-        except UsageError as error:
-            yield str(error)
+        yield from _about_yml(value)
+
+
+def _about_yml(path: str) -> Iterator[str]:
+    try:
+        load_config(path)
+    except UsageError as error:
+        yield str(error)
 
 
 def _flag_lines(lines: Sequence[Line]) -> Iterator[tuple[int, str]]:

@@ -56,7 +56,10 @@ def ask_service(command: Sequence[str], image_path: str, save_dir: Path) -> None
 def _service(command: Sequence[str]) -> Iterator[str]:
     """A running service; gives its address. It is ended however the block ends."""
     port = _free_port()
-    process = subprocess.Popen([*command, f"--host={HOST}", f"--port={port}"])
+    try:
+        process = subprocess.Popen([*command, f"--host={HOST}", f"--port={port}"])
+    except OSError as error:
+        raise UsageError(f"{command[0]}: it cannot be started: {error.strerror}") from None
     address = f"http://{HOST}:{port}"
     try:
         _wait_until_ready(process, address)

@@ -1,5 +1,8 @@
 """The acceptance on a GPU: `python -m pytest -m gpu -v`. Nobody has run it yet: docs/gpu.md."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.parity.budgets import read_budgets
 
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIGS = PROJECT / "test_tipc/configs"
 SIZES_HW = [(64, 96), (48, 80)]  # of the images of `deployment`
 
 pytestmark = [
@@ -45,3 +50,33 @@ def test_the_gpu_gives_the_answer_of_the_cpu(
     run_trials(trials, "cpu", collect_samples(deployment.list))
     verdict = trials["gpu"].verdict(trials["cpu"], table, read_budgets()[precision])
     assert verdict.passed, verdict.summary()
+
+
+def test_engines_are_kept_for_the_next_run(bundle: Path, tmp_path: Path) -> None:
+    loaded = read_bundle(bundle)
+    options = TensorRtOptions(shapes_of(loaded, SIZES_HW, 1), cache_dir=tmp_path)
+    kept = []
+    for _ in range(2):
+        told = open_backend(
+            loaded, "paddle", device="gpu", use_trt=True, tensorrt=options
+        ).describe()
+        files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+        kept.append((told["tensorrt_engines"], [(path, path.stat().st_mtime_ns) for path in files]))
+    assert kept[0][0] > 0
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.tipc
+@pytest.mark.parametrize(
+    "network", sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+)
+def test_mixed_precision_trains_and_deploys(network: str) -> None:
+    """The whole chain: training in fp16, and every precision of `infer.py`, TensorRT off and on."""
+    config = str(CONFIGS / network / "train_amp_infer_python.txt")
+    for script in ("prepare.sh", "test_train_inference_python.sh"):
+        command = ["bash", str(PROJECT / "test_tipc" / script), config, "lite_train_lite_infer"]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,5 +1,6 @@
 """Reading a TIPC config: what PaddleSeg's shell gets wrong must be right or refused here."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,41 @@ def test_whole_infer_without_a_bundle_stops_at_once(write):
         tipc.plan_train_infer(write(*BUNDLE), "whole_infer")
     with pytest.raises(UsageError, match="infer_model: a checkpoint, or the folder"):
         tipc.plan_train_infer(write(MODEL, "infer_model:null"), "whole_infer")
+
+
+GPU_MATRIX = """--device:gpu
+--enable_mkldnn:False
+--cpu_threads:1
+--batch_size:2
+--use_trt:False|True
+--precision:fp32|fp16|int8
+"""
+CPU_MATRIX = """--device:cpu
+--enable_mkldnn:False|True
+--cpu_threads:1|2
+--batch_size:1|2
+--use_trt:False
+--precision:fp32
+"""
+
+
+@pytest.mark.parametrize(("version", "int8_runs"), [("2.6.2", True), ("3.2.2", False)])
+def test_the_matrix_of_a_gpu(write, monkeypatch, version, int8_runs):
+    """INT8 is TensorRT's of Paddle 2.6, which measures in a first run; that one is not judged."""
+    monkeypatch.setattr(tipc, "has_gpu_build", lambda: True)
+    monkeypatch.setattr(tipc, "gpu_build_version", lambda: version)
+    plan = tipc.plan_train_infer(write(CPU_MATRIX, GPU_MATRIX), MODE)
+    runs = {run.name.removeprefix("python_infer_gpu_"): run for run in plan.runs}
+    for use_trt, precision in product((False, True), ("fp32", "fp16", "int8")):
+        run = runs[f"usetrt_{use_trt}_precision_{precision}_batchsize_2"]
+        assert run.asked == tipc.Asked("paddle", precision, None, "gpu", use_trt, 2)
+        assert bool(run.reason) is (precision == "int8" and not (int8_runs and use_trt))
+        assert {"--device=gpu", f"--use_trt={use_trt}", f"--precision={precision}"} <= {
+            *run.command
+        }
+    first = runs["usetrt_True_precision_int8_batchsize_2_calibration"]
+    judged = " ".join(plan.runs[-1].command)
+    assert not first.asked and bool(first.reason) is not int8_runs
+    assert "calibration" not in judged
+    assert ("usetrt_True_precision_int8" in judged) is int8_runs
+    assert "usetrt_True_precision_fp16" in judged

@@ -13,7 +13,12 @@ PROJECT = Path(__file__).resolve().parents[3]
 CONFIGS = sorted((PROJECT / "test_tipc/configs").glob("*/*.txt"))
 TRAIN = PROJECT / "test_tipc/configs/bisenetv1/train_infer_python.txt"
 ONNX = PROJECT / "test_tipc/configs/bisenetv1/paddle2onnx_python.txt"
+PTQ = PROJECT / "test_tipc/configs/bisenetv1/train_ptq_infer_python.txt"
 SERVING = PROJECT / "test_tipc/configs/bisenetv1/serving_infer_python.txt"
+EXPORT = (
+    "norm_export:export_model.py "
+    "--config test_tipc/configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
+)
 # Each program's --help, asked once: a mutated program's name must not start a process a time.
 PROGRAMS = [("train.py",), ("val.py",), ("export_model.py",), ("infer.py",)]
 
@@ -69,6 +74,12 @@ def test_every_config_of_the_project_is_clean():
         ("val.py --config test_tipc", "val.py --config tst", 0, "does not exist"),
         ("val.py --config", "val.py 'unclosed --config", 0, "No closing quotation"),
         ("to_static_train:--to_static True", "to_static_train:--to_statc True", 0, "no flag '--to"),
+        ("trainer:norm", "trainer:norm|foo", 0, "no command 'foo_train:' for 'foo'"),
+        ("model_name:bisenetv1\n", "model_name:\n", 0, "a value is expected, got ''"),
+        ("python:python\n", "python:null\n", 0, "a value is expected, got 'null'"),
+        ("gpu_list:0\n", "gpu_list:x\n", 0, "'0', '0,1' or 'HOST,HOST;0,1' is expected"),
+        (EXPORT, "norm_export:null", 0, "a value is expected"),
+        ("train_model_name:best_model/model.pdparams", "train_model_name:null", 0, "a value is"),
         ("--profile:2", "--profil:2", 0, "unknown '--profil:' (did you mean '--profile'"),
     ],
 )
@@ -86,6 +97,10 @@ def test_a_fault_is_named_by_line_and_remedy(change, old, new, below, message):
         (ONNX, "--onnx True", "--onx True", "has no flag '--onx' (did you mean '--onnx'"),
         (ONNX, "--save_dir:", "--safe_dir:", "unknown '--safe_dir:'"),
         (SERVING, "tipc ask", "tipc aks", "there is no such command"),
+        (SERVING, "--backend:paddle", "--backend:tensorrt", "is expected, got 'tensorrt'"),
+        (SERVING, "--config:test_tipc", "--config:nope", "does not exist"),
+        (SERVING, "--image_path:test_tipc/data/cityscapes/infer.list", "--image_path:", "a value"),
+        (PTQ, "trainer:PTQ", "trainer:QAT", "no command 'QAT_train:' for 'QAT'"),
     ],
 )
 def test_other_kinds_of_files_are_checked_too(change, source, old, new, message):

@@ -86,6 +86,11 @@ def test_a_wrong_answer_fails_and_the_service_is_stopped(
     assert is_gone(tmp_path)
 
 
+def test_a_command_that_is_not_there_is_wrong_use(images, tmp_path):
+    with pytest.raises(UsageError, match="/no/such: it cannot be started"):
+        ask_service(["/no/such"], str(images), tmp_path / "out")
+
+
 def test_a_service_that_does_not_start_fails(images, tmp_path, monkeypatch):
     with pytest.raises(CheckFailed, match="ended with status 4 before it was ready"):
         ask_service([sys.executable, "-c", "exit(4)"], str(images), tmp_path / "results")
