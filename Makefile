@@ -31,11 +31,11 @@ demo: $(VENV)/run.stamp  ## train, score, export and infer on the embedded data;
 	@echo "== the demo: from an empty folder to a proven deployment"
 	@$(BIN)/python -m paddleseg_ext demo --save_dir output/demo
 
-test: $(VENV)/dev.stamp  ## the fast tests (at most 15 minutes on 2 cores)
+test: $(VENV)/dev.stamp  ## the fast tests (some 10 minutes on 2 cores)
 	@echo "== the fast tests"
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-slow: $(VENV)/dev.stamp  ## the other tests: kill loops, whole suites (at most 75 minutes)
+test-slow: $(VENV)/dev.stamp  ## the other tests: kill loops, whole suites (some 25 minutes on 2 cores)
 	@echo "== the slow tests"
 	@$(BIN)/python -m pytest -m "slow and not gpu"
 
