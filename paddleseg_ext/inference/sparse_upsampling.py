@@ -17,10 +17,12 @@ is 128 u. Hence:
    the cell, as a convex combination of leads. So D does: the cell is that class.
 2. In another cell, a class whose largest sample is below some class's smallest by more than that
    loses everywhere in it. The rest is interpolated, and whoever leads by more than DOUBT * M wins.
-3. Where nobody does, V is computed in float64. With M of the two classes and the taps of the pixel,
-   a lead of more than ROUNDING * S * M = 32 S u M exceeds 22 S u M: it decides.
-4. The pixels that are left, a handful in an image, take what the dense way gives. It sees only the
-   taps of a pixel, so one plane serves many pixels and classes: around each the samples of one of
+3. Where nobody does, V is computed in float64. With M of the two classes and the samples that the
+   dense way reads for the pixel, a lead of more than ROUNDING * S * M = 32 S u M exceeds 22 S u M:
+   it decides. What is read may be more than the taps: `a + w * (b - a)` rounds by a, also where w
+   is 1. So where an interpolation has one tap, its neighbours count as read.
+4. The pixels that are left, a handful in an image, take what the dense way gives. It sees only what
+   it reads, so one plane serves many pixels and classes: around each the samples of one of
    the classes that compete there. Two or three planes do instead of one for each class.
 
 The weights are asked from the interpolation itself, by interpolating planes of zeros and ones:
@@ -80,6 +82,7 @@ class _Axis(NamedTuple):
         weights: (n, `MOST_TAPS`) float64.
         lanes: (`MOST_TAPS`, n + `BLOCK`) float32, the weights again, one tap after the other.
         edges: (cells + 1,) int64, where the taps change.
+        read_start, read_count: (n,) int64, the window of what the interpolations read.
     """
 
     start: NDArray[np.int64]
@@ -87,6 +90,20 @@ class _Axis(NamedTuple):
     weights: NDArray[np.float64]
     lanes: NDArray[np.float32]
     edges: NDArray[np.int64]
+    read_start: NDArray[np.int64]
+    read_count: NDArray[np.int64]
+
+
+class _Table(NamedTuple):
+    """What becomes of each row, or column, in one step or several.
+
+    Attributes:
+        start: (n,) int64, the first sample of each one's window.
+        values: (n, width) float64, one for each sample from there: a weight, or 1 for what is read.
+    """
+
+    start: NDArray[np.int64]
+    values: NDArray[np.float64]
 
 
 def best_class(
@@ -148,8 +165,8 @@ def _settle(
     places: list[list[int]] = []  # of each plane: which entries of `undecided`
     for number, (y, x, index) in enumerate(undecided.tolist()):
         window = (
-            slice(rows.start[y], rows.start[y] + rows.taps[y]),
-            slice(columns.start[x], columns.start[x] + columns.taps[x]),
+            slice(rows.read_start[y], rows.read_start[y] + rows.read_count[y]),
+            slice(columns.read_start[x], columns.read_start[x] + columns.read_count[x]),
         )
         fits = next((i for i, plane in enumerate(planes) if plane.add(window, index)), None)
         if fits is None:
@@ -194,31 +211,31 @@ _seen: Counter[tuple[SizeHW, tuple[Stage, ...]]] = Counter()
 @lru_cache(maxsize=MOST_SIZES)
 def _axes(size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[_Axis, _Axis] | None:
     """The table of rows and that of columns; None where one cannot be had."""
-    tables = []
+    axes = []
     for axis in (0, 1):
-        start = np.arange(size_hw[axis])
-        table = (start, np.ones((size_hw[axis], 1)))
+        start, ones = np.arange(size_hw[axis]), np.ones((size_hw[axis], 1))
+        weights, reads = _Table(start, ones), _Table(start, ones)
         before_hw = size_hw
         for stage in stages:
             side = stage.size_hw[axis]
             if stage.resize is None:
-                table = (table[0][:side], table[1][:side])
+                weights = _Table(weights.start[:side], weights.values[:side])
+                reads = _Table(reads.start[:side], reads.values[:side])
             else:
                 probed = _probe(stage.resize, before_hw, stage.size_hw, axis)
                 if probed is None:
                     return None
-                table = _compose(table, probed)
+                weights = _compose(weights, probed)
+                reads = _compose(reads, _reads_of(probed, before_hw[axis]))
             before_hw = stage.size_hw
-        if table[1].shape[1] > MOST_TAPS:
+        if weights.values.shape[1] > MOST_TAPS:
             return None
-        tables.append(_as_axis(*table))
-    return tables[0], tables[1]
+        axes.append(_as_axis(weights, reads))
+    return axes[0], axes[1]
 
 
-def _probe(
-    resize: Resize, before_hw: SizeHW, after_hw: SizeHW, axis: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """The first tap of each row (axis 0) or column, (n,), and the weights of it and the next two.
+def _probe(resize: Resize, before_hw: SizeHW, after_hw: SizeHW, axis: int) -> _Table | None:
+    """The weights of three neighbouring samples for each row (axis 0) or column.
 
     Returns:
         None where the weights are not those of a linear interpolation.
@@ -246,42 +263,57 @@ def _probe(
     weights = np.where(taps < side, weights, 0.0)
     off = np.abs((weights * taps).sum(axis=1) - position).max()
     is_linear = (weights >= 0).all() and abs(weights.sum(axis=1) - 1).max() <= ROUNDING
-    return (start, weights.astype(np.float64)) if is_linear and off < FARTHEST else None
+    return _Table(start, weights.astype(np.float64)) if is_linear and off < FARTHEST else None
 
 
-def _compose(
-    first: tuple[NDArray[np.int64], NDArray[np.float64]],
-    second: tuple[NDArray[np.int64], NDArray[np.float64]],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The table of `first` followed by `second`; windows of weights end where all end in zeros."""
-    start, weights = first
-    start2, weights2 = second
-    size = int(start.max()) + weights.shape[1]
-    matrix = np.zeros((len(start2), size))
-    for tap in range(weights2.shape[1]):
-        source = np.minimum(start2 + tap, len(start) - 1)
-        for offset in range(weights.shape[1]):
-            index = np.arange(len(start2)), start[source] + offset
-            np.add.at(matrix, index, weights2[:, tap] * weights[source, offset])
-    return _windows(matrix)
+def _reads_of(probed: _Table, side: int) -> _Table:
+    """Which of `side` samples an interpolation may read: its taps, beside a single one both sides.
+
+    `_probe` has put a single tap between its neighbours.
+    """
+    taps = probed.values > 0
+    exists = probed.start[:, None] + np.arange(PROBES) < side
+    reads = np.where(taps.sum(axis=1, keepdims=True) > 1, taps, exists)
+    return _Table(probed.start, reads.astype(np.float64))
 
 
-def _windows(matrix: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(n, size) weights as the first tap of each row and a window from there."""
-    used = matrix > 0
-    start = used.argmax(axis=1)
-    last = matrix.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
-    width = int((last - start).max()) + 1
-    padded = np.pad(matrix, ((0, 0), (0, width)))
-    taps = start[:, None] + np.arange(width)
-    return start, np.take_along_axis(padded, taps, axis=1)
+def _compose(first: _Table, second: _Table) -> _Table:
+    """The table of `first` followed by `second`."""
+    sources = second.start[:, None] + np.arange(second.values.shape[1])
+    sources = np.minimum(sources, len(first.start) - 1)  # beyond the border the values are 0
+    offsets = first.start[sources]
+    start = offsets.min(axis=1)
+    offsets -= start[:, None]
+    values = np.zeros((len(start), int(offsets.max()) + first.values.shape[1]))
+    rows = np.arange(len(start))
+    for tap in range(offsets.shape[1]):
+        for number in range(first.values.shape[1]):
+            # A row stands once in each of these.
+            share = second.values[:, tap] * first.values[sources[:, tap], number]
+            values[rows, offsets[:, tap] + number] += share
+    return _trimmed(start, values)
 
 
-def _as_axis(start: NDArray[np.int64], weights: NDArray[np.float64]) -> _Axis:
-    used = weights > 0
-    count = weights.shape[1] - used[:, ::-1].argmax(axis=1)
+def _trimmed(start: NDArray[np.int64], values: NDArray[np.float64]) -> _Table:
+    """Windows without what is 0 at every one's ends."""
+    used = values > 0
+    first = used.argmax(axis=1)
+    last = values.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
+    width = int((last - first).max()) + 1
+    padded = np.pad(values, ((0, 0), (0, width)))
+    kept = first[:, None] + np.arange(width)
+    return _Table(start + first, np.take_along_axis(padded, kept, axis=1))
+
+
+def _lengths(table: _Table) -> NDArray[np.int64]:
+    """(n,) how many samples from the first on are used."""
+    return table.values.shape[1] - (table.values > 0)[:, ::-1].argmax(axis=1)
+
+
+def _as_axis(table: _Table, reads: _Table) -> _Axis:
+    start, count = table.start, _lengths(table)
     changes = np.flatnonzero((np.diff(start) != 0) | (np.diff(count) != 0)) + 1
-    weights = np.pad(weights, ((0, 0), (0, MOST_TAPS - weights.shape[1])))
+    weights = np.pad(table.values, ((0, 0), (0, MOST_TAPS - table.values.shape[1])))
     lanes = np.pad(weights, ((0, BLOCK), (0, 0))).T
     return _Axis(
         start,
@@ -289,6 +321,8 @@ def _as_axis(start: NDArray[np.int64], weights: NDArray[np.float64]) -> _Axis:
         weights,
         np.ascontiguousarray(lanes, np.float32),
         np.concatenate([[0], changes, [len(start)]]),
+        reads.start,
+        _lengths(reads),
     )
 
 
@@ -457,6 +491,9 @@ def _compete(scores, rows, columns, near, y, x, line, undecided, found):  # type
             for b in range(columns.taps[x]):
                 sample = scores[c, rows.start[y] + a, columns.start[x] + b]
                 values[c] += rows.weights[y, a] * columns.weights[x, b] * sample
+        for a in range(rows.read_count[y]):
+            for b in range(columns.read_count[x]):
+                sample = scores[c, rows.read_start[y] + a, columns.read_start[x] + b]
                 sizes[c] = max(sizes[c], abs(sample))
     winner = values.argmax()
     line[x] = winner

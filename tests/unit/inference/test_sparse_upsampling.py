@@ -1,5 +1,7 @@
 """Interpolating only where classes meet gives the map of interpolating everywhere."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -128,6 +130,48 @@ def test_near_ties_fall_as_the_dense_way_rounds(upsampling: str, seed: int) -> N
             np.float32
         )
     assert compare(scores, geometry_of((203, 411), (300, 607)), upsampling)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.tuples(st.integers(6, 24), st.integers(6, 24)),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([1, 2, 3, 5, 9, 16]),
+    st.sampled_from(UPSAMPLINGS),
+)
+@settings(max_examples=300, deadline=None)
+def test_near_ties_between_large_neighbours(
+    seed: int, size: tuple[int, int], first: int, shrinks: bool, second: int, upsampling: str
+) -> None:
+    """At whole factors pixels lie on samples, and what is beside these has weight 0.
+
+    `left + w * (right - left)` rounds by the left sample all the same, also where w is 1.
+    """
+    network_hw = tuple(max(1, side // first) if shrinks else side * first for side in size)
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(3, *size)).astype(np.float32) * 8
+    top, left, span = rng.integers(0, size[0] - 1), rng.integers(0, size[1] - 1), rng.integers(1, 4)
+    patch = np.s_[top : top + span, left : left + span]
+    level = rng.uniform(0, 0.05, scores[0][patch].shape)
+    scores[0][patch] = level
+    scores[1][patch] = level + rng.uniform(-1, 1, level.shape) * 3e-7
+    scores[2][patch] = -20
+    original_hw = (network_hw[0] * second, network_hw[1] * second)
+    compare(scores, geometry_of(network_hw, original_hw), upsampling)
+
+
+def test_a_wide_picture_takes_little_memory() -> None:
+    """The tables grow with the side, not with its square."""
+    wide = np.repeat(smooth_scores(0, 3, 4, 256, scale=6), 12, axis=2)
+    width = wide.shape[2] * 8
+    tracemalloc.start()
+    try:
+        assert compare(wide, geometry_of((32, width), None), "half_pixel")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
