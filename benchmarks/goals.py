@@ -262,7 +262,7 @@ def main() -> int | None:
     save_dir = require_writable(arguments.save_dir, "--save_dir")
     installed = [name for name in ONNX_BACKENDS if is_installed(name)]
     if "onnxruntime" not in installed:
-        raise UsageError("ONNX Runtime is compared with: pip install requirements-onnxruntime.txt")
+        raise UsageError("ONNX Runtime is needed: pip install -r requirements-onnxruntime.txt")
     ours = arguments.backend or installed[-1]
     samples = collect_samples(arguments.data)[: arguments.images]
     size, (width, height) = arguments.network_size, arguments.image_size

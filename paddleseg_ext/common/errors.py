@@ -22,8 +22,12 @@ _PADDLE_CHATTER = (
     "When training, we now always track global mean and variance",
 )
 
-# What a disk answers that is full, over quota, read-only or another user's.
-_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# What a disk answers that is full, over quota, read-only, another user's or broken, or has
+# something else where a file or folder is to go.
+_DISK_REFUSES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 
 
 class UsageError(Exception):
@@ -80,7 +84,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         where = f": {error.filename}" if error.filename else ""
         print(
             f"failed: {error.strerror}{where}; checkpoints, bundles and label maps are "
-            "written whole or not at all, so those there are good: mend the disk and run again",
+            "written whole or not at all, so those there are good: mend that and run again",
             file=sys.stderr,
         )
         status = STATUS_FAILED

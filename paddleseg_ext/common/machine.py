@@ -148,9 +148,22 @@ def fix_thread_count(threads: int | None = None) -> int:
     if threads is None:
         processes = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
         share = max(1, available_cores() // processes)
-        threads = int(os.environ.get("OMP_NUM_THREADS") or share)
+        threads = _threads_of_environment() or share
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     return threads
+
+
+def _threads_of_environment() -> int:
+    """The first number of OMP_NUM_THREADS, which may be a list, one for each level; 0: not set.
+
+    Raises:
+        UsageError: something else.
+    """
+    text = os.environ.get("OMP_NUM_THREADS", "").strip()
+    first = text.partition(",")[0].strip()
+    if text and not (first.isdecimal() and int(first) > 0):
+        raise UsageError(f"OMP_NUM_THREADS={text}: a whole number of at least 1 is expected")
+    return int(first or 0)
 
 
 def let_waiting_threads_sleep() -> None:

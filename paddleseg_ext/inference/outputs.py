@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
@@ -16,14 +17,20 @@ LABEL_MAPS = "label_maps"
 OVERLAYS = "overlays"
 OVERLAY_WEIGHT = 0.6  # of the colours; the rest is the image
 JPEG_QUALITY = 90
+LONGEST_JPEG_SIDE = 65500
 
 
 def save_prediction(prediction: Prediction, save_dir: Path, table: ClassTable) -> None:
-    """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`."""
+    """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`.
+
+    Raises:
+        DataError: the picture cannot be encoded; nothing is written.
+    """
     assert prediction.label_map is not None and prediction.image is not None
     name = prediction.sample.name
+    overlay = encode_overlay(prediction.image, prediction.label_map, table)
     save_label_map(prediction.label_map, save_dir / LABEL_MAPS / f"{name}.png", table)
-    save_overlay(prediction.image, prediction.label_map, save_dir / OVERLAYS / f"{name}.jpg", table)
+    write_bytes(save_dir / OVERLAYS / f"{name}.jpg", overlay)
 
 
 def save_label_map(label_map: NDArray[np.uint8], path: Path, table: ClassTable) -> None:
@@ -48,17 +55,20 @@ def blend(
     return cv2.addWeighted(image, 1 - OVERLAY_WEIGHT, colors, OVERLAY_WEIGHT, 0)
 
 
-def save_overlay(
-    image: NDArray[np.uint8], label_map: NDArray[np.uint8], path: Path, table: ClassTable
-) -> None:
-    """Write `encode_overlay`."""
-    write_bytes(path, encode_overlay(image, label_map, table))
-
-
 def encode_overlay(
     image: NDArray[np.uint8], label_map: NDArray[np.uint8], table: ClassTable
 ) -> bytes:
-    """The blend as a JPEG."""
+    """The blend as a JPEG.
+
+    Raises:
+        DataError: a side is longer than OpenCV's JPEGs can be.
+    """
+    height, width = label_map.shape
+    if max(height, width) > LONGEST_JPEG_SIDE:
+        raise DataError(
+            f"{width}x{height} (width x height): its overlay is a JPEG, which holds at most "
+            f"{LONGEST_JPEG_SIDE} pixels a side; cut the image into parts"
+        )
     bgr = cv2.cvtColor(blend(image, label_map, table), cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:

@@ -95,16 +95,25 @@ def as_input(batch: NDArray, input_dtype: str) -> NDArray:
     return np.ascontiguousarray(batch, dtype=input_dtype)
 
 
+def filled(batch: NDArray, input_shape: Sequence[int | None] | None) -> NDArray:
+    """The batch, its last image repeated where the graph takes more of them (a folder's rest)."""
+    fixed = (input_shape or [None])[0]
+    missing = (fixed or 0) - len(batch)
+    return np.concatenate([batch, *[batch[-1:]] * missing]) if missing > 0 else batch
+
+
 def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]) -> None:
     """Refuse what the graph was not exported for; the runtimes' own words help nobody.
 
     Raises:
         DataError: another height or width than the bundle was exported for.
-        UsageError: another batch size than the bundle was exported for.
+        UsageError: a larger batch than the bundle was exported for.
     """
     for axis, fixed in enumerate(input_shape or []):
         if fixed is None or fixed < 1 or fixed == shape[axis]:
             continue
+        if axis == 0 and shape[0] < fixed:
+            continue  # `filled` adds what is missing
         if axis == 0:
             raise UsageError(
                 f"the bundle was exported for batches of {fixed}: use --batch_size {fixed}, "

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores, cores_for
 from paddleseg_ext.common.packages import optional_imports
-from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
+from paddleseg_ext.inference.backends.base import (
+    RunTimes,
+    as_input,
+    check_shape,
+    filled,
+    probe_batch,
+)
 from paddleseg_ext.inference.bundle import Bundle
 
 PROVIDER = "CPUExecutionProvider"
@@ -100,7 +106,7 @@ class OnnxRuntime:
 
         Raises:
             DataError: another height or width than the graph takes.
-            UsageError: another batch size than the graph takes.
+            UsageError: a larger batch than the graph takes.
         """
         return self.run_timed(batch)[0]
 
@@ -108,10 +114,10 @@ class OnnxRuntime:
         """See `TimedBackend.run_timed`."""
         check_shape(self._input_shape, batch.shape)
         started = time.perf_counter()
-        tensor = as_input(batch, self._input_dtype)
+        tensor = as_input(filled(batch, self._input_shape), self._input_dtype)
         copied = time.perf_counter()
         output = self._session.run([self._output], {self._input: tensor})[0]
-        return output, RunTimes(copied - started, time.perf_counter() - copied)
+        return output[: len(batch)], RunTimes(copied - started, time.perf_counter() - copied)
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; the kernels are those of a profiled run."""

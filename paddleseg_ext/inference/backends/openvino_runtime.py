@@ -27,7 +27,13 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.packages import optional_imports
-from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
+from paddleseg_ext.inference.backends.base import (
+    RunTimes,
+    as_input,
+    check_shape,
+    filled,
+    probe_batch,
+)
 from paddleseg_ext.inference.bundle import Bundle
 
 INSTALL = "-r requirements-openvino.txt, or use --backend paddle"
@@ -131,7 +137,7 @@ class OpenVino:
 
         Raises:
             DataError: another height or width than the graph takes.
-            UsageError: another batch size than the graph takes.
+            UsageError: a larger batch than the graph takes.
         """
         return self.run_timed(batch)[0]
 
@@ -140,13 +146,13 @@ class OpenVino:
         check_shape(self._input_shape, batch.shape)
         compiled = self._compiled_for(batch.shape)
         started = time.perf_counter()
-        tensor = as_input(batch, self._input_dtype)
+        tensor = as_input(filled(batch, self._input_shape), self._input_dtype)
         copied = time.perf_counter()
         # A request of its own for every call: threads may run at once, and none overwrites
         # another's output.
         request = compiled.create_infer_request()
         output = request.infer([tensor], share_inputs=True)[0]
-        return output, RunTimes(copied - started, time.perf_counter() - copied)
+        return output[: len(batch)], RunTimes(copied - started, time.perf_counter() - copied)
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; the kernels are those of the compiled graph."""

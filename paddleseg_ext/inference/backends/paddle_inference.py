@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.machine import available_cores, has_gpu_build, resolve_device
 from paddleseg_ext.inference.backends import tensorrt
-from paddleseg_ext.inference.backends.base import RunTimes, as_input, check_shape, probe_batch
+from paddleseg_ext.inference.backends.base import (
+    RunTimes,
+    as_input,
+    check_shape,
+    filled,
+    probe_batch,
+)
 from paddleseg_ext.inference.backends.onednn_trace import Trace, trace
 from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle
@@ -196,7 +202,7 @@ class PaddleInference:
 
         Raises:
             DataError: another height or width than the bundle was exported for.
-            UsageError: another batch size than the bundle was exported for.
+            UsageError: a larger batch than the bundle was exported for.
         """
         return self.run_timed(batch)[0]
 
@@ -204,7 +210,7 @@ class PaddleInference:
         """See `TimedBackend.run_timed`."""
         check_shape(self._bundle.input_shape, batch.shape)
         started = time.perf_counter()
-        tensor = as_input(batch, self._bundle.input_dtype)
+        tensor = as_input(filled(batch, self._bundle.input_shape), self._bundle.input_dtype)
         self._input.reshape(tensor.shape)
         self._input.copy_from_cpu(tensor)
         copied = time.perf_counter()
@@ -216,7 +222,7 @@ class PaddleInference:
         finished = time.perf_counter()
         output = self._output.copy_to_cpu()
         ended = time.perf_counter()
-        return output, RunTimes(copied - started, finished - copied, ended - finished)
+        return output[: len(batch)], RunTimes(copied - started, finished - copied, ended - finished)
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; on a CPU the oneDNN kernels are those of a traced run.

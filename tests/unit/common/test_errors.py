@@ -26,6 +26,11 @@ def _raising(error: BaseException):
             1,
             "failed: No space left on device: out/a.png; ",
         ),
+        (
+            FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), "out/label_maps"),
+            1,
+            "failed: File exists: out/label_maps; ",
+        ),
         (OSError(errno.EACCES, os.strerror(errno.EACCES)), 1, "failed: Permission denied; "),
     ],
 )

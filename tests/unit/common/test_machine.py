@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common import machine
+from paddleseg_ext.common.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from paddleseg_ext.common import machine
         ({"PADDLE_LOCAL_SIZE": "3"}, 2),
         ({"PADDLE_LOCAL_SIZE": "16"}, 1),
         ({"PADDLE_LOCAL_SIZE": "4", "OMP_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "2,1"}, 2),
     ],
 )
 def test_processes_of_one_machine_share_its_cores(
@@ -26,6 +28,13 @@ def test_processes_of_one_machine_share_its_cores(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert machine.fix_thread_count() == threads
+
+
+@pytest.mark.parametrize("value", ["two", "0", "-1", ",2"])
+def test_a_thread_count_that_is_none(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    with pytest.raises(UsageError, match=f"OMP_NUM_THREADS={value}: a whole number"):
+        machine.fix_thread_count()
 
 
 @pytest.mark.parametrize(

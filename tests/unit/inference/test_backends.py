@@ -290,6 +290,16 @@ def test_a_size_that_the_graph_does_not_take(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ONNX_BACKENDS)
+def test_a_smaller_batch_than_the_graph_takes(tmp_path: Path, name: str) -> None:
+    """The rest of a folder, or what is left of a batch beside an image that cannot be read."""
+    path = write_onnx(tmp_path / "fixed.onnx", (3, 3, 16, 24))
+    backend = open_backend(bundle_for_onnx(path), name, threads=1)
+    for number in (1, 2, 3):
+        batch = np.random.default_rng(number).normal(size=(number, 3, 16, 24)).astype(np.float32)
+        np.testing.assert_allclose(backend.run(batch), convolved(batch), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ONNX_BACKENDS)
 def test_a_graph_that_takes_bytes(tmp_path: Path, name: str) -> None:
     path = write_onnx(tmp_path / "bytes.onnx", input_type="UINT8")
     bundle = replace(bundle_for_onnx(path), input_dtype="uint8")

@@ -237,6 +237,15 @@ def test_a_fixed_input_shape_is_held(bundle: Bundle) -> None:
         backend.run(np.zeros((2, 3, 16, 24), np.float32))
 
 
+def test_a_smaller_batch_than_the_graph_takes(bundle: Bundle) -> None:
+    batch = np.random.default_rng(0).normal(size=(1, 3, 16, 24)).astype(np.float32)
+    alone = PaddleInference(bundle, PaddleOptions(cpu_threads=1)).run(batch)
+    backend = PaddleInference(
+        replace(bundle, input_shape=[2, 3, 16, 24]), PaddleOptions(cpu_threads=1)
+    )
+    np.testing.assert_array_equal(backend.run(batch), alone)
+
+
 def test_a_graph_that_paddle_cannot_load(bundle: Bundle, tmp_path: Path) -> None:
     broken = tmp_path / "model.json"
     broken.write_text("{}")
