@@ -1,8 +1,9 @@
 """Videos and cameras: frames in, a video of overlays out, in order.
 
-A file is read as fast as it is predicted, and every frame of it is in the result. A camera does not
-wait: what comes while the network is busy is dropped and counted, and the next overlay stands in
-its place, so that the result lasts as long as what was filmed.
+A file is read as fast as it is predicted, and every frame of it is in the result; where one cannot
+be decoded, the overlay before it stands in its place. A camera does not wait: what comes while the
+network is busy is dropped and counted, and the next overlay stands in its place. So the result
+lasts as long as what was filmed.
 
 Frames are decoded by one thread and encoded by another, both beside the pipeline's own.
 """
@@ -10,14 +11,14 @@ Frames are decoded by one thread and encoded by another, both beside the pipelin
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Condition, Thread
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -39,8 +40,11 @@ SUFFIX = ".mp4"
 FRAMES_AHEAD = 4  # decoded or waiting to be encoded; a bound of memory
 MOST_FRAMES_PER_SECOND = 1000.0
 CAMERA_FRAMES_PER_SECOND = 25.0  # where the driver does not say
-# Where a container stores no count, it is computed from the duration, and is off by so much.
+# These store how many frames they hold. Elsewhere it is computed from the duration, and may be off
+# by some.
+COUNTING_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi")
 COUNT_TOLERANCE = 2
+SILENT = 0  # of OpenCV's log levels
 FPS_WINDOW = 30  # frames that the shown rate is taken over
 TEXT_SCALE = 1 / 400  # of the frame's height
 
@@ -51,7 +55,7 @@ class Frame:
 
     Attributes:
         image: the video's file, or the camera's name; for messages.
-        number: from 0, counting what was dropped, too.
+        number: from 0, counting what was dropped or could not be decoded, too.
         pixels: (H, W, 3) uint8 BGR, as OpenCV decodes.
     """
 
@@ -85,6 +89,11 @@ class Source:
         """Whether frames come by themselves."""
         return self.num_frames is None
 
+    @property
+    def count_tolerance(self) -> int:
+        """Frames that may be fewer than `num_frames` though nothing is lost."""
+        return 0 if self.path.suffix.lower() in COUNTING_SUFFIXES else COUNT_TOLERANCE
+
 
 @dataclass(frozen=True)
 class VideoSettings:
@@ -115,9 +124,10 @@ class Outcome:
 
     Attributes:
         num_predicted: frames that have an overlay.
-        num_written: frames of the result, with those that stand for dropped ones.
+        num_written: frames of the result, with those that stand for dropped or undecodable ones.
         num_dropped: frames that a camera gave while the network was busy; 0 for files.
-        num_failed: frames that could not be predicted; they are in the result as they were.
+        num_failed: frames that could not be predicted, which are in the result as they were, and
+            those that could not be decoded, where the one before them is.
         first_error: of the failed ones.
         seconds: from the first frame to the last.
     """
@@ -156,7 +166,9 @@ def open_camera(index: int) -> Source:
         UsageError: there is none.
     """
     path = Path(f"camera{index}")
-    source = _source(cv2.VideoCapture(index), path, is_camera=True)
+    with _quiet_opencv():
+        capture = cv2.VideoCapture(index)
+    source = _source(capture, path, is_camera=True)
     if source is None:
         raise UsageError(f"--camera {index}: OpenCV finds no such camera; the first one is 0")
     if not 0.0 < source.frames_per_second <= MOST_FRAMES_PER_SECOND:
@@ -164,6 +176,17 @@ def open_camera(index: int) -> Source:
         log(f"{path} tells no frame rate; the video is written with {rate:g} frames a second")
         return Source(path, source.capture, rate, source.size_hw, None)
     return source
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV writes a line for each way in which it cannot open a camera; ours says enough."""
+    before = cv2.getLogLevel()
+    cv2.setLogLevel(SILENT)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(before)
 
 
 def _source(capture: Any, path: Path, is_camera: bool = False) -> Source | None:
@@ -176,8 +199,12 @@ def _source(capture: Any, path: Path, is_camera: bool = False) -> Source | None:
     return Source(path, capture, capture.get(cv2.CAP_PROP_FPS), (height, width), num_frames)
 
 
-def read_frames(source: Source) -> Iterator[Frame]:
-    """The frames of a file, each once, decoded ahead by a thread."""
+def read_frames(source: Source) -> Generator[Frame, None, None]:
+    """The frames of a file that can be decoded, each once, decoded ahead by a thread.
+
+    After one that cannot be decoded OpenCV goes on with the next. The end looks the same to it, so
+    what lies behind the container's count is read up to the first failure only.
+    """
 
     def read(number: int) -> Frame | None:
         read_one, pixels = source.capture.read()
@@ -187,10 +214,11 @@ def read_frames(source: Source) -> Iterator[Frame]:
         worker_threads(1) as reader,
         closing(ordered_map(read, count(), reader, FRAMES_AHEAD)) as frames,
     ):
-        for frame in frames:
-            if frame is None:
+        for number, frame in enumerate(frames):
+            if frame is not None:
+                yield frame
+            elif number >= (source.num_frames or 0):
                 return
-            yield frame
 
 
 class CameraFrames:
@@ -278,19 +306,21 @@ def predict_video(
     path = result_path(source, settings.save_dir)
     outcome = Outcome()
     pen = _Pen(source, outcome, settings.show_fps)
+    predictions = predict_samples(
+        backend,
+        frames,
+        preprocess,
+        postprocess,
+        settings.batch_size,
+        settings.num_workers,
+        finish=partial(_draw_overlay, class_table=class_table),
+        read=_pixels_rgb,
+        streams=settings.streams,
+    )
     with atomic_path(path) as temporary, _writer(temporary, source) as pen.writer:
-        predictions = predict_samples(
-            backend,
-            frames,
-            preprocess,
-            postprocess,
-            settings.batch_size,
-            settings.num_workers,
-            finish=partial(_draw_overlay, class_table=class_table),
-            read=_pixels_rgb,
-            streams=settings.streams,
-        )
         with (
+            # However this ends, no thread of the pipeline outlives it.
+            closing(cast(Generator[Prediction, None, None], predictions)),
             worker_threads(1) as encoder,
             closing(ordered_map(pen.write, predictions, encoder, FRAMES_AHEAD)) as written,
         ):
@@ -349,14 +379,25 @@ class _Pen:
     show_fps: bool
     writer: Any = None
     last_number: int = -1
+    last_picture: NDArray[np.uint8] | None = None
     ends: deque[float] = field(default_factory=lambda: deque(maxlen=FPS_WINDOW + 1))
     started: float = field(default_factory=time.perf_counter)
 
     def write(self, prediction: Prediction) -> Frame:
-        """Write one, and again for each frame that was dropped before it."""
+        """Write one; before it, what stands for the frames between the last one and it.
+
+        For those that a camera dropped it is this one, for those that a file has lost the last one.
+        """
         frame = prediction.sample
         assert isinstance(frame, Frame)
         outcome = self.outcome
+        between = frame.number - self.last_number - 1
+        if self.source.is_camera:
+            outcome.num_dropped += between
+        elif between:
+            outcome.num_failed += between
+            first = f"frame {self.last_number + 1}: it cannot be decoded"
+            outcome.first_error = outcome.first_error or first
         picture = prediction.finished
         if prediction.error is None:
             outcome.num_predicted += 1
@@ -369,13 +410,12 @@ class _Pen:
         if self.show_fps and len(self.ends) > 1:
             rate = (len(self.ends) - 1) / (self.ends[-1] - self.ends[0])
             _draw_text(picture, f"{rate:.1f} fps")
-        repeats = frame.number - self.last_number
-        for _ in range(repeats):
-            self.writer.write(picture)
-        outcome.num_written += repeats
-        outcome.num_dropped += repeats - 1
+        before = picture if self.source.is_camera else self.last_picture
+        for shown in [picture if before is None else before] * between + [picture]:
+            self.writer.write(shown)
+        outcome.num_written += between + 1
         outcome.seconds = now - self.started
-        self.last_number = frame.number
+        self.last_number, self.last_picture = frame.number, picture
         return frame
 
 

@@ -2,21 +2,20 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
 
 from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.video import (
-    COUNT_TOLERANCE,
     CameraFrames,
     Frame,
     Outcome,
@@ -43,7 +42,7 @@ def run_video(
     A camera runs until it ends, `most_frames` are done, or Ctrl-C; the video is complete then.
 
     Returns:
-        The exit status: 1 where a frame failed or a file ended before its container says.
+        The exit status: 1 where a frame failed or a file holds fewer than its container says.
 
     Raises:
         DataError: no frame came, or the result cannot be written.
@@ -63,12 +62,15 @@ def run_video(
             outcome = run(frames=islice(frames, settings.most_frames))
     else:
         try:
-            outcome = run(frames=islice(read_frames(source), settings.most_frames))
+            # Closed before the capture is released: its thread may be reading from it.
+            with closing(read_frames(source)) as frames:
+                outcome = run(frames=islice(frames, settings.most_frames))
         finally:
             source.capture.release()
     missing = _missing(source, outcome, settings.most_frames)
     _report(source, outcome, missing, settings)
-    return STATUS_FAILED if outcome.num_failed or missing else STATUS_DONE
+    incomplete = missing > source.count_tolerance
+    return STATUS_FAILED if outcome.num_failed or incomplete else STATUS_DONE
 
 
 def _tracker(
@@ -102,8 +104,7 @@ def _filming(source: Source) -> Iterator[Iterable[Frame]]:
 def _missing(source: Source, outcome: Outcome, most_frames: int | None) -> int:
     """Frames that the container promises and nobody could decode."""
     expected = min(n for n in (source.num_frames or 0, most_frames) if n is not None)
-    missing = expected - outcome.num_written
-    return missing if missing > COUNT_TOLERANCE else 0
+    return max(0, expected - outcome.num_written)
 
 
 def _report(source: Source, outcome: Outcome, missing: int, settings: VideoSettings) -> None:
@@ -116,8 +117,13 @@ def _report(source: Source, outcome: Outcome, missing: int, settings: VideoSetti
     )
     if outcome.num_failed:
         log(f"{outcome.num_failed} frames failed, the first: {outcome.first_error}", "ERROR")
-    if missing:
-        log(f"{source.path}: its last {missing} frames cannot be decoded", "ERROR")
+    if missing > source.count_tolerance:
+        log(f"{source.path}: {missing} of the frames that it tells of cannot be decoded", "ERROR")
+    elif missing:
+        warn(
+            f"{source.path}: {missing} fewer frames than its duration promises; this kind of file "
+            "stores no count"
+        )
     result = {
         "title": "video",
         "source": settings.what_ran | {"video": str(source.path)},

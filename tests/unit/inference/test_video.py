@@ -130,26 +130,94 @@ def test_an_interrupt_leaves_no_video(tmp_path: Path) -> None:
     assert list((tmp_path / "out/overlays").iterdir()) == []
 
 
+class Damaged:
+    """A capture that cannot decode some frames."""
+
+    def __init__(self, capture: cv2.VideoCapture, lost: set[int]):
+        self.capture, self.lost, self.number = capture, lost, -1
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.number += 1
+        read = self.capture.read()
+        return (False, None) if self.number in self.lost else read
+
+    def release(self) -> None:
+        self.capture.release()
+
+
+def damaged_video(folder: Path, lost: set[int], suffix: str = ".mp4") -> Source:
+    """Promises ten frames."""
+    whole = open_video(write_video(folder / "in.mp4"))
+    capture = Damaged(whole.capture, lost)
+    path = whole.path.with_suffix(suffix)
+    return Source(path, capture, whole.frames_per_second, whole.size_hw, 10)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "given", "status"),
+    [(".mp4", 4, 1), (".mp4", 9, 1), (".AVI", 9, 1), (".mkv", 8, 0), (".ts", 7, 1)],
+)
 def test_a_video_that_was_cut_short_is_written_and_told(
-    tmp_path: Path, brightness: BrightnessNetwork
+    tmp_path: Path,
+    brightness: BrightnessNetwork,
+    capsys: pytest.CaptureFixture,
+    suffix: str,
+    given: int,
+    status: int,
 ) -> None:
-    class CutShort:
-        """Promises ten frames and gives four."""
+    """A container that stores no count may be off by two, which is told all the same."""
+    source = damaged_video(tmp_path, set(range(given, 10)), suffix)
+    got, result = run(source, tmp_path / "out", brightness)
+    assert (got, result["num_missing"], result["num_written"]) == (status, 10 - given, given)
+    told = "of the frames that it tells of" if status else "fewer frames than its duration"
+    assert f"{10 - given} {told}" in capsys.readouterr().out
 
-        def __init__(self, capture: cv2.VideoCapture):
-            self.capture, self.count = capture, 0
 
+@pytest.mark.parametrize(("lost", "stands_in"), [({3, 4, 6}, 2), ({0, 1}, 2)])
+def test_frames_that_cannot_be_decoded_lose_no_others(
+    tmp_path: Path, brightness: BrightnessNetwork, lost: set[int], stands_in: int
+) -> None:
+    status, result = run(damaged_video(tmp_path, lost), tmp_path / "out", brightness)
+    assert (status, result["num_written"], result["num_missing"]) == (1, 10, 0)
+    assert (result["num_predicted"], result["num_failed"]) == (10 - len(lost), len(lost))
+    assert result["first_error"] == f"frame {min(lost)}: it cannot be decoded"
+    frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
+    (tmp_path / "whole").mkdir()
+    run(damaged_video(tmp_path / "whole", set()), tmp_path / "whole", brightness)
+    whole, _ = frames_in(tmp_path / "whole/overlays/in.mp4")
+    for number, frame in enumerate(frames):  # those behind the gap at their own time
+        expected = whole[stands_in if number in lost - {6} else 5 if number in lost else number]
+        assert np.abs(frame.astype(int) - expected).mean() < CLOSE, number
+
+
+def test_the_capture_is_released_when_nobody_reads_from_it(
+    tmp_path: Path, brightness: BrightnessNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder fails while the reader is ahead."""
+    reading, released_while = threading.Event(), []
+
+    class Slow(Damaged):
         def read(self) -> tuple[bool, np.ndarray | None]:
-            self.count += 1
-            return self.capture.read() if self.count <= 4 else (False, None)
+            reading.set()
+            time.sleep(0.05)
+            read = super().read()
+            reading.clear()
+            return read
 
         def release(self) -> None:
-            self.capture.release()
+            released_while.append(reading.is_set())
 
-    whole = open_video(write_video(tmp_path / "in.mp4"))
-    source = Source(whole.path, CutShort(whole.capture), whole.frames_per_second, whole.size_hw, 10)
-    status, result = run(source, tmp_path / "out", brightness)
-    assert (status, result["num_missing"], result["num_written"]) == (1, 6, 4)
+    def fail(*_: object) -> None:
+        time.sleep(0.08)
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr("paddleseg_ext.inference.video._Pen.write", fail)
+    source = damaged_video(tmp_path, set())
+    slow = Source(source.path, Slow(source.capture.capture, set()), 12.5, source.size_hw, 10)
+    with pytest.raises(OSError, match="No space left"):
+        run(slow, tmp_path / "out", brightness)
+    assert released_while == [False]
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("pipeline")]
 
 
 @pytest.mark.parametrize("content", [b"hello\n" * 50, b"\x00\x00\x00\x18ftypmp42" + bytes(500)])
@@ -275,6 +343,13 @@ def test_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UsageError, match="no such camera"):
         camera(monkeypatch, Missing)
+
+
+def test_no_camera_is_told_in_one_line(capfd: pytest.CaptureFixture) -> None:
+    """OpenCV would write some of its own."""
+    with pytest.raises(UsageError, match="no such camera"):
+        open_camera(9999)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNetwork) -> None:
