@@ -22,12 +22,17 @@ sys.path.insert(0, str(PROJECT))
 
 from paddleseg_ext.common import flags  # noqa: E402
 from paddleseg_ext.common.errors import UsageError, run_command  # noqa: E402
-from paddleseg_ext.common.files import atomic_directory, write_text  # noqa: E402
+from paddleseg_ext.common.files import (  # noqa: E402
+    atomic_directory,
+    require_replaceable,
+    write_text,
+)
 from paddleseg_ext.common.log import log  # noqa: E402
 from paddleseg_ext.common.packages import optional_imports  # noqa: E402
 from paddleseg_ext.inference.bundle import Bundle, read_bundle  # noqa: E402
 
 VERSION = "1"
+CONFIG_FILE = "config.pbtxt"
 # ONNX element type -> Triton's. Source: onnx.TensorProto.DataType; Triton model_config.proto.
 TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64", 10: "TYPE_FP16"}
 
@@ -55,17 +60,21 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int | None:
     """Write SAVE_DIR/NAME with the graph and `config.pbtxt`."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", arguments.name):
-        raise UsageError(f"--name: letters, digits, _ . - are expected, got '{arguments.name}'")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", arguments.name):
+        raise UsageError(
+            f"--name: letters, digits, _ - and, not first, . are expected, got '{arguments.name}'"
+        )
     text_format, model_config = _import_triton()
     bundle = read_bundle(arguments.config)
     graph = bundle.onnx_file(arguments.precision)
     config = model_config.ModelConfig(**describe(bundle, graph, arguments))
-    with atomic_directory(Path(arguments.save_dir) / arguments.name) as folder:
+    target = Path(arguments.save_dir) / arguments.name
+    require_replaceable(target, CONFIG_FILE, {VERSION}, "--save_dir and --name")
+    with atomic_directory(target) as folder:
         (folder / VERSION).mkdir()
         shutil.copyfile(graph, folder / VERSION / "model.onnx")
-        write_text(folder / "config.pbtxt", text_format.MessageToString(config))
-    log(f"[TRITON] {Path(arguments.save_dir) / arguments.name}")
+        write_text(folder / CONFIG_FILE, text_format.MessageToString(config))
+    log(f"[TRITON] {target}")
     return None
 
 

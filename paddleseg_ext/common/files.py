@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,35 @@ def require_writable(directory: str | Path, flag: str) -> Path:
     except OSError as error:
         raise UsageError(f"{flag}: cannot write to '{directory}': {error.strerror}") from None
     return directory
+
+
+def require_replaceable(
+    directory: str | Path, marker: str, names: Collection[str], flag: str
+) -> None:
+    """`directory` is missing, empty, or what an earlier run wrote: for `atomic_directory`.
+
+    Args:
+        directory: that will be replaced.
+        marker: a file that only such a run writes.
+        names: of everything that it may write there.
+        flag: for the message.
+
+    Raises:
+        UsageError: something else is there, which would be lost.
+    """
+    directory = Path(directory)
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UsageError(f"{flag}: '{directory}' is a file; a folder is expected")
+    found = {entry.name for entry in directory.iterdir()}
+    strange = sorted(found - {marker, *names})
+    if found and (strange or marker not in found):
+        holds = f"holds '{strange[0]}'" if strange else f"has no {marker}"
+        raise UsageError(
+            f"{flag}: '{directory}' is not empty and {holds}: nothing that was written by this "
+            "command, which would replace it; name a new folder"
+        )
 
 
 def require_room(directory: str | Path, needed: int, flag: str, what: str) -> None:

@@ -7,8 +7,9 @@ float graph: label maps, and with labels the mean IoU before and after, are held
 of `parity`.
 
 SAVE_DIR gets a copy of the bundle with model_int8.onnx and quantization.json; the verdicts are in
-its deploy.yaml, where infer.py --precision int8 looks them up. The exit status is 1 if a backend's
-INT8 exceeds the budget.
+its deploy.yaml, where infer.py --precision int8 looks them up. An earlier result is replaced, any
+other folder that is not empty is refused. The exit status is 1 if a backend's INT8 exceeds the
+budget.
 
   python -m paddleseg_ext quantize --config output/inference_model/deploy.yaml --data train.list \
       --backend onnxruntime openvino --save_dir output/inference_model_int8
@@ -28,7 +29,12 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.common.files import atomic_directory, require_writable, write_json
+from paddleseg_ext.common.files import (
+    atomic_directory,
+    require_replaceable,
+    require_writable,
+    write_json,
+)
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name, fix_thread_count
 from paddleseg_ext.common.progress import track
@@ -40,7 +46,10 @@ from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.open import open_backend, stage_name
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
+    MODEL_FILES,
+    ONNX_FILE,
     ONNX_INT8_FILE,
+    PARAMS_FILE,
     Bundle,
     Manifest,
     read_bundle,
@@ -134,9 +143,8 @@ def main(argv: list[str]) -> int | None:
     import_quantizer()
     budget = read_budgets(arguments.budgets)["int8"]
     save_dir = Path(arguments.save_dir)
+    check_save_dir(save_dir, bundle)
     require_writable(save_dir.parent, "--save_dir")
-    if save_dir.resolve() == bundle.deploy_file.parent.resolve():
-        raise UsageError("--save_dir: another folder than the bundle's own is expected")
     calibration, judged = divide(
         collect_samples(arguments.data),
         arguments.calibration_images,
@@ -145,12 +153,29 @@ def main(argv: list[str]) -> int | None:
     )
     threads = fix_thread_count(arguments.cpu_threads)
     with tempfile.TemporaryDirectory(prefix="quantize-") as work:
-        quantize(bundle, calibration, arguments, Path(work), save_dir)
+        quantize(bundle, calibration, arguments, Path(work), save_dir, threads)
     new = read_bundle(save_dir)
     trials = open_trials(bundle, new, arguments.backend, threads)
     run_trials(trials, REFERENCE, track(judged, "judge", total=len(judged)))
     conclude(new, trials, budget)
     return None
+
+
+def check_save_dir(save_dir: Path, bundle: Bundle) -> None:
+    """Refuse a folder whose content would be lost.
+
+    Raises:
+        UsageError: the bundle's own folder, one around it, or one that holds something else than
+            an earlier result.
+    """
+    own = bundle.deploy_file.parent.resolve()
+    if save_dir.resolve() in (own, *own.parents):
+        raise UsageError(
+            "--save_dir: another folder than the bundle's own, or one around it, is expected"
+        )
+    names = {DEPLOY_FILE, *MODEL_FILES, PARAMS_FILE, ONNX_FILE, ONNX_INT8_FILE}
+    names |= {file.name for file in bundle.files}
+    require_replaceable(save_dir, REPORT, names, "--save_dir")
 
 
 def divide(
@@ -171,6 +196,7 @@ def quantize(
     arguments: argparse.Namespace,
     work: Path,
     save_dir: Path,
+    threads: int,
 ) -> None:
     """Write the new bundle, not yet judged.
 
@@ -183,7 +209,7 @@ def quantize(
     ranking: list[Sensitivity] = []
     if arguments.sensitivity:
         batches = list(_batches(bundle, calibration[:2]))
-        ranking = rank_layers(graph, bundle, batches, arguments.backend, work)
+        ranking = rank_layers(graph, bundle, batches, arguments.backend, work, threads)
         for entry in ranking[:5]:
             log(f"alone in INT8, {entry.layer} moves the logits by {entry.error:.2%}")
     kept = choose_float(ranking, arguments.keep_float)
@@ -252,19 +278,20 @@ def rank_layers(
     batches: Sequence[NDArray],
     backends: Sequence[str],
     work: Path,
+    threads: int,
 ) -> list[Sensitivity]:
     """Every layer by what it costs when it alone is INT8, the worst first.
 
     The cost is that in the backend where it is highest: runtimes fuse the same graph differently.
     """
-    expected = _run_all(bundle, "onnxruntime", batches)
+    expected = _run_all(bundle, "onnxruntime", batches, threads)
     ranking = []
     for layer in track(graph.layers, "sensitivity", total=len(graph.layers)):
         file = work / "one_layer.onnx"
         graph.write(file, [layer])
         errors, changes = [], []
         for name in backends:
-            got = _run_all(bundle.with_onnx(file), name, batches)
+            got = _run_all(bundle.with_onnx(file), name, batches, threads)
             pairs = list(zip(got, expected, strict=True))
             errors.append(float(np.mean([relative_error(*pair) for pair in pairs])))
             changes.append(float(np.mean([np.mean(g.argmax(1) != e.argmax(1)) for g, e in pairs])))
@@ -272,8 +299,8 @@ def rank_layers(
     return sorted(ranking, key=lambda entry: -entry.error)
 
 
-def _run_all(bundle: Bundle, name: str, batches: Sequence[NDArray]) -> list[NDArray]:
-    backend = open_backend(bundle, name)
+def _run_all(bundle: Bundle, name: str, batches: Sequence[NDArray], threads: int) -> list[NDArray]:
+    backend = open_backend(bundle, name, threads=threads)
     return [backend.run(batch) for batch in batches]
 
 

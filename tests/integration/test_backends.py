@@ -96,6 +96,13 @@ def test_int8_is_judged_and_its_verdict_kept(
         "paddleseg_ext", "quantize", "--config", onnx_bundle, "--data", deployment.list,
         "--sensitivity", "False", "--save_dir", written, "--backend", "onnxruntime", "openvino",
     ]  # fmt: skip
+    written.mkdir()
+    (written / "thesis.tex").write_text("kept")
+    refused = call(*quantize)
+    assert refused.status == 2 and "thesis.tex" in refused.err and refused.out == ""
+    assert (written / "thesis.tex").read_text() == "kept"
+    (written / "thesis.tex").unlink()
+
     budgets = tmp_path / "wide.yml"
     budgets.write_text("int8: {different_pixels: 1.0, mean_iou: 1.0, class_iou: 1.0}\n")
     done = call(*quantize, "--budgets", budgets)

@@ -52,6 +52,12 @@ def test_wrong_use(bundle: Path, onnx_bundle: Path, tmp_path: Path) -> None:
     assert without.status == 2 and "onnx" in without.error_lines[0].lower()
     named = call(SCRIPT, "--config", onnx_bundle, "--save_dir", tmp_path, "--name", "../x")
     assert named.status == 2 and "--name" in named.error_lines[0]
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/mine.md").write_text("kept")
+    for name in ("docs", ".."):
+        taken = call(SCRIPT, "--config", onnx_bundle, "--save_dir", tmp_path, "--name", name)
+        assert taken.status == 2 and "--name" in taken.error_lines[0]
+    assert (tmp_path / "docs/mine.md").read_text() == "kept"
 
 
 def test_a_fixed_batch_is_not_batched(onnx_bundle: Path) -> None:

@@ -10,7 +10,15 @@ from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
-from paddleseg_ext.quantization.cli import Sensitivity, choose_float, divide, main, rank_layers
+from paddleseg_ext.quantization import cli
+from paddleseg_ext.quantization.cli import (
+    Sensitivity,
+    check_save_dir,
+    choose_float,
+    divide,
+    main,
+    rank_layers,
+)
 from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
 
 onnx = pytest.importorskip("onnx")
@@ -94,10 +102,22 @@ def test_scores_are_not_rounded(bundle: Bundle, graph: QuantizableGraph, tmp_pat
 
 
 def test_the_layers_that_cost_most_come_first(
-    bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray], tmp_path: Path
+    bundle: Bundle,
+    graph: QuantizableGraph,
+    batches: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    threads = []
+
+    def opened(*arguments: object, **flags: int) -> object:
+        threads.append(flags["threads"])
+        return open_backend(*arguments, **flags)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cli, "open_backend", opened)
     assert graph.layers == ["conv0", "conv1", "conv2", "conv3"]
-    ranking = rank_layers(graph, bundle, batches, ["onnxruntime", "openvino"], tmp_path)
+    ranking = rank_layers(graph, bundle, batches, ["onnxruntime", "openvino"], tmp_path, threads=1)
+    assert set(threads) == {1} and len(threads) == 9
     # The others read or write the stretched range.
     assert {ranking[2].layer, ranking[3].layer} == {"conv2", "conv3"}
     assert ranking[1].error > 3 * ranking[2].error > 0
@@ -117,6 +137,31 @@ def test_a_graph_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_bytes(b"no graph")
     with pytest.raises(CheckFailed, match="made ready"):
         QuantizableGraph(broken, tmp_path)
+
+
+def test_nothing_of_others_is_replaced(bundle: Bundle, tmp_path: Path) -> None:
+    """The new bundle takes the place of a folder: an empty one, or an earlier result."""
+    own = bundle.deploy_file.parent
+    for folder in (own, own.parent, own / "..", Path("/")):
+        with pytest.raises(UsageError, match="another folder than the bundle's own, or one around"):
+            check_save_dir(folder, bundle)
+    target = tmp_path / "target"
+    check_save_dir(target, bundle)
+    target.mkdir()
+    check_save_dir(target, bundle)
+    for name in ("model.json", "deploy.yaml"):  # a bundle, and not one of ours
+        (target / name).write_text("x")
+        with pytest.raises(UsageError, match=r"has no quantization\.json"):
+            check_save_dir(target, bundle)
+    for name in ("quantization.json", "four.onnx", "model_int8.onnx"):
+        (target / name).write_text("x")
+    check_save_dir(target, bundle)
+    (target / "label_maps").mkdir()
+    with pytest.raises(UsageError, match="holds 'label_maps'") as caught:
+        check_save_dir(target, bundle)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="is a file"):
+        check_save_dir(target / "model.json", bundle)
 
 
 def test_calibration_and_verdict_are_apart_and_repeatable() -> None:
