@@ -18,7 +18,13 @@ from paddleseg_ext.common.flags import (
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.data.samples import Sample, collect_samples, image_sizes
-from paddleseg_ext.evaluation.prediction_run import WARM_UP_RUNS, RunSettings, predict_and_save
+from paddleseg_ext.evaluation.prediction_run import (
+    WARM_UP_RUNS,
+    RunSettings,
+    check_inputs_stay,
+    output_files,
+    predict_and_save,
+)
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS, choose_backend
@@ -245,7 +251,11 @@ def open_inputs(args: argparse.Namespace) -> list[Sample] | Source:
         UsageError: nothing there that can be read, or the result would replace it.
     """
     if args.image_path is not None:
-        return collect_samples(args.image_path)
+        samples = collect_samples(args.image_path)
+        check_inputs_stay(samples, output_files(samples, Path(args.save_dir)))
+        if args.save_log_path:
+            check_inputs_stay(samples, [Path(args.save_log_path)], "--save_log_path")
+        return samples
     source = open_video(args.video) if args.video is not None else open_camera(args.camera)
     result_path(source, Path(args.save_dir))
     return source

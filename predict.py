@@ -63,9 +63,17 @@ def main(argv: list[str] | None = None) -> int:
 
     samples = collect_samples(args.image_path)
 
+    from paddleseg_ext.evaluation.prediction_run import (
+        RunSettings,
+        check_inputs_stay,
+        output_files,
+        predict_and_save,
+    )
+
+    check_inputs_stay(samples, output_files(samples, save_dir))
+
     from paddleseg_ext.data.build import class_table_of
     from paddleseg_ext.evaluation.eager import load_eager
-    from paddleseg_ext.evaluation.prediction_run import RunSettings, predict_and_save
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.preprocess import Preprocess
 

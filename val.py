@@ -167,6 +167,7 @@ def score(
     from paddleseg_ext.evaluation.evaluator import evaluate
     from paddleseg_ext.evaluation.extras import Extras
     from paddleseg_ext.evaluation.gather import gather
+    from paddleseg_ext.evaluation.prediction_run import check_inputs_stay
     from paddleseg_ext.evaluation.protocols import predict_by_protocol
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.preprocess import Preprocess
@@ -179,6 +180,9 @@ def score(
     else:
         table = class_table_of(config)
     extras = Extras(extra_options(args), table, [sample.image for sample in samples])
+    if extras.submission is not None:
+        outputs = [extras.submission.path_of(sample.image) for sample in samples]
+        check_inputs_stay(samples, outputs, "--save_submission")
     postprocess = Postprocess(nearest_labels=args.output_op == "argmax")
     backend = load_eager(config, args.model_path, table.num_classes, device)
     share = world.share_of(samples)

@@ -1,11 +1,11 @@
 """What `predict.py` and `infer.py` do alike: predict, save, score where there are labels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
+from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED, UsageError
 from paddleseg_ext.common.files import write_json, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
@@ -14,7 +14,7 @@ from paddleseg_ext.evaluation.evaluator import Counted, Scorer
 from paddleseg_ext.evaluation.protocols import predict_by_protocol
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.benchmark import Benchmark
-from paddleseg_ext.inference.outputs import save_prediction
+from paddleseg_ext.inference.outputs import LABEL_MAPS, OVERLAYS, save_prediction
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -49,6 +49,43 @@ class RunSettings:
     model_name: str = ""
     source: dict[str, Any] = field(default_factory=dict)
     protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL]
+
+
+def check_inputs_stay(
+    samples: Sequence[SampleLike], outputs: Iterable[Path], flag: str = "--save_dir"
+) -> None:
+    """Refuse a run that would write over what it reads; before anything is written.
+
+    Args:
+        samples: whose images and labels are read.
+        outputs: files that will be written.
+        flag: what puts the outputs where they are.
+
+    Raises:
+        UsageError: one of them is an image or a label.
+    """
+    # Files are replaced by name, so a link's own name counts, and not what it points to.
+    taken = {_place(path) for path in outputs if path.exists()}
+    if not taken:
+        return
+    for sample in samples:
+        for path in (sample.image, sample.label):
+            if path is not None and {_place(path), path.resolve()} & taken:
+                raise UsageError(
+                    f"{flag}: '{path}' is an input, and a result would replace it; give another "
+                    "folder"
+                )
+
+
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
+def output_files(samples: Iterable[SampleLike], save_dir: Path) -> Iterator[Path]:
+    """What `predict_and_save` writes for each sample."""
+    for sample in samples:
+        yield save_dir / LABEL_MAPS / f"{sample.name}.png"
+        yield save_dir / OVERLAYS / f"{sample.name}.jpg"
 
 
 def predict_and_save(

@@ -48,9 +48,13 @@ class Submission:
                 raise UsageError(f"--save_submission: {image} and {known[image.stem]} share a name")
             known[image.stem] = image
 
+    def path_of(self, image: Path) -> Path:
+        """Where an image's label ids go."""
+        return self._folder / f"{image.stem}.png"
+
     def add(self, image: Path, label_map: NDArray[np.uint8]) -> Path:
         """Write the (H, W) train ids of one image as label ids; returns the file."""
-        path = self._folder / f"{image.stem}.png"
+        path = self.path_of(image)
         done, encoded = cv2.imencode(".png", cv2.LUT(label_map, self._label_ids))
         if not done:
             raise OSError(f"{path}: OpenCV could not encode a label map")

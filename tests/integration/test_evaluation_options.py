@@ -251,6 +251,8 @@ def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> N
     arguments += ["--save_dir", str(tmp_path / "val")]
     with pytest.raises(UsageError, match="1 of 1 images have no label"):
         load_script("val").main(arguments)
+    with pytest.raises(UsageError, match="is an input, and a result would"):
+        load_script("val").main([*arguments, "--save_submission", str(image.parent)])
     load_script("val").main([*arguments, "--save_submission", str(tmp_path / "sent")])
     ids = np.asarray(Image.open(tmp_path / "sent" / f"{name}.png"))
     assert ids.shape == (64, 96) and np.isin(ids, range(7, 34)).all()

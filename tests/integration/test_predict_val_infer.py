@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -193,3 +194,22 @@ def test_wrong_use_of_val(deployment: Deployment, tmp_path: Path) -> None:
         run_val(deployment, tmp_path / "out", "--image_list", str(unlabelled))
     with pytest.raises(UsageError, match="does not exist"):
         run_val(deployment, tmp_path / "out", "--image_list", str(tmp_path / "nothing.list"))
+
+
+def test_no_input_is_replaced_by_its_label_map(
+    bundle: Path, deployment: Deployment, tmp_path: Path
+) -> None:
+    image = tmp_path / "label_maps/a.png"
+    image.parent.mkdir()
+    shutil.copy(deployment.list.parent / "city0/frame.png", image)
+    before = image.read_bytes()
+    common = ["--image_path", str(image), "--save_dir", str(tmp_path), "--device", "cpu"]
+    network = ["--config", str(deployment.config), "--model_path", str(deployment.weights)]
+    for script, arguments in (("infer", ["--config", str(bundle)]), ("predict", network)):
+        with pytest.raises(UsageError, match="is an input"):
+            load_script(script).main([*arguments, *common])
+    log_path = ["--benchmark", "--save_log_path", str(image), "--save_dir", str(tmp_path / "out")]
+    with pytest.raises(UsageError, match="--save_log_path: "):
+        load_script("infer").main(["--config", str(bundle), *common, *log_path])
+    assert image.read_bytes() == before
+    assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "overlays").exists()
