@@ -4,14 +4,16 @@ The eager network (config and checkpoint, as `val.py` runs it) predicts every im
 Then each stage runs the exported bundle, and is graded: identical; near-tie (every pixel that
 differs is one where the eager network was undecided, each listed); within-budget (no more differs
 than the budget of the stage's precision allows); or failed. The first place at which a run leaves
-the eager network is named. A stage that fell back to something else fails, whatever it answered.
+the eager network is named. A stage that fell back to something else fails, whatever it answered,
+and so does every run of a bundle that was exported from another checkpoint.
 The evaluation that was done while training is compared too, and so is what commands left in
 folders (--results).
 
 Without --bundle the checkpoint is exported first. Without --model_path the first stage is what the
 others are compared with: so an ONNX file from elsewhere (--onnx) can be checked.
 
-SAVE_DIR gets report.html, results.json and junit.xml. The exit status is 1 if anything failed.
+SAVE_DIR gets report.html, results.json and junit.xml. The exit status is 1 if anything failed, or
+if nothing was compared.
 
   python -m paddleseg_ext parity --config YML --model_path output/best_model/model.pdparams \
       --bundle output/inference_model/deploy.yaml --image_list val.list --save_dir output/parity
@@ -25,7 +27,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from numpy.typing import NDArray
 
 from paddleseg_ext.checkpoints.store import read_manifest
 from paddleseg_ext.common import flags
@@ -33,7 +38,6 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import (
     require_file,
     require_writable,
-    sha256_of,
     write_json,
     write_text,
 )
@@ -44,7 +48,6 @@ from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.data.samples import collect_samples
 from paddleseg_ext.evaluation.eager import EagerNetwork, load_eager
 from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import (
     Bundle,
     bundle_for_onnx,
@@ -54,9 +57,10 @@ from paddleseg_ext.inference.postprocess import OUTPUT_OPS
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.parity import page, report
 from paddleseg_ext.parity.budgets import read_budgets
+from paddleseg_ext.parity.checkpoint import Checkpoint
 from paddleseg_ext.parity.compare import Comparison, Outcome, candidates, compare_all
 from paddleseg_ext.parity.controls import Control, run_controls
-from paddleseg_ext.parity.divergence import STALE_CHECKPOINT, Evidence
+from paddleseg_ext.parity.divergence import Evidence
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.stages import (
     DEFAULT_LEGACY_STAGES,
@@ -67,7 +71,7 @@ from paddleseg_ext.parity.stages import (
     Stage,
     parse_stages,
 )
-from paddleseg_ext.parity.weights import WeightDifference, compare_weights
+from paddleseg_ext.parity.static_graph import open_stage
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -133,7 +137,7 @@ def _add_how_flags(parser: argparse.ArgumentParser) -> None:
         "--negative_controls",
         "also show the comparison faults that it must notice (a changed weight, a stale "
         "checkpoint, a dropped Normalize, swapped channels, shifted labels, a wrong fuse pass), "
-        "and fail if it does not",
+        "and fail if it does not, or calls one by another name; INT8 stages are shown them, too",
     )
 
 
@@ -174,6 +178,11 @@ def check_stages(stages: Sequence[Stage], arguments: argparse.Namespace) -> None
             )
     elif arguments.config is None:
         raise UsageError("--model_path needs the network's --config")
+    elif names == [EAGER] and not arguments.results:
+        raise UsageError(
+            "--stages: eager is what others are compared with; name one more "
+            f"({', '.join(DEFAULT_STAGES)}, ...), or give --results"
+        )
     if arguments.onnx is None:
         return
     of_paddle = [stage.name for stage in stages if stage.runtime not in ONNX_RUNTIMES]
@@ -216,22 +225,6 @@ class Subject:
     table: ClassTable
     config: Config | None = None
     weights: str | None = None
-
-    def stale(self) -> str:
-        """A warning where the bundle says that it was made from another checkpoint."""
-        told = self.bundle.manifest.checkpoint if self.bundle.manifest else {}
-        if (
-            self.weights is None
-            or not told.get("sha256")
-            or told["sha256"] == sha256_of(self.weights)
-        ):
-            return ""
-        given = (read_manifest(self.weights) or {}).get("iteration")
-        return (
-            f"{STALE_CHECKPOINT}? {self.bundle.deploy_file} was exported from {told.get('path')} "
-            f"(iteration {told.get('iteration')}), the checkpoint given is {self.weights} "
-            f"(iteration {given}) and has other content"
-        )
 
 
 def open_subject(arguments: argparse.Namespace, config: Config | None, save_dir: Path) -> Subject:
@@ -281,31 +274,29 @@ def open_comparison(
     """Run the reference over all images; its label maps lie in a folder that goes in the end."""
     bundle, config = subject.bundle, subject.config
     samples = collect_samples(arguments.image_list)
-    transforms, evidence = bundle.transforms, Evidence()
+    evidence, stale = Evidence(bundle.transforms), ""
     preprocess = bundle.preprocess()
     if subject.weights is not None and config is not None:
         transforms = config.val_dataset.get("transforms") or []
         preprocess = Preprocess(transforms)
         eager = load_eager(config, subject.weights, subject.table.num_classes, "cpu")
-        evidence = Evidence(transforms, lambda of: _compare_weights(of, eager))
+        checkpoint = Checkpoint(subject.weights, partial(_tensors_of, eager))
+        evidence, stale = Evidence(transforms, checkpoint), checkpoint.why_stale(bundle)
         backend: Backend = eager
         name = EAGER
     else:
         first = stages[0]
-        backend = open_backend(bundle, first.runtime, precision=first.precision)
+        backend = open_stage(bundle, first)
         name = first.name
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
         reference = Reference(
             backend, samples, preprocess, bundle.output_op, subject.table, Path(folder), name
         )
-        yield Comparison(bundle, reference, arguments.budgets, evidence)
+        yield Comparison(bundle, reference, arguments.budgets, evidence, stale)
 
 
-def _compare_weights(bundle: Bundle, eager: EagerNetwork) -> WeightDifference:
-    if bundle.params_file is None:
-        return WeightDifference(0, 0)
-    tensors = [tensor.numpy() for tensor in eager.model.state_dict().values()]
-    return compare_weights(bundle.params_file, tensors)
+def _tensors_of(eager: EagerNetwork) -> list[NDArray]:
+    return [tensor.numpy() for tensor in eager.model.state_dict().values()]
 
 
 def compare(
@@ -320,11 +311,10 @@ def compare(
     Raises:
         CheckFailed: a run does not agree; the message counts them.
     """
-    stale = subject.stale()
-    if stale:
-        warn(f"[PARITY] {stale}")
     with open_comparison(subject, arguments, stages) as comparison:
-        reference = comparison.reference
+        reference, stale = comparison.reference, comparison.stale
+        if stale:
+            warn(f"[PARITY] {stale}")
         others = [stage for stage in stages if stage.name != reference.stage]
         runs = candidates(subject.bundle, others, arguments.cpu_threads, arguments.batch_size)
         manifest = read_manifest(subject.weights) if subject.weights else None
@@ -332,7 +322,7 @@ def compare(
         controls: list[Control] = []
         if arguments.negative_controls:
             with tempfile.TemporaryDirectory(prefix="controls-") as work:
-                controls = run_controls(comparison, Path(work))
+                controls = run_controls(comparison, others, Path(work))
         absent = subject.config.absent_class if subject.config else "skip"
         shown = report.results(comparison, outcomes, controls, _source(arguments, subject), absent)
     notes = [note for note in (stale, reference.one_sided()) if note]
@@ -352,14 +342,23 @@ def _source(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
 
 
 def conclude(outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = "") -> None:
-    """Raise `CheckFailed` where a run disagrees or a negative control was not noticed."""
+    """Say in one line what failed.
+
+    Raises:
+        CheckFailed: a run disagrees, none was judged, or a negative control was not noticed.
+    """
+    if not any(outcome.verdict for outcome in outcomes):
+        why = "; ".join(f"{outcome.name}: {outcome.note}" for outcome in outcomes)
+        raise CheckFailed(f"nothing was compared ({why or 'no run'})")
     failed = [o.name for o in outcomes if o.verdict and not o.verdict.passed]
     if failed:
         why = f" ({stale})" if stale else ""
         raise CheckFailed(
             f"{len(failed)} of {len(outcomes)} runs disagree: {', '.join(failed)}{why}"
         )
-    missed = [control.name for control in controls if control.caught is False]
+    if stale:
+        raise CheckFailed(stale)
+    missed = [control.title for control in controls if control.caught is False]
     if missed:
         raise CheckFailed(
             f"negative controls not noticed: {', '.join(missed)}; with this network and these "

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,15 @@ from paddleseg_ext.data.functional import read_label
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
-from paddleseg_ext.parity.divergence import Divergence, Evidence, locate, locate_counts
+from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
+from paddleseg_ext.parity.divergence import INPUT, Divergence, Evidence, locate, locate_counts
 from paddleseg_ext.parity.pictures import WorstImage, WorstImages
 from paddleseg_ext.parity.reference import Reference
-from paddleseg_ext.parity.stages import EAGER, STATIC, Stage
-from paddleseg_ext.parity.static_graph import StaticGraph
+from paddleseg_ext.parity.stages import EAGER, STAGES, STATIC, Stage
+from paddleseg_ext.parity.static_graph import open_stage
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from paddleseg_ext.scoring.verdict import (
@@ -102,12 +103,15 @@ class Comparison:
         bundle: that is run; its transforms make the input.
         budgets: by precision; one that is not named allows nothing.
         evidence: what the cause of a difference can be told from.
+        stale: why the bundle is not of the reference's checkpoint; empty where it is. Fails every
+            run of the bundle, also those within their budget.
     """
 
     bundle: Bundle
     reference: Reference
     budgets: Mapping[str, Budget]
     evidence: Evidence
+    stale: str = ""
 
     def budget(self, precision: str) -> Budget:
         """Of one precision."""
@@ -123,25 +127,21 @@ def candidates(
         if stage.runtime == EAGER:
             continue
         if stage.runtime == STATIC:
-            runs.append(Candidate(stage.name, stage, lambda: StaticGraph(bundle)))
+            runs.append(Candidate(stage.name, stage, partial(open_stage, bundle, stage)))
             continue
         for number, batch_size in product(threads, batch_sizes):
-            plain = _opener(bundle, replace(stage, runtime="paddle"), number)
+            plain = partial(open_stage, bundle, STAGES["paddle"], number)
             runs.append(
                 Candidate(
                     f"{stage.name} threads {number} batch {batch_size}",
                     stage,
-                    _opener(bundle, stage, number),
+                    partial(open_stage, bundle, stage, number),
                     batch_size,
                     number,
                     plain if stage.name == "paddle_onednn" else None,
                 )
             )
     return runs
-
-
-def _opener(bundle: Bundle, stage: Stage, threads: int) -> Callable[[], Backend]:
-    return lambda: open_backend(bundle, stage.runtime, precision=stage.precision, threads=threads)
 
 
 def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
@@ -175,12 +175,40 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
     outcome.counts = scorer.result().counts if scorer.num_images else None
     outcome.worst = pictures.images
     _judge(outcome, comparison)
+    if comparison.stale:
+        _fail_as_stale(outcome, comparison.stale)
     missing = shortfall(outcome.backend, stage.runtime, stage.precision, candidate.threads)
     if missing and outcome.verdict:
         outcome.verdict.grade = FAILED
         outcome.verdict.reason = f"it did not run as asked: {missing}"
     outcome.seconds = time.perf_counter() - started
     return outcome
+
+
+def judge_reference(reference: Reference) -> Outcome | None:
+    """The failure of a reference that did not run as asked; None where it did.
+
+    Runs that agree with a fallback prove nothing of what was asked for.
+    """
+    stage, told = STAGES[reference.stage], reference.backend.describe()
+    missing = shortfall(told, stage.runtime, stage.precision)
+    if not missing:
+        return None
+    reason = f"it did not run as asked: {missing}"
+    verdict = RunVerdict(FAILED, len(reference.samples), reason=reason)
+    name = f"{stage.name} (reference)"
+    return Outcome(name, stage.name, verdict, backend=told, precision=stage.precision)
+
+
+def _fail_as_stale(outcome: Outcome, stale: str) -> None:
+    """Whatever was predicted: a label map within the budget says nothing of another checkpoint."""
+    assert outcome.verdict is not None
+    if outcome.verdict.grade != FAILED:
+        outcome.verdict.grade, outcome.verdict.reason = FAILED, stale
+    found = outcome.divergence or Divergence("", "", "the bundle is of another checkpoint")
+    # A wrong input is a fault of its own, whatever the weights.
+    if found.place != INPUT and not found.cause.startswith(STALE_CHECKPOINT):
+        outcome.divergence = replace(found, cause=stale)
 
 
 def _judge(outcome: Outcome, comparison: Comparison) -> None:
@@ -217,10 +245,14 @@ def judge_folder(name: str, folder: Path, comparison: Comparison) -> Outcome:
     if len(paths) != 1:
         found = f"one of {', '.join(RESULT_FILES)} is expected in '{folder}', {len(paths)} found"
         return Outcome(name, "command", RunVerdict(FAILED, 0, reason=found))
-    result = json.loads(paths[0].read_text(encoding="utf-8"))
-    evaluation = result.get("evaluation", result) or {}
-    counts = _counts_of(evaluation)
-    backend = result.get("backend") or {}
+    try:
+        result = _read_section(paths[0])
+        evaluation = _section(result.get("evaluation", result), "evaluation")
+        counts = _counts_of(evaluation, reference.table.num_classes)
+        backend = _section(result.get("backend"), "backend")
+    except (ValueError, OSError) as error:
+        reason = f"{paths[0]}: {error}; run the command again"
+        return Outcome(name, "command", RunVerdict(FAILED, 0, reason=reason))
     if (folder / LABEL_MAPS).is_dir():
         maps = (_read_map(folder, sample.name) for sample in reference.samples)
         pictures = WorstImages(reference)
@@ -230,7 +262,30 @@ def judge_folder(name: str, folder: Path, comparison: Comparison) -> Outcome:
         outcome.worst = pictures.images
         _judge(outcome, comparison)
         return outcome
-    return _judge_evaluation(name, "command", evaluation, reference, backend)
+    return _judge_evaluation(name, "command", counts, reference, backend)
+
+
+def _read_section(path: Path) -> dict[str, Any]:
+    """A JSON file of a command.
+
+    Raises:
+        ValueError: it is none, or holds something else than a section.
+    """
+    try:
+        return _section(json.loads(path.read_text(encoding="utf-8")), "the file")
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is no whole JSON file ({error})") from None
+
+
+def _section(value: Any, name: str) -> dict[str, Any]:
+    """`value` as a section; an empty one for null.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name}: a section is expected, got a {type(value).__name__}")
+    return value or {}
 
 
 def _read_map(folder: Path, name: str) -> MapOrReason:
@@ -257,13 +312,16 @@ def judge_training(manifest: dict[str, Any] | None, reference: Reference) -> Out
     if scores.get("protocol", whole) != whole:  # as `keep_best:` or `test_config:` asked for
         note = f"it scored by another protocol, {scores['protocol']}"
         return Outcome(name, "train", None, note=note)
-    return _judge_evaluation(name, "train", scores, reference, {"name": "eager"})
+    try:
+        counts = _counts_of(scores, len(reference.table.class_names))
+    except ValueError as error:
+        return Outcome(name, "train", RunVerdict(FAILED, 0, reason=f"the manifest: {error}"))
+    return _judge_evaluation(name, "train", counts, reference, {"name": "eager"})
 
 
 def _judge_evaluation(
-    name: str, stage: str, evaluation: dict[str, Any], reference: Reference, backend: dict[str, Any]
+    name: str, stage: str, counts: IntArray | None, reference: Reference, backend: dict[str, Any]
 ) -> Outcome:
-    counts = _counts_of(evaluation)
     if counts is None or reference.counts is None:
         reason = "it holds neither label maps nor counts" if counts is None else "no labels"
         return Outcome(name, stage, RunVerdict(FAILED, 0, reason=reason))
@@ -274,9 +332,25 @@ def _judge_evaluation(
     return Outcome(name, stage, verdict, counts, backend, divergence=divergence)
 
 
-def _counts_of(evaluation: dict[str, Any]) -> IntArray | None:
+def _counts_of(evaluation: dict[str, Any], num_classes: int) -> IntArray | None:
+    """The (C, C) counts that a command wrote; None where it scored nothing.
+
+    Raises:
+        ValueError: something else stands there, or another number of classes.
+    """
     matrix = evaluation.get("confusion_matrix")
-    return None if matrix is None else np.asarray(matrix, np.int64)
+    if matrix is None:
+        return None
+    try:
+        counts = np.asarray(matrix)
+    except ValueError:  # rows of different lengths
+        counts = np.empty(0)
+    if counts.dtype.kind not in "iu" or counts.shape != (num_classes, num_classes):
+        raise ValueError(
+            f"confusion_matrix: {num_classes} rows of {num_classes} pixel counts are expected, "
+            f"got {counts.dtype} of shape {counts.shape}"
+        )
+    return counts.astype(np.int64)
 
 
 def compare_all(
@@ -287,6 +361,8 @@ def compare_all(
 ) -> list[Outcome]:
     """Every comparison, one log line each, in the order train, commands, runs.
 
+    The reference comes first, where it did not run as asked.
+
     Args:
         manifest: of the checkpoint; None where the reference has none.
     """
@@ -296,6 +372,9 @@ def compare_all(
         outcomes.append(outcome)
         log(f"[PARITY] {outcome.name}: {describe(outcome)}")
 
+    fallen = judge_reference(comparison.reference)
+    if fallen:
+        add(fallen)
     if comparison.reference.stage == EAGER:
         add(judge_training(manifest, comparison.reference))
     for name, folder in folders:

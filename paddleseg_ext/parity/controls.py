@@ -1,23 +1,31 @@
 """Negative controls: the comparison is shown faults that it must notice.
 
 A comparison that passes everything proves nothing. So a copy of the bundle is tampered with, in
-the ways in which deployments go wrong, and run on the first images like any other candidate. A
-control is caught when its run fails, by its label maps and counts; hashes play no part.
+the ways in which deployments go wrong, and run on the first images like any other candidate: in
+the plainest way of running it, which allows nothing but near ties, and in each INT8 stage that was
+asked for, within its budget. A control is caught when its run fails, by its label maps and counts,
+and is called by its name. Hashes play no part, but for a stale checkpoint in INT8: the step from
+one checkpoint to the next can be smaller than what INT8 may differ by, so the manifest tells.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log
-from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.paddle_inference import WRONG_LEGACY_PASSES
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
+from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.compare import (
     Candidate,
     Comparison,
@@ -29,7 +37,6 @@ from paddleseg_ext.parity.divergence import (
     CHANGED_WEIGHTS,
     NO_NORMALIZE,
     SHIFTED_LABELS,
-    STALE_CHECKPOINT,
     SWAPPED_CHANNELS,
     WRONG_ONEDNN,
     locate_counts,
@@ -37,10 +44,11 @@ from paddleseg_ext.parity.divergence import (
 from paddleseg_ext.parity.plain_paddle import PlainPaddle
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.stages import STAGES, STATIC, Stage
-from paddleseg_ext.parity.static_graph import StaticGraph
-from paddleseg_ext.parity.weights import change_tensors
+from paddleseg_ext.parity.static_graph import open_stage
+from paddleseg_ext.parity.weights import change_scales, change_tensors
 from paddleseg_ext.scoring.verdict import FAILED, judge_counts
 
+INT8 = "int8"
 CONTROL_IMAGES = 2
 # How far the changed weight lies outside its tensor: a flipped high bit, not a rounding.
 WEIGHT_FACTOR = 100.0
@@ -56,51 +64,83 @@ class Control:
     """One fault and whether it was noticed.
 
     Attributes:
-        caught: None where it can show nothing here; `summary` says why.
+        caught: whether the run failed, and the fault was called by its name where that can be
+            told; None where it can show nothing here, `summary` says why.
         cause: what the comparison took it for; empty where the numbers do not tell.
+        stage: that ran it; empty where only counts were compared.
     """
 
     name: str
     caught: bool | None
     summary: str
     cause: str = ""
+    stage: str = ""
+
+    @property
+    def title(self) -> str:
+        """For reports; a fault that is shown to INT8, too, is another control there."""
+        is_int8 = self.stage in STAGES and STAGES[self.stage].precision == INT8
+        return f"{self.name}, {self.stage}" if is_int8 else self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `results.json`."""
+        return {**vars(self), "title": self.title}
 
 
-def run_controls(comparison: Comparison, work: Path) -> list[Control]:
+def run_controls(comparison: Comparison, asked_for: Sequence[Stage], folder: Path) -> list[Control]:
     """Make every fault, run it on the first images, and see whether it is noticed.
 
     Args:
         comparison: its bundle is the sound one; it is copied.
-        work: an empty folder, for the copies.
+        asked_for: the stages that are compared; those of INT8 are shown the faults, too.
+        folder: an empty one, for the copies.
     """
-    bundle = comparison.bundle
-    first = replace(comparison, reference=comparison.reference.first(CONTROL_IMAGES))
+    bundle, reference = comparison.bundle, comparison.reference
+    # The sound bundle's own checkpoint must not be what fails a control.
+    first = replace(comparison, reference=reference.first(CONTROL_IMAGES), stale="")
     faults: dict[str, Fault] = {
         CHANGED_WEIGHTS: change_one_weight,
         STALE_CHECKPOINT: change_every_weight,
         NO_NORMALIZE: drop_normalize,
         SWAPPED_CHANNELS: swap_channels,
     }
-    controls = []
-    stage = _stage_for(bundle)
-    for number, (name, tamper) in enumerate(faults.items()):
-        folder = work / str(number)
-        folder.mkdir()
-        faulty = tamper(bundle, comparison.reference, folder)
-        if isinstance(faulty, str):
-            controls.append(Control(name, None, faulty))
-        else:
-            candidate = Candidate(f"control: {name}", stage, _loader(faulty, stage))
-            outcome = run_candidate(candidate, replace(first, bundle=faulty))
-            controls.append(_judge(name, outcome, comparison.reference))
-        shutil.rmtree(folder)
+    in_int8 = faults | {CHANGED_WEIGHTS: change_one_scale, STALE_CHECKPOINT: change_every_scale}
+    plain = _stage_for(bundle)
+    controls = [_show(name, faults[name], plain, first, folder / "float") for name in faults]
+    for stage in asked_for:
+        if stage.precision == INT8:
+            controls += [
+                _show(name, in_int8[name], stage, first, folder / stage.name) for name in in_int8
+            ]
     if bundle.is_legacy:
         controls.append(_keep_wrong_pass(first))
-    controls.append(_shift_labels(comparison.reference))
+    controls.append(_shift_labels(first.reference))
     for control in controls:
         state = {True: "caught", False: "NOT CAUGHT", None: "shows nothing"}[control.caught]
-        log(f"[PARITY] control '{control.name}': {state}: {control.summary}")
+        log(f"[PARITY] control '{control.title}': {state}: {control.summary}")
     return controls
+
+
+def _show(name: str, tamper: Fault, stage: Stage, first: Comparison, folder: Path) -> Control:
+    """One fault in one stage; `folder` is made for it and goes."""
+    folder.mkdir()
+    try:
+        faulty = tamper(first.bundle, first.reference, folder)
+        if isinstance(faulty, str):
+            return Control(name, None, faulty, stage=stage.name)
+        shown = replace(first, bundle=faulty)
+        if stage.precision == INT8 and name == STALE_CHECKPOINT:
+            checkpoint = first.evidence.checkpoint
+            if checkpoint is None:
+                why = "without a checkpoint nobody can tell that an INT8 graph is of another one"
+                return Control(name, None, why, stage=stage.name)
+            shown = replace(shown, stale=checkpoint.why_stale(faulty))
+        candidate = Candidate(f"control: {name}", stage, partial(open_stage, faulty, stage))
+        return _judge(name, run_candidate(candidate, shown), shown, stage)
+    except UsageError as error:
+        return Control(name, None, f"the fault cannot be made: {error}", stage=stage.name)
+    finally:
+        shutil.rmtree(folder)
 
 
 def _stage_for(bundle: Bundle) -> Stage:
@@ -110,23 +150,32 @@ def _stage_for(bundle: Bundle) -> Stage:
     return STAGES["paddle" if bundle.is_legacy else STATIC]
 
 
-def _loader(bundle: Bundle, stage: Stage) -> Callable[[], Backend]:
-    if stage.runtime == STATIC:
-        return lambda: StaticGraph(bundle)
-    return lambda: open_backend(bundle, stage.runtime)
-
-
-def _judge(name: str, outcome: Outcome, reference: Reference) -> Control:
-    """Caught: the run failed because pixels differ, not because it could not be run.
+def _judge(name: str, outcome: Outcome, shown: Comparison, stage: Stage) -> Control:
+    """Caught: the run failed because pixels differ, not because it could not be run, and by name.
 
     A network that predicts one class everywhere shows few faults; that is said, not failed.
     """
-    verdict = outcome.verdict
+    verdict, one_sided = outcome.verdict, shown.reference.one_sided()
     caught = verdict is not None and verdict.grade == FAILED and verdict.num_different > 0
-    if not caught and reference.one_sided():
-        return Control(name, None, reference.one_sided())
-    cause = outcome.divergence.cause if outcome.divergence else ""
-    return Control(name, caught, describe(outcome), cause)
+    if not caught and one_sided:
+        return Control(name, None, one_sided, stage=stage.name)
+    cause, summary = outcome.divergence.cause if outcome.divergence else "", describe(outcome)
+    if caught and not cause.startswith(name):
+        why = "" if cause else _why_nameless(name, shown, stage)
+        caught = bool(why)
+        summary += f"; {why or f'it is not called {name}'}"
+    return Control(name, caught, summary, cause, stage.name)
+
+
+def _why_nameless(name: str, shown: Comparison, stage: Stage) -> str:
+    """Why this fault cannot be told from others of its kind; empty where it can."""
+    if name not in (CHANGED_WEIGHTS, STALE_CHECKPOINT):
+        return ""
+    if shown.evidence.checkpoint is None:
+        return "without a checkpoint its cause cannot be told"
+    if shown.bundle.is_onnx or stage.precision == INT8:
+        return f"its cause cannot be told: the tensors of {stage.name} are not the checkpoint's"
+    return ""
 
 
 def _copy(bundle: Bundle, folder: Path) -> Bundle:
@@ -154,7 +203,7 @@ def change_one_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bun
     return copy if done else f"{bundle.model_file.name} has no float32 convolution"
 
 
-def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle:
     """Every tensor a step away from the checkpoint's, as in a bundle of an earlier iteration."""
     copy = _copy(bundle, folder)
     generator = np.random.default_rng(0)
@@ -167,6 +216,47 @@ def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> B
 
     change_tensors(copy, change)
     return copy
+
+
+def _copy_int8(bundle: Bundle, folder: Path) -> Bundle:
+    """The bundle with its INT8 graph in a folder of its own."""
+    shutil.copy(bundle.onnx_file(INT8), folder)
+    return replace(bundle, deploy_file=folder / DEPLOY_FILE)
+
+
+def change_one_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """The scale of one channel of the first INT8 convolution, far outside its tensor."""
+    faulty = _copy_int8(bundle, folder)
+    done = False
+
+    def change(scale: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        nonlocal done
+        if done:
+            return None
+        done = True
+        changed = np.array(scale, ndmin=1)
+        changed.flat[0] = WEIGHT_FACTOR * np.abs(scale).max()
+        return changed.reshape(scale.shape)
+
+    change_scales(faulty.onnx_file(INT8), change)
+    return faulty
+
+
+def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """Every channel a step away, in a bundle whose manifest names another checkpoint."""
+    manifest = bundle.manifest
+    if manifest is None or not manifest.checkpoint.get("sha256"):
+        return "the bundle does not say which checkpoint it is from, and INT8 may differ as much"
+    moved = change_every_weight(bundle, reference, folder)
+    faulty = replace(_copy_int8(bundle, folder), params_file=moved.params_file)
+    generator = np.random.default_rng(0)
+
+    def change(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+        return scale * generator.uniform(1 - STALE_STEP, 1 + STALE_STEP, scale.shape)
+
+    change_scales(faulty.onnx_file(INT8), change)
+    other = {**manifest.checkpoint, "path": "another checkpoint", "sha256": "0" * 64}
+    return replace(faulty, manifest=replace(manifest, checkpoint=other))
 
 
 def drop_normalize(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
@@ -186,12 +276,12 @@ def swap_channels(bundle: Bundle, reference: Reference, folder: Path) -> Bundle 
 
 def _keep_wrong_pass(comparison: Comparison) -> Control:
     """A graph of Paddle 2.6 with the fuse pass that drops a ReLU, as Paddle runs it by default."""
-    bundle, reference = comparison.bundle, comparison.reference
+    bundle, stage = comparison.bundle, Stage("paddle_onednn with every pass", "plain")
     candidate = Candidate(
         f"control: {WRONG_ONEDNN}",
-        Stage("paddle_onednn with every pass", "plain"),
+        stage,
         lambda: PlainPaddle(bundle, enable_mkldnn=True),
-        without_onednn=lambda: open_backend(bundle, "paddle"),
+        without_onednn=partial(open_stage, bundle, STAGES["paddle"]),
     )
     outcome = run_candidate(candidate, comparison)
     if outcome.verdict and outcome.verdict.passed:
@@ -199,21 +289,36 @@ def _keep_wrong_pass(comparison: Comparison) -> Control:
             f"{WRONG_LEGACY_PASSES[-1]} changes nothing in this network: it has no convolution "
             "without bias before ReLU and sigmoid"
         )
-        return Control(WRONG_ONEDNN, None, reason)
-    return _judge(WRONG_ONEDNN, outcome, reference)
+        return Control(WRONG_ONEDNN, None, reason, stage=stage.name)
+    return _judge(WRONG_ONEDNN, outcome, comparison, stage)
 
 
 def _shift_labels(reference: Reference) -> Control:
     """Labels read through a table that is off by one, predictions as they are."""
     if reference.counts is None:
         return Control(SHIFTED_LABELS, None, "the images have no labels")
-    shifted = np.roll(reference.counts, 1, axis=0)
-    names, count = reference.table.class_names, len(reference.samples)
-    verdict = judge_counts(reference.counts, shifted, names, count)
+    table, names = reference.table, reference.table.class_names
+    shifted = np.zeros_like(reference.counts)
+    try:
+        for number, sample in enumerate(reference.samples):
+            if sample.label is not None:
+                scorer = Scorer(shift_labels(table, sample.label))
+                scorer.add(Prediction(sample, reference.label_map(number)))
+                shifted += scorer.result().counts
+    except DataError as error:
+        return Control(SHIFTED_LABELS, None, f"the fault cannot be made: {error}")
+    verdict = judge_counts(reference.counts, shifted, names, len(reference.samples))
     divergence = locate_counts(reference.counts, shifted)
-    return Control(
-        SHIFTED_LABELS,
-        verdict.grade == FAILED,
-        verdict.summary(),
-        divergence.cause if divergence else "",
-    )
+    cause = divergence.cause if divergence else ""
+    caught = verdict.grade == FAILED and cause.startswith(SHIFTED_LABELS)
+    return Control(SHIFTED_LABELS, caught, verdict.summary(), cause)
+
+
+def shift_labels(table: ClassTable, label: Path) -> ClassTable:
+    """The table with every class of a label file read as the next one; the last is ignored."""
+    lookup = table.lookup_for(label)
+    classes = np.arange(256, dtype=np.uint8) if lookup is None else lookup.copy()
+    is_class = (classes < table.num_classes) & (classes != table.ignore_index)
+    classes[is_class] += 1
+    classes[is_class & (classes == table.num_classes)] = table.ignore_index
+    return replace(table, label_lookup=classes, lookup_suffix="")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT, Checkpoint
 from paddleseg_ext.parity.reference import Reference
-from paddleseg_ext.parity.weights import WeightDifference
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
 
@@ -25,7 +25,6 @@ INPUT, LOGITS, LABEL_MAP, COUNTS = "input tensor", "logits", "label map", "count
 SWAPPED_CHANNELS = "red and blue swapped"
 NO_NORMALIZE = "Normalize dropped"
 CHANGED_WEIGHTS = "one weight changed"
-STALE_CHECKPOINT = "stale checkpoint"
 SHIFTED_LABELS = "label table shifted by one"
 WRONG_ONEDNN = "wrong oneDNN pass or kernel"
 
@@ -59,12 +58,12 @@ class Evidence:
 
     Attributes:
         transforms: of the yml that the reference was made with.
-        compare_weights: the bundle's tensors beside the checkpoint's; None without a checkpoint.
+        checkpoint: the reference's; None where there is a graph only.
         without_onednn: the same graph with oneDNN off; None where it was off.
     """
 
     transforms: Sequence[dict[str, Any]] = ()
-    compare_weights: Callable[[Bundle], WeightDifference] | None = None
+    checkpoint: Checkpoint | None = None
     without_onednn: Callable[[], Backend] | None = None
 
 
@@ -88,8 +87,10 @@ def locate(
         return Divergence(INPUT, name, text)
     difference = float(np.abs(tensor - expected).max())
     # A graph that takes bytes normalises them by itself.
-    if difference and (bundle.input_dtype != "uint8" or bundle.color_order != "RGB"):
-        cause = _cause_of_input(expected, tensor, bundle, evidence)
+    swapped = bundle.color_order != reference.preprocess.color_order
+    if difference and (bundle.input_dtype != "uint8" or swapped):
+        swapped |= np.array_equal(tensor[::-1], expected)
+        cause = SWAPPED_CHANNELS if swapped else _cause_of_input(bundle, evidence)
         text = f"the input tensor differs by up to {difference:.3g}"
         return Divergence(INPUT, name, text, cause)
     scores = reference.output(number)
@@ -127,7 +128,8 @@ def compare_outputs(output: NDArray, expected: NDArray, failed: bool) -> str:
         expected: the same of the reference.
         failed: whether decided pixels differ: rounding does not explain those.
     """
-    if output.shape[-2:] != expected.shape[-2:]:
+    alike = output.ndim == expected.ndim
+    if output.shape[-2:] != expected.shape[-2:] or (alike and output.shape != expected.shape):
         return f"the network's output is {output.shape} instead of {expected.shape}"
     if output.ndim == 2:
         ids = expected if expected.ndim == 2 else expected.argmax(axis=0)
@@ -144,18 +146,26 @@ def locate_counts(expected: IntArray, counts: IntArray) -> Divergence | None:
     if np.array_equal(expected, counts):
         return None
     cause = ""
-    if expected.shape == counts.shape:
-        shifted = (np.roll(expected, shift, axis=0) for shift in (1, -1))
-        if any(np.array_equal(counts, rolled) for rolled in shifted):
-            cause = SHIFTED_LABELS
+    if expected.shape == counts.shape and _labels_shifted(expected.sum(axis=1), counts.sum(axis=1)):
+        cause = SHIFTED_LABELS
     return Divergence(COUNTS, "", "the counts differ", cause)
 
 
-def _cause_of_input(
-    expected: NDArray[np.float32], tensor: NDArray[np.float32], bundle: Bundle, evidence: Evidence
-) -> str:
-    if bundle.color_order != "RGB" or np.array_equal(tensor[::-1], expected):
-        return SWAPPED_CHANNELS
+def _labels_shifted(expected: IntArray, found: IntArray) -> bool:
+    """Whether the labelled pixels of each class are those of its neighbour.
+
+    Whatever was predicted: the labels alone say it. The class at the end of the table is ignored,
+    or goes round to the other end, so its pixels are looked at last.
+    """
+    if np.array_equal(expected, found):
+        return False
+    for wanted, got in ((expected, found), (expected[::-1], found[::-1])):
+        if np.array_equal(got[1:], wanted[:-1]) and got[0] in (0, wanted[-1]):
+            return True
+    return False
+
+
+def _cause_of_input(bundle: Bundle, evidence: Evidence) -> str:
     wanted, found = (
         [str(spec.get("type")) for spec in specs]
         for specs in (evidence.transforms, bundle.transforms)
@@ -176,12 +186,12 @@ def _cause_of_logits(
     evidence: Evidence,
 ) -> str:
     """Weights that are not the checkpoint's, or a graph that is right with oneDNN off."""
-    if evidence.compare_weights is not None:
-        weights = evidence.compare_weights(bundle)
+    if evidence.checkpoint is not None:
+        weights = evidence.checkpoint.compare(bundle)
         if weights.num_foreign:
-            stale = weights.num_foreign > weights.num_tensors / 2
+            name = STALE_CHECKPOINT if weights.mostly_foreign else CHANGED_WEIGHTS
             return (
-                f"{STALE_CHECKPOINT if stale else CHANGED_WEIGHTS}: {weights.num_foreign} of "
+                f"{name}: {weights.num_foreign} of "
                 f"{weights.num_tensors} tensors of the bundle are not the checkpoint's"
             )
     if evidence.without_onednn is not None:

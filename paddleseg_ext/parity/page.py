@@ -66,10 +66,10 @@ than the budget of that precision allows. Anything else fails.</p>
 {% if results.negative_controls %}
 <h2>Negative controls</h2>
 <p>Faults that the comparison was shown and must notice.</p>
-<table><tr><th>fault</th><th>noticed</th><th class="text">taken for</th>
+<table><tr><th>fault</th><th>run by</th><th>noticed</th><th class="text">taken for</th>
 <th class="text">what was found</th></tr>
 {% for control in results.negative_controls %}
-<tr><td>{{ control.name }}</td>
+<tr><td>{{ control.name }}</td><td>{{ control.stage }}</td>
 <td>{{ {True: 'yes', False: 'NO', None: 'shows nothing'}[control.caught] }}</td>
 <td class="text">{{ control.cause }}</td><td class="text">{{ control.summary }}</td></tr>
 {% endfor %}

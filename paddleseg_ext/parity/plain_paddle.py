@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.inference.backends.base import runtime_errors
 from paddleseg_ext.inference.bundle import Bundle
 
 ONEDNN_SHAPE_CACHE = 10
@@ -29,7 +30,7 @@ class PlainPaddle:
             config.enable_mkldnn()
         else:
             config.disable_mkldnn()
-        self._config = config
+        self._config, self._file = config, bundle.model_file
         self._predictor = inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
@@ -38,7 +39,8 @@ class PlainPaddle:
         """See `Backend.run`."""
         self._input.reshape(batch.shape)
         self._input.copy_from_cpu(np.ascontiguousarray(batch))
-        self._predictor.run()
+        with runtime_errors(self._file, "Paddle Inference", batch):
+            self._predictor.run()
         return self._output.copy_to_cpu()
 
     def describe(self) -> dict[str, Any]:

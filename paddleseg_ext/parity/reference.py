@@ -63,7 +63,7 @@ class Reference:
             stage: how `backend` runs the network.
 
         Raises:
-            DataError: an image or label that cannot be used.
+            DataError: an image or label that cannot be used, or a class that the table lacks.
         """
         self.samples = samples
         self.preprocess = preprocess
@@ -82,6 +82,7 @@ class Reference:
         for number, prediction in enumerate(track(predictions, stage, total=len(samples))):
             if prediction.label_map is None:
                 raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
+            self._check_classes(prediction)
             self._write(number, prediction.label_map)
             self.class_pixels += np.bincount(
                 prediction.label_map.ravel(), minlength=table.num_classes
@@ -100,6 +101,16 @@ class Reference:
         part.samples = self.samples[:count]
         part._image_counts = self._image_counts[:count]
         return part
+
+    def _check_classes(self, prediction: Prediction) -> None:
+        assert prediction.label_map is not None
+        highest, num_classes = int(prediction.label_map.max()), self.table.num_classes
+        if highest >= num_classes:
+            raise DataError(
+                f"{prediction.sample.image}: the network gives class {highest}, and "
+                f"{self.table.name} has the classes 0 to {num_classes - 1}: give the --config of "
+                "this network"
+            )
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.png"

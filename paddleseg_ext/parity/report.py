@@ -14,7 +14,7 @@ from paddleseg_ext.parity.compare import Comparison, Outcome, describe, first_di
 from paddleseg_ext.parity.controls import Control
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, summarize
-from paddleseg_ext.scoring.verdict import NEAR_TIE, as_json, worst_grade
+from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, NOT_COMPARED, as_json, worst_grade
 
 FORMAT = 2
 LISTED_IMAGES = 5  # of a run, those that differ most
@@ -56,7 +56,8 @@ def results(
     first = first_divergence(outcomes)
     return {
         "format": FORMAT,
-        "grade": worst_grade(o.verdict.grade for o in outcomes if o.verdict),
+        "grade": overall_grade(outcomes, controls, comparison.stale),
+        "stale": comparison.stale,
         "first_divergence": {"run": first.name, **_divergence(first)} if first else None,
         "near_tie_margin": NEAR_TIE,
         "budgets": budget_files.to_json(comparison.budgets),
@@ -71,8 +72,19 @@ def results(
             **_scores(reference.counts, absent),
         },
         "runs": [_run(outcome, comparison, absent) for outcome in outcomes],
-        "negative_controls": [vars(control) for control in controls],
+        "negative_controls": [control.to_json() for control in controls],
     }
+
+
+def overall_grade(outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = "") -> str:
+    """The worst grade of the runs; NOT_COMPARED where none could be judged.
+
+    A fault that was not noticed fails them all, for then they prove little; so does a bundle of
+    another checkpoint.
+    """
+    if stale or any(control.caught is False for control in controls):
+        return FAILED
+    return worst_grade(outcome.verdict.grade for outcome in outcomes if outcome.verdict)
 
 
 def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[str, Any]:
@@ -134,6 +146,8 @@ def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
 def parity_cases(shown: dict[str, Any]) -> list[Case]:
     """The cases of a `results.json`."""
     cases = []
+    if shown.get("grade") == NOT_COMPARED:  # or every case is skipped, which tools show as green
+        cases.append(Case("parity", "verdict", failure="nothing was compared"))
     for run in shown["runs"]:
         failed = run["summary"] if run["grade"] == "failed" else ""
         skipped = run["summary"] if run["grade"] is None else ""
@@ -142,7 +156,9 @@ def parity_cases(shown: dict[str, Any]) -> list[Case]:
         summary = control["summary"]
         missed = f"not noticed: {summary}" if control["caught"] is False else ""
         unmade = summary if control["caught"] is None else ""
-        cases.append(Case("negative controls", control["name"], 0.0, missed, unmade))
+        cases.append(
+            Case("negative controls", control.get("title", control["name"]), 0.0, missed, unmade)
+        )
     return cases
 
 

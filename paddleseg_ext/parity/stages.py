@@ -33,10 +33,14 @@ STAGES = {
         Stage("paddle_onednn", "paddle_onednn"),
         Stage("onnxruntime", "onnxruntime"),
         Stage("openvino", "openvino"),
-        Stage("paddle_int8", "paddle_onednn", "int8"),
         Stage("onnxruntime_int8", "onnxruntime", "int8"),
         Stage("openvino_int8", "openvino", "int8"),
     )
+}
+# Names that users expect, and why there is no such stage.
+REFUSED_STAGES = {
+    "paddle_int8": "Paddle 3.2.2 has no INT8 on a CPU that runs (docs/quantization.md); "
+    "use onnxruntime_int8 or openvino_int8",
 }
 DEFAULT_STAGES = (STATIC, "paddle", "paddle_onednn")
 DEFAULT_LEGACY_STAGES = DEFAULT_STAGES[1:]  # Paddle 3 runs a `.pdmodel` in Paddle Inference only
@@ -46,10 +50,12 @@ def parse_stages(words: Sequence[str]) -> list[Stage]:
     """`--stages eager,static paddle`: names separated by commas or spaces, each once.
 
     Raises:
-        UsageError: an unknown name; the nearest is named.
+        UsageError: an unknown name (the nearest is named), or one that nothing can run.
     """
     names = [name for word in words for name in word.split(",") if name]
     for name in names:
+        if name in REFUSED_STAGES:
+            raise UsageError(f"--stages: {name}: {REFUSED_STAGES[name]}")
         if name not in STAGES:
             raise UsageError(f"--stages: unknown '{name}'{nearest_name(name, STAGES)}")
     if not names:

@@ -6,7 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.inference.backends.base import Backend, runtime_errors
+from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.parity.stages import STATIC, Stage
+
+
+def open_stage(bundle: Bundle, stage: Stage, threads: int | None = None) -> Backend:
+    """A bundle in the runtime of a stage, `static` included.
+
+    Args:
+        threads: of a run; None means every available core. `static` has no such setting.
+
+    Raises:
+        UsageError: see `open_backend` and `StaticGraph`.
+    """
+    if stage.runtime == STATIC:
+        return StaticGraph(bundle)
+    return open_backend(bundle, stage.runtime, precision=stage.precision, threads=threads)
 
 
 class StaticGraph:
@@ -38,12 +55,13 @@ class StaticGraph:
         except (RuntimeError, ValueError, OSError) as error:
             raise UsageError(f"{bundle.model_file}: Paddle cannot load it: {error}") from error
         self._graph.eval()
+        self._file = bundle.model_file
 
     def run(self, batch: NDArray[np.float32]) -> NDArray:
         """See `Backend.run`."""
         import paddle
 
-        with paddle.no_grad():
+        with runtime_errors(self._file, "Paddle", batch), paddle.no_grad():
             output = self._graph(paddle.to_tensor(batch))
         # PaddleSeg's exports return every head; the main one comes first.
         return (output[0] if isinstance(output, list | tuple) else output).numpy()

@@ -195,7 +195,8 @@ def plan_serving(path: Path, mode: str) -> Plan:
             *("--", *service, f"--backend={backend}"),
         )
         reason = why_no_backend(backend)
-        runs.append(Run("serve", f"python_{name}", command, reason, results))
+        asked = Asked(backend)
+        runs.append(Run("serve", f"python_{name}", command, reason, results, asked=asked))
     judged = Comparison(python, params["--config"], weights, bundle, params["--image_path"])
     needs = tuple(run.name for run in runs)
     runs.append(judged.run("python_parity_serving", log_dir, _folders_of(runs), needs))

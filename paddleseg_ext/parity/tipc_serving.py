@@ -48,7 +48,9 @@ def ask_service(command: Sequence[str], image_path: str, save_dir: Path) -> None
         model = json.loads(_get(address + MODEL))
         for sample in track(samples, "asked"):
             _ask(address, sample, save_dir)
-    write_json(save_dir / "inference.json", {"backend": {"name": "http service", "model": model}})
+    # What runs, as the service tells: held against what was asked for like any other run's.
+    told = {"backend": model.get("backend") or {}, "service": model}
+    write_json(save_dir / "inference.json", told)
     log(f"{len(samples)} answers written to {save_dir}")
 
 

@@ -1,7 +1,4 @@
-"""The tensors of a bundle: compared with the checkpoint's, and changed for negative controls.
-
-Nothing is judged by this: it names the reason after a comparison of predictions has failed.
-"""
+"""The tensors of a bundle: compared with the checkpoint's, and changed for negative controls."""
 
 import hashlib
 import struct
@@ -31,6 +28,11 @@ class WeightDifference:
     num_foreign: int
     num_tensors: int
 
+    @property
+    def mostly_foreign(self) -> bool:
+        """More than half: a whole checkpoint, not a tensor or two."""
+        return self.num_foreign > self.num_tensors / 2
+
 
 def compare_weights(params_file: Path, tensors: Iterable[NDArray]) -> WeightDifference:
     """Look up every float tensor of a `.pdiparams` among the checkpoint's, by content.
@@ -52,6 +54,16 @@ def compare_weights(params_file: Path, tensors: Iterable[NDArray]) -> WeightDiff
         if np.prod(dims, dtype=np.int64) > 1
     ]
     return WeightDifference(found.count(False), len(found))
+
+
+def tensor_shapes(params_file: Path) -> list[tuple[int, ...]]:
+    """The shape of every float tensor that `compare_weights` looks at.
+
+    Raises:
+        UsageError: the file has another form.
+    """
+    shapes = [tuple(dims) for dims, _, _ in float_tensors(params_file.read_bytes())]
+    return [shape for shape in shapes if np.prod(shape, dtype=np.int64) > 1]
 
 
 def change_tensors(
@@ -92,6 +104,41 @@ def _change_initializers(
             initializer.CopyFrom(
                 numpy_helper.from_array(changed.astype(np.float32), initializer.name)
             )
+    onnx.save(model, str(path))
+
+
+def change_scales(
+    path: Path, change: Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
+) -> None:
+    """Rewrite the scales of the INT8 weights of an ONNX graph in place, in the order of its layers.
+
+    An INT8 weight cannot leave its tensor's range; its scale can.
+
+    Args:
+        path: a graph whose INT8 weights go through DequantizeLinear.
+        change: gives another tensor of the same shape, or None where it is to stay.
+
+    Raises:
+        UsageError: it holds no such weight.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(path))
+    held = {initializer.name: initializer for initializer in model.graph.initializer}
+    dequantized = {
+        node.output[0]: held[node.input[1]]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in held
+    }
+    layers = [node for node in model.graph.node if node.op_type == "Conv"]
+    scales = [dequantized[node.input[1]] for node in layers if node.input[1] in dequantized]
+    if not scales:
+        raise UsageError(f"{path} has no INT8 convolution")
+    for scale in scales:
+        changed = change(numpy_helper.to_array(scale))
+        if changed is not None:
+            scale.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), scale.name))
     onnx.save(model, str(path))
 
 

@@ -24,6 +24,8 @@ from paddleseg_ext.scoring.metrics import FloatArray
 
 GRADES = ("identical", "near-tie", "within-budget", "failed")
 IDENTICAL, NEAR_TIE_GRADE, WITHIN_BUDGET, FAILED = GRADES
+# The grade of no runs at all, which is none of the four: nothing was shown.
+NOT_COMPARED = "not compared"
 NEAR_TIE = 1e-4
 # A failed run can differ in millions of pixels; a near tie lists every one.
 _LISTED_WHEN_FAILED = 20
@@ -349,8 +351,8 @@ def _size(difference: dict[str, int]) -> int:
 
 
 def worst_grade(grades: Iterable[str]) -> str:
-    """The grade of several runs together."""
-    return max(grades, key=GRADES.index, default=IDENTICAL)
+    """The grade of several runs together; NOT_COMPARED where there is none."""
+    return max(grades, key=GRADES.index, default=NOT_COMPARED)
 
 
 def as_json(flips: Sequence[Flip], class_names: Sequence[str]) -> list[dict[str, Any]]:

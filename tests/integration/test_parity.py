@@ -186,11 +186,66 @@ def test_negative_controls_are_caught_and_a_blind_comparison_fails(project, monk
             "--config net.yml --model_path model.pdparams --bundle bundle/deploy.yaml "
             f"--image_list data/val.list --save_dir blind {' '.join(more)}".split()
         )
+    assert json.loads((project / "blind" / "results.json").read_text())["grade"] == "failed"
+    assert 'class="badge failed">failed' in (project / "blind" / "report.html").read_text()
     suites = ElementTree.parse(project / "blind" / "junit.xml").getroot()
     assert {s.attrib["name"]: s.attrib["failures"] for s in suites} == {
         "parity": "0",
         "negative controls": "1",
     }
+
+
+def test_a_fault_that_is_taken_for_another_is_not_caught(project, monkeypatch):
+    from paddleseg_ext.parity import controls
+
+    monkeypatch.setattr(controls, "swap_channels", controls.drop_normalize)
+    results = run(project, "misnamed", "bundle", "--stages", "static", "--negative_controls")
+    swapped = next(c for c in results["negative_controls"] if c["name"] == "red and blue swapped")
+    assert swapped["caught"] is False
+    assert swapped["cause"] == "Normalize dropped"
+    assert results["grade"] == "failed"
+
+
+def test_labels_read_one_off_are_called_so(project):
+    """A command scored with a table that is off by one; its label maps are right."""
+    import infer
+    from paddleseg_ext.data.labels import decode_label
+    from paddleseg_ext.parity.controls import shift_labels
+
+    given = {"config": "bundle/deploy.yaml", "image_path": "data/val.list", "save_dir": "shifted"}
+    given |= {"device": "cpu", "cpu_threads": "1", "print_detail": "False"}
+    read = "paddleseg_ext.evaluation.evaluator.decode_label"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, lambda path, table: decode_label(path, shift_labels(table, path)))
+        infer.main([f"--{name}={value}" for name, value in given.items()])
+    more = ("--stages", "eager", "--results", "infer=shifted")
+    results = run(project, "shifted_results", "bundle", *more)
+    assert results["runs"][1]["divergence"]["cause"] == "label table shifted by one"
+    assert results["runs"][1]["different_pixels"] == 0
+
+
+def test_a_bundle_alone_is_compared_in_the_default_stages(project):
+    results = run_verb(project, "alone", "--bundle", "bundle/deploy.yaml", *QUICK)
+    assert results["reference"]["stage"] == "static"
+    assert [run["stage"] for run in results["runs"]] == ["paddle", "paddle_onednn"]
+    assert results["grade"] in ("identical", "near-tie")
+
+
+def test_the_bundle_of_another_input_is_a_verdict_in_one_line(project):
+    """A graph of one channel: each runtime refuses in its own words."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    path = write_onnx(project / "gray.onnx")
+    model = onnx.load(str(path))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "C"
+    weights = np.ones((7, 1, 3, 3), np.float32)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, str(path))
+    given = ["--config", "net.yml", "--model_path", "model.pdparams", "--onnx", "gray.onnx"]
+    results = run_verb(project, "gray", *given, "--stages", "onnxruntime", *QUICK)
+    summary = results["runs"][1]["summary"]
+    assert summary.startswith("failed: gray.onnx: ONNX Runtime cannot run it")
+    assert "\n" not in summary
 
 
 def test_a_fault_that_a_one_sided_network_hides_is_neither_passed_nor_failed(project, monkeypatch):
@@ -279,7 +334,7 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
     options = ExportOptions(project / "older")
     export(config, "older.pdparams", options, class_table_of(config), Path("data/0.png"))
     given = "--config net.yml --model_path model.pdparams --bundle older/deploy.yaml"
-    with pytest.raises(CheckFailed, match=r"stale checkpoint\? .*iteration 100.*iteration 0"):
+    with pytest.raises(CheckFailed, match=r"stale checkpoint: .*iteration 100.*iteration 0"):
         cli.main(
             [*given.split(), "--stages=static", "--image_list=data/val.list", "--save_dir=stale"]
         )
@@ -320,6 +375,12 @@ def test_an_int8_graph_without_int8_nodes_fails_though_the_answer_is_right(proje
     assert outcome["grade"] == "failed"
     assert outcome["different_pixels"] == 0
     assert "it did not run as asked: INT8 was asked for" in outcome["summary"]
+    # The reference is held to it, too.
+    flags[-1] = "onnxruntime_int8,onnxruntime"
+    fallen, agreeing = run_verb(project, "sham_reference", *flags, *QUICK)["runs"]
+    assert fallen["name"] == "onnxruntime_int8 (reference)"
+    assert "it did not run as asked: INT8 was asked for" in fallen["summary"]
+    assert agreeing["grade"] == "identical"
 
 
 def test_a_graph_of_paddle_2_6_passes_and_its_wrong_pass_is_caught(project):
@@ -370,3 +431,44 @@ def test_the_page_opens_in_a_browser_and_shows_what_differs(project):
     assert "Looks like: Normalize dropped" in page
     # Two images, five pictures each: image, label, reference, run, difference.
     assert count_images(page, project) == (10, 10)
+
+
+@pytest.mark.slow
+def test_int8_of_another_checkpoint_fails_within_its_budget(project):
+    """The step to the next checkpoint is smaller than what INT8 may differ by."""
+    for package in ("paddle2onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    from paddleseg_ext.checkpoints.store import load_into, save_weights
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.models.build import build_model
+    from paddleseg_ext.quantization import cli as quantization
+
+    config = load_config("net.yml")
+    options = ExportOptions(project / "float", onnx=True)
+    export(config, "model.pdparams", options, class_table_of(config), Path("data/0.png"))
+    # Random weights are not made for INT8: the budget is as wide as that needs.
+    (project / "int8.yml").write_text(
+        "int8: {different_pixels: 0.08, mean_iou: 0.1, class_iou: 0.2}"
+    )
+    given = "--config float/deploy.yaml --data data/val.list --save_dir int8 --budgets int8.yml"
+    quantization.main(f"{given} --keep_float 0 --sensitivity False".split())
+    model = build_model(config, 7)
+    load_into(model, "model.pdparams")
+    for parameter in model.parameters():
+        parameter.set_value(parameter.numpy() * np.float32(1.001))
+    save_weights(model, Path("next.pdparams"), {"iteration": 1})
+
+    flags = ["--config", "net.yml", "--bundle", "int8/deploy.yaml", "--budgets", "int8.yml"]
+    flags += ["--stages", "onnxruntime_int8", *QUICK, "--negative_controls"]
+    results = run_verb(project, "int8_sound", *flags, "--model_path", "model.pdparams")
+    assert results["runs"][1]["grade"] == "within-budget"
+    controls = {control["title"]: control for control in results["negative_controls"]}
+    assert len(controls) == 9
+    assert all(control["caught"] for control in controls.values())
+    stale = controls["stale checkpoint, onnxruntime_int8"]
+    assert stale["cause"].startswith("stale checkpoint")
+    results = run_verb(project, "int8_stale", *flags[:-1], "--model_path", "next.pdparams")
+    assert results["runs"][1]["grade"] == "failed"
+    assert results["runs"][1]["summary"].startswith("failed: stale checkpoint: int8/deploy.yaml")

@@ -4,6 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 REDUCED = ("bf16", "fp16", "int8")
+# Backend, as `open_backend` takes it -> what it calls itself.
+OWN_NAMES = {
+    "paddle": "paddle_inference",
+    "paddle_onednn": "paddle_inference",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}
 
 
 def shortfall(
@@ -24,6 +31,9 @@ def shortfall(
         device: `cpu` or `gpu`.
         use_trt: TensorRT was asked for.
     """
+    own_name = description.get("name")
+    if name in OWN_NAMES and own_name is not None and own_name != OWN_NAMES[name]:
+        return f"{name} was asked for, and {own_name} runs"
     if name != "static" and description.get("device") != device:
         return f"device {device} was asked for, and it runs on {description.get('device')}"
     if device == "gpu" and description.get("precision") != precision:

@@ -1,7 +1,9 @@
 """What every way of running a network offers. All of them are scored through the same pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,6 +102,32 @@ def filled(batch: NDArray, input_shape: Sequence[int | None] | None) -> NDArray:
     fixed = (input_shape or [None])[0]
     missing = (fixed or 0) - len(batch)
     return np.concatenate([batch, *[batch[-1:]] * missing]) if missing > 0 else batch
+
+
+@contextmanager
+def runtime_errors(file: Path, runtime: str, batch: NDArray) -> Iterator[None]:
+    """A run in which a runtime's own exception becomes one clear line.
+
+    Args:
+        file: the graph.
+        runtime: its name in the message.
+        batch: what is run.
+
+    Raises:
+        UsageError: the runtime refuses to run the graph on this input.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    # The runtimes' exceptions have no common base but this one.
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
+        raise UsageError(
+            f"{file}: {runtime} cannot run it on an input of {batch.shape}: {told[0]}; is this the "
+            "graph of this network, and are the transforms its own?"
+        ) from error
 
 
 def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]) -> None:

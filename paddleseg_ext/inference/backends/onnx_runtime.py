@@ -23,6 +23,7 @@ from paddleseg_ext.inference.backends.base import (
     check_shape,
     filled,
     probe_batch,
+    runtime_errors,
 )
 from paddleseg_ext.inference.bundle import Bundle
 
@@ -71,7 +72,7 @@ class OnnxRuntime:
         """
         runtime = import_onnxruntime()
         file = bundle.onnx_file(precision)
-        self._input_dtype = bundle.input_dtype
+        self._file, self._input_dtype = file, bundle.input_dtype
         self._version = runtime.__version__
         options = runtime.SessionOptions()
         threads, self._streams = cpu_threads or available_cores(), streams
@@ -116,7 +117,8 @@ class OnnxRuntime:
         started = time.perf_counter()
         tensor = as_input(filled(batch, self._input_shape), self._input_dtype)
         copied = time.perf_counter()
-        output = self._session.run([self._output], {self._input: tensor})[0]
+        with runtime_errors(self._file, "ONNX Runtime", tensor):
+            output = self._session.run([self._output], {self._input: tensor})[0]
         return output[: len(batch)], RunTimes(copied - started, time.perf_counter() - copied)
 
     def describe(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from paddleseg_ext.inference.backends.base import (
     check_shape,
     filled,
     probe_batch,
+    runtime_errors,
 )
 from paddleseg_ext.inference.bundle import Bundle
 
@@ -103,7 +104,7 @@ class OpenVino:
         """
         openvino = import_openvino()
         file = bundle.onnx_file(precision)
-        self._input_dtype = bundle.input_dtype
+        self._file, self._input_dtype = file, bundle.input_dtype
         self._version = openvino.__version__.split("-")[0]
         properties = {
             "NUM_STREAMS": streams,
@@ -144,14 +145,16 @@ class OpenVino:
     def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
         """See `TimedBackend.run_timed`."""
         check_shape(self._input_shape, batch.shape)
-        compiled = self._compiled_for(batch.shape)
+        with runtime_errors(self._file, "OpenVINO", batch):
+            compiled = self._compiled_for(batch.shape)
         started = time.perf_counter()
         tensor = as_input(filled(batch, self._input_shape), self._input_dtype)
         copied = time.perf_counter()
         # A request of its own for every call: threads may run at once, and none overwrites
         # another's output.
         request = compiled.create_infer_request()
-        output = request.infer([tensor], share_inputs=True)[0]
+        with runtime_errors(self._file, "OpenVINO", tensor):
+            output = request.infer([tensor], share_inputs=True)[0]
         return output[: len(batch)], RunTimes(copied - started, time.perf_counter() - copied)
 
     def describe(self) -> dict[str, Any]:

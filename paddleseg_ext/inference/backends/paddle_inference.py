@@ -20,6 +20,7 @@ from paddleseg_ext.inference.backends.base import (
     check_shape,
     filled,
     probe_batch,
+    runtime_errors,
 )
 from paddleseg_ext.inference.backends.onednn_trace import Trace, trace
 from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
@@ -214,7 +215,8 @@ class PaddleInference:
         self._input.reshape(tensor.shape)
         self._input.copy_from_cpu(tensor)
         copied = time.perf_counter()
-        self._predictor.run()
+        with runtime_errors(self._bundle.model_file, "Paddle Inference", tensor):
+            self._predictor.run()
         if self.options.device == "gpu":
             import paddle
 

@@ -15,7 +15,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import STARTING_CORES, cores_for
 from paddleseg_ext.inference.backends import onednn_trace, openvino_runtime
 from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.base import as_input
+from paddleseg_ext.inference.backends.base import as_input, runtime_errors
 from paddleseg_ext.inference.backends.open import BACKENDS, open_backend, stage_name
 from paddleseg_ext.inference.backends.paddle_inference import CALIBRATING
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
@@ -84,6 +84,35 @@ def test_what_runs_is_told_by_the_runtime(onnx_bundle: Bundle, name: str) -> Non
     assert shortfall(told, name, threads=2) == ""
     assert shortfall(told, name, threads=1) == "1 threads were asked for, and the runtime has 2"
     assert "no INT8 kernel" in shortfall(told, name, "int8")
+    assert shortfall(told, "paddle_onednn") == f"paddle_onednn was asked for, and {name} runs"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ValueError("C++ Traceback:\n\nInvalidArgumentError: no.\n  [Hint: x]"),
+            "InvalidArgumentE",
+        ),
+        (RuntimeError("no such axis\nat here"), "no such axis;"),
+        (MemoryError(), "MemoryError;"),
+    ],
+)
+def test_what_a_runtime_throws_is_one_line_with_the_file(error: Exception, told: str) -> None:
+    batch = np.zeros((1, 3, 4, 5), np.float32)
+    with pytest.raises(UsageError) as raised, runtime_errors(Path("m.json"), "Paddle", batch):
+        raise error
+    expected = f"m.json: Paddle cannot run it on an input of (1, 3, 4, 5): {told}"
+    assert str(raised.value).startswith(expected)
+    assert "\n" not in str(raised.value)
+
+
+def test_wrong_use_keeps_its_own_words() -> None:
+    with (
+        pytest.raises(DataError, match=r"^too large$"),
+        runtime_errors(Path("m.json"), "Paddle", np.zeros(1)),
+    ):
+        raise DataError("too large")
 
 
 @pytest.mark.parametrize("name", ONNX_BACKENDS)

@@ -24,6 +24,8 @@ def test_rounding_explains_a_near_tie_and_no_failure():
 def test_an_output_of_another_size_or_class_is_told():
     text = compare_outputs(SCORES[:, :3], SCORES, failed=True)
     assert text == "the network's output is (3, 3, 5) instead of (3, 4, 5)"
+    text = compare_outputs(SCORES[:2], SCORES, failed=True)
+    assert text == "the network's output is (2, 4, 5) instead of (3, 4, 5)"
     labels = SCORES.argmax(axis=0)
     labels[0, 0] += 1
     assert "5.00% of its pixels" in compare_outputs(labels, SCORES, failed=True)
@@ -50,6 +52,28 @@ def test_counts_that_moved_by_a_class_are_called_a_shifted_table(shift):
     other = locate_counts(counts, counts + 1)
     assert other is not None
     assert other.cause == ""
+
+
+@pytest.mark.parametrize(("shift", "lost"), [(1, 0), (-1, -1)])
+def test_a_class_that_falls_off_the_table_is_ignored_and_the_shift_is_named(shift, lost):
+    counts = np.arange(16).reshape(4, 4)
+    shifted = np.roll(counts, shift, axis=0)
+    shifted[lost] = 0
+    found = locate_counts(counts, shifted)
+    assert found is not None
+    assert found.cause == "label table shifted by one"
+    # The labels tell it, also where another kernel predicted a pixel otherwise.
+    shifted[1, 0], shifted[1, 1] = shifted[1, 1], shifted[1, 0]
+    assert locate_counts(counts, shifted).cause == "label table shifted by one"
+
+
+def test_other_predictions_for_the_same_labels_are_no_shifted_table():
+    counts = np.full((3, 3), 4)
+    other = counts.copy()
+    other[0] = [5, 3, 4]
+    found = locate_counts(counts, other)
+    assert found is not None
+    assert found.cause == ""
 
 
 def test_stages_come_by_comma_or_space_each_once():

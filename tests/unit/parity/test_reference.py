@@ -72,6 +72,15 @@ def test_an_unreadable_image_ends_it(samples, tmp_path):
         reference(samples, tmp_path)
 
 
+def test_a_class_that_the_table_lacks_ends_it(samples, tmp_path):
+    class More(Colors):
+        def run(self, batch):
+            return np.concatenate([batch, batch + 1], axis=1)
+
+    with pytest.raises(DataError, match=r"0\.png: the network gives class \d, and list has the"):
+        reference(samples, tmp_path, network=More())
+
+
 def test_a_network_that_knows_one_class_is_called_one_sided(samples, tmp_path):
     class Constant(Colors):
         def run(self, batch):

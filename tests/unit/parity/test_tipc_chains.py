@@ -80,6 +80,7 @@ def test_serving_starts_asks_and_judges(trained):
     behind = words[words.index("--") + 1 :]
     assert behind[:4] == ("python", "-m", "paddleseg_ext", "serve")
     assert f"--config={TRAINED}/deploy.yaml" in behind
+    assert f"--backend={plan.runs[0].asked.backend}" in behind
 
 
 def test_static_graph_training_is_compared_with_dynamic(trained):

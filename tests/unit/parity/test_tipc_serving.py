@@ -1,5 +1,6 @@
 """Asking a service: a stand-in answers; whatever it does, its process is gone afterwards."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         asked.append(self.path)
         ready = asked.count("/readyz") > 1
-        self.reply(200 if ready or self.path != "/readyz" else 503, b"{{}}")
+        told = b'{{"backend": {{"name": "openvino"}}}}' if self.path == "/v1/model" else b"{{}}"
+        self.reply(200 if ready or self.path != "/readyz" else 503, told)
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         {answer}
@@ -66,7 +68,8 @@ def test_answers_are_kept_under_the_images_names_and_the_service_is_stopped(
     for number in range(2):
         kept = cv2.imread(str(save_dir / f"label_maps/{number}.png"), cv2.IMREAD_UNCHANGED)
         assert (kept == number + 1).all()
-    assert (save_dir / "inference.json").is_file()
+    left = json.loads((save_dir / "inference.json").read_text())
+    assert left["backend"] == {"name": "openvino"}
     assert is_gone(tmp_path)
 
 

@@ -227,6 +227,6 @@ def test_no_budget_covers_a_map_that_is_missing_or_of_another_size():
 
 def test_worst_grade():
     assert v.worst_grade(["near-tie", "within-budget"]) == "within-budget"
-    assert v.worst_grade([]) == "identical"
+    assert v.worst_grade([]) == "not compared"
     assert v.worst_grade(["identical", "near-tie"]) == "near-tie"
     assert v.worst_grade(["near-tie", "failed", "identical"]) == "failed"

@@ -1,0 +1,53 @@
+"""What the verb refuses before it runs, and how its results become a grade and an exit status."""
+
+import pytest
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.parity import cli, report
+from paddleseg_ext.parity.compare import Outcome
+from paddleseg_ext.parity.controls import Control
+from paddleseg_ext.parity.stages import parse_stages
+from paddleseg_ext.scoring.verdict import RunVerdict
+
+NOT_DONE = Outcome("evaluation while training", "train", None, note="it scored 32 images")
+IDENTICAL = Outcome("static", "static", RunVerdict("identical", 3))
+CAUGHT = Control("red and blue swapped", True, "failed", "red and blue swapped", "static")
+MISSED = Control("one weight changed", False, "identical", stage="onnxruntime_int8")
+
+
+def test_the_reference_alone_is_refused():
+    words = ["--config", "a.yml", "--model_path", "w", "--image_list", "x", "--stages", "eager"]
+    with pytest.raises(UsageError, match="eager is what others are compared with; name one more"):
+        cli.check_stages(parse_stages(["eager"]), cli.parse_arguments(words))
+    given = cli.parse_arguments([*words, "--results", "val=left"])
+    cli.check_stages(parse_stages(["eager"]), given)
+
+
+def test_int8_in_paddle_is_refused_with_the_reason():
+    with pytest.raises(UsageError, match=r"paddle_int8: Paddle 3\.2\.2 has no INT8 on a CPU"):
+        parse_stages(["static,paddle_int8"])
+
+
+def test_nothing_compared_is_no_pass():
+    assert report.overall_grade([NOT_DONE], []) == "not compared"
+    with pytest.raises(CheckFailed, match=r"nothing was compared \(evaluation while training: it "):
+        cli.conclude([NOT_DONE], [])
+    with pytest.raises(CheckFailed, match=r"nothing was compared \(no run\)"):
+        cli.conclude([], [])
+
+
+def test_nothing_compared_is_a_failure_in_junit():
+    run = {"name": "train", "grade": None, "summary": "not compared", "seconds": 0.0}
+    cases = report.parity_cases({"grade": "not compared", "runs": [run]})
+    assert [case.failure for case in cases] == ["nothing was compared", ""]
+
+
+def test_a_missed_control_and_a_stale_checkpoint_fail_whatever_the_runs_say():
+    assert report.overall_grade([NOT_DONE, IDENTICAL], [CAUGHT]) == "identical"
+    assert report.overall_grade([IDENTICAL], [CAUGHT, MISSED]) == "failed"
+    assert report.overall_grade([IDENTICAL], [CAUGHT], "stale checkpoint: ...") == "failed"
+    cli.conclude([IDENTICAL], [CAUGHT])
+    with pytest.raises(CheckFailed, match="not noticed: one weight changed, onnxruntime_int8;"):
+        cli.conclude([IDENTICAL], [CAUGHT, MISSED])
+    with pytest.raises(CheckFailed, match="stale checkpoint: other"):
+        cli.conclude([IDENTICAL], [], "stale checkpoint: other")

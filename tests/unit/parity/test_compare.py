@@ -1,0 +1,161 @@
+"""What goes wrong with a run is its verdict: broken results, fallbacks, runtimes that refuse."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.parity.compare import (
+    Candidate,
+    Comparison,
+    compare_all,
+    judge_folder,
+    judge_reference,
+    run_candidate,
+)
+from paddleseg_ext.parity.divergence import Evidence
+from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.stages import STAGES
+from paddleseg_ext.scoring.verdict import Budget
+
+NORMALIZE = [{"type": "Normalize"}]
+EVERYTHING = Budget(1.0, 1.0, 1.0)
+
+
+class Colors:
+    """A network whose classes are the colours, and which says that ONNX Runtime runs it."""
+
+    def run(self, batch):
+        return 10 * batch
+
+    def describe(self):
+        return {"name": "onnxruntime", "device": "cpu", "precision": "fp32", "kernels": {"Conv": 1}}
+
+
+class Moved(Colors):
+    """As after some more training: a few decided pixels differ."""
+
+    def run(self, batch):
+        scores = 10 * batch
+        scores[:, 0] += 0.5
+        return scores
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    generator = np.random.default_rng(0)
+    image, label = tmp_path / "0.png", tmp_path / "0_label.png"
+    cv2.imwrite(str(image), generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    cv2.imwrite(str(label), generator.integers(0, 3, (12, 16), dtype=np.uint8))
+    (tmp_path / "maps").mkdir()
+    reference = Reference(
+        Colors(),
+        [Sample(image, label, "0")],
+        Preprocess(NORMALIZE),
+        "none",
+        generic_table(3),
+        tmp_path / "maps",
+    )
+    files = tmp_path / "deploy.yaml", tmp_path / "model.onnx"
+    bundle = Bundle(*files, None, NORMALIZE, None, "none", None)
+    return Comparison(bundle, reference, {"fp32": EVERYTHING}, Evidence(NORMALIZE))
+
+
+def run(comparison, backend):
+    return run_candidate(Candidate("run", STAGES["onnxruntime"], lambda: backend), comparison)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no whole JSON file"),
+        ("[]", "a section is expected, got a list"),
+        ('{"evaluation": [1]}', "evaluation: a section is expected"),
+        ('{"backend": "x"}', "backend: a section is expected"),
+        ('{"confusion_matrix": "x"}', "3 rows of 3 pixel counts are expected"),
+        ('{"confusion_matrix": [[1, 2, 3], [1]]}', "3 rows of 3 pixel counts are expected"),
+        ('{"confusion_matrix": [[1, 0], [0, 1]]}', "got int64 of shape (2, 2)"),
+        ('{"confusion_matrix": [[0.5, 0, 0], [0, 0, 0], [0, 0, 0]]}', "got float64"),
+        ("{}", "neither label maps nor counts"),
+    ],
+)
+def test_a_broken_results_file_is_a_failed_run_that_names_it(
+    comparison, tmp_path, content, message
+):
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "val.json").write_text(content)
+    outcome = judge_folder("val", tmp_path / "left", comparison)
+    assert outcome.verdict.grade == "failed"
+    assert message in outcome.verdict.reason
+
+
+def test_counts_of_another_number_of_classes_beside_label_maps_fail(comparison, tmp_path):
+    left = tmp_path / "left"
+    (left / "label_maps").mkdir(parents=True)
+    cv2.imwrite(str(left / "label_maps" / "0.png"), comparison.reference.label_map(0))
+    (left / "val.json").write_text(json.dumps({"confusion_matrix": [[1, 0], [0, 1]]}))
+    outcome = judge_folder("val", left, comparison)
+    assert "got int64 of shape (2, 2)" in outcome.verdict.reason
+    assert str(left / "val.json") in outcome.verdict.reason
+
+
+def test_a_sound_run_is_identical(comparison):
+    assert run(comparison, Colors()).verdict.grade == "identical"
+
+
+def test_a_run_of_another_checkpoint_fails_within_its_budget_too(comparison):
+    assert run(comparison, Moved()).verdict.grade == "within-budget"
+    why = "stale checkpoint: the bundle was exported from older.pdparams"
+    stale = replace(comparison, stale=why)
+    for backend in (Moved(), Colors()):
+        outcome = run(stale, backend)
+        assert outcome.verdict.grade == "failed"
+        assert outcome.verdict.reason == why
+        assert outcome.divergence.cause.startswith("stale checkpoint")
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_a_graph_of_another_number_of_classes_is_a_verdict(comparison, num_classes):
+    class Other(Colors):
+        def run(self, batch):
+            shape = (len(batch), num_classes, *batch.shape[2:])
+            return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    outcome = run(replace(comparison, budgets={}), Other())
+    assert outcome.verdict.grade == "failed"
+    if num_classes == 2:
+        assert "the network's output is (2, 12, 16) instead of (3, 12, 16)" in (
+            outcome.divergence.text
+        )
+
+
+def test_a_runtime_that_refuses_is_a_verdict(comparison):
+    class Refusing(Colors):
+        def run(self, batch):
+            raise UsageError("model.onnx: it cannot run")
+
+    outcome = run(comparison, Refusing())
+    assert (outcome.verdict.grade, outcome.verdict.reason) == (
+        "failed",
+        "model.onnx: it cannot run",
+    )
+
+
+def test_a_reference_that_fell_back_fails(comparison, monkeypatch):
+    reference = comparison.reference
+    reference.stage = "onnxruntime_int8"
+    fallen = judge_reference(reference)
+    assert fallen.name == "onnxruntime_int8 (reference)"
+    assert "INT8 was asked for, and no INT8 kernel runs" in fallen.verdict.reason
+    outcomes = compare_all(comparison, [], [], None)
+    assert [outcome.verdict.grade for outcome in outcomes] == ["failed"]
+    reference.stage = "onnxruntime"
+    assert judge_reference(reference) is None
+    assert compare_all(comparison, [], [], None) == []
