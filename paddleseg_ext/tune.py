@@ -4,7 +4,8 @@ Every backend that is installed and for which the bundle has a graph predicts th
 list, one after the other on each image, so that a busy machine is unfair to none. Its label maps
 are compared with those of Paddle Inference without oneDNN, the reference: identical, near-tie, or
 failed. What was found is written into the bundle's deploy.yaml (Manifest.verified), where
-infer.py --backend auto looks it up. The exit status is 1 if a backend failed.
+infer.py --backend auto looks it up. Where the list has images of several sizes, the speed counts
+what each new size costs, as often as the list has one. The exit status is 1 if a backend failed.
 
   python -m paddleseg_ext tune --config output/inference_model/deploy.yaml --data val.list
 """
@@ -21,7 +22,7 @@ from paddleseg_ext.common.machine import cpu_name, fix_thread_count
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.samples import Sample, collect_samples
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.evaluation.trials import Trial, run_trials
+from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.choice import is_installed
 from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
@@ -54,12 +55,14 @@ def main(argv: list[str]) -> int | None:
             f"{bundle.deploy_file}: a bundle of export_model.py is expected: its Manifest keeps "
             "the record, and its Paddle graph is what the others are compared with"
         )
-    samples = evenly(collect_samples(arguments.data), arguments.num_images)
+    listed = collect_samples(arguments.data)
+    samples, share = evenly(listed, arguments.num_images), new_size_share(bundle, listed)
     threads = fix_thread_count(arguments.cpu_threads)
     trials = open_trials(bundle, threads)
     run_trials(trials, REFERENCE, track(samples, "tune", total=len(samples)))
     stages = {
-        name: describe(name, trial, trials[REFERENCE], threads) for name, trial in trials.items()
+        name: describe(name, trial, trials[REFERENCE], threads, share)
+        for name, trial in trials.items()
     }
     record_verified(bundle, stages)
     failed = [name for name, stage in stages.items() if not stage["passed"]]
@@ -94,17 +97,26 @@ def open_trials(bundle: Bundle, threads: int) -> dict[str, Trial]:
     return trials
 
 
-def describe(name: str, trial: Trial, reference: Trial, threads: int) -> dict:
-    """What the bundle keeps of a backend; also one line of the log."""
+def describe(name: str, trial: Trial, reference: Trial, threads: int, share: float) -> dict:
+    """What the bundle keeps of a backend; also one line of the log.
+
+    Args:
+        share: of the list's images, those that are the first of their size.
+    """
     verdict = trial.verdict(reference, trial.scorer.class_table)
-    ratio = trial.ratio(reference)
-    log(f"{name}: {verdict.summary()}; {ratio:.2f} times as fast as {REFERENCE}")
+    ratio = trial.ratio(reference, share)
+    log(
+        f"{name}: {verdict.summary()}; {ratio:.2f} times as fast as {REFERENCE}, "
+        f"a new input size takes {trial.new_size_s():.3f} s more"
+    )
     return {
         "grade": verdict.grade,
         "passed": verdict.passed,
         "num_different": verdict.num_different,
         "num_images": verdict.num_images,
         "ratio": round(ratio, 3),
+        "new_size_s": round(trial.new_size_s(), 4),
+        "new_size_share": round(share, 4),
         "version": trial.backend.describe()["version"],
         "cpu": cpu_name(),
         "cpu_threads": threads,

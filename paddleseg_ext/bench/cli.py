@@ -2,8 +2,11 @@ r"""Measure bundles and backends beside one another, in turns, on real images.
 
 Every candidate (a bundle on a backend) has a process of its own, and one runs at a time: each round
 takes one image through every candidate, so that a busy machine is unfair to none. Of each image it
-tells decode, preprocess, copy in, run, copy out, postprocess and encode. In the same rounds come
-the throughput at each batch size and a product of matrices, the machine's peak.
+tells decode, preprocess, copy in, run, copy out, postprocess and encode; p50, p90 and p99 are of
+the network (copy in, run, copy out) and the label map (postprocess), and 'new size' is the
+network's first run of an input size: some backends compile for each. In the same rounds come the
+images a second at each batch size, of network and label map and of the first image's size, and a
+product of matrices, the machine's peak.
 
 SAVE_DIR gets bench.csv, bench.json and, where the images have labels, speed_accuracy.png. A
 candidate whose recorded parity failed is marked, and one that runs otherwise than asked for, or
@@ -186,6 +189,8 @@ def take_turns(
         for name, worker in workers.items():
             turn = settled(worker, "turn", index)
             speeds = {n: settled(worker, "throughput", n) for n in arguments.batch_sizes}
+            if turn.new_size_s is not None:
+                rows[name].new_sizes_s.append(turn.new_size_s)
             if index < 0:
                 continue
             rows[name].turns.append(turn)
@@ -195,6 +200,7 @@ def take_turns(
                     measured.append(speed)
         peak = max(peak, settled(gemm, "gflops"))
     for name, worker in workers.items():
+        rows[name].throughput_hw = worker.call("throughput_hw")
         rows[name].peak_memory_mb = worker.call("peak_memory_mb")
     return peak
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.bench.worker import NETWORK_PARTS, PARTS, Candidate, Turn
+from paddleseg_ext.bench.worker import LABELS_PARTS, NETWORK_PARTS, PARTS, Candidate, Turn
 from paddleseg_ext.common.files import atomic_path, write_json, write_text
+from paddleseg_ext.inference.backends.choice import found_elsewhere
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import summarize
@@ -26,22 +27,28 @@ class Row:
 
     Attributes:
         turns: one for each round.
+        new_sizes_s: the network's first run of each input size, in the rounds before, too.
         throughputs: batch size -> images a second, one for each round; empty where it cannot run.
+        throughput_hw: of the network's input, in these.
     """
 
     candidate: Candidate
     bundle: Bundle
     description: Mapping[str, Any]
     turns: list[Turn] = field(default_factory=list)
+    new_sizes_s: list[float] = field(default_factory=list)
     throughputs: dict[int, list[float]] = field(default_factory=dict)
+    throughput_hw: tuple[int, int] = (0, 0)
     peak_memory_mb: float = 0.0
 
     @property
     def parity(self) -> str:
-        """The verdict that the bundle records of this backend."""
+        """The verdict that the bundle records of this backend, of this CPU and version."""
         manifest = self.bundle.manifest
         found = manifest.verified.get(self.candidate.stage) if manifest else None
         if found is None or "passed" not in found:
+            return UNKNOWN
+        if found_elsewhere(found, self.candidate.backend):
             return UNKNOWN
         return PASSED if found["passed"] else FAILED
 
@@ -65,19 +72,24 @@ class Row:
             for size, values in self.throughputs.items()
         }
 
-    def multiply_adds(self) -> float | None:
-        """Of an image of the run; scaled by area from what the bundle records."""
+    def _work(self) -> list[float]:
+        """Multiply-adds of each turn; scaled by area from what the bundle records, if it does."""
         cost = self.bundle.manifest.cost if self.bundle.manifest else {}
         if not cost:
-            return None
+            return []
         _, _, height, width = cost["input_shape"]
-        areas = [np.prod(turn.input_hw) for turn in self.turns]
-        return float(cost["multiply_adds"] * np.mean(areas) / (height * width))
+        each = cost["multiply_adds"] / (height * width)
+        return [float(each * np.prod(turn.input_hw)) for turn in self.turns]
+
+    def multiply_adds(self) -> float | None:
+        """Of an image of the run, their mean."""
+        return float(np.mean(self._work())) if self._work() else None
 
     def gflops(self) -> float | None:
-        """What the network achieves, 2 operations a multiply-add, by its median run."""
-        work = self.multiply_adds()
-        return None if work is None else 2 * work / (self.parts_ms()["run"] / 1000) / 1e9
+        """What the network achieves, 2 operations a multiply-add: the median over its runs."""
+        runs = zip(self._work(), self.turns, strict=False)
+        achieved = [2 * work / turn.seconds["run"] / 1e9 for work, turn in runs]
+        return float(np.median(achieved)) if achieved else None
 
     def counts(self) -> IntArray | None:
         """(C, C) of the images that have labels."""
@@ -102,10 +114,14 @@ class Row:
             "streams": self.candidate.streams,
             "pinned": self.candidate.pinned,
             "parity": self.parity,
+            "labels_ms": self.latency_ms(LABELS_PARTS),
             "network_ms": self.latency_ms(),
             "image_ms": self.latency_ms(PARTS),
             "parts_ms": self.parts_ms(),
+            "new_size_ms": float(np.median(self.new_sizes_s)) * 1000 if self.new_sizes_s else None,
+            "new_sizes": len(self.new_sizes_s),
             "images_per_second": {str(k): v for k, v in self.images_per_second().items()},
+            "images_per_second_of": "{1}x{0}".format(*self.throughput_hw),
             "peak_memory_mb": self.peak_memory_mb,
             "parameters": cost.get("parameters"),
             "multiply_adds": self.multiply_adds(),
@@ -130,20 +146,26 @@ def flat(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For people: one line a candidate; one that failed parity is marked."""
+    """For people: one line a candidate; one that failed parity is marked.
+
+    The percentiles and images a second are those of network and label map.
+    """
     sizes = list(results[0]["images_per_second"])
-    header = ["candidate", "p50 ms", "p90", "p99", "image p50"]
+    header = ["candidate", "p50 ms", "p90", "p99", "network p50", "image p50", "new size"]
     header += [f"img/s b{size}" for size in sizes]
-    header += ["MB", "M param", "G madd", "GFLOP/s", "of peak", "mIoU", "parity"]
+    header += ["of size", "MB", "M param", "G madd", "GFLOP/s", "of peak", "mIoU", "parity"]
     rows = [header]
     for result in results:
-        network, parity = result["network_ms"], result["parity"]
+        labels, parity = result["labels_ms"], result["parity"]
         rows.append(
             [
                 result["name"],
-                *(f"{network[f'p{p}']:.1f}" for p in PERCENTILES),
+                *(f"{labels[f'p{p}']:.1f}" for p in PERCENTILES),
+                f"{result['network_ms']['p50']:.1f}",
                 f"{result['image_ms']['p50']:.1f}",
+                _number(result["new_size_ms"], 1),
                 *(_number(result["images_per_second"][size], 1) for size in sizes),
+                result["images_per_second_of"],
                 f"{result['peak_memory_mb']:.0f}",
                 _number(result["parameters"], 2, 1e6),
                 _number(result["multiply_adds"], 2, 1e9),
@@ -192,7 +214,7 @@ def write_results(
 
 
 def draw_picture(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
-    """Speed (1 / median latency of the network) and mIoU, a point each, as the papers print it.
+    """Speed (1 / median latency of network and label map) and mIoU, a point each.
 
     A hollow red point is one whose recorded parity failed, a hollow one was never checked.
     """
@@ -205,7 +227,7 @@ def draw_picture(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
     for result in results:
         if result["mean_iou"] is None:
             continue
-        point = (1000 / result["network_ms"]["p50"], 100 * result["mean_iou"])
+        point = (1000 / result["labels_ms"]["p50"], 100 * result["mean_iou"])
         color = "tab:red" if result["parity"] == FAILED else "tab:blue"
         axes.scatter(
             *point, facecolors=color if result["parity"] == PASSED else "none", edgecolors=color
@@ -214,7 +236,7 @@ def draw_picture(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
         axes.annotate(
             result["name"] + note, point, xytext=(4, 4), textcoords="offset points", fontsize=8
         )
-    axes.set_xlabel("images a second (network alone, batch 1)")
+    axes.set_xlabel("images a second (network and label map, batch 1)")
     axes.set_ylabel("mIoU of the images of the run (%)")
     axes.margins(0.2)
     axes.grid(alpha=0.3)

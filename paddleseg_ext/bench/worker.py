@@ -5,11 +5,13 @@ The parent asks for one thing at a time and waits for it, so that candidates nev
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512
 from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.data.labels import MAX_CLASSES, generic_table
 from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.activity import shortfall
@@ -31,6 +34,7 @@ from paddleseg_ext.inference.pipeline import Prediction
 
 PARTS = ("decode", "preprocess", "copy_in", "run", "copy_out", "postprocess", "encode")
 NETWORK_PARTS = ("copy_in", "run", "copy_out")
+LABELS_PARTS = (*NETWORK_PARTS, "postprocess")  # from the network's input to the label map
 RUNS_A_STREAM = 2  # of a throughput's turn
 GEMM_SIDE = 1024
 GEMM_RUNS = 5  # the fastest of a turn counts
@@ -79,12 +83,15 @@ class Turn:
     Attributes:
         seconds: part -> seconds.
         input_hw: what the network saw.
+        new_size_s: what the network's parts took when an input of this size came for the first
+            time; None where one has come before.
         counts: (C, C) of the label map, where the image has a label.
     """
 
     seconds: dict[str, float]
     input_hw: tuple[int, int]
     counts: NDArray[np.int64] | None = None
+    new_size_s: float | None = None
 
 
 class Bench:
@@ -118,6 +125,10 @@ class Bench:
         if fallen:
             raise UsageError(fallen)
         self._preprocess, self._postprocess = self.bundle.preprocess(), self.bundle.postprocess()
+        manifest = self.bundle.manifest
+        # Without a Manifest nobody knows the colours: any will do to encode them.
+        self._table = manifest.class_table if manifest else generic_table(MAX_CLASSES)
+        self._sizes_hw: set[tuple[int, int]] = set()
 
     def describe(self) -> dict[str, Any]:
         """What runs, in the runtime's own words."""
@@ -127,9 +138,13 @@ class Bench:
         """Predict an image twice; the second time counts.
 
         Before the first one this process has slept: its caches are cold and its threads wake up.
+        Where it is the first of its size, too, what it took is told beside the second.
         """
-        self._predict(index)
-        return self._predict(index)
+        first, second = self._predict(index), self._predict(index)
+        if first.input_hw in self._sizes_hw:
+            return second
+        self._sizes_hw.add(first.input_hw)
+        return replace(second, new_size_s=sum(first.seconds[part] for part in NETWORK_PARTS))
 
     def _predict(self, index: int) -> Turn:
         sample = self._samples[index % len(self._samples)]
@@ -144,12 +159,10 @@ class Bench:
         label_map = self._postprocess.label_map(outputs[0], geometry)
         clock.append(time.perf_counter())
         counts = None
-        if self.bundle.manifest is not None:
-            table = self.bundle.manifest.class_table
-            encode_label_map(label_map, table)
+        encode_label_map(label_map, self._table)
         encoded = time.perf_counter()
         if self.bundle.manifest is not None and sample.label is not None:
-            scorer = Scorer(table)
+            scorer = Scorer(self._table)
             scorer.add(Prediction(sample, label_map))
             counts = scorer.result().counts
         seconds = {
@@ -164,24 +177,35 @@ class Bench:
         return Turn(seconds, geometry.network_hw, counts)
 
     def throughput(self, batch_size: int) -> float | None:
-        """Images a second through the network alone; None where the graph has another batch size.
+        """Images a second, from the network's input to the label map; of the first image.
 
-        All streams run at once, each in a thread of its own.
+        All streams run at once, each in a thread of its own. None where the graph has another batch
+        size.
         """
         fixed = (self.bundle.input_shape or [None])[0]
         if fixed is not None and 0 < fixed != batch_size:
             return None
-        tensor, _ = self._preprocess(read_image(self._samples[0].image))
-        batch = np.stack([tensor] * batch_size)
-        streams = self._candidate.streams
-        with ThreadPoolExecutor(streams) as pool:
-            for timed in (False, True):
+        tensor, geometry = self._preprocess(read_image(self._samples[0].image))
+        self._sizes_hw.add(geometry.network_hw)
+        batches = [np.stack([tensor] * batch_size)] * (self._candidate.streams * RUNS_A_STREAM)
+
+        def label_maps(batch: NDArray) -> None:
+            outputs, times = self.backend.run_timed(batch)
+            require_synchronised(times, self.description)
+            for output in outputs:
+                self._postprocess.label_map(output, geometry)
+
+        with ThreadPoolExecutor(self._candidate.streams) as pool:
+            for _ in ("warm up", "timed"):
                 started = time.perf_counter()
-                runs = [batch] * (streams * (RUNS_A_STREAM if timed else 1))
-                for _, times in pool.map(self.backend.run_timed, runs):
-                    require_synchronised(times, self.description)
+                for _ in pool.map(label_maps, batches):
+                    pass
                 seconds = time.perf_counter() - started
-        return len(runs) * batch_size / seconds
+        return len(batches) * batch_size / seconds
+
+    def throughput_hw(self) -> tuple[int, int]:
+        """Size of the network's input in `throughput`."""
+        return self._preprocess(read_image(self._samples[0].image))[1].network_hw
 
     def peak_memory_mb(self) -> float:
         """The most memory that this process has had."""
@@ -256,9 +280,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make), daemon=True)
-        self._process.start()
-        theirs.close()
         try:
+            _start_deaf_to_ctrl_c(self._process)
+            theirs.close()
             self._receive()
         except BaseException:
             self.close()
@@ -284,20 +308,45 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._connection.close()
+        if self._process.pid is None:  # it was never started
+            return
         self._process.join(timeout=5)
         if self._process.is_alive():
             self._process.terminate()
             self._process.join()
 
 
+def _start_deaf_to_ctrl_c(process: Any) -> None:
+    """Start a process that Ctrl-C does not reach; it inherits that, so there is no moment before.
+
+    A terminal sends Ctrl-C to every process in it; the parent ends its children.
+    """
+    resource_tracker.ensure_running()  # started by the first child, it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, make: Callable[[], Any]) -> None:
+    """Answer until the parent has gone or has closed its end."""
+    try:
+        _answer_all(connection, make)
+    except (EOFError, ConnectionError):
+        return
+
+
+def _answer_all(connection: Connection, make: Callable[[], Any]) -> None:
     target: Any = None
 
     def answer(function: Callable[[], Any]) -> None:
+        error = result = None
         try:
-            connection.send((None, function()))
-        except (UsageError, CheckFailed, RuntimeError, OSError) as error:
-            connection.send((error, None))
+            result = function()
+        except (UsageError, CheckFailed, RuntimeError, OSError) as raised:
+            error = raised
+        connection.send((error, result))
 
     def begin() -> None:
         nonlocal target
@@ -305,8 +354,5 @@ def _serve(connection: Connection, make: Callable[[], Any]) -> None:
 
     answer(begin)
     while target is not None:
-        try:
-            method, arguments = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
+        method, arguments = connection.recv()
         answer(partial(getattr(target, method), *arguments))

@@ -1,17 +1,19 @@
 """Several backends on the same images, taking turns, so that a busy machine is unfair to none."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.data.samples import Sample, image_sizes
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.openvino_runtime import MOST_SIZES
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.scoring.confusion import IntArray
@@ -35,6 +37,7 @@ class Trial:
         fallen: why it is not what was asked for; empty where it is.
         scorer: of the images that have labels.
         seconds: of each timed run.
+        first_seconds: of the first run of each input size.
     """
 
     backend: Backend
@@ -43,6 +46,7 @@ class Trial:
     scorer: Scorer
     verdicts: list[ImageVerdict] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    first_seconds: list[float] = field(default_factory=list)
 
     def counts(self) -> IntArray | None:
         """(C, C) of the images that have labels; None where none has."""
@@ -56,9 +60,45 @@ class Trial:
             self.verdicts, reference.counts(), self.counts(), table.class_names, budget
         )
 
-    def ratio(self, reference: "Trial") -> float:
-        """How many times as fast as the reference, by the medians of both."""
-        return float(np.median(reference.seconds) / np.median(self.seconds))
+    def new_size_s(self) -> float:
+        """Seconds that the first run of an input size takes more than the others, by medians."""
+        return max(0.0, float(np.median(self.first_seconds) - np.median(self.seconds)))
+
+    def ratio(self, reference: "Trial", new_size_share: float = 0.0) -> float:
+        """How many times as fast as the reference, by the medians of both.
+
+        Args:
+            new_size_share: of the images, those that are the first of their size.
+        """
+        ours, theirs = (
+            np.median(trial.seconds) + new_size_share * trial.new_size_s()
+            for trial in (self, reference)
+        )
+        return float(theirs / ours)
+
+
+def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:
+    """Share of a list's images whose input size a backend meets anew; 0 where all have one size.
+
+    Anew is also what comes after many others: what is made for a size is kept for the last few.
+    """
+    preprocess = bundle.preprocess()
+    sizes = []
+    for size_hw in image_sizes(samples):
+        try:
+            sizes.append(preprocess.network_hw(size_hw))
+        except DataError:
+            continue  # reported where it is predicted
+    if len(set(sizes)) < 2:
+        return 0.0
+    kept: dict[tuple[int, int], None] = {}
+    num_new = 0
+    for size in sizes:
+        num_new += size not in kept
+        kept = {other: None for other in kept if other != size} | {size: None}
+        if len(kept) > MOST_SIZES:
+            del kept[next(iter(kept))]
+    return num_new / len(sizes)
 
 
 def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sample]) -> None:
@@ -76,8 +116,8 @@ def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sa
         if batch.shape not in warm:
             warm.add(batch.shape)
             for trial in trials.values():
-                trial.backend.run(batch)
-        outputs = {name: _timed(trial, batch) for name, trial in trials.items()}
+                _timed(trial, batch, trial.first_seconds)
+        outputs = {name: _timed(trial, batch, trial.seconds) for name, trial in trials.items()}
         expected = postprocess.label_map(outputs[reference], geometry)
         scores = None
         if bundle.output_op != "argmax":
@@ -89,10 +129,10 @@ def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sa
                 trial.scorer.add(Prediction(sample, got))
 
 
-def _timed(trial: Trial, batch: NDArray) -> NDArray:
+def _timed(trial: Trial, batch: NDArray, seconds: list[float]) -> NDArray:
     started = time.perf_counter()
     output = trial.backend.run(batch)[0]
-    trial.seconds.append(time.perf_counter() - started)
+    seconds.append(time.perf_counter() - started)
     return output
 
 

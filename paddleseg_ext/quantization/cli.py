@@ -41,7 +41,7 @@ from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.functional import read_image
 from paddleseg_ext.data.samples import Sample, collect_samples
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.evaluation.trials import Trial, run_trials
+from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.open import open_backend, stage_name
 from paddleseg_ext.inference.bundle import (
@@ -145,8 +145,9 @@ def main(argv: list[str]) -> int | None:
     save_dir = Path(arguments.save_dir)
     check_save_dir(save_dir, bundle)
     require_writable(save_dir.parent, "--save_dir")
+    listed = collect_samples(arguments.data)
     calibration, judged = divide(
-        collect_samples(arguments.data),
+        listed,
         arguments.calibration_images,
         arguments.judge_images,
         arguments.seed,
@@ -157,7 +158,7 @@ def main(argv: list[str]) -> int | None:
     new = read_bundle(save_dir)
     trials = open_trials(bundle, new, arguments.backend, threads)
     run_trials(trials, REFERENCE, track(judged, "judge", total=len(judged)))
-    conclude(new, trials, budget)
+    conclude(new, trials, budget, new_size_share(new, listed))
     return None
 
 
@@ -319,8 +320,14 @@ def open_trials(
     return trials
 
 
-def conclude(new: Bundle, trials: dict[str, Trial], budget: Budget) -> None:
+def conclude(new: Bundle, trials: dict[str, Trial], budget: Budget, share: float) -> None:
     """Write the verdicts into the new bundle.
+
+    Args:
+        new: the bundle.
+        trials: after their images.
+        budget: of INT8.
+        share: of the list's images, those that are the first of their size.
 
     Raises:
         CheckFailed: a backend's INT8 exceeds the budget.
@@ -336,7 +343,8 @@ def conclude(new: Bundle, trials: dict[str, Trial], budget: Budget) -> None:
         scores = f"; mIoU {before:.4f} -> {after:.4f}" if before is not None and after else ""
         log(
             f"{stage}: {verdict.summary()}{scores}; {told['int8_kernels']} INT8 kernels; "
-            f"{trial.ratio(reference):.2f} times as fast as {REFERENCE}"
+            f"{trial.ratio(reference, share):.2f} times as fast as {REFERENCE}, "
+            f"a new input size takes {trial.new_size_s():.3f} s more"
         )
         stages[stage] = {
             "grade": verdict.grade,
@@ -345,7 +353,9 @@ def conclude(new: Bundle, trials: dict[str, Trial], budget: Budget) -> None:
             "num_images": verdict.num_images,
             "mean_iou_before": before,
             "mean_iou_after": after,
-            "ratio": round(trial.ratio(reference), 3),
+            "ratio": round(trial.ratio(reference, share), 3),
+            "new_size_s": round(trial.new_size_s(), 4),
+            "new_size_share": round(share, 4),
             "int8_kernels": told["int8_kernels"],
             "version": told["version"],
             "cpu": cpu_name(),

@@ -20,16 +20,18 @@ class RunTimes:
 
     Attributes:
         copy_in_s: from the batch to the runtime's input.
-        run_s: the network; with the copies of a runtime that does not tell them apart.
+        run_s: the network, with all that a new input size costs; with the copies of a runtime that
+            does not tell them apart.
         copy_out_s: from the runtime's output to the array that is returned.
-        synchronised: whether the device had finished when the network's clock was stopped. A GPU
-            returns at once and computes afterwards, so that without it `run_s` means nothing.
+        synchronised: whether the device had finished when the network's clock was stopped; said by
+            a backend that knows. A GPU returns at once and computes afterwards, so that without it
+            `run_s` means nothing.
     """
 
     copy_in_s: float
     run_s: float
     copy_out_s: float = 0.0
-    synchronised: bool = True
+    synchronised: bool = False
 
     @property
     def total_s(self) -> float:

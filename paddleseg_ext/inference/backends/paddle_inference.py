@@ -217,14 +217,21 @@ class PaddleInference:
         copied = time.perf_counter()
         with runtime_errors(self._bundle.model_file, "Paddle Inference", tensor):
             self._predictor.run()
-        if self.options.device == "gpu":
-            import paddle
-
-            paddle.device.synchronize()
+        synchronised = self._wait()
         finished = time.perf_counter()
         output = self._output.copy_to_cpu()
         ended = time.perf_counter()
-        return output[: len(batch)], RunTimes(copied - started, finished - copied, ended - finished)
+        times = RunTimes(copied - started, finished - copied, ended - finished, synchronised)
+        return output[: len(batch)], times
+
+    def _wait(self) -> bool:
+        """Wait until the device has finished; whether it has."""
+        if self.options.device == "cpu":
+            return True  # its run returns when it is done
+        import paddle
+
+        paddle.device.synchronize()
+        return True
 
     def describe(self) -> dict[str, Any]:
         """See `Backend.describe`; on a CPU the oneDNN kernels are those of a traced run.

@@ -3,6 +3,10 @@
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,14 +37,17 @@ def row(folder: Path, verified: dict | None = None, name: str = "one") -> Row:
     """Three turns of 10, 20 and 30 ms in each part, on a quarter of the recorded area."""
     turns = [Turn(dict.fromkeys(PARTS, ms / 1000), (50, 50), COUNTS) for ms in (10, 20, 30)]
     candidate = Candidate(folder / name / "deploy.yaml", "paddle_onednn")
-    return Row(
-        candidate, bundle(folder, verified), {"name": "paddle"}, turns, {1: [5.0, 7.0], 4: []}
-    )
+    speeds: dict[int, list[float]] = {1: [5.0, 7.0], 4: []}
+    told = {"name": "paddle"}
+    return Row(candidate, bundle(folder, verified), told, turns, [0.2, 0.3], speeds, (40, 50))
 
 
 def test_a_rows_figures(tmp_path: Path) -> None:
     result = row(tmp_path).to_json(peak_gflops=400.0)
     assert result["network_ms"]["p50"] == pytest.approx(60)  # copy in, run, copy out
+    assert result["labels_ms"]["p50"] == pytest.approx(80)  # and postprocess
+    assert (result["new_size_ms"], result["new_sizes"]) == (pytest.approx(250), 2)
+    assert result["images_per_second_of"] == "50x40"
     assert result["image_ms"]["p50"] == pytest.approx(140)
     assert result["parts_ms"]["decode"] == pytest.approx(20)
     assert result["images_per_second"] == {"1": 6.0, "4": None}
@@ -50,6 +57,15 @@ def test_a_rows_figures(tmp_path: Path) -> None:
     assert result["mean_iou"] == pytest.approx((30 / 40 + 40 / 50) / 2)
 
 
+def test_the_work_is_that_of_each_runs_own_size(tmp_path: Path) -> None:
+    """Two sizes at one speed: not the mean area over the median time."""
+    small, large = dict.fromkeys(PARTS, 0.01), dict.fromkeys(PARTS, 0.16)
+    turns = [Turn(small, (50, 50)), Turn(small, (50, 50)), Turn(large, (200, 200))]
+    result = replace(row(tmp_path), turns=turns).to_json(peak_gflops=400.0)
+    assert result["gflops"] == pytest.approx(200)
+    assert result["multiply_adds"] == pytest.approx(6e9)
+
+
 @pytest.mark.parametrize(
     ("verified", "mark"),
     [
@@ -57,11 +73,14 @@ def test_a_rows_figures(tmp_path: Path) -> None:
         ({"paddle_onednn": {"passed": True}}, "passed"),
         ({"paddle_onednn": {"passed": False}}, "FAILED !!"),
         ({"openvino": {"passed": False}}, "not checked"),
+        ({"paddle_onednn": {"passed": True, "cpu": "of another machine"}}, "not checked"),
+        ({"paddle_onednn": {"passed": True, "version": "1.8"}}, "not checked"),
     ],
 )
 def test_a_failed_parity_is_marked(tmp_path: Path, verified: dict, mark: str) -> None:
     lines = table_lines([row(tmp_path, verified).to_json(100.0)])
     assert lines[1].endswith(f"  {mark}")
+    assert "  80.0 " in lines[1] and "  250.0 " in lines[1] and "  50x40 " in lines[1]
 
 
 def test_files(tmp_path: Path) -> None:
@@ -73,6 +92,7 @@ def test_files(tmp_path: Path) -> None:
         table = list(csv.DictReader(opened))
     assert [line["parity"] for line in table] == ["FAILED", "not checked"]
     assert float(table[0]["network_ms_p50"]) == pytest.approx(60)
+    assert float(table[0]["new_size_ms"]) == pytest.approx(250)
     assert json.loads(files[1].read_text())["results"][1]["name"] == "two paddle_onednn"
     unlabelled = replace(rows[0], turns=[replace(t, counts=None) for t in rows[0].turns])
     files = write_results(tmp_path / "none", {}, [unlabelled.to_json(400.0)])
@@ -83,10 +103,14 @@ class FakeBackend:
     """Tells what the class attributes say."""
 
     device, synchronised = "cpu", True
+    new_size_s = 0.5  # of the first run of a size
+
+    def __init__(self) -> None:
+        self.sizes: set[tuple[int, ...]] = set()
 
     def describe(self) -> dict:
         return {
-            "name": "fake",
+            "name": "paddle_inference",
             "device": self.device,
             "cpu_threads": 1,
             "precision": "fp32",
@@ -95,11 +119,17 @@ class FakeBackend:
 
     def run_timed(self, batch: np.ndarray) -> tuple[np.ndarray, RunTimes]:
         scores = np.stack([batch.mean(axis=1), np.full_like(batch[:, 0], 100)], axis=1)
-        return scores, RunTimes(0.0, 0.001, synchronised=self.synchronised)
+        run_s = 0.001 if batch.shape[2:] in self.sizes else self.new_size_s
+        self.sizes.add(batch.shape[2:])
+        return scores, RunTimes(0.0, run_s, synchronised=self.synchronised)
 
 
 def open_fake(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, synchronised: bool
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    device: str,
+    synchronised: bool,
+    of: Bundle | None = None,
 ) -> Bench:
     import cv2
 
@@ -107,7 +137,7 @@ def open_fake(
     backend = FakeBackend()
     backend.device, backend.synchronised = device, synchronised
     monkeypatch.setattr(worker_module, "open_backend", lambda *_, **__: backend)
-    monkeypatch.setattr(worker_module, "read_bundle", lambda _: bundle(tmp_path))
+    monkeypatch.setattr(worker_module, "read_bundle", lambda _: of or bundle(tmp_path))
     candidate = Candidate(tmp_path / "deploy.yaml", "paddle_onednn", device=device)
     return Bench(candidate, [Sample(tmp_path / "a.png", None, "a")])
 
@@ -131,6 +161,74 @@ def test_a_turn_tells_every_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     speed = bench.throughput(2)
     assert speed is not None and speed > 0
     assert bench.peak_memory_mb() > 10
+
+
+def test_the_first_run_of_each_size_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import cv2
+
+    bench = open_fake(monkeypatch, tmp_path, "cpu", synchronised=True)
+    cv2.imwrite(str(tmp_path / "b.png"), np.zeros((16, 32, 3), np.uint8))
+    bench._samples += [Sample(tmp_path / f"{name}.png", None, name) for name in "ab"]
+    turns = [bench.turn(index) for index in range(6)]
+    assert [turn.new_size_s for turn in turns] == [0.5, None, 0.5, None, None, None]
+    assert {turn.seconds["run"] for turn in turns} == {0.001}
+    assert bench.throughput_hw() == (16, 24)
+
+
+def test_the_speed_counts_the_label_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bench = open_fake(monkeypatch, tmp_path, "cpu", synchronised=True)
+    monkeypatch.setattr(bench._postprocess, "label_map", lambda *_: time.sleep(0.01))
+    speed = bench.throughput(2)
+    assert speed is not None and speed <= 100
+
+
+def test_a_bundle_without_manifest_is_encoded_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bare = replace(bundle(tmp_path), manifest=None)
+    bench = open_fake(monkeypatch, tmp_path, "cpu", synchronised=True, of=bare)
+    assert bench.turn(0).seconds["encode"] > 2e-5
+
+
+def test_ctrl_c_is_the_parents_to_handle() -> None:
+    """A terminal sends it to the children, too, also while they begin."""
+    from fractions import Fraction
+
+    worker = Worker(partial(Fraction, 6, 4))
+    try:
+        for _ in range(2):
+            os.kill(worker._process.pid or 0, signal.SIGINT)
+            assert worker.call("limit_denominator", 10) == Fraction(3, 2)
+        worker._connection.send(("limit_denominator", (10,)))
+    finally:
+        worker.close()  # an answer that nobody takes
+    assert worker._process.exitcode == 0
+
+
+INTERRUPTED = """
+import contextlib, os, signal, threading
+from fractions import Fraction
+from functools import partial
+from paddleseg_ext.bench.worker import Worker
+threading.Timer(0.1, os.killpg, (0, signal.SIGINT)).start()  # while the child is being started
+with contextlib.suppress(KeyboardInterrupt):
+    Worker(partial(Fraction, 6, 4)).close()
+"""
+
+
+@pytest.mark.parametrize("action", [signal.SIG_DFL, signal.SIG_IGN])
+def test_ctrl_c_prints_nothing_of_the_children(action: signal.Handlers) -> None:
+    """Also where it is ignored, as in a shell's background."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, action),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_process_answers_and_passes_on_what_went_wrong() -> None:
@@ -172,7 +270,11 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
         def call(self, method: str, *arguments: int) -> object:
             calls.append((self.name, method, *arguments))
             if method == "turn":
-                return Turn(dict.fromkeys(PARTS, 0.01), (50, 50))
+                return Turn(
+                    dict.fromkeys(PARTS, 0.01), (50, 50), None, 0.3 if arguments[0] < 0 else None
+                )
+            if method == "throughput_hw":
+                return 50, 60
             return 50.0
 
     monkeypatch.setattr("paddleseg_ext.bench.cli.SETTLE_SECONDS", 0)
@@ -184,6 +286,8 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
     turns = [(call[0], call[2]) for call in calls if call[1] == "turn"]
     assert turns == [(name, index) for index in (-1, 0, 1, 2) for name in "ab"]
     assert peak == 50.0
+    assert rows["a"].new_sizes_s == [0.2, 0.3, 0.3]  # of the round that warms up, too
+    assert rows["a"].throughput_hw == (50, 60)
     assert len(rows["a"].turns) == 3 and rows["b"].throughputs == {4: [50.0] * 3}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.data.labels import generic_table
 from paddleseg_ext.inference.backends import choice
 from paddleseg_ext.inference.backends.choice import choose_backend
@@ -45,6 +46,56 @@ def test_and_is_installed(tmp_path: Path, installed: set[str]) -> None:
     installed.discard("onnxruntime")
     name, reason = choose_backend(make_bundle(tmp_path, RIGHT))
     assert name == "paddle_onednn" and "not installed: onnxruntime" in reason
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"cpu": "of another machine"}, "recorded on another CPU, of another machine"),
+        ({"version": "0.1"}, "recorded of version 0.1, installed is"),
+    ],
+)
+def test_a_record_of_elsewhere_does_not_count(
+    tmp_path: Path, installed: set[str], found: dict, told: str
+) -> None:
+    verified = RIGHT | {"onnxruntime": RIGHT["onnxruntime"] | found}
+    name, reason = choose_backend(make_bundle(tmp_path, verified))
+    assert name == "paddle_onednn" and f"; onnxruntime: {told}" in reason
+    only = {"paddle_onednn": RIGHT["paddle_onednn"] | found}
+    name, reason = choose_backend(make_bundle(tmp_path, only))
+    assert name == "paddle" and "no other is verified here" in reason and told in reason
+
+
+def test_a_record_of_here_counts(
+    tmp_path: Path, installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build's own suffix is not another version."""
+    monkeypatch.setattr(choice.metadata, "version", lambda _: "2.6.2.post120")
+    here = {"cpu": cpu_name(), "version": "2.6.2"}
+    verified = RIGHT | {"onnxruntime": RIGHT["onnxruntime"] | here}
+    assert choose_backend(make_bundle(tmp_path, verified))[0] == "onnxruntime"
+
+
+def test_what_failed_is_not_taken(tmp_path: Path, installed: set[str]) -> None:
+    wrong = {"grade": "failed", "passed": False}
+    verified = {"onnxruntime_int8": wrong}
+    assert choose_backend(make_bundle(tmp_path, verified), "int8")[0] == "openvino"
+    verified["openvino_int8"] = wrong
+    with pytest.raises(UsageError, match="failed in int8 on this machine: onnxruntime, openvino"):
+        choose_backend(make_bundle(tmp_path, verified), "int8")
+    with pytest.raises(UsageError, match="failed in fp32 on this machine: paddle;"):
+        choose_backend(make_bundle(tmp_path, {"paddle": wrong}))
+    # What failed on another machine may be right here.
+    verified["openvino_int8"] = wrong | {"cpu": "of another machine"}
+    assert choose_backend(make_bundle(tmp_path, verified), "int8")[0] == "openvino"
+
+
+def test_what_a_new_size_costs_is_told(tmp_path: Path, installed: set[str]) -> None:
+    verified = {"openvino_int8": RIGHT["openvino_int8"] | {"new_size_s": 0.46}}
+    reason = choose_backend(make_bundle(tmp_path, verified), "int8")[1]
+    assert "a new input size takes 0.46 s more" in reason
+    verified["openvino_int8"]["new_size_s"] = 0.001
+    assert "new input size" not in choose_backend(make_bundle(tmp_path, verified), "int8")[1]
 
 
 def test_precisions_do_not_mix(tmp_path: Path, installed: set[str]) -> None:

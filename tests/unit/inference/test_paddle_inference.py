@@ -1,5 +1,6 @@
 """Paddle Inference: flags refused early, flags that reach Paddle, answers that are right."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,20 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         output_op="none",
         manifest=None,
     )
+
+
+def test_a_gpu_is_waited_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the clock stops; a simulated GPU, which has not finished when `run` returns."""
+    import paddle
+
+    backend = PaddleInference(bundle, PaddleOptions(cpu_threads=1))
+    batch = np.zeros((1, 3, 16, 16), np.float32)
+    assert backend.run_timed(batch)[1].synchronised  # a CPU has finished
+
+    monkeypatch.setattr(backend, "options", PaddleOptions(device="gpu"))
+    monkeypatch.setattr(paddle.device, "synchronize", lambda: time.sleep(0.2))
+    times = backend.run_timed(batch)[1]
+    assert times.synchronised and times.run_s > 0.2 > times.copy_out_s
 
 
 @pytest.mark.parametrize(

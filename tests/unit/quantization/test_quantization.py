@@ -1,12 +1,15 @@
 """INT8 by itself: ranges from images, the costly layers named, nothing claimed of Paddle."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.inference.backends import openvino_runtime
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
@@ -86,6 +89,27 @@ def test_int8_kernels_run_and_answer_alike(
     assert "fp32 was asked for" in shortfall(told, name, "fp32", 1)
     expected = open_backend(bundle, "onnxruntime", threads=1).run(batches[0])
     assert 0 < relative_error(backend.run(batches[0]), expected) < 0.05
+
+
+def test_a_new_size_is_compiled_on_the_clock(
+    bundle: Bundle,
+    graph: QuantizableGraph,
+    batches: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    graph.write(tmp_path / "int8.onnx", ["conv2"])
+    compiled = openvino_runtime._compile
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return compiled(*arguments)
+
+    monkeypatch.setattr(openvino_runtime, "_compile", slowly)
+    backend = open_backend(bundle.with_onnx(tmp_path / "int8.onnx"), "openvino", threads=1)
+    times = [backend.run_timed(batch)[1] for batch in (*batches, *batches)]
+    assert [time.run_s > 0.2 for time in times] == [True, True, False, False]
+    assert all(time.copy_in_s < 0.2 for time in times)
 
 
 def test_scores_are_not_rounded(bundle: Bundle, graph: QuantizableGraph, tmp_path: Path) -> None:
