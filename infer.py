@@ -303,7 +303,11 @@ def tensorrt_options(
     Raises:
         UsageError: none of the images can be opened.
     """
-    sizes_hw = [inputs.size_hw] if isinstance(inputs, Source) else image_sizes(inputs)
+    sizes_hw = (
+        [inputs.size_hw]
+        if isinstance(inputs, Source)
+        else image_sizes([sample.image for sample in inputs])
+    )
     if not sizes_hw:
         raise UsageError(f"--use_trt True: none of the images of {args.image_path} can be opened")
     shapes = shapes_of(bundle, sizes_hw, args.batch_size)

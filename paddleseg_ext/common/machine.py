@@ -14,6 +14,9 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 STARTING_CORES = frozenset(os.sched_getaffinity(0))
 
 
+NO_GPU = "the installed PaddlePaddle is the CPU build"
+
+
 def gpu_build_version() -> str:
     """The version of the installed CUDA build of PaddlePaddle; empty where it is the CPU build."""
     try:
@@ -37,8 +40,7 @@ def resolve_device(device: str | None) -> str:
         return "gpu" if has_gpu_build() else "cpu"
     if device == "gpu" and not has_gpu_build():
         raise UsageError(
-            "--device gpu: the installed PaddlePaddle is the CPU build; "
-            "install requirements-gpu.txt, or use --device cpu"
+            f"--device gpu: {NO_GPU}; install requirements-gpu.txt, or use --device cpu"
         )
     return device
 

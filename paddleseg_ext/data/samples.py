@@ -127,12 +127,12 @@ def collect_samples(path: str | Path) -> list[Sample]:
     return read_sample_list(path)
 
 
-def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
     """(height, width) of the images that can be opened, from their headers."""
     sizes_hw = []
-    for sample in samples:
+    for path in images:
         try:
-            with Image.open(sample.image) as image:
+            with Image.open(path) as image:
                 sizes_hw.append((image.height, image.width))
         except OSError:
             continue  # reported where it is read

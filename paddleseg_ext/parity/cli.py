@@ -45,7 +45,7 @@ from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.data.samples import collect_samples
+from paddleseg_ext.data.samples import collect_samples, image_sizes
 from paddleseg_ext.evaluation.eager import EagerNetwork, load_eager
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import (
@@ -273,7 +273,10 @@ def open_comparison(
 ) -> Iterator[Comparison]:
     """Run the reference over all images; its label maps lie in a folder that goes in the end."""
     bundle, config = subject.bundle, subject.config
-    samples = collect_samples(arguments.image_list)
+    # Only images of one size can share a batch, so those of one size stand together.
+    samples = sorted(
+        collect_samples(arguments.image_list), key=lambda sample: image_sizes([sample.image])
+    )
     evidence, stale = Evidence(bundle.transforms), ""
     preprocess = bundle.preprocess()
     if subject.weights is not None and config is not None:
@@ -316,7 +319,13 @@ def compare(
         if stale:
             warn(f"[PARITY] {stale}")
         others = [stage for stage in stages if stage.name != reference.stage]
-        runs = candidates(subject.bundle, others, arguments.cpu_threads, arguments.batch_size)
+        runs = candidates(
+            subject.bundle,
+            others,
+            arguments.cpu_threads,
+            arguments.batch_size,
+            reference.samples,
+        )
         manifest = read_manifest(subject.weights) if subject.weights else None
         outcomes = compare_all(comparison, runs, folders, manifest)
         controls: list[Control] = []

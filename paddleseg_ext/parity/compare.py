@@ -18,15 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.functional import read_label
+from paddleseg_ext.data.samples import image_sizes
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.outputs import LABEL_MAPS
-from paddleseg_ext.inference.pipeline import Prediction, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.divergence import INPUT, Divergence, Evidence, locate, locate_counts
 from paddleseg_ext.parity.pictures import WorstImage, WorstImages
@@ -79,6 +81,7 @@ class Outcome:
         backend: what ran, in its own words.
         note: why there is no verdict.
         divergence: the first place at which it differs; None where nothing does.
+        fullest_batch: images that really ran together, at most; 0 where that is not known.
         worst: pictures of the images that differ most.
     """
 
@@ -92,6 +95,7 @@ class Outcome:
     precision: str = "fp32"
     images: list[ImageVerdict] = field(default_factory=list)
     divergence: Divergence | None = None
+    fullest_batch: int = 0
     worst: list[WorstImage] = field(default_factory=list)
 
 
@@ -119,15 +123,33 @@ class Comparison:
 
 
 def candidates(
-    bundle: Bundle, stages: Sequence[Stage], threads: Sequence[int], batch_sizes: Sequence[int]
+    bundle: Bundle,
+    stages: Sequence[Stage],
+    threads: Sequence[int],
+    batch_sizes: Sequence[int],
+    samples: Sequence[SampleLike],
 ) -> list[Candidate]:
-    """The runs of the asked-for stages: each runtime with each thread count and batch size."""
+    """The runs of the asked-for stages: each runtime with each thread count and batch size.
+
+    On a GPU threads do not matter. TensorRT gets the sizes of the samples.
+    """
     runs = []
     for stage in stages:
         if stage.runtime == EAGER:
             continue
         if stage.runtime == STATIC:
             runs.append(Candidate(stage.name, stage, partial(open_stage, bundle, stage)))
+            continue
+        if stage.device == "gpu":
+            runs += [
+                Candidate(
+                    f"{stage.name} batch {batch_size}",
+                    stage,
+                    partial(_open_on_gpu, bundle, stage, samples, batch_size),
+                    batch_size,
+                )
+                for batch_size in batch_sizes
+            ]
             continue
         for number, batch_size in product(threads, batch_sizes):
             plain = partial(open_stage, bundle, STAGES["paddle"], number)
@@ -142,6 +164,17 @@ def candidates(
                 )
             )
     return runs
+
+
+def _open_on_gpu(
+    bundle: Bundle, stage: Stage, samples: Sequence[SampleLike], batch_size: int
+) -> Backend:
+    shapes = (
+        shapes_of(bundle, image_sizes([sample.image for sample in samples]), batch_size)
+        if stage.use_trt
+        else None
+    )
+    return open_stage(bundle, stage, tensorrt=TensorRtOptions(shapes))
 
 
 def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
@@ -166,7 +199,7 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
             candidate.batch_size,
         )
         shown = track(predictions, candidate.name, total=len(reference.samples))
-        outcome.images = reference.judge(_scored(shown, scorer), pictures)
+        outcome.images = reference.judge(_scored(shown, scorer, outcome), pictures)
         outcome.backend = backend.describe()
         outcome.divergence = locate(outcome.images, backend, bundle, reference, evidence)
     except UsageError as error:
@@ -177,10 +210,22 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
     _judge(outcome, comparison)
     if comparison.stale:
         _fail_as_stale(outcome, comparison.stale)
-    missing = shortfall(outcome.backend, stage.runtime, stage.precision, candidate.threads)
+    missing = shortfall(
+        outcome.backend,
+        stage.runtime,
+        stage.precision,
+        candidate.threads,
+        stage.device,
+        stage.use_trt,
+    )
     if missing and outcome.verdict:
         outcome.verdict.grade = FAILED
         outcome.verdict.reason = f"it did not run as asked: {missing}"
+    if outcome.fullest_batch < min(candidate.batch_size, len(reference.samples)):
+        warn(
+            f"[PARITY] {outcome.name}: no batch held more than {outcome.fullest_batch}: images of "
+            "one size share a batch"
+        )
     outcome.seconds = time.perf_counter() - started
     return outcome
 
@@ -191,7 +236,9 @@ def judge_reference(reference: Reference) -> Outcome | None:
     Runs that agree with a fallback prove nothing of what was asked for.
     """
     stage, told = STAGES[reference.stage], reference.backend.describe()
-    missing = shortfall(told, stage.runtime, stage.precision)
+    missing = shortfall(
+        told, stage.runtime, stage.precision, device=stage.device, use_trt=stage.use_trt
+    )
     if not missing:
         return None
     reason = f"it did not run as asked: {missing}"
@@ -224,9 +271,12 @@ def _judge(outcome: Outcome, comparison: Comparison) -> None:
         outcome.divergence = locate_counts(reference.counts, outcome.counts)
 
 
-def _scored(predictions: Iterable[Prediction], scorer: Scorer) -> Iterator[MapOrReason]:
+def _scored(
+    predictions: Iterable[Prediction], scorer: Scorer, outcome: Outcome
+) -> Iterator[MapOrReason]:
     """Label maps, scored on their way."""
     for prediction in predictions:
+        outcome.fullest_batch = max(outcome.fullest_batch, prediction.batch_size)
         try:
             if prediction.label_map is not None and prediction.sample.label is not None:
                 scorer.add(prediction)
@@ -258,6 +308,8 @@ def judge_folder(name: str, folder: Path, comparison: Comparison) -> Outcome:
         pictures = WorstImages(reference)
         outcome = Outcome(name, "command", None, counts, backend)
         outcome.precision = backend.get("precision", "fp32")
+        fullest = result.get("fullest_batch")
+        outcome.fullest_batch = fullest if isinstance(fullest, int) else 0
         outcome.images = reference.judge(maps, pictures)
         outcome.worst = pictures.images
         _judge(outcome, comparison)

@@ -51,10 +51,12 @@ than the budget of that precision allows. Anything else fails.</p>
 </table>
 
 <h2>What ran</h2>
-<p>As the runtime itself reports it, not as it was asked for.</p>
+<p>As the runtime itself reports it, not as it was asked for; on a GPU the precision is the one that
+was asked for.</p>
 <div class="scroll"><table>
 <tr><th>run</th><th class="text">runtime</th><th>precision</th><th>threads</th>
-<th class="text">kernels by precision</th><th>INT8 kernels</th></tr>
+<th class="text">kernels by precision</th><th>INT8 kernels</th><th>device</th>
+<th>TensorRT engines</th><th>fullest batch</th></tr>
 {% for row in activity %}
 <tr><td>{{ row.name }}</td><td class="text">{{ row.runtime }}</td>
 {% for cell in row.cells[:2] %}<td>{{ cell }}</td>{% endfor %}
@@ -163,6 +165,9 @@ def _activity(run: dict[str, Any]) -> dict[str, Any]:
             told.get("cpu_threads", ""),
             ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
             told.get("int8_kernels", ""),
+            told.get("device", ""),
+            told.get("tensorrt_engines", ""),
+            run.get("fullest_batch") or "",
         ],
     }
 

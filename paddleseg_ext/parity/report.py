@@ -96,6 +96,7 @@ def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[s
         "grade": verdict.grade if verdict else None,
         "summary": describe(outcome),
         "seconds": round(outcome.seconds, 3),
+        "fullest_batch": outcome.fullest_batch,
         "backend": outcome.backend,
         "divergence": vars(outcome.divergence) if outcome.divergence else None,
         "worst_images": _worst_images(outcome),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.machine import NO_GPU, has_gpu_build
 
 EAGER, STATIC = "eager", "static"
 ONNX_RUNTIMES = ("onnxruntime", "openvino")
@@ -17,11 +18,15 @@ class Stage:
         name: as `--stages` takes it.
         runtime: the backend's name for `open_backend`; `eager` and `static` are the framework's.
         precision: whose budget its runs have.
+        device: `cpu` or `gpu`.
+        use_trt: TensorRT, on a GPU.
     """
 
     name: str
     runtime: str
     precision: str = "fp32"
+    device: str = "cpu"
+    use_trt: bool = False
 
 
 STAGES = {
@@ -35,6 +40,10 @@ STAGES = {
         Stage("openvino", "openvino"),
         Stage("onnxruntime_int8", "onnxruntime", "int8"),
         Stage("openvino_int8", "openvino", "int8"),
+        Stage("paddle_gpu", "paddle", device="gpu"),
+        Stage("paddle_gpu_fp16", "paddle", "fp16", "gpu"),
+        Stage("paddle_trt", "paddle", "fp32", "gpu", use_trt=True),
+        Stage("paddle_trt_fp16", "paddle", "fp16", "gpu", use_trt=True),
     )
 }
 # Names that users expect, and why there is no such stage.
@@ -58,6 +67,8 @@ def parse_stages(words: Sequence[str]) -> list[Stage]:
             raise UsageError(f"--stages: {name}: {REFUSED_STAGES[name]}")
         if name not in STAGES:
             raise UsageError(f"--stages: unknown '{name}'{nearest_name(name, STAGES)}")
+        if STAGES[name].device == "gpu" and not has_gpu_build():
+            raise UsageError(f"--stages: {name}: {NO_GPU}")
     if not names:
         raise UsageError(f"--stages: at least one of {', '.join(STAGES)} is expected")
     return [STAGES[name] for name in dict.fromkeys(names)]

@@ -8,22 +8,37 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.backends.base import Backend, runtime_errors
 from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.parity.stages import STATIC, Stage
 
 
-def open_stage(bundle: Bundle, stage: Stage, threads: int | None = None) -> Backend:
+def open_stage(
+    bundle: Bundle,
+    stage: Stage,
+    threads: int | None = None,
+    tensorrt: TensorRtOptions | None = None,
+) -> Backend:
     """A bundle in the runtime of a stage, `static` included.
 
     Args:
         threads: of a run; None means every available core. `static` has no such setting.
+        tensorrt: the shapes of a TensorRT stage; None takes the bundle's fixed one.
 
     Raises:
         UsageError: see `open_backend` and `StaticGraph`.
     """
     if stage.runtime == STATIC:
         return StaticGraph(bundle)
-    return open_backend(bundle, stage.runtime, precision=stage.precision, threads=threads)
+    return open_backend(
+        bundle,
+        stage.runtime,
+        precision=stage.precision,
+        threads=threads,
+        device=stage.device,
+        use_trt=stage.use_trt,
+        tensorrt=tensorrt,
+    )
 
 
 class StaticGraph:

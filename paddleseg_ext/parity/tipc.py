@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
-from paddleseg_ext.common.machine import gpu_build_version, has_gpu_build
+from paddleseg_ext.common.machine import NO_GPU, gpu_build_version, has_gpu_build
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.parity.tipc_format import (
     MODES,
@@ -24,7 +24,6 @@ from paddleseg_ext.parity.tipc_format import (
 )
 
 OUTPUT_ROOT = Path("test_tipc/output")
-NO_GPU = "the installed PaddlePaddle is the CPU build"
 # Trainers with an export command of their own; the others share norm_export.
 OWN_EXPORT = ("pact", "fpgm", "distill", "quant")
 

@@ -64,7 +64,7 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
         write_sample_list(train, work / "train.list")
         write_sample_list(val, work / "val.list")
         # Only images of one size can share a batch, so those of one size stand together.
-        val.sort(key=lambda sample: image_sizes([sample]))
+        val.sort(key=lambda sample: image_sizes([sample.image]))
         write_sample_list(val, work / "infer.list")
         write_json(work / MARKER, wanted)
     log(f"{folder} is prepared ({wanted['source']})")
