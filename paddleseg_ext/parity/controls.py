@@ -5,7 +5,7 @@ the ways in which deployments go wrong, and run on the first images like any oth
 the plainest way of running it, which allows nothing but near ties, and in each INT8 stage that was
 asked for, within its budget. A control is caught when its run fails, by its label maps and counts,
 and is called by its name. Hashes play no part, but for a stale checkpoint in INT8: the step from
-one checkpoint to the next can be smaller than what INT8 may differ by, so the manifest tells.
+one checkpoint to the next can be smaller than what INT8 may differ by (`checkpoint.py`).
 """
 
 import shutil
@@ -135,6 +135,12 @@ def _show(name: str, tamper: Fault, stage: Stage, first: Comparison, folder: Pat
                 why = "without a checkpoint nobody can tell that an INT8 graph is of another one"
                 return Control(name, None, why, stage=stage.name)
             shown = replace(shown, stale=checkpoint.why_stale(faulty))
+            if not shown.stale:
+                why = (
+                    "the bundle does not say which checkpoint it is from, its tensors cannot be "
+                    "compared, and INT8 may differ by as much"
+                )
+                return Control(name, None, why, stage=stage.name)
         candidate = Candidate(f"control: {name}", stage, partial(open_stage, faulty, stage))
         return _judge(name, run_candidate(candidate, shown), shown, stage)
     except UsageError as error:
@@ -243,10 +249,7 @@ def change_one_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bund
 
 
 def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
-    """Every channel a step away, in a bundle whose manifest names another checkpoint."""
-    manifest = bundle.manifest
-    if manifest is None or not manifest.checkpoint.get("sha256"):
-        return "the bundle does not say which checkpoint it is from, and INT8 may differ as much"
+    """Every channel a step away, in a bundle whose manifest names another checkpoint, if any."""
     moved = change_every_weight(bundle, reference, folder)
     faulty = replace(_copy_int8(bundle, folder), params_file=moved.params_file)
     generator = np.random.default_rng(0)
@@ -255,6 +258,9 @@ def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bu
         return scale * generator.uniform(1 - STALE_STEP, 1 + STALE_STEP, scale.shape)
 
     change_scales(faulty.onnx_file(INT8), change)
+    manifest = bundle.manifest
+    if manifest is None or not manifest.checkpoint.get("sha256"):
+        return faulty
     other = {**manifest.checkpoint, "path": "another checkpoint", "sha256": "0" * 64}
     return replace(faulty, manifest=replace(manifest, checkpoint=other))
 

@@ -185,7 +185,15 @@ def _cause_of_logits(
     reference: Reference,
     evidence: Evidence,
 ) -> str:
-    """Weights that are not the checkpoint's, or a graph that is right with oneDNN off."""
+    """A graph that is right with oneDNN off, or weights that are not the checkpoint's.
+
+    In this order: the first is shown by running it, and a sound export may add tensors of its own.
+    """
+    if evidence.without_onednn is not None:
+        scores = reference.output(number)
+        output = _output(evidence.without_onednn(), tensor, bundle, scores.shape)
+        if not compare_outputs(output, scores, failed=True):
+            return f"{WRONG_ONEDNN}: with oneDNN off the same graph gives the reference's output"
     if evidence.checkpoint is not None:
         weights = evidence.checkpoint.compare(bundle)
         if weights.num_foreign:
@@ -194,9 +202,4 @@ def _cause_of_logits(
                 f"{name}: {weights.num_foreign} of "
                 f"{weights.num_tensors} tensors of the bundle are not the checkpoint's"
             )
-    if evidence.without_onednn is not None:
-        scores = reference.output(number)
-        output = _output(evidence.without_onednn(), tensor, bundle, scores.shape)
-        if not compare_outputs(output, scores, failed=True):
-            return f"{WRONG_ONEDNN}: with oneDNN off the same graph gives the reference's output"
     return ""

@@ -8,8 +8,9 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.labels import CAMVID, CITYSCAPES, generic_table
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.parity import controls
-from paddleseg_ext.parity.compare import Outcome
+from paddleseg_ext.parity.compare import Comparison, Outcome
 from paddleseg_ext.parity.divergence import Divergence, Evidence
 from paddleseg_ext.parity.stages import STAGES
 from paddleseg_ext.parity.weights import change_scales
@@ -97,3 +98,25 @@ def test_the_scales_of_int8_weights_come_in_the_order_of_the_layers(tmp_path):
     onnx.save(helper.make_model(helper.make_graph([], "none", [], [])), str(path))
     with pytest.raises(UsageError, match="has no INT8 convolution"):
         change_scales(path, change)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "reason"),
+    [
+        (None, "without a checkpoint nobody can tell"),
+        (SimpleNamespace(why_stale=lambda bundle: ""), "does not say which checkpoint it is from"),
+    ],
+)
+def test_a_stale_int8_graph_that_nobody_can_tell_is_said_to_show_nothing(
+    tmp_path, checkpoint, reason
+):
+    evidence = Evidence(checkpoint=checkpoint)
+    bundle = Bundle(tmp_path / "deploy.yaml", tmp_path / "model.json", None, [], None, "none", None)
+    first = Comparison(bundle, SimpleNamespace(), {}, evidence)
+    folder = tmp_path / "copies"
+    shown = controls._show(
+        "stale checkpoint", lambda *given: bundle, STAGES["openvino_int8"], first, folder
+    )
+    assert shown.caught is None
+    assert reason in shown.summary
+    assert not folder.exists()

@@ -1,10 +1,20 @@
 """Where a run leaves the reference: outputs, images and counts, each by itself."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from paddleseg_ext.parity.divergence import compare_outputs, locate_counts, worst_image
+from paddleseg_ext.parity.divergence import (
+    Evidence,
+    _cause_of_logits,
+    compare_outputs,
+    locate_counts,
+    worst_image,
+)
 from paddleseg_ext.parity.stages import parse_stages
+from paddleseg_ext.parity.weights import WeightDifference
 from paddleseg_ext.scoring.verdict import ImageVerdict
 
 SCORES = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32) * 10
@@ -79,3 +89,18 @@ def test_other_predictions_for_the_same_labels_are_no_shifted_table():
 def test_stages_come_by_comma_or_space_each_once():
     names = [stage.name for stage in parse_stages(["eager,static", "paddle", "static,"])]
     assert names == ["eager", "static", "paddle"]
+
+
+def test_onednn_is_the_cause_where_the_graph_is_right_without_it_whatever_tensors_it_holds():
+    class Gives:
+        def run(self, batch):
+            return SCORES[None]
+
+    extra = SimpleNamespace(compare=lambda bundle: WeightDifference(1, 9))
+    reference = SimpleNamespace(output=lambda number: SCORES)
+    given = Evidence(checkpoint=extra, without_onednn=Gives)
+    tensor = np.zeros((3, 4, 5), np.float32)
+    cause = _cause_of_logits(tensor, 0, None, reference, given)
+    assert cause.startswith("wrong oneDNN pass or kernel")
+    cause = _cause_of_logits(tensor, 0, None, reference, replace(given, without_onednn=None))
+    assert cause.startswith("one weight changed: 1 of 9 tensors")
