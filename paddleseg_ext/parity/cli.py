@@ -12,7 +12,8 @@ folders (--results).
 Without --bundle the checkpoint is exported first. Without --model_path the first stage is what the
 others are compared with: so an ONNX file from elsewhere (--onnx) can be checked.
 
-SAVE_DIR gets report.html, results.json and junit.xml. The exit status is 1 if anything failed, or
+SAVE_DIR gets report.html, results.json and junit.xml; a bundle of ours keeps each backend's verdict
+(Manifest.verified). The exit status is 1 if anything failed, or
 if nothing was compared.
 
   python -m paddleseg_ext parity --config YML --model_path output/best_model/model.pdparams \
@@ -61,6 +62,7 @@ from paddleseg_ext.parity.checkpoint import Checkpoint
 from paddleseg_ext.parity.compare import Comparison, Outcome, candidates, compare_all
 from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.divergence import Evidence
+from paddleseg_ext.parity.record import record
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.stages import (
     DEFAULT_LEGACY_STAGES,
@@ -341,6 +343,7 @@ def compare(
     report.write_junit(save_dir / "junit.xml", report.parity_cases(shown))
     write_text(save_dir / "report.html", page.page(shown, outcomes, notes))
     log(f"[PARITY] verdict: {shown['grade']} (details in {save_dir / 'report.html'})")
+    record(subject.bundle, outcomes, stale)
     conclude(outcomes, controls, stale)
 
 

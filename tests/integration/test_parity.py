@@ -60,8 +60,15 @@ def run_verb(project: Path, name: str, *flags: str) -> dict:
 QUICK = ("--cpu_threads", "1", "--batch_size", "2")
 
 
+def recorded(project: Path, bundle: str) -> dict:
+    """Stage -> whether its recorded verdict passed."""
+    content = yaml.safe_load((project / bundle / "deploy.yaml").read_text())
+    return {name: found["passed"] for name, found in content["Manifest"]["verified"].items()}
+
+
 def test_a_sound_bundle_passes_in_every_way_of_running_it(project):
     results = run(project, "sound")
+    assert recorded(project, "bundle") == {"paddle": True, "paddle_onednn": True}
     assert results["grade"] in ("identical", "near-tie")
     graded = {run["name"]: run for run in results["runs"]}
     assert len(graded) == 10
@@ -98,6 +105,7 @@ def test_one_changed_weight_is_caught_by_the_counts(project):
     results = run(project, "one_weight_results", "one_weight", *QUICK)
     failed = [run for run in results["runs"] if run["grade"] == "failed"]
     assert len(failed) == 3
+    assert recorded(project, "one_weight") == {"paddle": False, "paddle_onednn": False}
     for outcome in failed:
         assert outcome["count_differences"]
         assert "the network's output differs" in outcome["summary"]
@@ -171,7 +179,9 @@ def unchanged(bundle, reference, folder):
 
 def test_negative_controls_are_caught_and_a_blind_comparison_fails(project, monkeypatch):
     more = ("--stages", "static", "--negative_controls")
+    before = (project / "bundle/deploy.yaml").read_bytes()
     results = run(project, "controls", "bundle", *more)
+    assert (project / "bundle/deploy.yaml").read_bytes() == before
     controls = {control["name"]: control for control in results["negative_controls"]}
     assert len(controls) == 5
     assert all(control["caught"] for control in controls.values())
