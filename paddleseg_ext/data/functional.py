@@ -5,8 +5,6 @@ Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. S
 """
 
 import io
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
+from paddleseg_ext.data.image_structure import essential
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -25,9 +24,6 @@ INTERPOLATIONS = {
     "lanczos4": cv2.INTER_LANCZOS4,
 }
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -40,28 +36,6 @@ def _read_bytes(path: Path) -> bytes:
     if not content:
         raise DataError(f"{path}: the file is empty (0 bytes)")
     return content
-
-
-def _require_whole_png(name: str, content: bytes) -> None:
-    """Raise `DataError` unless every chunk that matters is there with its checksum.
-
-    Pillow does not look at the checksums of pixel data, so a damaged label would read as others.
-    """
-    position = len(PNG_SIGNATURE)
-    while position + 12 <= len(content):
-        length, kind = struct.unpack(">I4s", content[position : position + 8])
-        end = position + 12 + length
-        if end > len(content):
-            break
-        stored = int.from_bytes(content[end - 4 : end], "big")
-        # PNG specification, 5.4: four letters, the first a capital where a reader needs the chunk.
-        matters = kind[:1].isupper() or not kind.isalpha()
-        if matters and zlib.crc32(memoryview(content)[position + 4 : end - 4]) != stored:
-            raise DataError(f"{name}: the PNG is damaged: a checksum does not fit")
-        if kind == b"IEND":
-            return
-        position = end
-    raise DataError(f"{name}: the PNG is truncated")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -86,8 +60,7 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     Raises:
         DataError: it is truncated, damaged or not an image.
     """
-    if content.startswith(PNG_SIGNATURE):
-        _require_whole_png(name, content)
+    content = essential(content, name)  # OpenCV fills the rest of a truncated JPEG with grey
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -95,10 +68,6 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         image = None
     if image is None:
         raise DataError(f"{name}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
-    # OpenCV fills the rest of a truncated JPEG with grey. The end marker may be followed by what
-    # phones append, and one inside an EXIF thumbnail is near the start.
-    if content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2:
-        raise DataError(f"{name}: the JPEG is truncated")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -110,9 +79,7 @@ def read_label(path: str | Path) -> np.ndarray:
             values above 255.
     """
     path = Path(path)
-    content = _read_bytes(path)
-    if content.startswith(PNG_SIGNATURE):
-        _require_whole_png(str(path), content)
+    content = essential(_read_bytes(path), str(path))
     try:
         with Image.open(io.BytesIO(content)) as opened:
             mode = opened.mode

@@ -15,6 +15,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.data.functional import decode_image
+from paddleseg_ext.data.image_structure import essential, require_bounded_pixels
 from paddleseg_ext.inference.preprocess import Preprocess
 
 # Pillow's name -> media type. TIFF is left out: its many codecs are a large surface of attack.
@@ -80,6 +81,10 @@ def read_header(content: bytes, limits: ImageLimits) -> Header:
     if len(content) > limits.max_bytes:
         raise Refused(413, f"an image of at most {limits.max_bytes} bytes is expected")
     try:
+        essential(content, NAME)  # bounds the parts: Pillow walks through them in Python
+    except DataError as error:
+        raise Refused(400, str(error)) from None
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of many pixels: refused below
             opened = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
@@ -91,12 +96,11 @@ def read_header(content: bytes, limits: ImageLimits) -> Header:
         ) from None
     with opened:
         width, height = opened.size
+        if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
+            raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
         if getattr(opened, "n_frames", 1) > 1 and opened.format != CAMERA_FORMAT:
             raise Refused(415, "one still picture is expected, this is an animation")
-        orientation = _orientation(opened)
-    if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
-        raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
-    return Header(width, height, orientation)
+        return Header(width, height, _orientation(opened))
 
 
 def decode_upload(
@@ -127,6 +131,7 @@ def decode_upload(
             f"got {network_w}x{network_h}",
         )
     try:
+        require_bounded_pixels(content, NAME)
         image = decode_image(content, NAME)
     except DataError as error:
         raise Refused(400, str(error)) from None
@@ -152,8 +157,16 @@ def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
 
 
 def _orientation(opened: Image.Image) -> int:
+    """Of the EXIF tag as browsers honour it, so that the page's picture and its labels agree.
+
+    Browsers ignore XMP, and the tag in WebP. `getexif` is not asked: it decodes a PNG's pixels.
+    """
+    if opened.format == "WEBP":
+        return UPRIGHT
     try:
-        orientation = opened.getexif().get(ORIENTATION_TAG, UPRIGHT)
+        exif = Image.Exif()
+        exif.load(opened.info.get("exif", b""))
+        orientation = exif.get(ORIENTATION_TAG, UPRIGHT)
     except Exception:  # damaged metadata turns nothing
         return UPRIGHT
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from paddleseg_ext.serving.images import (
     decode_upload,
     turn_upright,
 )
+from tests.hostile_images import ENDLESS, HOSTILE, REFUSED, png_bomb
 
 from .conftest import LIMITS, encode, noise, png
 
@@ -43,6 +45,7 @@ KINDS = {
     "bmp palette": encode(RGB.convert("P"), "BMP"),
     "mpo": encode(RGB, "MPO", save_all=True, append_images=[GREY.convert("RGB")]),
 }
+MOST_SECONDS = 2.0  # of one thread; without bounds it would be 4 to 100
 AS_IT_IS = Preprocess([])
 
 
@@ -101,6 +104,7 @@ def animation(kind: str) -> bytes:
     ("content", "status", "sentence"),
     [
         (b"", 400, "the body is empty"),
+        (b"\x89PNG\r\n\x1a\n" + KINDS["png"][33:], 400, "one header is expected"),
         (b"hello", 415, "PNG, JPEG, WEBP, BMP is expected"),
         (encode(RGB, "TIFF"), 415, "PNG, JPEG, WEBP, BMP is expected"),
         (encode(RGB, "GIF"), 415, "PNG, JPEG, WEBP, BMP is expected"),
@@ -110,7 +114,7 @@ def animation(kind: str) -> bytes:
         (KINDS["png"][:90] + b"?" + KINDS["png"][91:], 400, "checksum"),
         (KINDS["jpeg"][: len(KINDS["jpeg"]) * 2 // 3], 400, "the JPEG is truncated"),
         (KINDS["webp"][: len(KINDS["webp"]) // 2], 415, "or damaged"),
-        (KINDS["png"][:20], 415, "or damaged"),
+        (KINDS["png"][:20], 400, "the PNG is truncated"),
         (b"\0" * (LIMITS.max_bytes + 1), 413, f"at most {LIMITS.max_bytes} bytes"),
         (
             png_of_size(400, 300),
@@ -127,6 +131,45 @@ def test_refusals(content: bytes, status: int, sentence: str) -> None:
         decode_upload(content, LIMITS, AS_IT_IS, upright=False)
     assert refusal.value.status == status
     assert sentence in refusal.value.sentence and "\n" not in refusal.value.sentence
+
+
+def test_a_bomb_is_refused_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's `getexif` decodes a PNG that has no orientation tag."""
+    monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("Pillow decoded pixels"))
+    with pytest.raises(Refused) as refusal:
+        decode_upload(png_bomb(1000, 900), LIMITS, AS_IT_IS, upright=True)
+    assert refusal.value.status == 413
+    for kind in ("png", "png alpha", "jpeg", "bmp"):
+        decode_upload(KINDS[kind], LIMITS, AS_IT_IS, upright=True)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_small_file_costs_little_time(kind: str) -> None:
+    """Seconds to minutes each, where decoders were left to work through them."""
+    limits = ImageLimits(1 << 24, 4_300_000)
+    content = HOSTILE[kind]()
+    start = time.thread_time()
+    try:
+        decode_upload(content, limits, AS_IT_IS, upright=True)
+    except Refused as refusal:
+        assert refusal.status == 400 and kind in REFUSED | ENDLESS
+    else:
+        assert kind not in REFUSED | ENDLESS
+    assert time.thread_time() - start < MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("JPEG", "exif"), ("PNG", "exif"), ("WEBP", "exif"), ("JPEG", "xmp")]
+)
+def test_upright_is_what_browsers_show(kind: str, place: str) -> None:
+    """They ignore XMP, and the tag in WebP; the page lays the labels over what they show."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    content = encode(RGB, kind, **({"exif": tag} if place == "exif" else {"xmp": xmp}))
+    upright = decode_upload(content, LIMITS, AS_IT_IS, upright=True)
+    is_turned = place == "exif" and kind != "WEBP"
+    assert upright.shape == ((33, 24, 3) if is_turned else (24, 33, 3))
 
 
 def test_what_the_transforms_would_blow_up_is_refused() -> None:

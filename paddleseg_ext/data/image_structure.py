@@ -1,0 +1,148 @@
+"""The parts an image file is made of, looked through before a decoder works through them.
+
+A few megabytes can keep a decoder busy for minutes without promising many pixels: a progressive
+JPEG with a hundred thousand scans, a PNG with a thousand compressed comments. What is bounded here
+is far above what cameras and programs write. Entropy-coded data is skipped by `re`, not by a loop.
+"""
+
+import re
+import struct
+import zlib
+
+from paddleseg_ext.common.errors import DataError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
+
+# Progressive JPEGs have about 10 scans, CMYK ones 18. Decoding costs as many passes over the image.
+MAX_SCANS = 64
+# Marker segments: an ICC profile may take 255, extended XMP (depth maps) hundreds.
+MAX_SEGMENTS = 4096
+MAX_PADDING = 64 * 1024  # bytes that belong to no segment, before the first scan
+# Of a PNG, and one more for each so many bytes: 8 KiB of pixels in a chunk are usual.
+MAX_CHUNKS = 4096
+CHUNK_BYTES = 1024
+HEADER_BYTES = 13
+INFLATE_STEP = 1 << 20  # bytes
+
+# Within and between segments `FF 00` is data, `FF FF` is padding and `FF D0` to `FF D7` restart
+# markers, which have no length.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_END, _SCAN = 0xD9, 0xDA
+_WITHOUT_LENGTH = frozenset(range(0x01, 0xC0)) | {0xD8}
+# PNG specification, table 7: samples of a pixel by colour type.
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def essential(content: bytes, name: str) -> bytes:
+    """What a decoder needs of a JPEG or PNG; any other file as it is.
+
+    Args:
+        content: of the file.
+        name: what messages call it.
+
+    Raises:
+        DataError: it is truncated or damaged, or has more parts than any picture needs.
+    """
+    if content.startswith(PNG_SIGNATURE):
+        return _essential_png(content, name)
+    if content.startswith(JPEG_START):
+        _require_whole_jpeg(content, name)
+    return content
+
+
+def _require_whole_jpeg(content: bytes, name: str) -> None:
+    """Walk from marker to marker up to the picture's end.
+
+    The end marker of a thumbnail lies inside a segment, and what phones append behind the end;
+    neither is taken for this picture's.
+    """
+    position, scans, padding = len(JPEG_START), 0, 0
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(content, position)
+        if found is None:
+            raise DataError(f"{name}: the JPEG is truncated")
+        if not scans:
+            padding += found.start() - position
+        if padding > MAX_PADDING:
+            raise DataError(f"{name}: a JPEG is expected, this one is mostly padding")
+        kind, position = content[found.start() + 1], found.end()
+        if kind == _END:
+            if not scans:
+                raise DataError(f"{name}: the JPEG is truncated: it ends before its pixels")
+            return
+        if kind == _SCAN:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise DataError(f"{name}: a JPEG of at most {MAX_SCANS} scans is expected")
+        if kind not in _WITHOUT_LENGTH:
+            # libjpeg goes on behind the two bytes of a length that is too small.
+            position += max(2, int.from_bytes(content[position : position + 2], "big"))
+    raise DataError(f"{name}: a JPEG of at most {MAX_SEGMENTS} segments is expected")
+
+
+def _essential_png(content: bytes, name: str) -> bytes:
+    """The chunks that make pixels; every one must be there with its checksum.
+
+    Pillow does not look at the checksums of pixel data, so a damaged label would read as others.
+    Comments, profiles and animations are left out: decoders unpack them, only to drop them.
+    """
+    view = memoryview(content)
+    parts: list[bytes | memoryview] = [PNG_SIGNATURE]
+    position = len(PNG_SIGNATURE)
+    most = MAX_CHUNKS + len(content) // CHUNK_BYTES
+    for _ in range(most):
+        if position + 12 > len(content):
+            raise DataError(f"{name}: the PNG is truncated")
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if end > len(content):
+            raise DataError(f"{name}: the PNG is truncated")
+        is_first = position == len(PNG_SIGNATURE)
+        if (kind == b"IHDR") != is_first or (is_first and length != HEADER_BYTES):
+            raise DataError(f"{name}: the PNG is damaged: one header is expected, at the start")
+        # PNG specification, 5.4: four letters, the first a capital where a reader needs the chunk.
+        if kind[:1].isupper() or not kind.isalpha() or kind == b"tRNS":
+            stored = int.from_bytes(view[end - 4 : end], "big")
+            if zlib.crc32(view[position + 4 : end - 4]) != stored:
+                raise DataError(f"{name}: the PNG is damaged: a checksum does not fit")
+            parts.append(view[position:end])
+        position = end
+        if kind == b"IEND":
+            return b"".join(parts)
+    raise DataError(f"{name}: a PNG of at most {most} chunks is expected")
+
+
+def require_bounded_pixels(content: bytes, name: str) -> None:
+    """Refuse a PNG whose pixel data goes on behind its last row: decoders unpack all of it.
+
+    16 MiB can hold 16 GiB. It costs the unpacking of the pixels, so that it is for strangers'
+    files; any other format passes.
+
+    Args:
+        content: which `essential` has found to be whole.
+        name: what messages call it.
+
+    Raises:
+        DataError: there is more data than pixels.
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        return
+    position = len(PNG_SIGNATURE)
+    width, height, depth, colors = struct.unpack_from(">IIBB", content, position + 8)
+    row_bytes = (width * depth * _PNG_SAMPLES.get(colors, 4) + 7) // 8
+    # Interlaced pictures have up to twice as many rows, each with a filter byte and a part of one.
+    most = height * (row_bytes + 4) + INFLATE_STEP
+    view, unpacker, unpacked = memoryview(content), zlib.decompressobj(), 0
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        data: bytes | memoryview = view[position + 8 : position + 8 + length]
+        position += 12 + length
+        while kind == b"IDAT" and len(data) and not unpacker.eof:
+            try:
+                unpacked += len(unpacker.decompress(data, INFLATE_STEP))
+            except zlib.error:
+                return  # damaged: the decoder stops there, too
+            data = unpacker.unconsumed_tail
+            if unpacked > most:
+                raise DataError(f"{name}: the PNG holds more data than its pixels need")
