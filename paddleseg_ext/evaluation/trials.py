@@ -84,7 +84,7 @@ def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:
     """
     preprocess = bundle.preprocess()
     sizes = []
-    for size_hw in image_sizes(samples):
+    for size_hw in image_sizes([sample.image for sample in samples]):
         try:
             sizes.append(preprocess.network_hw(size_hw))
         except DataError:
