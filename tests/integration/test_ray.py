@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from .conftest import Deployment, load_script
 from .serving import PROJECT
@@ -85,6 +87,53 @@ def test_rows_outputs_and_a_rerun(bundle: Path, deployment: Deployment, tmp_path
     assert sorted(row["status"] for row in rows_of(save_dir)) == ["done"] * 4
 
 
+def test_bad_images_are_rows_and_results_no_inputs(bundle: Path, tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 2)
+    content = (images / "000.png").read_bytes()
+    (images / os.fsdecode(b"caf\xe9.png")).write_bytes(content)
+    (images / f"{'n' * 250}.png").write_bytes(content)
+    Image.new("1", (12_000, 12_000)).save(images / "bomb.png")
+    save_dir = images / "out"
+    for to_do in (5, 0):  # the second run sees the label maps of the first
+        done = run(bundle, images, save_dir)
+        assert f"{to_do} images to do, {5 - to_do} have a row" in done.stdout
+        assert done.returncode == 1 and "2 images have an error" in done.stderr
+        rows = {row["input"].rpartition("/")[2]: row for row in rows_of(save_dir)}
+        assert len(rows_of(save_dir)) == len(rows) == 5
+        assert "rename it" in rows[r"caf\udce9.png"]["error"]
+        assert "12000x12000 are more pixels" in rows["bomb.png"]["error"]
+        assert sum(row["status"] == "done" for row in rows.values()) == 3
+    before = sorted(save_dir.rglob("*"))
+    refused = run(bundle, images, save_dir, "--backend", "paddle_onednn")
+    assert_one_line(refused, r"another backend \(paddle there, paddle_onednn now\); take another")
+    assert sorted(save_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--cpu_threads", "999"], "a worker wants 999 CPUs and 0 GPUs of one node"),
+        (["--worker_gpus", "99"], "a worker wants 1 CPUs and 99 GPUs of one node"),
+        (["--precision", "int8"], "--precision int8: on a CPU"),
+        (["--address", "auto"], "--address auto: "),
+        (["--save_dir", "foo://x"], "--save_dir: 'foo://x': "),
+    ],
+)
+def test_what_cannot_run_is_one_line(
+    flags: list[str], expected: str, bundle: Path, tmp_path: Path
+) -> None:
+    refused = run(bundle, make_images(tmp_path / "images", 1), tmp_path / "out", *flags)
+    assert_one_line(refused, expected)
+    assert rows_of(tmp_path / "out") == []
+
+
+def assert_one_line(refused: subprocess.CompletedProcess, expected: str) -> None:
+    said = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert refused.returncode == 2, refused.stderr[-3000:]
+    assert len(said) == 1 and re.search(expected, said[0]), refused.stderr[-3000:]
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_killed_worker_costs_and_doubles_nothing(bundle: Path, tmp_path: Path) -> None:
     images, save_dir = make_images(tmp_path / "images", 120), tmp_path / "out"
     process = subprocess.Popen(
@@ -136,16 +185,21 @@ from ray import serve
 
 from deploy.ray.serve_app import Arguments, build
 
-config, image, port = sys.argv[1:]
+config, image, key_file, port = sys.argv[1:]
+key = {"Authorization": "Bearer " + open(key_file).read().strip()}
 ray.init(num_cpus=3, include_dashboard=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
-serve.run(build(Arguments(config=config, replicas=2)))
+given = dict(config=config, backend="paddle", replicas="2", api_key_file=key_file)
+serve.run(build(Arguments(**given)))
 url = f"http://127.0.0.1:{port}"
 content = open(image, "rb").read()
-answer = httpx.post(f"{url}/v1/segment?output=labels", content=content, timeout=120)
-refusal = httpx.post(f"{url}/v1/segment", content=b"?", timeout=120)
+labels = f"{url}/v1/segment?output=labels"
+answer = httpx.post(labels, content=content, headers=key, timeout=120)
+refusal = httpx.post(f"{url}/v1/segment", content=b"?", headers=key, timeout=120)
+stranger = httpx.post(labels, content=content, timeout=120)
 print("answered", answer.status_code, answer.content.hex())
 print("refused", refusal.status_code)
+print("stranger", stranger.status_code)
 serve.shutdown()
 """
 
@@ -155,11 +209,13 @@ def test_the_service_on_ray_serve(bundle: Path, deployment: Deployment, tmp_path
     infer = ["--config", str(bundle), "--image_path", str(image), "--device", "cpu"]
     infer += ["--backend", "paddle", "--cpu_threads", "1", "--save_dir", str(tmp_path)]
     load_script("infer").main(infer)
+    key_file = tmp_path / "key.txt"
+    key_file.write_text("0123456789abcdef\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-c", RAY_SERVE, str(bundle), str(image), str(port)],
+        [sys.executable, "-c", RAY_SERVE, str(bundle), str(image), str(key_file), str(port)],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -170,3 +226,4 @@ def test_the_service_on_ray_serve(bundle: Path, deployment: Deployment, tmp_path
     expected = (tmp_path / "label_maps" / "frame.png").read_bytes()
     assert f"answered 200 {expected.hex()}\n" in done.stdout
     assert "refused 415\n" in done.stdout
+    assert "stranger 401\n" in done.stdout

@@ -1,0 +1,154 @@
+"""Where images come from and results go: fsspec's paths, local or an object store's."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.functional import IMAGE_SUFFIXES
+
+STEM_BYTES = 100  # of an image's name in its output's name; file systems take 255 in all
+
+
+def open_path(path: str, where: str) -> tuple[Any, str]:
+    """The file system of a path, and the path's name there.
+
+    Raises:
+        UsageError: naming `where`: no such protocol, or its package is not installed.
+    """
+    import fsspec
+
+    try:
+        filesystem, name = fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:  # fsspec's for these two
+        raise UsageError(f"{where}: '{printable(path)}': {error}") from None
+    return filesystem, name
+
+
+def absolute(path: str, where: str) -> str:
+    """The same path for every process: a local one absolute, any other as it is.
+
+    Raises:
+        UsageError: as `open_path`, or a name that is not UTF-8, which no table can hold.
+    """
+    if not is_text(path):
+        raise UsageError(f"{where}: '{printable(path)}' is not UTF-8; choose another name")
+    filesystem, name = open_path(path, where)
+    return name if is_local(filesystem) else path
+
+
+def is_local(filesystem: Any) -> bool:
+    """Whether it is this machine's file system."""
+    return "file" in filesystem.protocol
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python holds any other with lone surrogates."""
+    return printable(name) == name
+
+
+def printable(name: str) -> str:
+    r"""A name in which bytes that are not UTF-8 are written out: `caf\udce9.png`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def list_images(path: str, save_dir: str) -> list[str]:
+    """Every image below a folder or in a list, once, sorted, as full fsspec paths.
+
+    Args:
+        path: a folder, a list in UTF-8 with one path a line, or one image.
+        save_dir: what lies below it is left out: a second run must not take the label maps of the
+            first for images.
+
+    Raises:
+        UsageError: nothing is there, or it is not to be read.
+    """
+    filesystem, root = open_path(path, "--images")
+    if not filesystem.exists(root):
+        raise UsageError(f"--images: '{printable(path)}' does not exist")
+    if filesystem.isdir(root):
+        found = [
+            filesystem.unstrip_protocol(name)
+            for name in filesystem.find(root)
+            if name.lower().endswith(IMAGE_SUFFIXES)
+        ]
+    elif root.lower().endswith(IMAGE_SUFFIXES):
+        found = [filesystem.unstrip_protocol(root)]
+    else:
+        found = _read_list(filesystem, root)
+    if not found:
+        raise UsageError(f"--images: no image is in '{printable(path)}'")
+    results = _real(full_path(save_dir, "--save_dir"))
+    images = {image for image in found if not _is_below(image, results)}
+    if not images:
+        raise UsageError(
+            f"--save_dir: every image of '{printable(path)}' lies below '{save_dir}', where the "
+            "results go, and is none to segment; take another --save_dir"
+        )
+    return sorted(images)
+
+
+def _read_list(filesystem: Any, name: str) -> list[str]:
+    try:
+        lines = filesystem.cat_file(name).decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"--images: '{printable(name)}': a folder, an image, or a list of paths in UTF-8 is "
+            "expected"
+        ) from None
+    return [
+        full_path(line.strip(), f"--images: '{printable(name)}', line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def full_path(path: str, where: str) -> str:
+    """A path with its protocol, a local one absolute.
+
+    Raises:
+        UsageError: as `open_path`.
+    """
+    filesystem, name = open_path(path, where)
+    full: str = filesystem.unstrip_protocol(name)
+    return full
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return (_real(path.rpartition("/")[0]) + "/").startswith(folder.rstrip("/") + "/")
+
+
+@lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    """A full path, a local one without symbolic links."""
+    protocol, separator, name = folder.partition("://")
+    return (
+        f"file://{os.path.realpath(name)}" if (protocol, separator) == ("file", "://") else folder
+    )
+
+
+def output_name(path: str) -> str:
+    """A name that no other input has: its own, and a hash of where it lies.
+
+    A repeated run of the same image therefore writes the same file again, and no second one.
+    """
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+    stem = PurePosixPath(path).stem.encode()[:STEM_BYTES].decode(errors="ignore")
+    return f"label_maps/{digest[:2]}/{stem}-{digest}.png"
+
+
+def write_whole(path: str, content: bytes) -> None:
+    """Write a file so that no half of one is ever under its name.
+
+    An object store does that by itself; a file system needs a second name and a move.
+    """
+    filesystem, name = open_path(path, "output")
+    filesystem.makedirs(str(PurePosixPath(name).parent), exist_ok=True)
+    if not is_local(filesystem):
+        filesystem.pipe_file(name, content)
+        return
+    temporary = f"{name}.{os.getpid()}.writing"
+    filesystem.pipe_file(temporary, content)
+    filesystem.mv(temporary, name)
