@@ -1,0 +1,103 @@
+"""A replica of the service on Ray Serve has what `serve` has; Ray is not started."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("ray.serve")
+
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+
+from deploy.ray import serve_app
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.inference.bundle import Bundle
+
+KEY = "0123456789abcdef"
+
+
+class FlatNetwork:
+    """Class 1 of two everywhere."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        scores = np.zeros((len(batch), 2, *batch.shape[2:]), np.float32)
+        scores[:, 1] = 1
+        return scores
+
+    def describe(self) -> dict:
+        return {"name": "flat"}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    calls: list[dict] = []
+
+    def open_backend(_: Bundle, name: str, **options: object) -> FlatNetwork:
+        calls.append({"name": name} | options)
+        return FlatNetwork()
+
+    silent = Bundle(Path("d.yaml"), Path("m.json"), Path("p"), [], None, "argmax", None)
+    monkeypatch.setattr(serve_app, "open_backend", open_backend)
+    monkeypatch.setattr(serve_app, "read_bundle", lambda _: silent)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    return calls
+
+
+def arguments(**given: str) -> serve_app.Arguments:
+    """As `serve run` gives them: every value a text."""
+    return serve_app.Arguments.model_validate({"config": "d.yaml", "num_classes": "2"} | given)
+
+
+def test_the_key_of_a_file_is_demanded(asked: list[dict], tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    app = serve_app.load(arguments(api_key_file=str(tmp_path / "key")))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert client.get("/v1/model").status_code == 401
+        authorised = client.get("/v1/model", headers={"Authorization": f"Bearer {KEY}"})
+        assert authorised.status_code == 200
+    (tmp_path / "key").write_text("short\n")
+    with pytest.raises(UsageError, match="--api_key_file"):
+        serve_app.load(arguments(api_key_file=str(tmp_path / "key")))
+
+
+def test_no_key_and_an_old_opencv_are_warned_of(
+    asked: list[dict], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cv2, "__version__", "4.5.5")
+    serve_app.load(arguments())
+    said = capsys.readouterr().out
+    assert "no api_key_file" in said and "OpenCV 4.5.5" in said
+
+
+def test_what_runs_it_is_an_argument(asked: list[dict]) -> None:
+    app = serve_app.load(
+        arguments(backend="openvino", precision="int8", cpu_threads="2", num_classes="7")
+    )
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert len(client.get("/v1/model").json()["classes"]) == 7
+    serve_app.load(arguments(replica_gpus="0.5", precision="fp16"))
+    assert asked == [
+        {"name": "openvino", "precision": "int8", "threads": 2, "device": "cpu"},
+        {"name": "paddle", "precision": "fp16", "threads": 1, "device": "gpu"},
+    ]
+
+
+def test_a_replica_asks_ray_for_what_it_uses() -> None:
+    deployment = serve_app.build(arguments(replica_gpus="0.5", cpu_threads="2", replicas="3"))
+    bound = deployment._bound_deployment
+    assert bound.num_replicas == 3
+    assert bound.ray_actor_options["num_gpus"] == 0.5
+    assert bound.ray_actor_options["num_cpus"] == 2
+    with pytest.raises(UsageError, match="replica_gpus=1"):
+        serve_app.build(arguments(device="gpu"))
+
+
+@pytest.mark.parametrize(
+    "given", [{"backend": "torch"}, {"queue_size": "0"}, {"max_pixels": "1"}, {"precision": "bf16"}]
+)
+def test_wrong_arguments_are_refused(given: dict) -> None:
+    with pytest.raises(ValidationError):
+        arguments(**given)
