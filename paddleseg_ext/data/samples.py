@@ -134,7 +134,7 @@ def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
         try:
             with Image.open(path) as image:
                 sizes_hw.append((image.height, image.width))
-        except OSError:
+        except (OSError, Image.DecompressionBombError):
             continue  # reported where it is read
     return sizes_hw
 

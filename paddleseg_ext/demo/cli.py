@@ -87,8 +87,9 @@ def main(argv: list[str]) -> int | None:
         if step.status != STATUS_DONE and not judged:
             raise CheckFailed(f"step '{name}' ended with status {step.status}: {step.command}")
         if name == "data":
-            samples = Cityscapes(str(folders.data), mode="val").samples
-            write_sample_list(samples, folders.data / "val.list")
+            for split in ("train", "val"):
+                samples = Cityscapes(str(folders.data), mode=split).samples
+                write_sample_list(samples, folders.data / f"{split}.list")
     report = write_report(folders.root, steps)
     print_sections(folders)
     minutes = (time.perf_counter() - started) / 60

@@ -1,5 +1,7 @@
 """Lists of samples, read and written."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.samples import (
     Sample,
     collect_samples,
+    image_sizes,
     read_sample_list,
     unique_names,
     write_sample_list,
@@ -22,6 +25,15 @@ def _image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.zeros((2, 2, 3), np.uint8))
     return path
+
+
+def test_sizes_of_what_can_be_opened(tmp_path: Path) -> None:
+    """What cannot be opened, or promises too many pixels, is left to the run."""
+    bomb = tmp_path / "bomb.png"
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    crc = struct.pack(">I", zlib.crc32(header))
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc)
+    assert image_sizes([_image(tmp_path / "a.png"), bomb, tmp_path / "no.png"]) == [(2, 2)]
 
 
 @pytest.mark.parametrize("mark", [" ", "\t", ",", ", ", "   "])
