@@ -48,7 +48,7 @@ class Row:
         found = manifest.verified.get(self.candidate.stage) if manifest else None
         if found is None or "passed" not in found:
             return UNKNOWN
-        if found_elsewhere(found, self.candidate.backend):
+        if self.candidate.device != "cpu" or found_elsewhere(found, self.candidate.backend):
             return UNKNOWN
         return PASSED if found["passed"] else FAILED
 

@@ -45,7 +45,9 @@ def verdicts(bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[str, dict[str,
     worst: dict[str, tuple[RunVerdict, Outcome]] = {}
     for outcome in outcomes:
         stage, verdict = STAGES.get(outcome.stage), outcome.verdict
-        if stage is None or stage.runtime not in BACKENDS or verdict is None or not outcome.backend:
+        if stage is None or stage.runtime not in BACKENDS or stage.device != "cpu":
+            continue  # what `auto` chooses from, and `tune` measures, runs on a CPU
+        if verdict is None or not outcome.backend:
             continue
         name = stage_name(stage.runtime, stage.precision)
         if name not in worst or _badness(verdict) > _badness(worst[name][0]):

@@ -83,6 +83,13 @@ def test_a_failed_parity_is_marked(tmp_path: Path, verified: dict, mark: str) ->
     assert "  80.0 " in lines[1] and "  250.0 " in lines[1] and "  50x40 " in lines[1]
 
 
+def test_what_a_cpu_answered_says_nothing_of_a_gpu(tmp_path: Path) -> None:
+    passed = row(tmp_path, {"paddle_onednn": {"passed": True}})
+    assert passed.parity == "passed"
+    on_gpu = replace(passed, candidate=replace(passed.candidate, device="gpu"))
+    assert on_gpu.parity == "not checked"
+
+
 def test_files(tmp_path: Path) -> None:
     rows = [row(tmp_path, {"paddle_onednn": {"passed": False}}), row(tmp_path, name="two")]
     results = [r.to_json(400.0) for r in rows]

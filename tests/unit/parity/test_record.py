@@ -49,7 +49,17 @@ def test_the_worst_of_a_backends_runs_is_kept(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path, {"openvino": {"passed": True}})
     missing = Outcome("onnxruntime", "onnxruntime", RunVerdict(FAILED, 3, reason="not installed"))
     runs = [run("static"), run("paddle"), run("paddle_onednn"), run("paddle_onednn", FAILED)]
-    record(bundle, [*runs, run("paddle_onednn"), missing, run("train"), run("command")])
+    record(
+        bundle,
+        [
+            *runs,
+            run("paddle_onednn"),
+            missing,
+            run("train"),
+            run("command"),
+            run("paddle_gpu", FAILED),
+        ],
+    )
     found = verified(tmp_path)
     assert set(found) == {"openvino", "paddle", "paddle_onednn"}
     assert found["openvino"] == {"passed": True}
