@@ -5,12 +5,12 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import cv2
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
@@ -36,8 +36,15 @@ from paddleseg_ext.serving.answers import (
     SizeAnswer,
 )
 from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
-from paddleseg_ext.serving.middleware import CountAnswers, DrainUnread
-from paddleseg_ext.serving.requests import MULTIPART, Upload, read_many, read_one
+from paddleseg_ext.serving.middleware import AnswerDefects, CheckSite, CountAnswers, DrainUnread
+from paddleseg_ext.serving.requests import (
+    ENVELOPE_BYTES,
+    MULTIPART,
+    Arriving,
+    Upload,
+    read_many,
+    read_one,
+)
 from paddleseg_ext.serving.service import (
     Orientation,
     Output,
@@ -45,6 +52,7 @@ from paddleseg_ext.serving.service import (
     SegmentationService,
 )
 
+T = TypeVar("T")
 SAMPLES = 3
 SAMPLE_SIZE_WH = (384, 192)  # of the embedded data set
 COUNTED_PATHS = frozenset(
@@ -83,8 +91,17 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {
         "model": ErrorAnswer,
         "description": "The queue is full, or the deadline passed",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds"}},
+        "headers": {
+            "Retry-After": {
+                "schema": {"type": "integer"},
+                "description": "Seconds; absent where the request itself took all the time",
+            }
+        },
     },
+}
+OTHER_SITES: dict[int | str, dict[str, Any]] = {
+    403: {"model": ErrorAnswer, "description": "From a page of another site, without an API key"},
+    421: {"model": ErrorAnswer, "description": "Another name in Host"},
 }
 UNKNOWN_KEY: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "No API key, or another"}
@@ -96,12 +113,18 @@ OrientationFlag = Annotated[
 ]
 
 
-def create_app(service: SegmentationService, api_key: str | None = None) -> FastAPI:
+def create_app(
+    service: SegmentationService,
+    api_key: str | None = None,
+    names: frozenset[str] | None = None,
+) -> FastAPI:
     """The application.
 
     Args:
         service: closed when the application shuts down.
         api_key: what `Authorization: Bearer ...` must hold for /v1 and /metrics; None: open.
+        names: that `Host` may hold beside IP addresses, see `hosts.allowed_hosts`; None: any, and
+            pages of other sites are answered.
     """
 
     @asynccontextmanager
@@ -114,6 +137,7 @@ def create_app(service: SegmentationService, api_key: str | None = None) -> Fast
         version=__version__,
         summary="Semantic segmentation of images by one exported bundle.",
         lifespan=lifespan,
+        responses=OTHER_SITES if names is not None else None,
         # Their pages load scripts from elsewhere; /openapi.json is for tools.
         docs_url=None,
         redoc_url=None,
@@ -123,6 +147,10 @@ def create_app(service: SegmentationService, api_key: str | None = None) -> Fast
     _add_information(app, service, guard)
     _add_page(app)
     _add_error_answers(app)
+    # The last added is the outermost.
+    app.add_middleware(AnswerDefects)
+    if names is not None:
+        app.add_middleware(CheckSite, names=names, has_key=api_key is not None)
     app.add_middleware(DrainUnread, max_bytes=service.settings.limits.max_bytes)
     app.add_middleware(CountAnswers, counter=service.metrics.requests, paths=COUNTED_PATHS)
     return app
@@ -144,6 +172,7 @@ def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
 def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[Any]) -> None:
     deadline_s = service.settings.deadline_s
     max_bytes = service.settings.limits.max_bytes
+    arriving = Arriving(service.settings.queue_size * max_bytes + ENVELOPE_BYTES)
     refusals = REFUSALS | (UNKNOWN_KEY if guard else {})
 
     @app.post(
@@ -166,9 +195,12 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
 
         A label map's pixel is a class id. `Server-Timing` tells where the time went.
         """
-        async with within(deadline_s), service.admission():
-            upload = await _reading(read_one(request, max_bytes))
-            answer = await service.segment(upload.content, output, orientation)
+        async with within(deadline_s):
+            service.require_room()
+            upload = await _reading(read_one(request, max_bytes, arriving))
+            async with service.admission():
+                work = service.segment(upload.content, output, orientation)
+                answer = await unless_gone(request, work)
         return _respond(service, answer, output)
 
     @app.post(
@@ -182,23 +214,56 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         request: Request, output: OutputFlag = "json", orientation: OrientationFlag = "stored"
     ) -> BatchAnswer:
         """Segment the images of a multipart body; a bad one costs the others nothing."""
-        async with within(deadline_s), service.admission():
-            uploads = await _reading(read_many(request, service.settings.queue_size, max_bytes))
-            async with service.admission(len(uploads) - 1):
-                tasks = [_item(service, upload, output, orientation) for upload in uploads]
-                return BatchAnswer(results=list(await asyncio.gather(*tasks)))
+        most = service.settings.queue_size
+
+        async def work(uploads: list[Upload]) -> list[BatchItem]:
+            items = [_item(service, upload, output, orientation) for upload in uploads]
+            return list(await asyncio.gather(*items))
+
+        async with within(deadline_s):
+            service.require_room()
+            uploads = await _reading(read_many(request, most, max_bytes, arriving))
+            async with service.admission(len(uploads)):
+                return BatchAnswer(results=await unless_gone(request, work(uploads)))
 
 
 @asynccontextmanager
 async def within(deadline_s: float) -> AsyncIterator[None]:
-    """Refuse with 503 what is not answered in time."""
+    """Refuse with 503 what is not answered in time.
+
+    Without Retry-After: what took all that time by itself would take it again.
+    """
     try:
         async with asyncio.timeout(deadline_s):
             yield
     except TimeoutError:
         raise Refused(
-            503, f"not done within the deadline of {deadline_s:g} s", retry_after_s=1
+            503, f"not done within the deadline of {deadline_s:g} s; expected is a smaller image"
         ) from None
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, or drop it when its client goes away; the request's body has been read.
+
+    Raises:
+        ClientDisconnect: nobody is there to answer.
+    """
+    working = asyncio.create_task(work)
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        working.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await working
+    except asyncio.CancelledError:
+        if watching.done():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watching.cancel()
 
 
 async def _reading(reading: Awaitable[Any]) -> Any:
@@ -377,7 +442,3 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
         return JSONResponse({"error": "the client went away"}, 400)
-
-    @app.exception_handler(Exception)
-    async def defect(_: Request, __: Exception) -> JSONResponse:
-        return JSONResponse({"error": "a defect of the service; its log tells more"}, 500)

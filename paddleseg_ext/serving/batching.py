@@ -69,6 +69,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._running_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
@@ -76,6 +77,11 @@ class Batcher:
     def is_alive(self) -> bool:
         """Whether submitted tensors will be run."""
         return self._thread.is_alive() and not self._closing
+
+    @property
+    def running_since(self) -> float | None:
+        """`perf_counter` when the run that is under way began."""
+        return self._running_since
 
     def submit(self, tensor: NDArray) -> "Future[NetworkOutput]":
         """Queue one image's (3, H, W); a future that is cancelled while it waits is not run.
@@ -100,9 +106,11 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._next_batch():
+            self._running_since = time.perf_counter()
             running = [item for item in batch if item.future.set_running_or_notify_cancel()]
             if running:
                 self._run_batch(running)
+            self._running_since = None
 
     def _run_batch(self, batch: list[_Waiting]) -> None:
         start = time.perf_counter()

@@ -11,6 +11,7 @@ SIGTERM and Ctrl-C finish what was accepted, then stop.
 
 import argparse
 import asyncio
+import math
 import signal
 from typing import Any
 
@@ -32,6 +33,25 @@ AUTO = "auto"
 MIB = 1 << 20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY_LETTERS = 16
+MOST_PORT = 65535
+MOST_THREADS = 1024
+GRACE_S = 5  # beyond the deadline, for what was accepted when told to stop
+
+
+def port_number(text: str) -> int:
+    """A port, or 0 for any."""
+    value = flags.natural_int(text)
+    if value > MOST_PORT:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to {MOST_PORT}, got '{text}'")
+    return value
+
+
+def thread_count(text: str) -> int:
+    """As many threads as a machine may have cores."""
+    value = flags.positive_int(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_THREADS} threads, got '{text}'")
+    return value
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -44,10 +64,18 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
-        "--port", type=flags.natural_int, default=8080, help="0: any that is free; it is printed"
+        "--allowed_host",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names under which it is reached, beside localhost, --host and IP addresses; without "
+        "them any name will do where there is an API key",
     )
     parser.add_argument(
-        "--cpu_threads", type=flags.positive_int, help="default: OMP_NUM_THREADS, else every core"
+        "--port", type=port_number, default=8080, help="0: any that is free; it is printed"
+    )
+    parser.add_argument(
+        "--cpu_threads", type=thread_count, help="default: OMP_NUM_THREADS, else every core"
     )
     parser.add_argument(
         "--max_batch", type=flags.positive_int, default=1, help="images that may run together"
@@ -123,7 +151,9 @@ def read_api_key(path: str | None) -> str | None:
     """
     if path is None:
         return None
-    lines = require_file(path, "--api_key_file").read_text(encoding="utf-8").splitlines()
+    file = require_file(path, "--api_key_file")
+    # What is no text becomes letters that no key may have.
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     key = lines[0].strip() if lines else ""
     if len(key) < MIN_KEY_LETTERS or not key.isascii() or " " in key:
         raise UsageError(
@@ -139,11 +169,20 @@ async def _serve(
     import uvicorn
 
     from paddleseg_ext.serving.app import create_app
+    from paddleseg_ext.serving.connections import (
+        HEAD_S,
+        READING_S,
+        backlog,
+        bounded_protocol,
+        most_connections,
+    )
+    from paddleseg_ext.serving.hosts import allowed_hosts
     from paddleseg_ext.serving.images import ImageLimits
     from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
 
     table = find_class_table(bundle, backend, arguments.num_classes)
     backend.run(probe_batch(bundle.input_shape, bundle.input_dtype))  # the first run is slow
+    _say_pace(arguments, bundle, backend)
     limits = ImageLimits(int(arguments.max_mib * MIB), int(arguments.max_megapixels * 1e6))
     settings = ServiceSettings(
         limits=limits,
@@ -152,9 +191,19 @@ async def _serve(
         queue_size=arguments.queue_size,
         deadline_s=arguments.deadline,
     )
-    app = create_app(SegmentationService(bundle, backend, table, settings), api_key)
+    names = allowed_hosts(arguments.host, arguments.allowed_host, api_key is not None)
+    app = create_app(SegmentationService(bundle, backend, table, settings), api_key, names)
+    deadline_s, most = arguments.deadline, most_connections()
     config = uvicorn.Config(
-        app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        backlog=backlog(most),
+        http=bounded_protocol(most, HEAD_S, deadline_s + READING_S),
+        log_level="warning",
+        access_log=False,
+        # Else a client that does not read its answer could hold up the end without end.
+        timeout_graceful_shutdown=math.ceil(deadline_s) + GRACE_S,
     )
     server = uvicorn.Server(config)
     # uvicorn raises the signal again when it is done; that must not end us with a bad status.
@@ -170,7 +219,29 @@ async def _serve(
         ) from None
     finally:
         announcing.cancel()
-    log("[SERVE] stopped; everything accepted was answered")
+    cut = len(server.server_state.connections)
+    if cut:
+        log(f"[SERVE] stopped; {cut} connections were cut that did not take their answers")
+    else:
+        log("[SERVE] stopped; everything accepted was answered")
+
+
+def _say_pace(arguments: argparse.Namespace, bundle: Bundle, backend: Backend) -> None:
+    """Warn where the largest image that is taken cannot be answered in time."""
+    from paddleseg_ext.serving.pace import seconds_for
+
+    seconds = seconds_for(int(arguments.max_megapixels * 1e6), bundle, backend)
+    if seconds is None:
+        return
+    largest = f"the largest image ({arguments.max_megapixels:g} million pixels)"
+    if seconds > arguments.deadline:
+        warn(
+            f"{largest} takes the network about {seconds:.1f} s, --deadline is "
+            f"{arguments.deadline:g} s: it gets no answer and holds up all others meanwhile; "
+            "lower --max_megapixels or raise --deadline"
+        )
+    else:
+        log(f"[SERVE] {largest} takes the network about {seconds:.1f} s")
 
 
 async def _announce(server: Any, host: str, backend: Backend) -> None:

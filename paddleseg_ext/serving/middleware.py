@@ -1,20 +1,25 @@
 """What happens around every request."""
 
 import asyncio
+import logging
 
 from prometheus_client import Counter
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from paddleseg_ext.serving.hosts import is_allowed
 
 DRAIN_S = 2.0
 OTHER = "other"
+GUARDED = "/v1/"
 
 
 class DrainUnread:
-    """Reads what is left of a body before a refusal is sent.
+    """Reads what is left of a body when a refusal has been sent, and only then ends the answer.
 
     A connection that is closed with bytes unread is reset, and the client loses the answer that
-    says why.
+    says why. The answer itself does not wait: its length is known, so that it is whole.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int):
@@ -29,6 +34,7 @@ class DrainUnread:
             return
         # Who announces a body and waits for "go on" has not sent it.
         finished = "expect" in Headers(scope=scope)
+        is_refusal = False
 
         async def watched_receive() -> Message:
             nonlocal finished
@@ -37,17 +43,75 @@ class DrainUnread:
             return message
 
         async def draining_send(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                left = self._max_bytes
-                try:
-                    async with asyncio.timeout(DRAIN_S):
-                        while not finished and left > 0:
-                            left -= len((await watched_receive()).get("body", b""))
-                except TimeoutError:
-                    pass
+            nonlocal is_refusal
+            if message["type"] == "http.response.start":
+                is_refusal = message["status"] >= 400
+            elif is_refusal and not finished and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                await drain()
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
+        async def drain() -> None:
+            left = self._max_bytes
+            try:
+                async with asyncio.timeout(DRAIN_S):
+                    while not finished and left > 0:
+                        left -= len((await watched_receive()).get("body", b""))
+            except TimeoutError:
+                pass
+
         await self._app(scope, watched_receive, draining_send)
+
+
+class AnswerDefects:
+    """Answers 500 where the application fails, inside of what counts and marks answers."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        has_started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except Exception:
+            if scope["type"] != "http" or has_started:
+                raise
+            logging.getLogger("uvicorn.error").exception("a defect of the service")
+            error = {"error": "a defect of the service; its log tells more"}
+            await JSONResponse(error, 500)(scope, receive, send)
+
+
+class CheckSite:
+    """Keeps other web pages from using a service through the browser of somebody who may."""
+
+    def __init__(self, app: ASGIApp, names: frozenset[str], has_key: bool):
+        """`names` are those of `hosts.allowed_hosts`; a page that has the key may be anywhere."""
+        self._app = app
+        self._names = names
+        self._has_key = has_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        is_cross_site = headers.get("sec-fetch-site") == "cross-site"
+        refusal = None
+        if not is_allowed(headers.get("host", ""), self._names):
+            error = "an IP address or a known name is expected in Host: see --allowed_host"
+            refusal = JSONResponse({"error": error}, 421)
+        elif is_cross_site and not self._has_key and scope["path"].startswith(GUARDED):
+            refusal = JSONResponse({"error": "a request from another site is not answered"}, 403)
+        await (refusal or self._app)(scope, receive, send)
 
 
 class CountAnswers:

@@ -15,6 +15,30 @@ ENVELOPE_BYTES = 64 * 1024  # of a multipart body, beside the images
 BATCH_BYTES = 4  # a multipart body may have so many times the bytes of one image
 
 
+class Arriving:
+    """Bytes of bodies that are not complete yet: bounded in all, however many there are.
+
+    A body takes a place in the queue only when it is whole; who sends slowly keeps nobody out.
+    """
+
+    def __init__(self, max_bytes: int):
+        self._left = max_bytes
+
+    def take(self, size: int) -> None:
+        """Make room for bytes.
+
+        Raises:
+            Refused: 503.
+        """
+        if size > self._left:
+            raise Refused(503, "many images are arriving; try again later", retry_after_s=1)
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """They are no longer arriving."""
+        self._left += size
+
+
 @dataclass(frozen=True)
 class Upload:
     """One image as it came."""
@@ -23,32 +47,36 @@ class Upload:
     content: bytes
 
 
-async def read_one(request: Request, max_bytes: int) -> Upload:
+async def read_one(request: Request, max_bytes: int, arriving: Arriving) -> Upload:
     """The image of `/v1/segment`: the body itself, or the one file of a multipart body.
 
     Raises:
-        Refused: 400, 413 or 415.
+        Refused: 400, 413, 415 or 503.
     """
     if not _is_multipart(request):
-        return Upload("body", await _read_body(request, max_bytes))
-    uploads = await read_many(request, 1, max_bytes)
+        return Upload("body", await _read_body(request, max_bytes, arriving))
+    uploads = await read_many(request, 1, max_bytes, arriving)
     return uploads[0]
 
 
-async def read_many(request: Request, max_files: int, max_bytes: int) -> list[Upload]:
+async def read_many(
+    request: Request, max_files: int, max_bytes: int, arriving: Arriving
+) -> list[Upload]:
     """The files of a multipart body, whatever their fields are called.
 
     Args:
         request: with its body unread.
         max_files: that may be in it.
         max_bytes: of each file.
+        arriving: what the bytes count against until all are there.
 
     Raises:
-        Refused: 400, 413 or 415.
+        Refused: 400, 413, 415 or 503.
     """
     if not _is_multipart(request):
         raise Refused(415, f"{MULTIPART} with image files is expected")
-    body = await _read_body(request, min(max_files, BATCH_BYTES) * max_bytes + ENVELOPE_BYTES)
+    most = min(max_files, BATCH_BYTES) * max_bytes + ENVELOPE_BYTES
+    body = await _read_body(request, most, arriving)
 
     async def in_one_piece() -> AsyncGenerator[bytes, None]:
         yield body
@@ -61,7 +89,7 @@ async def read_many(request: Request, max_files: int, max_bytes: int) -> list[Up
         raise Refused(400, f"a {MULTIPART} body with image files is expected: {reason}") from None
     try:
         files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-        uploads = [Upload(file.filename or "image", await file.read()) for file in files]
+        uploads = [Upload(_name(file), await file.read()) for file in files]
     finally:
         await form.close()
     if not uploads:
@@ -69,7 +97,12 @@ async def read_many(request: Request, max_files: int, max_bytes: int) -> list[Up
     return uploads
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+def _name(file: UploadFile) -> str:
+    """In letters that JSON can hold: a client's `charset=` may decode to lone surrogates."""
+    return (file.filename or "image").encode("utf-8", "replace").decode()
+
+
+async def _read_body(request: Request, max_bytes: int, arriving: Arriving) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "a body without Content-Encoding is expected")
     too_large = Refused(413, f"a body of at most {max_bytes} bytes is expected")
@@ -77,12 +110,16 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     if promised.isdecimal() and int(promised) > max_bytes:
         raise too_large
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
+    try:
+        async for chunk in request.stream():
+            if size + len(chunk) > max_bytes:
+                raise too_large
+            arriving.take(len(chunk))
+            size += len(chunk)
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        arriving.give_back(size)
 
 
 def _is_multipart(request: Request) -> bool:

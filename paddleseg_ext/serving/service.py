@@ -27,6 +27,7 @@ T = TypeVar("T")
 Output = Literal["labels", "overlay", "json"]
 Orientation = Literal["stored", "upright"]
 RECENT = 32  # answers whose network time tells when to come again
+WAITED = 0.1  # share of the deadline; who waited for others so long may try again
 HELPERS = 2  # threads that decode, pre- and post-process beside the network
 
 
@@ -68,6 +69,13 @@ class Segmentation:
     encoded: bytes | None
     batch_size: int
     timings_ms: dict[str, float]
+
+
+@dataclass
+class _Own:
+    """Seconds that an image itself took so far; the rest of its time it waited for others."""
+
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,8 @@ class SegmentationService:
         self._batcher.close()
         self._helpers.shutdown()
 
-    @asynccontextmanager
-    async def admission(self, images: int = 1) -> AsyncIterator[None]:
-        """A place for images, held until they are answered.
+    def require_room(self, images: int = 1) -> None:
+        """Refuse what there is no place for.
 
         Raises:
             Refused: 503, with the seconds after which a place may be free.
@@ -137,6 +144,15 @@ class SegmentationService:
             raise Refused(
                 503, "the queue is full; try again later", self._seconds_until_free(images)
             )
+
+    @asynccontextmanager
+    async def admission(self, images: int = 1) -> AsyncIterator[None]:
+        """A place for images, held until they are answered.
+
+        Raises:
+            Refused: as `require_room`.
+        """
+        self.require_room(images)
         self._admitted += images
         self.metrics.images_in_service.set(self._admitted)
         try:
@@ -157,14 +173,26 @@ class SegmentationService:
                 `upright` applies the camera's orientation tag to image and answer.
 
         Raises:
-            Refused: 4xx, what is wrong with the image.
+            Refused: 4xx, what is wrong with the image; 503 where it is cancelled after it waited
+                for others for long.
         """
-        arrived = time.perf_counter()
-        async with self._room:
-            waited_ms = _since(arrived)
-            prepared = await self._help(lambda: self._prepare(content, orientation))
-            result = await self._run(prepared.tensor)
-            answer = await self._help(lambda: self._finish(prepared, result, waited_ms, output))
+        arrived, own = time.perf_counter(), _Own()
+        try:
+            async with self._room:
+                waited_ms = _since(arrived)
+                prepared = await self._help(lambda: self._prepare(content, orientation))
+                own.seconds = sum(prepared.timings_ms.values()) / 1000
+                result = await self._run(prepared.tensor, own)
+                answer = await self._help(lambda: self._finish(prepared, result, waited_ms, output))
+        except asyncio.CancelledError:
+            deadline_s = self.settings.deadline_s
+            if time.perf_counter() - arrived - own.seconds < WAITED * deadline_s:
+                raise
+            raise Refused(
+                503,
+                f"not done within the deadline of {deadline_s:g} s, others came before it",
+                self._seconds_until_free(1),
+            ) from None
         self._count(answer)
         return answer
 
@@ -179,11 +207,19 @@ class SegmentationService:
         timings_ms = {"decode": decode_ms, "preprocess": _since(start)}
         return _Prepared(image, tensor, geometry, timings_ms)
 
-    async def _run(self, tensor: FloatImage) -> NetworkOutput:
+    async def _run(self, tensor: FloatImage, own: _Own) -> NetworkOutput:
+        future = self._batcher.submit(tensor)
         try:
-            return await asyncio.wrap_future(self._batcher.submit(tensor))
+            result = await asyncio.wrap_future(future)
         except DataError as error:  # a size that the graph was not exported for
             raise Refused(422, str(error)) from None
+        except asyncio.CancelledError:
+            since = self._batcher.running_since
+            if future.running() and since is not None:  # it runs on: no runtime can be stopped
+                own.seconds += time.perf_counter() - since
+            raise
+        own.seconds += result.network_ms / 1000
+        return result
 
     def _finish(
         self, prepared: _Prepared, result: NetworkOutput, waited_ms: float, output: Output

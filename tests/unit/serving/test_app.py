@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 from paddleseg_ext.data.functional import decode_image
 from paddleseg_ext.inference.outputs import encode_overlay
 from paddleseg_ext.serving.app import create_app
+from paddleseg_ext.serving.images import Refused
+from paddleseg_ext.serving.requests import Arriving
 from paddleseg_ext.serving.service import SegmentationService
 
 from .conftest import LIMITS, TABLE, BrightnessNetwork, brightness_classes, encode, noise, png
@@ -177,6 +180,167 @@ def test_the_deadline(make_service: MakeService, network: BrightnessNetwork) -> 
     service.close()
 
 
+def test_an_image_that_waited_for_others_may_come_again(
+    make_service: MakeService, network: BrightnessNetwork
+) -> None:
+    """The first had the network for itself and would not be done in time again."""
+    service = make_service(deadline_s=1.5)
+    network.may_run.clear()
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        first = asyncio.create_task(client.post("/v1/segment", content=png()))
+        await asyncio.sleep(0.7)
+        second = asyncio.create_task(client.post("/v1/segment", content=png()))
+        answers = [await first, await second]
+        network.may_run.set()
+        return answers
+
+    first, second = together(create_app(service), work)
+    assert first.status_code == second.status_code == 503
+    assert "retry-after" not in first.headers and "a smaller image" in first.json()["error"]
+    assert int(second.headers["retry-after"]) >= 1
+    assert "others came before it" in second.json()["error"]
+    service.close()
+
+
+def test_who_sends_slowly_keeps_nobody_out(make_service: MakeService) -> None:
+    """A place in the queue is for a whole body."""
+    service = make_service(queue_size=2)
+
+    async def slowly() -> Any:
+        yield b"\x89PNG"
+        await asyncio.sleep(0.5)
+
+    async def work(client: httpx.AsyncClient) -> httpx.Response:
+        slow = [asyncio.create_task(client.post("/v1/segment", content=slowly())) for _ in range(9)]
+        await asyncio.sleep(0.1)
+        answer = await client.post("/v1/segment", content=png())
+        await asyncio.gather(*slow)
+        return answer
+
+    assert together(create_app(service), work).status_code == 200
+    service.close()
+
+
+def test_bytes_that_arrive_are_bounded_in_all() -> None:
+    arriving = Arriving(10)
+    arriving.take(4)
+    with pytest.raises(Refused) as refusal:
+        arriving.take(7)
+    assert refusal.value.status == 503 and refusal.value.retry_after_s
+    arriving.give_back(4)
+    arriving.take(10)
+
+
+def test_the_work_of_a_client_that_went_away_is_dropped(
+    make_service: MakeService, network: BrightnessNetwork
+) -> None:
+    service = make_service()
+    app = create_app(service)
+    network.may_run.clear()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/segment",
+        "query_string": b"",
+        "headers": [],
+        "app": app,
+    }
+
+    async def post(then: str) -> None:
+        messages = iter([{"type": "http.request", "body": png()}, {"type": then}])
+
+        async def receive() -> dict:
+            message = next(messages)
+            if message["type"] == "http.disconnect":
+                await asyncio.sleep(0.05)  # so that the image waits for the network already
+            return message
+
+        async def send(_: dict) -> None:
+            pass
+
+        await app(scope, receive, send)
+
+    async def run() -> None:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://x"
+        ) as client:
+            stays = asyncio.create_task(client.post("/v1/segment", content=png(9, 9)))
+            await asyncio.sleep(0.1)
+            await asyncio.gather(*(post("http.disconnect") for _ in range(3)))
+            network.may_run.set()
+            assert (await stays).status_code == 200
+
+    asyncio.run(run())
+    service.close()
+    assert network.batches == [(1, 3, 9, 9)]
+
+
+class SlowClient:
+    """ASGI's side of a client whose body never ends."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, dict]] = []
+        self.start = time.monotonic()
+
+    async def receive(self) -> dict:
+        await asyncio.sleep(0.2)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(self, message: dict) -> None:
+        self.sent.append((time.monotonic() - self.start, message))
+
+
+def test_a_refusal_does_not_wait_for_who_sends_slowly(make_service: MakeService) -> None:
+    """The answer is whole at once; what is still sent is read before the connection may close."""
+    service = make_service()
+    service.close()
+    client = SlowClient()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/segment",
+        "query_string": b"",
+        "headers": [],
+    }
+    asyncio.run(create_app(service)(scope, client.receive, client.send))
+    (_, start), (body_s, body), (end_s, end) = client.sent
+    assert start["status"] == 503 and b'"error"' in body["body"] and body_s < 0.15
+    assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
+    assert body["more_body"] and not end.get("more_body") and end["body"] == b"" and end_s > 0.2
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "raw_unicode_escape", "utf-7", "utf-16"])
+def test_names_of_parts_are_anybodys(charset: str, make_service: MakeService) -> None:
+    """Their charset may decode to what no JSON holds."""
+    name = b"+2AA-.png" if charset == "utf-7" else b"\\ud800.png"
+    disposition = b'--x\r\nContent-Disposition: form-data; name="a"; filename="' + name
+    body = disposition + b'"\r\n\r\n' + png() + b"\r\n--x--\r\n"
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    with TestClient(create_app(make_service())) as client:
+        response = client.post("/v1/segment:batch", content=body, headers=headers)
+    assert response.status_code == 200, response.text
+    assert response.json()["results"][0]["status"] == 200
+
+
+def test_other_sites(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service(), None, frozenset(("localhost",)))) as client:
+        for host, status in (("localhost:80", 200), ("127.0.0.1", 200), ("evil.example", 421)):
+            for path in ("/", "/v1/model", "/healthz", "/metrics"):
+                response = client.get(path, headers={"Host": host})
+                assert response.status_code == status
+                assert response.headers["x-content-type-options"] == "nosniff"
+        for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+            headers = {"Host": "localhost", "Sec-Fetch-Site": site}
+            response = client.post("/v1/segment", content=png(), headers=headers)
+            assert response.status_code == status
+            assert client.get("/", headers=headers).status_code == 200  # a link leads there
+    keyed = create_app(make_service(), KEY, frozenset(("localhost",)))
+    with TestClient(keyed, base_url="http://localhost") as client:
+        headers = {"Sec-Fetch-Site": "cross-site", "Authorization": f"Bearer {KEY}"}
+        assert client.get("/v1/model", headers=headers).status_code == 200
+
+
 def test_a_slow_sender(make_service: MakeService) -> None:
     service = make_service(deadline_s=0.2)
 
@@ -215,11 +379,14 @@ def test_a_defect_of_the_network_is_one_500_and_the_next_is_answered(
         network.is_broken = True
         broken = await client.post("/v1/segment", content=png())
         network.is_broken = False
-        return [broken, await client.post("/v1/segment", content=png())]
+        answers = [broken, await client.post("/v1/segment", content=png())]
+        return [*answers, await client.get("/metrics")]
 
-    broken, after = together(create_app(service), work)
+    broken, after, metrics = together(create_app(service), work)
     assert broken.status_code == 500 and "defect" in broken.json()["error"]
+    assert broken.headers["x-content-type-options"] == "nosniff"
     assert after.status_code == 200
+    assert 'requests_total{path="/v1/segment",status="500"} 1.0' in metrics.text
     service.close()
 
 

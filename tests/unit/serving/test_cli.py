@@ -22,6 +22,22 @@ def test_bad_keys(text: str, tmp_path: Path) -> None:
         cli.read_api_key(str(file))
 
 
+def test_a_key_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xff\xfe" * 20)
+    with pytest.raises(UsageError, match="--api_key_file"):
+        cli.read_api_key(str(tmp_path / "key"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--port", "65536"), ("--port", "-1"), ("--port", "http"), ("--cpu_threads", "100000")],
+)
+def test_wrong_numbers(flag: str, value: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.parse_arguments(["--config", "deploy.yaml", flag, value])
+    assert end.value.code == 2 and f"argument {flag}: expected" in capsys.readouterr().err
+
+
 def test_a_good_key(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("0123456789abcdef\n")
     assert cli.read_api_key(str(tmp_path / "key")) == "0123456789abcdef"

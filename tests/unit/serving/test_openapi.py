@@ -58,7 +58,7 @@ def test_no_surprise(path: str, mode: Any, service: SegmentationService) -> None
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=8,
+        max_examples=16 if path in WITH_INPUT else 4,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -1,0 +1,44 @@
+"""Names that a rebound web page could send are told from those that are ours."""
+
+import socket
+
+import pytest
+
+from paddleseg_ext.serving.hosts import allowed_hosts, is_allowed
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("localhost:8080", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1:8080", True),
+        ("[::1]:8080", True),
+        ("::1", True),
+        ("192.168.1.7", True),
+        ("", True),
+        ("evil.example", False),
+        ("evil.example:8080", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("[evil.example]:1", False),
+        ("0x7f.1", False),
+    ],
+)
+def test_on_the_loopback_address(header: str, expected: bool) -> None:
+    names = allowed_hosts("127.0.0.1", [], has_key=False)
+    assert names is not None and is_allowed(header, names) is expected
+
+
+def test_everywhere_without_a_key() -> None:
+    names = allowed_hosts("0.0.0.0", ["Street.Example"], has_key=False)
+    assert names is not None
+    for name in (socket.gethostname(), "street.example:80", "10.0.0.7:8080", "localhost"):
+        assert is_allowed(name, names)
+    assert not is_allowed("evil.example", names)
+
+
+def test_with_a_key_any_name_will_do_unless_some_are_listed() -> None:
+    assert allowed_hosts("0.0.0.0", [], has_key=True) is None
+    names = allowed_hosts("0.0.0.0", ["street.example"], has_key=True)
+    assert names is not None and not is_allowed("evil.example", names)
