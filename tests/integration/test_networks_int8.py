@@ -76,7 +76,7 @@ def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     graph = QuantizableGraph(bundle.onnx_file(), tmp_path / "work")
     graph.calibrate(batch[i : i + 1] for i in range(NUM_SCENES))
     ranking = {
-        name: rank_layers(graph, bundle, [batch[:1]], [name], tmp_path / "work")
+        name: rank_layers(graph, bundle, [batch[:1]], [name], tmp_path / "work", threads=1)
         for name in ("onnxruntime", "openvino")
     }
     errors = {name: {e.layer: e.error for e in entries} for name, entries in ranking.items()}
