@@ -1,10 +1,18 @@
 # The service on a CPU. From the project's root:
 #   docker build -f deploy/docker/cpu.Dockerfile -t segmentation:cpu .
-#   docker run --read-only --tmpfs /tmp -p 8080:8080 -v $PWD/bundle:/bundle:ro segmentation:cpu
+#   python -c 'import secrets; print(secrets.token_urlsafe())' > key
+#   docker run --read-only --tmpfs /tmp -p 8080:8080 -v $PWD/bundle:/bundle:ro \
+#     -v $PWD/key:/key:ro segmentation:cpu --config /bundle/deploy.yaml --api_key_file /key
+# Without a key whoever reaches the port may use it, by an IP address or a name in --allowed_host;
+# then publish it as 127.0.0.1:8080:8080.
+# With OpenVINO, the fastest on Intel CPUs (then: --backend openvino, INT8 with --precision int8):
+#   docker build --build-arg EXTRA=requirements-openvino.txt -f deploy/docker/cpu.Dockerfile ...
 FROM python:3.11-slim AS packages
-COPY requirements-serving.txt .
+ARG EXTRA=requirements-serving.txt
+COPY requirements-serving.txt requirements-openvino.txt ./
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements-serving.txt
+ && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
+      -r requirements-serving.txt -r $EXTRA
 
 FROM python:3.11-slim
 # libgomp1: the threads of PaddlePaddle's kernels.

@@ -1,6 +1,10 @@
 # The service on a GPU (CUDA 12.6). From the project's root:
 #   docker build -f deploy/docker/gpu.Dockerfile -t segmentation:gpu .
-#   docker run --gpus all --read-only --tmpfs /tmp -p 8080:8080 -v $PWD/bundle:/bundle:ro segmentation:gpu
+#   python -c 'import secrets; print(secrets.token_urlsafe())' > key
+#   docker run --gpus all --read-only --tmpfs /tmp -p 8080:8080 -v $PWD/bundle:/bundle:ro \
+#     -v $PWD/key:/key:ro segmentation:gpu --config /bundle/deploy.yaml --api_key_file /key
+# Without a key whoever reaches the port may use it, by an IP address or a name in --allowed_host;
+# then publish it as 127.0.0.1:8080:8080.
 FROM python:3.11-slim AS packages
 COPY requirements-serving.txt .
 # PaddlePaddle for CUDA is in Paddle's own index and brings the CUDA libraries as packages; the

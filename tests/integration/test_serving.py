@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -96,6 +97,27 @@ def test_stopping_finishes_what_was_accepted(
         assert server.process.wait(60) == 0
         assert server.process.stdout is not None
         assert "everything accepted was answered" in server.process.stdout.read()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_holds_up_no_end(bundle: Path) -> None:
+    with serving(bundle, "--deadline", "1") as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        time.sleep(8)  # until nothing more fits between the two
+        start = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - start < 20
+
+
+def test_other_names_and_sites_are_kept_out(server: Server) -> None:
+    port = server.url.rpartition(":")[2]
+    for host, status in (("localhost", 200), ("127.0.0.1", 200), ("evil.example", 421)):
+        response = httpx.get(f"{server.url}/", headers={"Host": f"{host}:{port}"}, timeout=30)
+        assert response.status_code == status
+    response = httpx.get(f"{server.url}/v1/model", headers={"Sec-Fetch-Site": "cross-site"})
+    assert response.status_code == 403
 
 
 def test_a_port_in_use_is_one_line(server: Server, bundle: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.hostile_images import ENDLESS, HOSTILE, png_bomb
 
 from .conftest import load_script
 from .serving import serving
@@ -107,6 +110,46 @@ def corpus(count: int) -> list[bytes]:
     random = np.random.default_rng(2024)
     mutations = [MUTATIONS[i % len(MUTATIONS)] for i in range(count)]
     return [mutate(files[i % len(files)], random) for i, mutate in enumerate(mutations)]
+
+
+def hostile_names() -> list[tuple[str, bytes]]:
+    """Charset of a multipart body and the name of its part."""
+    charsets = ["utf-8", "utf-7", "utf-16", "unicode_escape", "raw_unicode_escape", "idna", "hex"]
+    names = [b"\\ud800.png", b"+2AA-.png", b"\xed\xa0\x80", b"a\0b", b"../../x", b"", b"x" * 9000]
+    return [(charset, name) for charset in [*charsets, "no-such"] for name in names]
+
+
+def test_hostile_files_and_names(bundle: Path, tmp_path: Path) -> None:
+    """Small files that kept a decoder busy for minutes, and names that no JSON holds."""
+    image = healthy_files()[0]
+    kinds = {kind for kind in HOSTILE if "4,000,000 pixels" not in kind} - ENDLESS
+    with serving(bundle, "--backend", "paddle") as server:
+        with httpx.Client(base_url=server.url, timeout=WAIT_S) as client:
+            for kind in kinds | ENDLESS:
+                start = time.monotonic()
+                response = client.post("/v1/segment?output=json", content=HOSTILE[kind]())
+                assert response.status_code in (200, 400), (kind, response.text)
+                assert time.monotonic() - start < WAIT_S / 2, kind
+            response = client.post("/v1/segment", content=png_bomb(4000, 4000))
+            assert response.status_code == 413
+            for charset, name in hostile_names():
+                head = b'--x\r\nContent-Disposition: form-data; name="a"; filename="' + name
+                media = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+                body = head + b'"\r\n\r\n' + image + b"\r\n--x--\r\n"
+                response = client.post("/v1/segment:batch", content=body, headers=media)
+                assert response.status_code in (200, 400), (charset, name, response.text)
+            assert 'status="5' not in client.get("/metrics").text
+        assert server.stop() == 0
+    for kind in kinds:
+        (tmp_path / f"{kind}.png").write_bytes(HOSTILE[kind]())
+    arguments = ["--config", str(bundle), "--image_path", str(tmp_path), "--cpu_threads", "1"]
+    start = time.monotonic()
+    load_script("infer").main(
+        [*arguments, "--backend", "paddle", "--device", "cpu", "--save_dir", str(tmp_path / "out")]
+    )
+    assert time.monotonic() - start < WAIT_S
+    inferred = json.loads((tmp_path / "out" / "inference.json").read_text())
+    assert inferred["num_predicted"] + len(inferred["errors"]) == len(kinds)
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(600, marks=pytest.mark.slow)])
