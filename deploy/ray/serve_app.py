@@ -6,7 +6,8 @@
 Arguments: replicas and replica_gpus (GPUs of each, 0.5 lets two share one); config (deploy.yaml)
 and api_key_file, both on every node; and, named as the flags of `python -m paddleseg_ext serve` and
 explained there: backend, device, precision, num_classes, cpu_threads, queue_size, max_batch,
-max_wait_ms, deadline, max_mib, max_megapixels. Where to listen is Ray's to say (serve start).
+max_wait_ms, deadline, max_mib, max_megapixels; allowed_host takes names separated by commas. Where
+to listen is Ray's to say (serve start).
 """
 
 from typing import Literal
@@ -27,6 +28,7 @@ from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.cli import AUTO, MIB, read_api_key
+from paddleseg_ext.serving.hosts import EVERYWHERE, allowed_hosts
 from paddleseg_ext.serving.images import ImageLimits
 from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
 
@@ -44,6 +46,7 @@ class Arguments(BaseModel):
     replicas: PositiveInt = 1
     replica_gpus: NonNegativeFloat = 0
     api_key_file: str | None = None
+    allowed_host: str = ""
     queue_size: PositiveInt = 16
     max_batch: PositiveInt = 1
     max_wait_ms: NonNegativeFloat = 5
@@ -90,7 +93,9 @@ def load(arguments: Arguments) -> FastAPI:
         queue_size=arguments.queue_size,
         deadline_s=arguments.deadline,
     )
-    return create_app(SegmentationService(bundle, backend, table, settings), api_key)
+    named = [name for name in arguments.allowed_host.split(",") if name]
+    names = allowed_hosts(EVERYWHERE[0], named, api_key is not None)
+    return create_app(SegmentationService(bundle, backend, table, settings), api_key, names)
 
 
 def device_of(arguments: Arguments) -> str:

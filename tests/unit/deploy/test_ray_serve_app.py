@@ -72,6 +72,13 @@ def test_no_key_and_an_old_opencv_are_warned_of(
     assert "no api_key_file" in said and "OpenCV 4.5.5" in said
 
 
+@pytest.mark.parametrize(("allowed", "status"), [("", 421), ("other.name,seg.example", 200)])
+def test_a_page_under_another_name_is_refused(asked: list[dict], allowed: str, status: int) -> None:
+    app = serve_app.load(arguments(allowed_host=allowed))
+    with TestClient(app, base_url="http://seg.example") as client:
+        assert client.get("/v1/model").status_code == status
+
+
 def test_what_runs_it_is_an_argument(asked: list[dict]) -> None:
     app = serve_app.load(
         arguments(backend="openvino", precision="int8", cpu_threads="2", num_classes="7")
