@@ -19,7 +19,7 @@ VERBS = {
     "parity": ("paddleseg_ext.parity.cli", "compare an exported bundle with its network"),
     "quantize": ("paddleseg_ext.quantization.cli", "an INT8 graph for a bundle, judged"),
     "serve": ("paddleseg_ext.serving.cli", "answer images over HTTP, with a page"),
-    "tipc": ("paddleseg_ext.parity.tipc_cli", "prepare, show and run TIPC chains"),
+    "tipc": ("paddleseg_ext.tipc.cli", "prepare, show and run TIPC chains"),
     "tune": ("paddleseg_ext.tune", "find the fastest backend that gives a bundle's answer"),
 }
 

@@ -10,10 +10,10 @@ import pytest
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.data.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
-from paddleseg_ext.parity import tipc, tipc_chains
-from paddleseg_ext.parity.tipc_chains import make_plan
-from paddleseg_ext.parity.tipc_suite import ENTRIES, networks
-from paddleseg_ext.parity.tipc_training import compare_losses, write_speed
+from paddleseg_ext.tipc import chains, train_infer
+from paddleseg_ext.tipc.chains import make_plan
+from paddleseg_ext.tipc.suite import ENTRIES, networks
+from paddleseg_ext.tipc.training import compare_losses, write_speed
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONFIGS = Path("test_tipc/configs/bisenetv1")
@@ -34,7 +34,7 @@ def trained(tmp_path, monkeypatch):
         (TRAINED / name).write_bytes(b"x")
     manifest = Manifest("Net", generic_table(3), checkpoint={"path": str(weights)})
     write_deploy_yaml(TRAINED, [], [-1, 3, -1, -1], "none", manifest)
-    monkeypatch.setattr(tipc_chains, "why_no_backend", lambda name: "")
+    monkeypatch.setattr(chains, "why_no_backend", lambda name: "")
     return tmp_path
 
 
@@ -93,7 +93,7 @@ def test_static_graph_training_is_compared_with_dynamic(trained):
 
 
 def test_speed_is_measured_with_and_without_profile_and_fp16_needs_a_gpu(trained, monkeypatch):
-    monkeypatch.setattr(tipc, "has_gpu_build", lambda: False)
+    monkeypatch.setattr(train_infer, "has_gpu_build", lambda: False)
     plan = make_plan(CONFIGS / "train_infer_python.txt", "benchmark_train")
     assert kinds(plan) == ["train", "train", "check", "check"] * 2
     profiled, plain, *_ = plan.runs
@@ -125,10 +125,10 @@ def test_two_processes_are_launched_on_a_cpu(trained):
 
 
 def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(trained, monkeypatch):
-    monkeypatch.setattr(tipc, "has_gpu_build", lambda: False)
+    monkeypatch.setattr(train_infer, "has_gpu_build", lambda: False)
     plan = make_plan(CONFIGS / "train_amp_infer_python.txt", LITE)
     train, *others = plan.runs
-    assert train.reason == tipc.NO_GPU
+    assert train.reason == train_infer.NO_GPU
     assert all(run.reason or train.name in run.needs for run in others)
 
 
@@ -155,9 +155,9 @@ def test_a_file_of_another_kind_and_another_mode_stop_at_once(trained):
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(tipc_chains.importlib.util, "find_spec", lambda name: None)
-    assert "pip install -r requirements-openvino.txt" in tipc_chains.why_no_backend("openvino")
-    assert tipc_chains.why_no_backend("paddle") == ""
+    monkeypatch.setattr(chains.importlib.util, "find_spec", lambda name: None)
+    assert "pip install -r requirements-openvino.txt" in chains.why_no_backend("openvino")
+    assert chains.why_no_backend("paddle") == ""
     assert (PROJECT / "requirements-openvino.txt").is_file()
     assert (PROJECT / "requirements-onnxruntime.txt").is_file()
 

@@ -8,7 +8,8 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
-from paddleseg_ext.parity import tipc
+from paddleseg_ext.tipc import train_infer
+from paddleseg_ext.tipc.plan import Asked
 
 CONFIG = """\
 ===========================train_params===========================
@@ -81,7 +82,7 @@ def write(tmp_path):
 
 
 def test_the_chain_runs_training_eval_export_the_whole_matrix_and_the_verdict(write):
-    plan = tipc.plan_train_infer(write(), MODE)
+    plan = train_infer.plan_train_infer(write(), MODE)
     assert [run.kind for run in plan.runs] == ["train", "eval", "export", *["infer"] * 8, "parity"]
     assert plan.log_dir == Path("test_tipc/output/net") / MODE
     folder = "test_tipc/output/net/norm_gpus_0_autocast_null"
@@ -105,25 +106,27 @@ def test_the_chain_runs_training_eval_export_the_whole_matrix_and_the_verdict(wr
 
 def test_blank_lines_and_a_value_with_a_colon_change_nothing_else(write):
     spread = write("model_name:net\n", "\n\nmodel_name:net\n\n")
-    assert tipc.plan_train_infer(spread, MODE) == tipc.plan_train_infer(write(), MODE)
-    plan = tipc.plan_train_infer(write("--config net.yml --do_eval", "--config a:b.yml"), MODE)
+    assert train_infer.plan_train_infer(spread, MODE) == train_infer.plan_train_infer(write(), MODE)
+    plan = train_infer.plan_train_infer(
+        write("--config net.yml --do_eval", "--config a:b.yml"), MODE
+    )
     assert "a:b.yml" in plan.runs[0].command
 
 
 def test_whole_infer_starts_from_the_given_checkpoint(write):
-    plan = tipc.plan_train_infer(write(), "whole_infer")
+    plan = train_infer.plan_train_infer(write(), "whole_infer")
     assert [run.kind for run in plan.runs] == ["eval", "export", *["infer"] * 8, "parity"]
     assert "--model_path=models/net/best_model/model.pdparams" in plan.runs[0].command
     assert "--save_dir=models/net" in plan.runs[1].command
 
 
 def test_the_mode_selects_iterations_and_batch_size(write):
-    command = tipc.plan_train_infer(write(), "whole_train_whole_infer").runs[0].command
+    command = train_infer.plan_train_infer(write(), "whole_train_whole_infer").runs[0].command
     assert {"--iters=160000", "--batch_size=4"} <= set(command)
 
 
 def test_two_trainings_keep_their_logs_and_predictions_apart(write):
-    plan = tipc.plan_train_infer(write("trainer:norm\n", "trainer:norm|norm_train\n"), MODE)
+    plan = train_infer.plan_train_infer(write("trainer:norm\n", "trainer:norm|norm_train\n"), MODE)
     names = [run.name for run in plan.runs]
     assert len(names) == len(set(names)) == 24
     folders = [word for run in plan.runs for word in run.command if word.startswith("--save_dir")]
@@ -141,8 +144,8 @@ def test_two_trainings_keep_their_logs_and_predictions_apart(write):
 def test_what_cannot_run_here_is_listed_with_its_reason_and_not_passed(
     write, monkeypatch, old, new, reason
 ):
-    monkeypatch.setattr(tipc, "has_gpu_build", lambda: False)
-    plan = tipc.plan_train_infer(write(old, new), MODE)
+    monkeypatch.setattr(train_infer, "has_gpu_build", lambda: False)
+    plan = train_infer.plan_train_infer(write(old, new), MODE)
     skipped = [run for run in plan.runs if run.reason]
     assert skipped
     assert all(reason in run.reason for run in skipped)
@@ -151,7 +154,7 @@ def test_what_cannot_run_here_is_listed_with_its_reason_and_not_passed(
 
 
 def test_training_on_graphics_cards_is_launched_on_them(write):
-    plan = tipc.plan_train_infer(
+    plan = train_infer.plan_train_infer(
         write("gpu_list:0\n--device:cpu", "gpu_list:3|0,1\n--device:gpu|gpu"), MODE
     )
     first, second = (run.command for run in plan.runs if run.kind == "train")
@@ -162,7 +165,9 @@ def test_training_on_graphics_cards_is_launched_on_them(write):
 
 
 def test_a_shown_command_quotes_its_words(write):
-    plan = tipc.plan_train_infer(write("--config net.yml --do_eval", "--config 'my net.yml'"), MODE)
+    plan = train_infer.plan_train_infer(
+        write("--config net.yml --do_eval", "--config 'my net.yml'"), MODE
+    )
     assert "--config 'my net.yml' --device=cpu" in plan.runs[0].shown_command
 
 
@@ -186,7 +191,7 @@ def test_a_shown_command_quotes_its_words(write):
 )
 def test_what_is_not_understood_stops_at_once(write, old, new, message):
     with pytest.raises(UsageError, match=message):
-        tipc.plan_train_infer(write(old, new), MODE)
+        train_infer.plan_train_infer(write(old, new), MODE)
 
 
 @pytest.mark.parametrize(
@@ -198,16 +203,16 @@ def test_what_is_not_understood_stops_at_once(write, old, new, message):
 )
 def test_an_unknown_mode_stops_at_once(write, mode, message):
     with pytest.raises(UsageError, match=message):
-        tipc.plan_train_infer(write(), mode)
+        train_infer.plan_train_infer(write(), mode)
 
 
 def test_a_missing_section_and_a_missing_file_stop_at_once(tmp_path):
     path = tmp_path / "cut.txt"
     path.write_text(CONFIG[: CONFIG.index("===========================infer_params")])
     with pytest.raises(UsageError, match="the section '===infer_params===' is missing"):
-        tipc.plan_train_infer(path, MODE)
+        train_infer.plan_train_infer(path, MODE)
     with pytest.raises(UsageError, match="does not exist"):
-        tipc.plan_train_infer(tmp_path / "none.txt", MODE)
+        train_infer.plan_train_infer(tmp_path / "none.txt", MODE)
 
 
 def test_benchmark_tails_are_left_to_their_own_chain(write):
@@ -216,7 +221,7 @@ def test_benchmark_tails_are_left_to_their_own_chain(write):
         path.read_text()
         + "===train_benchmark_params===\nbatch_size:2\nfp_items:fp32\nepoch:4\n--profile:null\n"
     )
-    assert len(tipc.plan_train_infer(path, MODE).runs) == 12
+    assert len(train_infer.plan_train_infer(path, MODE).runs) == 12
 
 
 BUNDLE = ("infer_export:export_model.py --config net.yml", "infer_export:null")
@@ -234,21 +239,21 @@ def test_whole_infer_without_an_export_judges_the_bundle_as_it_is(write, tmp_pat
     write_deploy_yaml(folder, [], [-1, 3, -1, -1], "none", manifest)
     path = write(*BUNDLE)
     path.write_text(path.read_text().replace(MODEL, f"infer_model:{folder}"))
-    plan = tipc.plan_train_infer(path, "whole_infer")
+    plan = train_infer.plan_train_infer(path, "whole_infer")
     assert [run.kind for run in plan.runs] == ["eval", *["infer"] * 8, "parity"]
     assert f"--model_path={checkpoint}" in plan.runs[0].command
     assert f"--bundle={folder}/deploy.yaml" in plan.runs[-1].command
     assert "--config=net.yml" in plan.runs[-1].command
     checkpoint.unlink()
     with pytest.raises(UsageError, match=r"the bundle's checkpoint: .* does not exist"):
-        tipc.plan_train_infer(path, "whole_infer")
+        train_infer.plan_train_infer(path, "whole_infer")
 
 
 def test_whole_infer_without_a_bundle_stops_at_once(write):
     with pytest.raises(UsageError, match="does not exist"):
-        tipc.plan_train_infer(write(*BUNDLE), "whole_infer")
+        train_infer.plan_train_infer(write(*BUNDLE), "whole_infer")
     with pytest.raises(UsageError, match="infer_model: a checkpoint, or the folder"):
-        tipc.plan_train_infer(write(MODEL, "infer_model:null"), "whole_infer")
+        train_infer.plan_train_infer(write(MODEL, "infer_model:null"), "whole_infer")
 
 
 GPU_MATRIX = """--device:gpu
@@ -270,13 +275,13 @@ CPU_MATRIX = """--device:cpu
 @pytest.mark.parametrize(("version", "int8_runs"), [("2.6.2", True), ("3.2.2", False)])
 def test_the_matrix_of_a_gpu(write, monkeypatch, version, int8_runs):
     """INT8 is TensorRT's of Paddle 2.6, which measures in a first run; that one is not judged."""
-    monkeypatch.setattr(tipc, "has_gpu_build", lambda: True)
-    monkeypatch.setattr(tipc, "gpu_build_version", lambda: version)
-    plan = tipc.plan_train_infer(write(CPU_MATRIX, GPU_MATRIX), MODE)
+    monkeypatch.setattr(train_infer, "has_gpu_build", lambda: True)
+    monkeypatch.setattr(train_infer, "gpu_build_version", lambda: version)
+    plan = train_infer.plan_train_infer(write(CPU_MATRIX, GPU_MATRIX), MODE)
     runs = {run.name.removeprefix("python_infer_gpu_"): run for run in plan.runs}
     for use_trt, precision in product((False, True), ("fp32", "fp16", "int8")):
         run = runs[f"usetrt_{use_trt}_precision_{precision}_batchsize_2"]
-        assert run.asked == tipc.Asked("paddle", precision, None, "gpu", use_trt, 2)
+        assert run.asked == Asked("paddle", precision, None, "gpu", use_trt, 2)
         assert bool(run.reason) is (precision == "int8" and not (int8_runs and use_trt))
         assert {"--device=gpu", f"--use_trt={use_trt}", f"--precision={precision}"} <= {
             *run.command

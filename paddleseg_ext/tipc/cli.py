@@ -18,14 +18,14 @@ from pathlib import Path
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.log import log
-from paddleseg_ext.parity.tipc_chains import CHAINS, make_plan
-from paddleseg_ext.parity.tipc_data import prepare
-from paddleseg_ext.parity.tipc_format import MODES
-from paddleseg_ext.parity.tipc_lint import lint_files
-from paddleseg_ext.parity.tipc_run import run_plan
-from paddleseg_ext.parity.tipc_serving import ask_service
-from paddleseg_ext.parity.tipc_suite import networks, run_suite
-from paddleseg_ext.parity.tipc_training import compare_losses, write_speed
+from paddleseg_ext.tipc.chains import CHAINS, make_plan
+from paddleseg_ext.tipc.data import prepare
+from paddleseg_ext.tipc.format import MODES
+from paddleseg_ext.tipc.lint import lint_files
+from paddleseg_ext.tipc.run import run_plan
+from paddleseg_ext.tipc.serving import ask_service
+from paddleseg_ext.tipc.suite import networks, run_suite
+from paddleseg_ext.tipc.training import compare_losses, write_speed
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.parity import tipc_serving
-from paddleseg_ext.parity.tipc_serving import ask_service
+from paddleseg_ext.tipc import serving
+from paddleseg_ext.tipc.serving import ask_service
 
 # A service on the standard library: not ready at first, then answers by the code in `{answer}`.
 SERVICE = """
@@ -97,7 +97,7 @@ def test_a_command_that_is_not_there_is_wrong_use(images, tmp_path):
 def test_a_service_that_does_not_start_fails(images, tmp_path, monkeypatch):
     with pytest.raises(CheckFailed, match="ended with status 4 before it was ready"):
         ask_service([sys.executable, "-c", "exit(4)"], str(images), tmp_path / "results")
-    monkeypatch.setattr(tipc_serving, "READY_SECONDS", 0.5)
+    monkeypatch.setattr(serving, "READY_SECONDS", 0.5)
     with pytest.raises(CheckFailed, match="was not ready within"):
         ask_service(
             [sys.executable, "-c", "import time; time.sleep(60)"], str(images), tmp_path / "r"

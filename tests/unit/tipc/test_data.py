@@ -9,7 +9,7 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.samples import read_sample_list
-from paddleseg_ext.parity.tipc_data import LITE_IMAGES, LITE_SCENES, prepare
+from paddleseg_ext.tipc.data import LITE_IMAGES, LITE_SCENES, prepare
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONFIG = PROJECT / "test_tipc/configs/bisenetv1/train_infer_python.txt"

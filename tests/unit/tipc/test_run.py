@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed
-from paddleseg_ext.parity.tipc import Asked, Plan, Run
-from paddleseg_ext.parity.tipc_run import STATUS_NOT_RUN, run_chain, run_plan
+from paddleseg_ext.tipc.plan import Asked, Plan, Run
+from paddleseg_ext.tipc.run import STATUS_NOT_RUN, run_chain, run_plan
 
 SOUND = {"name": "static", "grade": "identical", "summary": "identical", "seconds": 1.0}
 WRONG = {"name": "onednn", "grade": "failed", "summary": "failed: 3 pixels", "seconds": 1.0}

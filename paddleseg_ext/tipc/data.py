@@ -12,8 +12,8 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.data import cli as data_cli
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.samples import Sample, image_sizes, write_sample_list
-from paddleseg_ext.parity.tipc import check_mode
-from paddleseg_ext.parity.tipc_format import MODES, read_sections
+from paddleseg_ext.tipc.format import MODES, read_sections
+from paddleseg_ext.tipc.plan import check_mode
 
 DATA_ROOT = Path("test_tipc/data")
 MARKER = ".prepared.json"

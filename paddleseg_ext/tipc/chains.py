@@ -11,20 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.parity.tipc import (
-    OUTPUT_ROOT,
-    Asked,
-    Comparison,
-    Plan,
-    Run,
-    check_mode,
-    checkpoint_of,
-    plan_train_infer,
-    read_config,
-    training_command,
-    variants_of,
-)
-from paddleseg_ext.parity.tipc_format import (
+from paddleseg_ext.tipc.format import (
     NULL,
     Sections,
     choices_of,
@@ -33,6 +20,21 @@ from paddleseg_ext.parity.tipc_format import (
     option_of,
     read_lines,
     split_command,
+)
+from paddleseg_ext.tipc.plan import (
+    OUTPUT_ROOT,
+    Asked,
+    Comparison,
+    Plan,
+    Run,
+    check_mode,
+    read_config,
+)
+from paddleseg_ext.tipc.train_infer import (
+    checkpoint_of,
+    plan_train_infer,
+    training_command,
+    variants_of,
 )
 
 TRAIN_SCRIPT = "test_train_inference_python.sh"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paddleseg_ext.parity import tipc_commands, tipc_lint
-from paddleseg_ext.parity.tipc_lint import lint_file, lint_files
+from paddleseg_ext.tipc import commands, lint
+from paddleseg_ext.tipc.lint import lint_file, lint_files
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONFIGS = sorted((PROJECT / "test_tipc/configs").glob("*/*.txt"))
@@ -137,8 +137,8 @@ def test_blank_lines_are_no_fault(change):
 
 @pytest.fixture
 def no_processes(monkeypatch):
-    known = {program: tipc_commands.flags_of(*program) for program in PROGRAMS}
-    monkeypatch.setattr(tipc_lint, "flags_of", lambda *program: known.get(program))
+    known = {program: commands.flags_of(*program) for program in PROGRAMS}
+    monkeypatch.setattr(lint, "flags_of", lambda *program: known.get(program))
 
 
 @settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)

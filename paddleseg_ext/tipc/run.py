@@ -16,7 +16,7 @@ from pathlib import Path
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
 from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.parity.report import Case, parity_cases, write_junit
-from paddleseg_ext.parity.tipc import Plan, Run
+from paddleseg_ext.tipc.plan import Plan, Run
 
 STATUS_LOG, RESULTS, JUNIT = "results_python.log", "results.json", "junit.xml"
 INFERENCE = "inference.json"  # of infer.py

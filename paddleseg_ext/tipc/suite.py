@@ -8,9 +8,9 @@ from pathlib import Path
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed, UsageError
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.parity.report import Case, write_junit
-from paddleseg_ext.parity.tipc import OUTPUT_ROOT
-from paddleseg_ext.parity.tipc_chains import make_plan
-from paddleseg_ext.parity.tipc_run import STATUS_NOT_RUN, Tally, run_chain
+from paddleseg_ext.tipc.chains import make_plan
+from paddleseg_ext.tipc.plan import OUTPUT_ROOT
+from paddleseg_ext.tipc.run import STATUS_NOT_RUN, Tally, run_chain
 
 CONFIG_ROOT = Path("test_tipc/configs")
 
@@ -20,7 +20,7 @@ class Entry:
     """One txt of the suite.
 
     Attributes:
-        chain: of `tipc_chains.CHAINS`.
+        chain: of `chains.CHAINS`.
         file: below the network's folder.
         mode: it is run in.
     """

@@ -6,7 +6,7 @@ import sys
 from functools import cache
 
 from paddleseg_ext.common.errors import STATUS_DONE
-from paddleseg_ext.parity.tipc_format import split_command
+from paddleseg_ext.tipc.format import split_command
 
 _FLAG = re.compile(r"(?<![\w-])(--\w+)(?: \{([^}]*)\})?")
 

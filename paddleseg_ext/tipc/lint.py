@@ -13,8 +13,8 @@ from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.config import load_config
-from paddleseg_ext.parity.tipc_commands import flags_of, program_of
-from paddleseg_ext.parity.tipc_format import (
+from paddleseg_ext.tipc.commands import flags_of, program_of
+from paddleseg_ext.tipc.format import (
     ALIASES,
     FILE_FORMS,
     NULL,
