@@ -14,7 +14,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
-from paddleseg_ext.data.image_structure import essential
+from paddleseg_ext.data.image_structure import PNG_SIGNATURE, essential
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -91,11 +91,22 @@ def read_label(path: str | Path) -> np.ndarray:
             f"{path}: a label has one channel whose value is the class; this is a colour image "
             f"(mode {mode})"
         )
+    stretched = _grey_stretch(content)
+    if stretched > 1:
+        label = label // stretched
     if label.dtype != np.uint8:
         if label.size and (label.min() < 0 or label.max() > 255):
             raise DataError(f"{path}: label values must be 0..255, got up to {label.max()}")
         label = label.astype(np.uint8)
     return label
+
+
+def _grey_stretch(content: bytes) -> int:
+    """By how much Pillow multiplies what a PNG stores: greys of 2 and 4 bits become 0..255."""
+    if content.startswith(PNG_SIGNATURE):
+        depth, colors = content[24:26]  # of the header: a grey image is colour type 0
+        return {2: 85, 4: 17}.get(depth, 1) if colors == 0 else 1
+    return 1
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """Reading, resizing, padding and cropping."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -42,6 +43,20 @@ def test_a_palette_label_gives_the_index(tmp_path: Path) -> None:
     label.putpalette([200, 10, 10] * 256)
     label.save(tmp_path / "label.png")
     assert F.read_label(tmp_path / "label.png").tolist() == [[0, 3], [255, 18]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_grey_label_of_few_bits_gives_what_is_stored(depth: int, tmp_path: Path) -> None:
+    values = [3, 1, 0, 2] if depth > 1 else [1, 1, 0, 1]
+    bits = "".join(format(value, f"0{depth}b") for value in values).ljust(16, "0")
+    row = b"\0" + int(bits, 2).to_bytes(2, "big")  # no filter, then the pixels
+    header = struct.pack(">IIBBBBB", 16 // depth, 1, depth, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b"")):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        content += struct.pack(">I", len(data)) + kind + data + checksum
+    (tmp_path / "label.png").write_bytes(content)
+    assert F.read_label(tmp_path / "label.png")[0, :4].tolist() == values
 
 
 def _damaged(kind: str, path: Path) -> Path:
