@@ -134,7 +134,7 @@ def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
         try:
             with Image.open(path) as image:
                 sizes_hw.append((image.height, image.width))
-        except (OSError, Image.DecompressionBombError):
+        except Exception:  # PIL raises many kinds for a damaged file
             continue  # reported where it is read
     return sizes_hw
 
@@ -144,7 +144,7 @@ def write_sample_list(
 ) -> None:
     """Write `image label` lines, the form that `read_sample_list` and PaddleSeg read.
 
-    Names with white space are separated by a tab.
+    Names with white space or commas are separated by a tab.
 
     Args:
         root: names are written relative to it; None: to the list's folder.
@@ -155,6 +155,6 @@ def write_sample_list(
         names = [os.path.relpath(sample.image, base)]
         if sample.label is not None:
             names.append(os.path.relpath(sample.label, base))
-        spaced = any(" " in name for name in names)
+        spaced = any(mark.isspace() or mark == "," for name in names for mark in name)
         lines.append(("\t" if spaced else " ").join(names) + ("\t" if spaced else ""))
     write_text(path, "".join(line + "\n" for line in lines))

@@ -1,6 +1,7 @@
 """What is in a data set: sizes, modes, class shares, mean and std, duplicates, and its problems."""
 
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ class Survey:
 
     Attributes:
         sizes: (width, height) -> images.
-        modes: Pillow's mode of the image file ("RGB", "L") -> images.
+        modes: Pillow's mode of the image file ("RGB", "L"; "?" where only OpenCV reads it) ->
+            images.
         class_pixels: `(C,)` int64.
         class_images: `(C,)` int64, images in which the class occurs.
         ignored_pixels: labelled 255.
@@ -110,13 +112,21 @@ def _look(sample: Sample, table: ClassTable) -> _Look | str:
             label = decode_label(sample.label, table)
             check_same_size(sample, image, label)
             counts = np.bincount(label.ravel(), minlength=256)
-        with Image.open(sample.image) as opened:
-            mode = opened.mode
+        content = sample.image.read_bytes()
     except DataError as error:
         return str(error)
     mean, std = (values[:, 0] for values in cv2.meanStdDev(image))
-    digest = hashlib.sha256(sample.image.read_bytes()).hexdigest()
-    return _Look((image.shape[1], image.shape[0]), mode, digest, mean, std**2 + mean**2, counts)
+    size_wh, digest = (image.shape[1], image.shape[0]), hashlib.sha256(content).hexdigest()
+    return _Look(size_wh, _mode(content), digest, mean, std**2 + mean**2, counts)
+
+
+def _mode(content: bytes) -> str:
+    """Of an image that was decoded: Pillow may refuse it still, for a comment or its size."""
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            return opened.mode
+    except Exception:  # PIL raises many kinds
+        return "?"
 
 
 def _add(result: Survey, sample: Sample, look: _Look) -> None:

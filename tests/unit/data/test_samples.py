@@ -33,7 +33,14 @@ def test_sizes_of_what_can_be_opened(tmp_path: Path) -> None:
     header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     crc = struct.pack(">I", zlib.crc32(header))
     bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc)
-    assert image_sizes([_image(tmp_path / "a.png"), bomb, tmp_path / "no.png"]) == [(2, 2)]
+    wordy = _image(tmp_path / "wordy.png")
+    comment = b"zTXta\0\0" + zlib.compress(bytes(2 << 20))
+    checksum = struct.pack(">I", zlib.crc32(comment))
+    content = wordy.read_bytes()
+    length = struct.pack(">I", len(comment) - 4)
+    wordy.write_bytes(content[:33] + length + comment + checksum + content[33:])
+    images = [_image(tmp_path / "a.png"), bomb, wordy, tmp_path / "no.png"]
+    assert image_sizes(images) == [(2, 2)]
 
 
 @pytest.mark.parametrize("mark", [" ", "\t", ",", ", ", "   "])
@@ -85,6 +92,15 @@ def test_names_are_unique_and_relative(paths: list[str]) -> None:
     names = unique_names([Path("/data") / path for path in paths])
     assert len(set(names)) == len(names) == len(paths)
     assert not any(name.startswith("/") or ".." in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a\u3000b", "a\u00a0b"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_names_with_separators_read_back(name: str, labelled: bool, tmp_path: Path) -> None:
+    label = _image(tmp_path / f"{name}_label.png") if labelled else None
+    sample = Sample(_image(tmp_path / f"{name}.png"), label, name)
+    write_sample_list([sample], tmp_path / "x.list")
+    assert read_sample_list(tmp_path / "x.list") == [sample]
 
 
 def test_a_written_list_reads_back(tmp_path: Path) -> None:

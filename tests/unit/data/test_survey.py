@@ -84,6 +84,15 @@ def test_equal_images_are_found(tmp_path: Path) -> None:
     assert same_content([first, other]) == [["some: a", "other: again"]]
 
 
+def test_an_image_whose_comment_pillow_refuses(tmp_path: Path) -> None:
+    sample = _samples(tmp_path)[0]
+    content = sample.image.read_bytes()
+    comment = b"\0\0\0\5tEXta\0bcd\0\0\0\0"  # its checksum is wrong
+    sample.image.write_bytes(content[:33] + comment + content[33:])  # 33: behind the header
+    result = survey([sample], generic_table(3), "some")
+    assert (result.images, dict(result.modes), result.problems) == (1, {"?": 1}, [])
+
+
 def test_what_cannot_be_used_is_listed_and_not_counted(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
     samples[1].image.write_bytes(b"")
