@@ -40,18 +40,20 @@ SPLITS = {
 
 def pair_by_stem(images: Path, labels: Path, split: str) -> tuple[list[Sample], list[str]]:
     """Samples whose image and label have one name, and a line for every file without partner."""
-    found = {
-        file.stem: file
-        for file in sorted(images.glob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    }
+    found: dict[str, Path] = {}
+    doubled = []
+    for file in sorted(images.glob("*")):
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            first = found.setdefault(file.stem, file)
+            if first != file:
+                doubled.append(f"{file}: its label is that of {first.name}")
     labelled = {file.stem: file for file in sorted(labels.glob("*.png"))}
     lonely = [f"{found[stem]}: no label" for stem in found.keys() - labelled.keys()]
     lonely += [f"{labelled[stem]}: no image" for stem in labelled.keys() - found.keys()]
     samples = [
         Sample(image, labelled.get(stem), f"{split}/{stem}") for stem, image in found.items()
     ]
-    return samples, sorted(lonely)
+    return samples, sorted(doubled + lonely)
 
 
 class PreparedDataset(SegmentationDataset):
