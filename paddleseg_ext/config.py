@@ -179,6 +179,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     if learning_rate is not None:
         raw.setdefault("lr_scheduler", {})["learning_rate"] = learning_rate
     raw.update({key: value for key, value in overrides.items() if value is not None})
+    _check_names(raw, str(path))
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     _check(raw, str(path))
     return Config(Path(path), raw)
@@ -212,8 +213,11 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         raise UsageError(f"{path}: '{_BASE_KEY}' leads back to itself")
     raw = read_sections(path, "a yml of sections ('model:', ...)", _Loader)
     bases = raw.pop(_BASE_KEY, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UsageError(f"{path}: '{_BASE_KEY}' must be a file or a list of files, got {bases!r}")
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         merged = _merge(_read_with_bases(path.parent / base, (*children, path.resolve())), merged)
     return _merge(raw, merged)
 
@@ -244,6 +248,8 @@ def _apply_opt(raw: dict[str, Any], opt: str) -> None:
     if isinstance(place, list):
         _step_into(place, last, key, key)
         place[int(last)] = value
+    elif isinstance(place, dict) and value is None and last in place:
+        del place[last]
     elif isinstance(place, dict):
         place[last] = value
     else:
@@ -254,19 +260,23 @@ def _step_into(place: Any, name: str, so_far: str, key: str) -> Any:
     if isinstance(place, dict) and name in place:
         return place[name]
     if isinstance(place, list):
-        if name.isdigit() and int(name) < len(place):
+        if name.isdecimal() and int(name) < len(place):
             return place[int(name)]
         raise UsageError(f"--opts {key}: '{so_far}': the list has items 0 to {len(place) - 1}")
     known = list(place) if isinstance(place, dict) else []
     raise UsageError(f"--opts {key}: there is no '{so_far}'{nearest_name(name, known)}")
 
 
-def _check(raw: Mapping[str, Any], source: str) -> None:
-    for key, value in raw.items():
+def _check_names(raw: Mapping[str, Any], source: str) -> None:
+    for key in raw:
         if key in _UNSUPPORTED:
             raise UsageError(f"{source}: '{key}': {_UNSUPPORTED[key]}")
         if key not in SECTIONS:
             raise UsageError(f"{source}: unknown key '{key}'{nearest_name(str(key), SECTIONS)}")
+
+
+def _check(raw: Mapping[str, Any], source: str) -> None:
+    for key, value in raw.items():
         expected = SECTIONS[key]
         if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
             raise UsageError(

@@ -65,6 +65,11 @@ def test_a_number_without_a_dot_is_a_number(tmp_path: Path) -> None:
 def test_null_takes_a_key_away(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, BASE + "pretrained: x.pdparams"), ["pretrained=null"])
     assert config.pretrained is None
+    opts = ["model.backbone.type=null", "train_dataset.transforms.0.mean=null", "model.typ=null"]
+    config = load_config(write(tmp_path, BASE), opts)
+    assert config.model == {"type": "BiSeNetV1", "backbone": {}, "typ": None}
+    # A key that is not there is left to its component, which knows its own.
+    assert config.train_dataset["transforms"][0] == {"type": "Normalize", "mean": None}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,8 @@ def test_null_takes_a_key_away(tmp_path: Path) -> None:
         ("distill_loss: {}", "distillation is not part"),
         ("model: !!python/object/apply:os.system ['echo gone']", "could not determine"),
         ("_base_: nowhere.yml", "nowhere.yml' does not exist"),
+        ("_base_:", "'_base_' must be a file or a list of files, got None"),
+        ("_base_: [a.yml, 5]", "'_base_' must be a file or a list of files"),
     ],
 )
 def test_wrong_ymls_are_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
@@ -96,7 +103,9 @@ def test_wrong_ymls_are_one_clear_line(tmp_path: Path, text: str, words: str) ->
         ("iters", "'key=value' is expected"),
         ("optimiser.momentum=1", "did you mean 'optimizer'"),
         ("train_dataset.transforms.7.type=X", "items 0 to 1"),
+        ("train_dataset.transforms.².type=X", "items 0 to 1"),
         ("itters=5", "did you mean 'iters'"),
+        ("pretraned=null", "did you mean 'pretrained'"),
         ("iters.x=5", "has no keys"),
     ],
 )
