@@ -9,7 +9,8 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
-from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.data.datasets import ListDataset
+from paddleseg_ext.data.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, generic_table
 from paddleseg_ext.data.packed import PackedDataset, is_packed
 from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
 from paddleseg_ext.data.samples import Sample, unique_names
@@ -27,20 +28,11 @@ class PaddleSegDataset:
         labels = [Path(entry[1]) if entry[1] else None for entry in dataset.file_list]
         names = unique_names(images)
         self.samples = [Sample(*entry) for entry in zip(images, labels, names, strict=True)]
-        self.class_table = self._table(dataset)
+        self.class_table = _paddlesegs_table(
+            type(dataset).__name__, dataset.num_classes, dataset.ignore_index
+        )
         self.num_classes: int = dataset.num_classes
         self.ignore_index: int = dataset.ignore_index
-
-    @staticmethod
-    def _table(dataset: Any) -> ClassTable:
-        name = type(dataset).__name__
-        if name == "Cityscapes":
-            return CITYSCAPES
-        if name == "ADE20K":  # its files count from 1; it subtracts as it reads
-            return replace(ADE20K_TABLE, label_lookup=ADE20K_LOOKUP, lookup_suffix="")
-        return generic_table(
-            dataset.num_classes, raw_ignore=dataset.ignore_index, name=name.lower()
-        )
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -53,6 +45,15 @@ class PaddleSegDataset:
         if data.get("label") is not None:
             item["label"] = np.ascontiguousarray(data["label"].squeeze(), np.int64)
         return item
+
+
+def _paddlesegs_table(type_name: str, num_classes: int, ignore_index: int) -> ClassTable:
+    """What the label files of a data set of PaddleSeg hold."""
+    if type_name == "Cityscapes":
+        return CITYSCAPES
+    if type_name == "ADE20K":  # its files count from 1; it subtracts as it reads
+        return replace(ADE20K_TABLE, label_lookup=ADE20K_LOOKUP, lookup_suffix="")
+    return generic_table(num_classes, raw_ignore=ignore_index, name=type_name.lower())
 
 
 def build_dataset(config: Config, section: str) -> Any:
@@ -115,7 +116,9 @@ def class_table_of(config: Config) -> ClassTable:
     except UsageError as error:
         reason = error
     spec = config.val_dataset
-    dataset_type = DATASETS.find(spec.get("type", ""), config.only_paddleseg)
+    if not isinstance(spec.get("type"), str):
+        raise reason
+    dataset_type: Any = DATASETS.find(spec["type"], config.only_paddleseg)
     if hasattr(dataset_type, "CLASS_TABLE"):
         return dataset_type.CLASS_TABLE
     num_classes = (
@@ -125,7 +128,14 @@ def class_table_of(config: Config) -> ClassTable:
     )
     if num_classes is None:
         raise UsageError(f"the class count is not known without the data: {reason}")
-    return generic_table(num_classes, spec.get("class_names"))
+    ignore_index = spec.get("ignore_index", IGNORE_INDEX)
+    try:
+        if dataset_type is ListDataset:
+            name = Path(spec.get("dataset_root") or "list").name
+            return generic_table(num_classes, spec.get("class_names"), ignore_index, name)
+        return _paddlesegs_table(dataset_type.__name__, num_classes, ignore_index)
+    except TypeError:  # a value of the wrong kind, which `reason` may not have come to
+        raise UsageError(f"the classes are not known without the data: {reason}") from None
 
 
 def first_image(config: Config) -> Path | None:

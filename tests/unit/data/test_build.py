@@ -91,3 +91,26 @@ def test_the_class_table_needs_no_data(tmp_path: Path) -> None:
     assert first_image(config) is None
     with pytest.raises(UsageError, match="no Cityscapes in"):
         build_dataset(config, "train_dataset")
+
+
+def test_without_data_labels_read_as_with_it(tmp_path: Path) -> None:
+    """A bundle that is exported elsewhere scores label files by this table."""
+    root = tmp_path / "own"
+    spec = f"type: ListDataset\n  dataset_root: {root}\n  num_classes: 3\n  ignore_index: 0"
+    yml = tmp_path / "c.yml"
+    yml.write_text(f"val_dataset:\n  {spec}\n  mode: val\n  val_path: val.list")
+    without = class_table_of(load_config(yml))
+    root.mkdir()
+    (root / "val.list").write_text("a.png b.png")
+    assert without.to_dict() == class_table_of(load_config(yml)).to_dict()
+    yml.write_text(f"val_dataset: {{type: paddleseg.ADE20K, dataset_root: {root}, mode: val}}")
+    lookup = class_table_of(load_config(yml)).lookup_for("some.png")
+    assert lookup is not None
+    assert lookup[:3].tolist() == [255, 0, 1]
+
+
+@pytest.mark.parametrize("spec", ["{type: 5}", "{type: ListDataset, num_classes: many}"])
+def test_classes_that_nobody_can_know(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yml").write_text(f"val_dataset: {spec}")
+    with pytest.raises(UsageError):
+        class_table_of(load_config(tmp_path / "c.yml"))
