@@ -121,7 +121,7 @@ def export(
         CheckFailed: the exported graph does not give the eager result, and nothing is written; or
             it cannot be converted to ONNX, and the bundle is written without that.
     """
-    transforms = config.val_dataset.get("transforms", [])
+    transforms = config.val_dataset.get("transforms") or []
     Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
     model, manifest = _load(config, model_path, class_table, options)
     require_writable(options.save_dir, "--save_dir")

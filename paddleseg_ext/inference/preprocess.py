@@ -254,6 +254,8 @@ class Preprocess:
         """
         if color_order not in ("RGB", "BGR"):
             raise UsageError(f"color_order: RGB or BGR is expected, got '{color_order}'")
+        if not isinstance(transforms, (list, tuple)):
+            raise UsageError(f"transforms: a list is expected, got {transforms!r}")
         self.color_order = color_order
         self.input_dtype = np.dtype(input_dtype)
         self._transforms = [_build(spec) for spec in transforms]

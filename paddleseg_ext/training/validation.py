@@ -38,7 +38,7 @@ def make_validation(config: Config, dataset: Any) -> Validate:
     Raises:
         UsageError: a transform that inference does not have, or a protocol that it forbids.
     """
-    preprocess = Preprocess(config.val_dataset.get("transforms", []))
+    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
     postprocess = Postprocess()
     table = dataset.class_table
     protocols: dict[str | None, Protocol] = {None: requested_protocol(config.test_config)}

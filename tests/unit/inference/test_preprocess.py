@@ -108,6 +108,8 @@ def test_limited_short_side_does_not_leak_to_the_next_image(
         ([{"type": "Resize", "target_size": [8, 8], "interp": "RANDOM"}], "interp"),
         ([{"type": "Padding"}], "target_size"),
         (["Normalize"], "type: NAME"),
+        ({"type": "Normalize"}, "a list is expected"),
+        (5, "a list is expected"),
         ([{"mean": [0.5]}], "type: NAME"),
     ],
 )

@@ -29,7 +29,10 @@ def test_pictures(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a_label.png"), np.full((HEIGHT, WIDTH), 255, np.uint8))
     table = generic_table(3)
     samples = [Sample(tmp_path / "a.png", tmp_path / "a_label.png", "a")]
-    config = SimpleNamespace(val_dataset={}, test_config={}, keep_best=[], absent_class="skip")
+    # `transforms:` with nothing behind it is no transform.
+    config = SimpleNamespace(
+        val_dataset={"transforms": None}, test_config={}, keep_best=[], absent_class="skip"
+    )
     validate = make_validation(config, SimpleNamespace(class_table=table, samples=samples))  # type: ignore[arg-type]
     shown: dict[str, np.ndarray] = {}
     monitor = SimpleNamespace(
