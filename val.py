@@ -35,7 +35,7 @@ from paddleseg_ext.config import ABSENT_RULES, Config, load_config
 from paddleseg_ext.data.samples import Sample, read_sample_list
 from paddleseg_ext.evaluation.protocol_choice import TEST_CONFIG_KEYS, requested_protocol
 from paddleseg_ext.scoring.bootstrap import DEFAULT_RESAMPLES
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, OPTIONS_OF, PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
@@ -187,6 +187,9 @@ def score(
     backend = load_eager(config, args.model_path, table.num_classes, device)
     share = world.share_of(samples)
     if samples[0].label is None:
+        for flag in ("bootstrap", "boundary_f1", "report"):
+            if getattr(args, flag):
+                raise UsageError(f"--{flag} needs labels, and these images have none")
         predictions = predict_by_protocol(
             protocol, backend, share, preprocess, postprocess, args.batch_size, args.num_workers
         )
@@ -267,7 +270,17 @@ def chosen_protocol(args: argparse.Namespace, test_config: dict[str, Any]) -> Pr
     is_plain = args.protocol in (None, "whole", "slide") and not wanted.get("aug_eval")
     if is_plain and (args.scales or args.flip_horizontal):
         raise UsageError("--scales and --flip_horizontal do nothing without --aug_eval")
-    return requested_protocol(wanted, args.protocol)
+    protocol = requested_protocol(wanted, args.protocol)
+    if protocol.name == "whole" and (args.crop_size or args.stride):
+        raise UsageError("--crop_size and --stride do nothing without --is_slide")
+    if args.aug_eval and "scales" not in OPTIONS_OF.get(protocol.name, ()):
+        raise UsageError(f"--aug_eval does nothing: protocol {protocol.name} fixes scales and flip")
+    if args.save_submission and protocol.label_stride > 1:
+        raise UsageError(
+            f"--save_submission needs whole label maps; protocol {protocol.name} makes them at "
+            f"1/{protocol.label_stride} of the size"
+        )
+    return protocol
 
 
 def check_labels(samples: Sequence[Sample], source: str, submission: str | None) -> None:

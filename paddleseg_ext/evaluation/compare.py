@@ -29,7 +29,9 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
         content = json.loads(require_file(path, "--compare").read_text(encoding="utf-8"))
         evaluation = content["evaluation"]
         areas_of(evaluation)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        if not evaluation.keys() >= {"class_names", "absent", "protocol"}:
+            raise KeyError
+    except (KeyError, TypeError, ValueError):
         raise UsageError(
             f"--compare: '{path}' holds no scored run; a val.json, predict.json or inference.json "
             "is expected"
@@ -87,8 +89,8 @@ def compare(first: dict[str, Any], second: dict[str, Any], resamples: int) -> di
 
 
 def beyond_chance(interval: Interval) -> bool:
-    """Whether 0 lies outside the interval of the difference."""
-    return interval.low > 0.0 or interval.high < 0.0
+    """Whether 0 lies outside the interval of the difference; one image has no interval."""
+    return interval.num_images > 1 and (interval.low > 0.0 or interval.high < 0.0)
 
 
 def comparison_lines(result: dict[str, Any]) -> list[str]:

@@ -91,6 +91,10 @@ def test_test_config_of_the_yml_is_the_default(deployment: Deployment, tmp_path:
         (["--scales", "0.5"], "without --aug_eval"),
         (["--flip_horizontal"], "without --aug_eval"),
         (["--protocol", "slide", "--crop_size", "8", "8", "--stride", "9", "8"], "stride: 1 to 8"),
+        (["--crop_size", "64", "48"], "without --is_slide"),
+        (["--protocol", "whole", "--stride", "32", "32"], "without --is_slide"),
+        (["--protocol", "ss", "--aug_eval"], "--aug_eval does nothing"),
+        (["--protocol", "label_1_8", "--save_submission", "{tmp}"], "at 1/8 of the size"),
         (["--save_submission", "{tmp}"], "Cityscapes' 19 classes"),
     ],
 )
@@ -191,9 +195,11 @@ def test_the_report_opens_in_a_browser(deployment: Deployment, tmp_path: Path) -
 
 def test_comparing_what_cannot_be_compared(tmp_path: Path) -> None:
     wrong = tmp_path / "x.json"
-    wrong.write_text("{}")
-    with pytest.raises(UsageError, match="holds no scored run"):
-        load_script("val").main(["--compare", str(wrong), str(wrong)])
+    counts = {"intersection": [1], "prediction_pixels": [1], "label_pixels": [1]}
+    for content in ({}, {"evaluation": {"images": [{"name": "a", **counts}]}}):
+        wrong.write_text(json.dumps(content))
+        with pytest.raises(UsageError, match="holds no scored run"):
+            load_script("val").main(["--compare", str(wrong), str(wrong)])
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -253,7 +259,10 @@ def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> N
         load_script("val").main(arguments)
     with pytest.raises(UsageError, match="is an input, and a result would"):
         load_script("val").main([*arguments, "--save_submission", str(image.parent)])
-    load_script("val").main([*arguments, "--save_submission", str(tmp_path / "sent")])
+    arguments += ["--save_submission", str(tmp_path / "sent")]
+    with pytest.raises(UsageError, match="--report needs labels"):
+        load_script("val").main([*arguments, "--report", str(tmp_path / "page")])
+    load_script("val").main(arguments)
     ids = np.asarray(Image.open(tmp_path / "sent" / f"{name}.png"))
     assert ids.shape == (64, 96) and np.isin(ids, range(7, 34)).all()
     assert not (tmp_path / "val" / "val.json").exists()

@@ -158,6 +158,13 @@ def test_compare_aligns_images_by_name() -> None:
     assert "images whose mIoU moved: 1 of 2" in text and "the protocols differ" in text
 
 
+def test_one_image_shows_nothing_beyond_chance() -> None:
+    runs = [evaluation_of([image_counts("a", 10, hits)]).to_json() for hits in (2, 9)]
+    result = compare(*runs, resamples=50)
+    difference = result["mean_iou_difference"]
+    assert difference["low"] == difference["high"] != 0 and not result["beyond_chance"]
+
+
 def test_compare_refuses_other_classes_rules_and_images() -> None:
     first = evaluation_of([image_counts("a", 10, 5)]).to_json()
     for change in ({"absent": "zero"}, {"class_names": ["x", "y"]}):
