@@ -19,15 +19,13 @@ from ray.serve import Application
 
 from deploy.ray.machine import warn_of_old_opencv
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.log import log, warn
-from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.inference.backends.base import probe_batch
-from paddleseg_ext.inference.backends.choice import choose_backend
-from paddleseg_ext.inference.backends.open import open_backend
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
 from paddleseg_ext.serving.app import create_app
-from paddleseg_ext.serving.cli import AUTO, MIB, read_api_key
+from paddleseg_ext.serving.backend import open_service_backend
+from paddleseg_ext.serving.cli import MIB, read_api_key
 from paddleseg_ext.serving.hosts import EVERYWHERE, allowed_hosts
 from paddleseg_ext.serving.images import ImageLimits
 from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
@@ -71,18 +69,7 @@ def load(arguments: Arguments) -> FastAPI:
     threads = fix_thread_count(arguments.cpu_threads)
     device = device_of(arguments)
     bundle = read_bundle(arguments.config)
-    name: str = arguments.backend
-    if name == AUTO and device == "gpu":
-        name = "paddle"
-    elif name == AUTO:
-        name, reason = choose_backend(bundle, arguments.precision)
-        log(f"[SERVE] backend {name}: {reason}")
-    backend = open_backend(
-        bundle, name, precision=arguments.precision, threads=threads, device=device
-    )
-    fallen = shortfall(backend.describe(), name, arguments.precision, threads, device)
-    if fallen:
-        warn(f"backend {name}: {fallen}")
+    backend = open_service_backend(bundle, arguments.backend, arguments.precision, threads, device)
     table = find_class_table(bundle, backend, arguments.num_classes)
     backend.run(probe_batch(bundle.input_shape, bundle.input_dtype))  # the first run is slow
     limits = ImageLimits(int(arguments.max_mib * MIB), int(arguments.max_megapixels * 1e6))

@@ -21,15 +21,13 @@ from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.packages import optional_imports
-from paddleseg_ext.inference.backends.activity import shortfall
 from paddleseg_ext.inference.backends.base import Backend, probe_batch
-from paddleseg_ext.inference.backends.choice import choose_backend
-from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
+from paddleseg_ext.inference.backends.open import BACKENDS
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
+from paddleseg_ext.serving.backend import AUTO, open_service_backend
 
 REQUIREMENTS = "requirements-serving.txt"
-AUTO = "auto"
 MIB = 1 << 20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY_LETTERS = 16
@@ -127,18 +125,7 @@ def main(argv: list[str]) -> int | None:
     threads = fix_thread_count(arguments.cpu_threads)
     device = resolve_device(arguments.device)
     bundle = read_bundle(arguments.config)
-    name = arguments.backend
-    if name == AUTO and device == "gpu":
-        name = "paddle"
-    elif name == AUTO:
-        name, reason = choose_backend(bundle, arguments.precision)
-        log(f"[SERVE] backend {name}: {reason}")
-    backend = open_backend(
-        bundle, name, precision=arguments.precision, threads=threads, device=device
-    )
-    fallen = shortfall(backend.describe(), name, arguments.precision, threads, device)
-    if fallen:
-        warn(f"backend {name}: {fallen}")
+    backend = open_service_backend(bundle, arguments.backend, arguments.precision, threads, device)
     asyncio.run(_serve(arguments, bundle, backend, api_key))
     return None
 
