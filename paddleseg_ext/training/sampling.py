@@ -6,6 +6,7 @@ and neither workers nor processes change what is seen.
 """
 
 import random
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,10 @@ class SampleKey(NamedTuple):
 
     epoch: int
     sample: int
+
+
+# Image, label and number.
+Sample = tuple[np.ndarray, np.ndarray, int]
 
 
 class EpochBatches:
@@ -111,8 +116,17 @@ class SeededSamples:
         """The number of samples."""
         return len(self._dataset)
 
-    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray, int]:
-        """`(3, H, W)` float32 image, `(H, W)` int64 label (augmented), and the sample's number."""
+    def __getitem__(self, key: SampleKey) -> Sample | Exception:
+        """`(3, H, W)` float32 image, `(H, W)` int64 label (augmented), and the sample's number.
+
+        What fails is returned and not raised; `batch_or_failure` has the reason.
+        """
+        try:
+            return self._read(key)
+        except Exception as error:
+            return error
+
+    def _read(self, key: SampleKey) -> Sample:
         state = np.random.SeedSequence([self._seed, key.epoch, key.sample]).generate_state(2)
         random.seed(int(state[0]))
         np.random.seed(int(state[1]))
@@ -121,9 +135,7 @@ class SeededSamples:
         return sample["img"].astype(np.float32), label, key.sample
 
 
-def stack_samples(
-    samples: list[tuple[np.ndarray, np.ndarray, int]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def stack_samples(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One batch: `(N, 3, H, W)` float32, `(N, H, W)` int64 and the samples' `(N,)` numbers.
 
     Raises:
@@ -137,6 +149,40 @@ def stack_samples(
         )
     images, labels, numbers = zip(*samples, strict=True)
     return np.stack(images), np.stack(labels), np.array(numbers, np.int64)
+
+
+def batch_or_failure(samples: list[Sample | Exception]) -> tuple[np.ndarray, ...]:
+    """The arrays of `stack_samples`; where anything failed, the two that `raise_failure` reads.
+
+    An exception would not do: Paddle's reading thread ends with it and the run waits for ever, and
+    from a reading process it comes as a page of text.
+    """
+    try:
+        good = []
+        for sample in samples:
+            if isinstance(sample, Exception):
+                raise sample
+            good.append(sample)
+        return stack_samples(good)
+    except Exception as error:
+        is_usage = isinstance(error, UsageError)
+        text = "while reading a batch:\n" + traceback.format_exc()
+        if is_usage:
+            text = str(error) or repr(error)
+        return np.frombuffer(text.encode(), np.uint8), np.array([is_usage])
+
+
+def raise_failure(arrays: Sequence["Tensor"]) -> None:
+    """Raise what `batch_or_failure` caught, if these are its two arrays.
+
+    Raises:
+        UsageError: a sample or the batch could not be used.
+        RuntimeError: anything else, with the traceback of where it happened.
+    """
+    if len(arrays) == 2:
+        text, is_usage = arrays
+        message = text.numpy().tobytes().decode()
+        raise UsageError(message) if bool(is_usage) else RuntimeError(message)
 
 
 @dataclass(frozen=True)

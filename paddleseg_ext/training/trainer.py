@@ -44,7 +44,13 @@ from paddleseg_ext.training.run_folder import (
     save_iteration,
     set_earlier_run_aside,
 )
-from paddleseg_ext.training.sampling import Batch, EpochBatches, SeededSamples, stack_samples
+from paddleseg_ext.training.sampling import (
+    Batch,
+    EpochBatches,
+    SeededSamples,
+    batch_or_failure,
+    raise_failure,
+)
 from paddleseg_ext.training.schedules import Schedule, build_schedule
 from paddleseg_ext.training.soundness import (
     require_finite_images,
@@ -225,7 +231,11 @@ def begin_or_resume(
 
 
 def iterate_batches(run: Run, dataset: Sequence[dict[str, Any]]) -> Iterator[Batch]:
-    """The run's remaining batches, `accumulate` an iteration."""
+    """The run's remaining batches, `accumulate` an iteration.
+
+    Raises:
+        UsageError: a sample could not be read, or a batch not be made of the samples.
+    """
     batches = EpochBatches(
         num_samples=len(dataset),
         batch_size=run.config.batch_size,
@@ -239,11 +249,13 @@ def iterate_batches(run: Run, dataset: Sequence[dict[str, Any]]) -> Iterator[Bat
     loader = paddle.io.DataLoader(
         SeededSamples(dataset, run.options.seed),
         batch_sampler=batches,
-        collate_fn=stack_samples,
+        collate_fn=batch_or_failure,
         num_workers=run.options.num_workers,
         return_list=True,
     )
-    return (Batch(*arrays) for arrays in loader)
+    for arrays in loader:
+        raise_failure(arrays)
+        yield Batch(*arrays)
 
 
 def train_step(run: Run, batches: Iterator[Batch]) -> float:

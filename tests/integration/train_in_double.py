@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from paddleseg_ext.evaluation.eager import EagerNetwork
-from paddleseg_ext.training import trainer, validation
+from paddleseg_ext.training import sampling, validation
 from paddleseg_ext.training.sampling import stack_samples
 
 
@@ -26,6 +26,6 @@ class DoubleNetwork(EagerNetwork):
 
 if __name__ == "__main__":
     paddle.set_default_dtype("float64")
-    trainer.stack_samples = stack_in_double
+    sampling.stack_samples = stack_in_double
     validation.EagerNetwork = DoubleNetwork
     runpy.run_path(str(Path(__file__).resolve().parents[2] / "train.py"), run_name="__main__")

@@ -10,7 +10,7 @@ import pytest
 from tiny_training import NUM_CLASSES, ScriptedScores, TinyNet, TinySamples, tiny_config, train_tiny
 
 from paddleseg_ext.checkpoints.store import read_arrays, read_manifest, save_weights
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.training.run_folder import read_state
 
 PLAIN = {"type": "TinyNet", "norm": False}
@@ -57,6 +57,44 @@ def test_processes_that_read_change_nothing(tmp_path: Path) -> None:
     for workers in (0, 2):
         train_tiny(config, tmp_path / str(workers), num_workers=workers)
     assert_same_bits(tmp_path / "0/iter_4", tmp_path / "2/iter_4")
+
+
+class UnreadableSample(TinySamples):
+    """One sample of it raises."""
+
+    def __init__(self, error: Exception):
+        super().__init__()
+        self._error = error
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if index == 7:
+            raise self._error
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_cannot_be_read_ends_the_run(tmp_path: Path, workers: int) -> None:
+    """In Paddle's reading thread an exception would leave the run waiting for ever."""
+    config = tiny_config(tmp_path, iters=6)
+    how = {"num_workers": workers}
+    with pytest.raises(UsageError) as failure:
+        train_tiny(config, tmp_path / "run", UnreadableSample(DataError("7.png: cut short")), **how)
+    assert str(failure.value) == "7.png: cut short"
+    with pytest.raises(RuntimeError, match=r"(?s)reading a batch.*ZeroDivisionError: of ours"):
+        train_tiny(config, tmp_path / "run", UnreadableSample(ZeroDivisionError("of ours")), **how)
+
+
+class TwoSizes(TinySamples):
+    """Half of its samples are wider."""
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        sample = super().__getitem__(index)
+        return {k: np.repeat(v, 1 + index % 2, axis=-1) for k, v in sample.items()}
+
+
+def test_samples_of_different_sizes_end_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^train_dataset: samples of one batch differ"):
+        train_tiny(tiny_config(tmp_path), tmp_path / "run", TwoSizes())
 
 
 def test_every_batch_draws_from_a_seed_of_its_own(
