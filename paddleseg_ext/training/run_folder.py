@@ -11,7 +11,7 @@ save_dir/previous_runs/K/      what an earlier run had left here
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -181,11 +181,22 @@ def find_resume_folder(resume_model: str, save_dir: Path) -> Path | None:
     return folder
 
 
-def set_earlier_run_aside(save_dir: Path) -> None:
-    """Move what an earlier run has left in `save_dir`, so that nothing of it is overwritten."""
-    names = [BEST, HISTORY, PROFILE, PROFILE_TRACE]
-    left = [save_dir / name for name in names if (save_dir / name).exists()]
-    left += [*sorted(save_dir.glob(f"{BEST}_*")), *iteration_folders(save_dir)]
+def set_earlier_run_aside(save_dir: Path, resumed: Path | None = None) -> None:
+    """Move what an earlier run has left in `save_dir`, so that nothing of it is overwritten.
+
+    Args:
+        save_dir: the run's folder.
+        resumed: the checkpoint that the run goes on from. If it is one of `save_dir`, only what
+            came after it moves: its own checkpoints would be deleted as the older ones, and `auto`
+            would find those of the run that was left.
+    """
+    bests = [*save_dir.glob(BEST), *sorted(save_dir.glob(f"{BEST}_*"))]
+    if resumed is not None and resumed.resolve().parent == save_dir.resolve():
+        left = _later_than(read_state(resumed).iteration, bests, iteration_folders(save_dir))
+    else:
+        names = [HISTORY, PROFILE, PROFILE_TRACE]
+        left = [save_dir / name for name in names if (save_dir / name).exists()]
+        left += [*bests, *iteration_folders(save_dir)]
     if not left:
         return
     shelf = save_dir / PREVIOUS_RUNS
@@ -195,7 +206,17 @@ def set_earlier_run_aside(save_dir: Path) -> None:
     target.mkdir()
     for path in left:
         path.replace(target / path.name)
-    warn(f"an earlier run's checkpoints were moved to {target}; --resume_model continues a run")
+    how = "" if resumed else "; --resume_model continues a run"
+    warn(f"an earlier run's checkpoints were moved to {target}{how}")
+
+
+def _later_than(iteration: int, bests: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
+    """The `iter_N` with N above `iteration`, and the best weights that are of such an iteration."""
+    later = [p for p in folders if int(p.name.removeprefix("iter_")) > iteration]
+    if not later:  # a best may still be newer: the run was killed between writing it and `iter_N`
+        return []
+    manifests = {best: read_manifest(best / WEIGHTS) or {} for best in bests}
+    return [*(p for p in bests if manifests[p].get("iteration", 0) > iteration), *later]
 
 
 def require_room_for_checkpoints(save_dir: Path, learner: Learner, saves: int) -> None:

@@ -217,6 +217,8 @@ def begin_or_resume(
                 f"brought no better mIoU; raise --early_stop above {state.stale_evaluations} to "
                 "go on"
             )
+        if world.is_first:
+            set_earlier_run_aside(options.save_dir, folder)
         return state
     if options.finetune:
         load_for_finetuning(config, learner.model, dataset.num_classes, options.finetune)

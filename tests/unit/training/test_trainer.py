@@ -154,6 +154,35 @@ def test_early_stop_is_noted_and_can_be_gone_beyond(tmp_path: Path, capsys) -> N
     assert "early_stop" not in json.loads((run / "history.json").read_text())
 
 
+def test_going_on_from_an_earlier_checkpoint_loses_neither_run(tmp_path: Path) -> None:
+    run, every = tmp_path / "run", {"save_interval": 1, "keep_checkpoint_max": 3}
+    config = tiny_config(tmp_path, iters=5)
+    train_tiny(config, run, validate=ScriptedScores(0.1, 0.2, 0.3, 0.4, 0.9), **every)
+    final = (run / "iter_5/model.pdparams").read_bytes()
+    again = {**every, "resume_model": str(run / "iter_3")}
+
+    slower = tiny_config(tmp_path, iters=4, lr_scheduler={"learning_rate": 0.01})
+    train_tiny(slower, run, validate=ScriptedScores(0.4), **again)
+    assert sorted(p.name for p in run.glob("iter_*")) == ["iter_3", "iter_4"]  # what auto looks at
+    assert read_manifest(run / "best_model/model.pdparams")["scores"] == {"mean_iou": 0.4}
+    left = run / "previous_runs/1"
+    assert sorted(p.name for p in left.iterdir()) == ["best_model", "iter_4", "iter_5"]
+    assert (left / "iter_5/model.pdparams").read_bytes() == final
+    assert read_manifest(left / "best_model/model.pdparams")["scores"] == {"mean_iou": 0.9}
+
+
+def test_going_on_in_the_folder_of_another_run_mixes_nothing(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, iters=4)
+    train_tiny(config, tmp_path / "one")
+    train_tiny(config, tmp_path / "other", save_interval=1)
+    resume = {"resume_model": str(tmp_path / "one/iter_2"), "keep_checkpoint_max": 1}
+    train_tiny(config, tmp_path / "other", **resume)
+    assert sorted(p.name for p in tmp_path.glob("other/iter_*")) == ["iter_4"]
+    history = json.loads((tmp_path / "other/history.json").read_text())
+    assert [e["iter"] for e in history["train"]] == [3, 4]
+    assert len(list((tmp_path / "other/previous_runs/1").glob("iter_*"))) == 4
+
+
 def test_each_protocol_keeps_its_best(tmp_path: Path) -> None:
     names = ["scale_0.5", "scale_0.75"]
     config = tiny_config(tmp_path, iters=3, keep_best=names)
