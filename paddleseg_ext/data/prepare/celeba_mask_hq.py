@@ -15,6 +15,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.data.class_names import CELEBA_MASK_NAMES
+from paddleseg_ext.data.datasets import listed_problems
 from paddleseg_ext.data.functional import read_image, read_label
 from paddleseg_ext.data.prepare.converter import Item, require_layout
 
@@ -27,7 +28,11 @@ TRAIN_SHARE, VAL_SHARE = 0.85, 0.10
 def find(source: Path) -> list[Item]:
     """All faces, each in its split. `annotation` is the face's masks without `_PART.png`."""
     require_layout(source, ("CelebA-HQ-img", "CelebAMask-HQ-mask-anno"), EXAMPLE)
-    images = sorted((source / "CelebA-HQ-img").glob("*.jpg"), key=lambda file: int(file.stem))
+    images = list((source / "CelebA-HQ-img").glob("*.jpg"))
+    strange = sorted(str(file) for file in images if not file.stem.isdecimal())
+    if strange:
+        raise UsageError(listed_problems(f"{len(strange)} images have no number:", strange))
+    images.sort(key=lambda file: int(file.stem))
     if not images:
         raise UsageError(f"--from: no image in '{source / 'CelebA-HQ-img'}'")
     order = np.random.default_rng(0).permutation(len(images))

@@ -50,9 +50,9 @@ def label_of(item: Item) -> np.ndarray:
     annotation = Annotation()
     try:
         annotation.fromJsonFile(str(item.annotation))
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{item.annotation}: no polygons can be read: {error}") from None
-    # The raw ids of what is drawn, then our table: one way from ids to classes.
-    ids = np.asarray(createLabelImage(annotation, "ids")).astype(np.uint8)
+        # The raw ids of what is drawn, then our table: one way from ids to classes.
+        ids = np.asarray(createLabelImage(annotation, "ids")).astype(np.uint8)
+    except (Exception, SystemExit) as error:  # an unknown label ends the process
+        raise DataError(f"{item.annotation}: no polygons can be drawn: {error!r}") from None
     assert CITYSCAPES.label_lookup is not None
     return cv2.LUT(ids, CITYSCAPES.label_lookup)

@@ -35,7 +35,10 @@ def label_of(item: Item) -> np.ndarray:
     from scipy.io import loadmat  # slow to import, and only this data set needs it
 
     try:
-        raw = loadmat(item.annotation)["S"]
+        stored = np.asarray(loadmat(item.annotation)["S"])
+        raw = stored.astype(np.uint8)
     except Exception as error:  # scipy raises many kinds for a damaged file
         raise DataError(f"{item.annotation}: no matrix 'S' can be read: {error}") from None
-    return through_lookup(item.annotation, raw.astype(np.uint8), LOOKUP)
+    if not np.array_equal(raw, stored):
+        raise DataError(f"{item.annotation}: 'S' holds values that are no category ids")
+    return through_lookup(item.annotation, raw, LOOKUP)

@@ -161,6 +161,10 @@ def test_coco_stuff_10k(tmp_path: Path) -> None:
     label = dataset[0]["label"][0].tolist()
     assert label == [255, 0, 11, 170, 80, 0]
     assert dataset.class_table.class_names[80] == "banner"
+    for wrong in (np.array([[257, 1]], np.uint16), "abc"):  # 257 is 1 in a byte
+        savemat(tmp_path / "from/annotations/x.mat", {"S": wrong})
+        with pytest.raises(CheckFailed, match=r"1 of 2 images(.|\n)*x\.mat"):
+            convert("coco_stuff10k", tmp_path / "from", tmp_path / "to1", 1)
     (tmp_path / "from/images/y.jpg").unlink()
     with pytest.raises(UsageError, match=r"y\.jpg"):
         convert("coco_stuff10k", tmp_path / "from", tmp_path / "to2", 1)
@@ -185,6 +189,9 @@ def test_celeba_mask_hq(tmp_path: Path) -> None:
     assert (item["label"][:200] == hair_class).all()
     assert (item["label"][200:400] == skin_class).all()
     assert (item["label"][400:] == 0).all()
+    _image(source / "CelebA-HQ-img/._0.jpg")
+    with pytest.raises(UsageError, match=r"1 images have no number:\n.*\._0\.jpg"):
+        convert("celeba_mask_hq", source, tmp_path / "to2", 1)
 
 
 def test_camvid(tmp_path: Path) -> None:
@@ -225,6 +232,20 @@ def test_cityscapes_from_polygons(tmp_path: Path) -> None:
     assert label[30, 30] == 0
     assert label[7, 20] == 13
     assert label[2, 50] == 255
+
+
+@pytest.mark.parametrize("fault", [{"label": "dragon"}, {"polygon": []}])
+def test_polygons_that_cannot_be_drawn(fault: dict, tmp_path: Path) -> None:
+    """One such file is listed; the others are converted."""
+    pytest.importorskip("cityscapesscripts")
+    _cityscapes(tmp_path / "from")
+    annotation = tmp_path / "from/gtFine/val/c/c_000000_000019_gtFine_polygons.json"
+    content = json.loads(annotation.read_text())
+    content["objects"][0] |= fault
+    annotation.write_text(json.dumps(content))
+    with pytest.raises(CheckFailed, match="1 of 2 images"):
+        convert("cityscapes", tmp_path / "from", tmp_path / "to", 1)
+    assert len(Cityscapes(str(tmp_path / "to"))) == 1
 
 
 def test_cityscapes_from_label_ids(tmp_path: Path) -> None:
