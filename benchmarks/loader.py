@@ -73,7 +73,7 @@ def main() -> int | None:
         if len(sys.argv) == 1:
             write_synthetic(root, SCENES, SIZE_WH)
         ours = Cityscapes(root, transforms(only_paddleseg=False))
-        pack(ours, "Cityscapes", folder)
+        pack(ours, {"type": "Cityscapes"}, folder)
         packed = PackedDataset(folder, ours.transforms)
         theirs = DATASETS.find("Cityscapes", only_paddleseg=True)(
             transforms=transforms(only_paddleseg=True), dataset_root=root, mode="train"

@@ -11,7 +11,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, generic_table
-from paddleseg_ext.data.packed import PackedDataset, is_packed
+from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
 from paddleseg_ext.data.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
@@ -98,9 +98,10 @@ def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any
     if section != "train_dataset" or not is_packed(root, mode):
         return None
     dataset = PackedDataset(str(root), transforms, mode)
-    if dataset.index["type"] != spec.get("type"):
+    packed, wanted = dataset.index["settings"], settings_of(spec)
+    if packed != wanted:
         raise UsageError(
-            f"{section}: '{root}' is a packed {dataset.index['type']}, not a {spec.get('type')}"
+            f"{section}: '{root}' was packed with {packed}, not with {wanted}; pack it anew"
         )
     return dataset
 

@@ -203,7 +203,7 @@ def _pack(arguments: argparse.Namespace) -> None:
     dataset = build_dataset(config, "train_dataset")
     if not isinstance(dataset, SegmentationDataset) or isinstance(dataset, PackedDataset):
         raise UsageError("train_dataset: a data set of ours that is not packed yet is expected")
-    pack(dataset, config.train_dataset["type"], require_writable(arguments.save_dir, "--save_dir"))
+    pack(dataset, config.train_dataset, require_writable(arguments.save_dir, "--save_dir"))
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:

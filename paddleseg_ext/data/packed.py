@@ -5,11 +5,11 @@ safetensors file (memory-mapped, nothing in it is executed) with `N.img` (H, W, 
 (H, W, classes already) of its samples. It takes as much space as the raw pixels, 8 MB for a
 Cityscapes pair.
 
-A yml reads the packed copy by its `dataset_root` alone; type, mode and transforms stay.
+A yml reads the packed copy by its `dataset_root` alone; all else stays.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from paddleseg_ext.data.samples import Sample
 
 INDEX = "index.json"
 SHARD_SIZE = 64  # samples a shard; half a gigabyte for Cityscapes
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def _safetensors() -> Any:
@@ -41,12 +41,18 @@ def is_packed(dataset_root: Any, mode: str) -> bool:
     return isinstance(dataset_root, str) and (Path(dataset_root) / mode / INDEX).is_file()
 
 
-def pack(dataset: SegmentationDataset, type_name: str, root: str | Path) -> Path:
+def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a data set's section of the yml decides which labels are packed."""
+    kept = {key: spec[key] for key in spec if key not in ("dataset_root", "mode", "transforms")}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def pack(dataset: SegmentationDataset, spec: Mapping[str, Any], root: str | Path) -> Path:
     """Write the packed copy of a data set, whole or not at all, and read it back.
 
     Args:
         dataset: one of ours; its transforms are not applied.
-        type_name: its `type:` in the yml, which the packed copy stands for.
+        spec: its section of the yml, which the packed copy stands for.
         root: the packed copy is `root/MODE`.
 
     Returns:
@@ -74,7 +80,7 @@ def pack(dataset: SegmentationDataset, type_name: str, root: str | Path) -> Path
             shards.append({"file": path.name, "sha256": sha256_of(path)})
         index_content = {
             "version": FORMAT_VERSION,
-            "type": type_name,
+            "settings": settings_of(spec),
             "class_table": dataset.class_table.to_dict(),
             "shard_size": SHARD_SIZE,
             "shards": shards,

@@ -85,12 +85,13 @@ def test_damage_is_found_before_training(packed_yml: Path) -> None:
 def test_wrong_use(packed_yml: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         cli.main(["pack", "--config", str(packed_yml), "--save_dir", str(tmp_path / "packed")])
-    other = [*_opts(packed_yml), "train_dataset.type=CamVid"]
-    with pytest.raises(UsageError, match="is a packed Cityscapes"):
-        build_dataset(load_config(packed_yml, other), "train_dataset")
+    for change in ("type=CamVid", "label_kind=labelIds", "transfroms=[]"):
+        other = [*_opts(packed_yml), f"train_dataset.{change}"]
+        with pytest.raises(UsageError, match="was packed with {'type': 'Cityscapes'}, not with"):
+            build_dataset(load_config(packed_yml, other), "train_dataset")
     index = tmp_path / "packed/train/index.json"
-    index.write_text(index.read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(UsageError, match="version 1"):
+    index.write_text(index.read_text().replace('"version": 2', '"version": 9'))
+    with pytest.raises(UsageError, match="version 2"):
         PackedDataset(str(tmp_path / "packed"))
 
 
@@ -98,5 +99,5 @@ def test_a_sample_that_cannot_be_used_leaves_nothing(tiny_cityscapes: Path, tmp_
     dataset = Cityscapes(str(tiny_cityscapes))
     dataset.samples[5].image.write_bytes(b"")
     with pytest.raises(UsageError, match="empty"):
-        packed.pack(dataset, "Cityscapes", tmp_path / "packed")
+        packed.pack(dataset, {"type": "Cityscapes"}, tmp_path / "packed")
     assert list((tmp_path / "packed").iterdir()) == []
