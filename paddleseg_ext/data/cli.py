@@ -2,6 +2,7 @@
 
 import argparse
 import random
+from functools import partial
 from pathlib import Path
 
 from paddleseg_ext.common import flags
@@ -25,7 +26,8 @@ def main(argv: list[str]) -> int | None:
     """Parse and hand on."""
     parser = flags.make_parser(__doc__ or "")
     parser.prog = "python -m paddleseg_ext data"
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    whole_names = partial(argparse.ArgumentParser, allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=whole_names)
     _add_synthetic(verbs)
     _add_check(verbs)
     _add_prepare(verbs)
@@ -33,6 +35,8 @@ def main(argv: list[str]) -> int | None:
     _add_browse(verbs)
     _add_pack(verbs)
     arguments = parser.parse_args(argv)
+    if getattr(arguments, "opts", None) and not arguments.config:
+        raise UsageError("--opts changes keys of --config")
     return arguments.run(arguments)
 
 
@@ -88,6 +92,8 @@ def _add_check(verbs: argparse._SubParsersAction) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    if arguments.num_classes and not arguments.list:
+        raise UsageError("--num_classes is that of --list")
     surveys = []
     for name, samples, table in _sources(arguments):
         surveys.append((survey(samples, table, name), samples))

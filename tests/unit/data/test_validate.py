@@ -51,6 +51,29 @@ def test_the_commands_do_without_paddle(tiny_cityscapes_shared: Path) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["check", "--num_classes", "3"], "that of --list"),
+        (["check", "--opts", "iters=3"], "keys of --config"),
+        (["index", "--save_dir", "lists", "--opts", "iters=3"], "keys of --config"),
+    ],
+)
+def test_flags_that_would_do_nothing(
+    flags: list[str], message: str, tiny_cityscapes_shared: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        cli.main([*flags, "--dataset_root", str(tiny_cityscapes_shared)])
+
+
+def test_no_flag_is_guessed(
+    tiny_cityscapes_shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["check", "--dataset", str(tiny_cityscapes_shared)])
+    assert "--config --dataset_root --list is required" in capsys.readouterr().err
+
+
 def test_the_command_lists_them(tiny_cityscapes: Path, tmp_path: Path) -> None:
     dataset = Cityscapes(str(tiny_cityscapes))
     listed = tmp_path / "some.list"
