@@ -153,10 +153,12 @@ def resize_label(label: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:
 def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tuple[int, int]:
     """The largest size with the ratio of `size_wh` that fits `target_wh`, either way round.
 
+    A very narrow image keeps one pixel, where PaddleSeg fails.
+
     Source: PaddleSeg `rescale_size`: the long side is held to the long side, as in mmseg.
     """
     scale = min(max(target_wh) / max(size_wh), min(target_wh) / min(size_wh))
-    return round(size_wh[0] * scale), round(size_wh[1] * scale)
+    return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
 
 
 def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float]) -> np.ndarray:
@@ -171,7 +173,8 @@ def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float
     if not right and not bottom:
         return array
     channels = 1 if array.ndim == 2 else array.shape[2]
-    values = [float(value)] * channels if isinstance(value, (int, float)) else list(value)
+    # OpenCV pads with 0 the channels that a shorter list leaves out.
+    values = np.broadcast_to(np.asarray(value, np.float64), channels).tolist()
     return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=values)
 
 

@@ -200,7 +200,7 @@ class RandomHorizontalFlip:
 
 
 def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    return cv2.convertScaleAbs(image, alpha=factor)
+    return cv2.convertScaleAbs(image, alpha=max(0.0, factor))  # below 0 it would invert
 
 
 def _contrast(image: np.ndarray, factor: float) -> np.ndarray:

@@ -186,7 +186,7 @@ class Scorer:
             raise DataError(f"{sample.image}: there is no label to score against")
         label = decode_label(sample.label, self.class_table)
         if self.protocol.label_stride > 1:
-            height, width = (side // self.protocol.label_stride for side in label.shape)
+            height, width = self.protocol.label_hw((label.shape[0], label.shape[1]))
             label = functional.resize_label(label, (width, height))
         if label.shape != prediction.label_map.shape:
             raise DataError(

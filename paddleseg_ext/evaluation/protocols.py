@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.data import functional
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
@@ -52,8 +52,7 @@ class ProtocolRun:
         protocol = self.protocol
         target_hw = geometry.network_hw
         if protocol.label_stride > 1:
-            height, width = (side // protocol.label_stride for side in target_hw)
-            target_hw = (height, width)
+            target_hw = protocol.label_hw(target_hw)
             geometry = Geometry(target_hw, target_hw)
         if protocol.merge in ("logits", "softmax"):
             total = self._sum_of_logits(backend, batch, geometry, target_hw)
@@ -134,6 +133,12 @@ class ProtocolRun:
         self, batch: Images, scale: float, score: Callable[[Images], Scores]
     ) -> Scores:
         """As TorchSeg and TF2: pixels are resized and padded as bytes, and normalised then."""
+        if round(min(_size_hw(batch)) * scale) < 1:
+            height, width = _size_hw(batch)
+            raise DataError(
+                f"protocol {self.protocol.name}: an image of {width}x{height} (width x height) "
+                f"leaves nothing at scale {scale:g}"
+            )
         pixels = [
             cv2.resize(
                 np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8),

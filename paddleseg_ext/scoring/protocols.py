@@ -106,6 +106,11 @@ class Protocol:
         )
         return height, width
 
+    def label_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) at which a label of `size_hw` is scored; a pixel at least."""
+        height, width = (max(1, side // self.label_stride) for side in size_hw)
+        return height, width
+
 
 def _ceil_to(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple

@@ -131,6 +131,11 @@ def test_a_label_above_255_is_refused(tmp_path: Path) -> None:
         F.read_label(tmp_path / "label.png")
 
 
+@pytest.mark.parametrize("value", [7, [7], [7, 7, 7]])
+def test_padding_fills_every_channel(value: float | list[float]) -> None:
+    assert F.pad(np.zeros((1, 1, 3), np.uint8), (2, 1), value)[0, 1].tolist() == [7, 7, 7]
+
+
 def test_normalize_is_float32_in_the_stated_order() -> None:
     image = _noise(6, 6)
     mean, std = np.float32([0.3257, 0.3690, 0.3223]), np.float32([0.2112, 0.2148, 0.2115])

@@ -89,6 +89,15 @@ def test_resize_keeps_the_ratio() -> None:
     assert out["label"].shape == (50, 100)
 
 
+def test_a_narrow_image_keeps_a_pixel() -> None:
+    data = {"img": np.zeros((1, 2000, 3), np.uint8), "gt_fields": [], "trans_info": []}
+    assert T.Resize([512, 512], keep_ratio=True)(data)["img"].shape == (1, 512, 3)
+
+
+def test_a_brightness_below_0_is_black() -> None:
+    assert not T._brightness(np.full((2, 2, 3), 200, np.uint8), -0.5).any()
+
+
 def test_varied_crops_avoid_one_class() -> None:
     data = _data(40, 40)
     data["label"][:, :30] = 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.evaluation.protocols import ProtocolRun
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
@@ -124,6 +124,14 @@ def test_label_1_8_is_scored_small() -> None:
     output, geometry, _ = run("label_1_8", random_batch(35, 50))
     assert output.shape[2:] == (4, 6) and geometry.original_hw == (4, 6)
     assert Postprocess().label_map(output[0], geometry).shape == (4, 6)
+    output, _, _ = run("label_1_8", random_batch(5, 50))
+    assert output.shape[2:] == (1, 6)
+    assert make_protocol("label_1_8").label_hw((5, 50)) == (1, 6)
+
+
+def test_an_image_that_halves_to_nothing_is_named() -> None:
+    with pytest.raises(DataError, match=r"300x1 \(width x height\) leaves nothing at scale 0\.5"):
+        run("half_resize", random_batch(1, 300))
 
 
 def test_torchseg_normalises_crops_after_padding_bytes() -> None:
