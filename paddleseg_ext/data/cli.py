@@ -2,8 +2,8 @@
 
 import argparse
 import random
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import UsageError
@@ -26,8 +26,7 @@ def main(argv: list[str]) -> int | None:
     """Parse and hand on."""
     parser = flags.make_parser(__doc__ or "")
     parser.prog = "python -m paddleseg_ext data"
-    whole_names = partial(argparse.ArgumentParser, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=whole_names)
+    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_VerbParser)
     _add_synthetic(verbs)
     _add_check(verbs)
     _add_prepare(verbs)
@@ -38,6 +37,13 @@ def main(argv: list[str]) -> int | None:
     if getattr(arguments, "opts", None) and not arguments.config:
         raise UsageError("--opts changes keys of --config")
     return arguments.run(arguments)
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Refuses abbreviations, as `flags.make_parser` does."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, **settings)
 
 
 def _add_synthetic(verbs: argparse._SubParsersAction) -> None:
