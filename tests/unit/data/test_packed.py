@@ -87,7 +87,7 @@ def test_wrong_use(packed_yml: Path, tmp_path: Path) -> None:
         cli.main(["pack", "--config", str(packed_yml), "--save_dir", str(tmp_path / "packed")])
     for change in ("type=CamVid", "label_kind=labelIds", "transfroms=[]"):
         other = [*_opts(packed_yml), f"train_dataset.{change}"]
-        with pytest.raises(UsageError, match="was packed with {'type': 'Cityscapes'}, not with"):
+        with pytest.raises(UsageError, match="was packed with"):
             build_dataset(load_config(packed_yml, other), "train_dataset")
     index = tmp_path / "packed/train/index.json"
     index.write_text(index.read_text().replace('"version": 2', '"version": 9'))
