@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 SGD, ADAM, ADAMW = "SGD", "Adam", "AdamW"
 _TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW}
+# What Paddle's optimizers keep for a parameter, by the class's name.
+_SLOTS = {"Momentum": {"velocity_0"}} | dict.fromkeys(
+    (ADAM, ADAMW), {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
+)
 # Paddle's entry for the float32 copies of float16 weights: parameter name -> tensor.
 _MASTER_WEIGHTS = "master_weights"
 _ONLY_FOR = {"momentum": (SGD,), "nesterov": (SGD,), "beta1": (ADAM, ADAMW), "beta2": (ADAM, ADAMW)}
@@ -71,7 +75,21 @@ class OptimizerOptions:
                 raise UsageError(f"optimizer: {arguments['type']} has no '{key}'")
         for key in ("momentum", "weight_decay", "beta1", "beta2", "clip_grad_norm"):
             _check_number(arguments.get(key, 0.0), key)
-        for part, factor in arguments.get("lr_multipliers", {}).items():
+        for key in ("momentum", "beta1", "beta2"):
+            if arguments.get(key, 0.0) >= 1:
+                raise UsageError(f"optimizer: '{key}' must be below 1, got {arguments[key]}")
+        for key in ("nesterov", "no_decay_on_norm_and_bias"):
+            if not isinstance(arguments.get(key, False), bool):
+                raise UsageError(
+                    f"optimizer: '{key}' must be true or false, got {arguments[key]!r}"
+                )
+        multipliers = arguments.get("lr_multipliers", {})
+        if not isinstance(multipliers, Mapping):
+            raise UsageError(
+                f"optimizer: 'lr_multipliers' must be a section, got {multipliers!r}; for one rate "
+                "for all, change lr_scheduler.learning_rate"
+            )
+        for part, factor in multipliers.items():
             _check_number(factor, f"lr_multipliers.{part}")
         return cls(**arguments)
 
@@ -162,10 +180,17 @@ def restore_optimizer(
     """Undo `optimizer_arrays`.
 
     Raises:
-        UsageError: the state is of another network.
+        UsageError: the state is of another network or another type of optimizer.
     """
     import paddle
 
+    # Paddle begins with zeros, in silence, where a state is missing.
+    slots = {key.rpartition("/")[2] for key in arrays} - {_MASTER_WEIGHTS}
+    if slots != _SLOTS[type(optimizer).__name__]:
+        raise UsageError(
+            f"{source}: the state of another optimizer than {type(optimizer).__name__} (it has "
+            f"{', '.join(sorted(slots)) or 'nothing'}); resume with the one that the run had"
+        )
     names = {name: parameter.name for name, parameter in model.named_parameters()}
     state: dict[str, Any] = {}
     masters = {}

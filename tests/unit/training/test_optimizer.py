@@ -67,6 +67,19 @@ def test_a_restored_optimizer_goes_on_to_the_bit(kind: str) -> None:
         restore_optimizer(other, resumed, foreign, "a file")
 
 
+@pytest.mark.parametrize(("old", "new"), [("adam", "sgd"), ("sgd", "adam"), (None, "sgd")])
+def test_the_state_of_another_optimizer_is_refused(old: str | None, new: str) -> None:
+    """Paddle would go on from zeros."""
+    model, arrays = nn.Conv2D(2, 3, 3), {}
+    if old is not None:
+        optimizer = build_optimizer(OptimizerOptions.from_section({"type": old}), model, 0.1)
+        one_step(model, optimizer)
+        arrays = optimizer_arrays(optimizer, model)
+    other = build_optimizer(OptimizerOptions.from_section({"type": new}), model, 0.1)
+    with pytest.raises(UsageError, match=r"a file: the state of another optimizer than"):
+        restore_optimizer(other, model, arrays, "a file")
+
+
 def test_whole_numbers_are_numbers() -> None:
     section = {"weight_decay": 0, "momentum": 0, "lr_multipliers": {"weight": 10}}
     model = nn.Conv2D(1, 1, 1)
@@ -84,6 +97,11 @@ def test_whole_numbers_are_numbers() -> None:
         ({"type": "sgd", "weight_decay": "x"}, "'weight_decay' must be a number"),
         ({"type": "sgd", "weight_decay": -1}, "at least 0"),
         ({"lr_multipliers": {"head": "x"}}, "lr_multipliers.head"),
+        ({"lr_multipliers": 10}, "'lr_multipliers' must be a section"),
+        ({"momentum": 1.5}, "'momentum' must be below 1"),
+        ({"type": "adam", "beta1": 1.0}, "'beta1' must be below 1"),
+        ({"nesterov": "false"}, "'nesterov' must be true or false"),
+        ({"no_decay_on_norm_and_bias": 1}, "must be true or false"),
     ],
 )
 def test_wrong_sections_are_one_clear_line(section: dict, words: str) -> None:

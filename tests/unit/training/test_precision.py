@@ -130,6 +130,8 @@ def test_float32_copies_of_float16_weights_are_saved_and_restored() -> None:
     for value in (1.5, 0.0):
         model = nn.Conv2D(1, 1, 1)
         optimizer = build_optimizer(options, model, 0.1)
+        sum(p.sum() for p in model.parameters()).backward()
+        optimizer.step()
         optimizer._master_weights = {
             p.name: paddle.full(p.shape, value) for p in model.parameters()
         }
