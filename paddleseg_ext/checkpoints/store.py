@@ -88,8 +88,8 @@ def load_arrays_into(
     """Copy arrays into a network by name; with `strict`, all of them or none.
 
     Raises:
-        UsageError: `strict` and a name is missing, unexpected or misshapen (they are listed), or
-            nothing at all fits.
+        UsageError: `strict` and a name is missing, unexpected, misshapen or of another kind of
+            number (they are listed), or nothing at all fits.
     """
     state = model.state_dict()
     fitting, misshapen = {}, []
@@ -98,6 +98,9 @@ def load_arrays_into(
             continue
         if list(array.shape) != list(state[name].shape):
             misshapen.append(f"{name} {list(array.shape)} instead of {list(state[name].shape)}")
+        # A cast would make numbers of text, and of Paddle's bfloat16 (bits in a uint16) wrong ones.
+        elif state[name].is_floating_point() and array.dtype.kind != "f":
+            misshapen.append(f"{name} of {array.dtype} instead of {_numpy_dtype(state[name])}")
         else:
             fitting[name] = array
     report = LoadReport(
@@ -148,10 +151,12 @@ def read_manifest(weights: str | Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable manifest: {error}") from None
+    if not isinstance(manifest, dict):
+        raise UsageError(f"{path}: not a manifest: it holds a {type(manifest).__name__}")
     digest = sha256_of(weights)
     previous = manifest.pop("previous", None)
     for entry in (manifest, previous):
-        if entry and entry.get("sha256") == digest:
+        if isinstance(entry, dict) and entry.get("sha256") == digest:
             return entry
     raise UsageError(
         f"{weights}: its sha256 is not the one in {path.name}: the file was damaged or replaced. "

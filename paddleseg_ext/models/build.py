@@ -4,7 +4,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
+from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays, read_manifest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
@@ -60,7 +60,9 @@ def load_pretrained(config: Config, model: "nn.Layer") -> None:
         _load_fitting(target, backbone["pretrained"], "model.backbone.pretrained")
 
 
-def _load_fitting(model: "nn.Layer", source: str, key: str) -> None:
+def _load_fitting(model: "nn.Layer", source: Any, key: str) -> None:
+    if not isinstance(source, str):
+        raise UsageError(f"{key}: the name of a .pdparams file is expected, got {source!r}")
     parts = urlsplit(source)
     if parts.scheme in ("http", "https"):
         name = parts.path.rpartition("/")[2]
@@ -68,5 +70,7 @@ def _load_fitting(model: "nn.Layer", source: str, key: str) -> None:
             f"{key}: weights are not fetched while training: download {source} by hand and set "
             f"--opts {key}={name}, or train from scratch with --opts {key}=null"
         )
-    report = load_arrays_into(model, read_arrays(source), f"{key}: {source}", strict=False)
+    arrays = read_arrays(source)
+    read_manifest(source)
+    report = load_arrays_into(model, arrays, f"{key}: {source}", strict=False)
     log(f"{key}: {source}: {report.describe()}")

@@ -200,8 +200,12 @@ def _read_zip(path: Path) -> Any:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise UsageError(f"{path}: a compressed zip file, which PyTorch does not write")
             return _read_torch_zip(archive, pickles[0].removesuffix("data.pkl"), str(path))
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
-        raise UsageError(f"{path}: damaged or cut short: {error}") from None
+    except UsageError:
+        raise
+    except Exception as error:  # damaged, zipfile and its decompressors can fail in any way at all
+        raise UsageError(
+            f"{path}: damaged or cut short ({type(error).__name__}: {error})"
+        ) from None
 
 
 def _read_torch_zip(archive: zipfile.ZipFile, root: str, source: str) -> Any:

@@ -93,6 +93,34 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
         store.load_into(network(), path)
 
 
+def test_other_than_floats_are_refused_and_not_cast(tmp_path: Path) -> None:
+    """Paddle saves bfloat16 as the bits in a uint16, which a cast would take for whole numbers."""
+    bits = paddle.ones([2]).astype("bfloat16")
+    paddle.save({"bits": bits}, str(tmp_path / "bits.pdparams"))
+    wrong = {
+        "uint16": store.read_arrays(tmp_path / "bits.pdparams")["bits"].reshape(-1)[:1],
+        "complex64": np.ones(1, np.complex64),
+        "<U1": np.array(["1"]),
+    }
+    for kind, value in wrong.items():
+        arrays = store.weights_of(network())
+        name = next(iter(arrays))
+        arrays[name] = np.broadcast_to(value, arrays[name].shape)
+        with pytest.raises(UsageError, match=f"misshapen: {name} of {kind} instead of float32"):
+            store.load_arrays_into(network(), arrays, "x.pdparams")
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"', '{"previous": "text"}'])
+def test_a_strange_manifest_is_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "model.pdparams"
+    store.save_weights(network(), path, {})
+    store.manifest_path(path).write_text(content)
+    with pytest.raises(UsageError, match=r"model\.pdparams"):
+        store.load_into(network(), path)
+    store.save_weights(network(), path, {})
+    assert store.load_into(network(), path).complete
+
+
 @pytest.mark.parametrize("stops_at", ["weights written", "manifest written"])
 def test_a_kill_between_the_two_files_leaves_a_matching_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: str

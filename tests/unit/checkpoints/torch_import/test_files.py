@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,16 @@ def test_a_zip_that_swells_is_refused(tmp_path: Path) -> None:
         archive.writestr("x/data.pkl", b"\0" * 100_000)
     with pytest.raises(UsageError, match="compressed"):
         read_published(tmp_path / "bomb.pth")
+
+
+def test_a_damaged_zip_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.npz"
+    np.savez_compressed(path, weight=np.arange(60.0).reshape(20, 3))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with suppress(UsageError):  # where nothing depends on the byte, it is read
+            read_published(path)
 
 
 def test_a_tensor_outside_its_storage(tmp_path: Path) -> None:
