@@ -6,6 +6,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.losses.pixel import masked_mean_of_all, pixel_cross_entropy
 
 
@@ -24,7 +25,8 @@ class CrossEntropyLoss(nn.Layer):
     ):
         """
         Args:
-            weight: a factor for each class.
+            weight: a factor for each class. It does not enter the number that is divided by, as in
+                mmsegmentation; PyTorch and PaddleSeg divide by the sum of the pixels' factors.
             avg_non_ignore: divide by the labelled pixels; False: by all of them.
             ignore_index: the label that is left out.
         """
@@ -34,7 +36,15 @@ class CrossEntropyLoss(nn.Layer):
         self.weight = None if weight is None else paddle.to_tensor(list(weight), "float32")
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
+        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels.
+
+        Raises:
+            UsageError: `weight` is of another number of classes.
+        """
+        if self.weight is not None and self.weight.shape[0] != logits.shape[1]:
+            raise UsageError(
+                f"loss: 'weight' has {self.weight.shape[0]} numbers for {logits.shape[1]} classes"
+            )
         losses, valid = pixel_cross_entropy(logits, labels, self.ignore_index, self.weight)
         return masked_mean_of_all(losses, valid) if self.avg_non_ignore else losses.mean()
 

@@ -65,7 +65,17 @@ def build_loss(config: Config, ignore_index: int) -> MultiHeadLoss:
     if len(types) != len(weights):
         raise UsageError(f"loss: {len(types)} types but {len(weights)} weights in 'coef'")
     losses = [
-        build(LOSSES, spec, f"loss.types[{i}]", config.only_paddleseg, ignore_index=ignore_index)
-        for i, spec in enumerate(types)
+        _build_one(spec, f"loss.types[{i}]", config, ignore_index) for i, spec in enumerate(types)
     ]
     return MultiHeadLoss(losses, weights)
+
+
+def _build_one(spec: Any, where: str, config: Config, ignore_index: int) -> nn.Layer:
+    """One loss; PaddleSeg's MixedLoss holds others in `losses`."""
+    if isinstance(spec, dict) and isinstance(spec.get("losses"), list):
+        inner = [
+            _build_one(part, f"{where}.losses[{i}]", config, ignore_index)
+            for i, part in enumerate(spec["losses"])
+        ]
+        spec = {**spec, "losses": inner}
+    return build(LOSSES, spec, where, config.only_paddleseg, ignore_index=ignore_index)

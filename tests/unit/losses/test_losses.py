@@ -46,6 +46,8 @@ def test_cross_entropy_weights_and_denominators() -> None:
     )
     weighted = CrossEntropyLoss(weight=[1.0, 3.0])
     assert loss_at(weighted, [0.5], [1]) == pytest.approx(3 * mean_loss([0.5]))
+    with pytest.raises(UsageError, match="'weight' has 3 numbers for 2 classes"):
+        loss_at(CrossEntropyLoss(weight=[1.0, 3.0, 1.0]), [0.5], [1])
 
 
 def test_each_ohem_keeps_what_its_original_keeps() -> None:
@@ -110,6 +112,18 @@ def test_one_type_serves_every_head() -> None:
     assert float(total) == pytest.approx(mean_loss([0.5]) + 0.5 * mean_loss([0.25]))
     with pytest.raises(UsageError, match=r"3 heads in training, loss\.coef has 2"):
         loss([*heads, heads[0]], paddle.to_tensor([[[1]]], "int64"))
+
+
+def test_a_mixed_loss_of_paddleseg_adds_up_its_parts() -> None:
+    parts = [{"type": "CrossEntropyLoss"}, {"type": "CoinCheungOhemLoss", "thresh": 0.6}]
+    mixed = {"type": "MixedLoss", "losses": parts, "coef": [0.5, 2]}
+    loss = build_loss(section(types=[mixed], coef=[1]), 255)
+    total, _ = loss([logits_of([0.5, 0.9, 0.3])], paddle.to_tensor([[[1, 1, 255]]], "int64"))
+    expected = 0.5 * mean_loss([0.5, 0.9]) + 2 * mean_loss([0.5])
+    assert float(total) == pytest.approx(expected)
+    parts[1]["thresh"] = 2
+    with pytest.raises(UsageError, match=r"loss\.types\[0\]\.losses\[1\]: CoinCheung"):
+        build_loss(section(types=[mixed], coef=[1]), 255)
 
 
 @pytest.mark.parametrize(
