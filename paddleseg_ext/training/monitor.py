@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import format_eta
@@ -33,12 +34,22 @@ class Monitor:
             self._writer = LogWriter(str(save_dir / "vdl"))
 
     def resume(self, iteration: int) -> None:
-        """Take over the history up to `iteration`."""
-        if self._path.exists():
+        """Take over the history up to `iteration`.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        if not self._path.exists():
+            return
+        try:
             saved = json.loads(self._path.read_text(encoding="utf-8"))
             saved.pop(EARLY_STOP, None)  # what goes on has not stopped
             for kind, entries in saved.items():
                 self._history[kind] = [e for e in entries if e["iter"] <= iteration]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UsageError(
+                f"{self._path}: not the history of a run; delete it, and resuming begins a new one"
+            ) from None
 
     def step(
         self,

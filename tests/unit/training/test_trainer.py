@@ -171,6 +171,15 @@ def test_going_on_from_an_earlier_checkpoint_loses_neither_run(tmp_path: Path) -
     assert read_manifest(left / "best_model/model.pdparams")["scores"] == {"mean_iou": 0.9}
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"train": [{}]}'])
+def test_a_damaged_history_is_one_line(tmp_path: Path, content: str) -> None:
+    run, config = tmp_path / "run", tiny_config(tmp_path)
+    train_tiny(config, run)
+    (run / "history.json").write_text(content)
+    with pytest.raises(UsageError, match=r"history\.json: not the history of a run; delete it"):
+        train_tiny(config, run, resume_model=str(run / "iter_2"))
+
+
 def test_going_on_in_the_folder_of_another_run_mixes_nothing(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, iters=4)
     train_tiny(config, tmp_path / "one")
