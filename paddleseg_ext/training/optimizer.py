@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 SGD, ADAM, ADAMW = "SGD", "Adam", "AdamW"
 _TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW}
 # What Paddle's optimizers keep for a parameter, by the class's name.
-_SLOTS = {"Momentum": {"velocity_0"}} | dict.fromkeys(
-    (ADAM, ADAMW), {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
-)
+_MOMENTS = {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
+_SLOTS = {"Momentum": {"velocity_0"}, ADAM: _MOMENTS, ADAMW: _MOMENTS}
 # Paddle's entry for the float32 copies of float16 weights: parameter name -> tensor.
 _MASTER_WEIGHTS = "master_weights"
 _ONLY_FOR = {"momentum": (SGD,), "nesterov": (SGD,), "beta1": (ADAM, ADAMW), "beta2": (ADAM, ADAMW)}
