@@ -176,8 +176,9 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     for opt in opts:
         _apply_opt(raw, opt)
     learning_rate = overrides.pop("learning_rate", None)
-    if learning_rate is not None:
-        raw.setdefault("lr_scheduler", {})["learning_rate"] = learning_rate
+    scheduler = raw.get("lr_scheduler") or {}
+    if learning_rate is not None and isinstance(scheduler, dict):  # else `_check` says so
+        raw["lr_scheduler"] = scheduler | {"learning_rate": learning_rate}
     raw.update({key: value for key, value in overrides.items() if value is not None})
     _check_names(raw, str(path))
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`

@@ -48,12 +48,17 @@ class CheckFailed(Exception):
     """A comparison failed or some of the work was lost. Exit status 1."""
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'momentum'?)`, or the known names when nothing is close."""
+def nearest_name(name: object, known: Iterable[str]) -> str:
+    """` (did you mean 'momentum'?)`, or the known names when nothing is close.
+
+    Args:
+        name: a key of a yml, which may be a number or a truth value.
+        known: what it could have been.
+    """
     folded: dict[str, str] = {}
     for known_name in known:
         folded.setdefault(known_name.lower(), known_name)  # ours come before PaddleSeg's
-    close = get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    close = get_close_matches(str(name).lower(), list(folded), n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{folded[close[0]]}'?)"
     return f" (known: {', '.join(sorted(folded.values()))})"

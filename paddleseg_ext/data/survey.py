@@ -25,7 +25,7 @@ class Survey:
     """The findings over a data set; what cannot be used is in `problems` and counted nowhere else.
 
     Attributes:
-        sizes: (width, height) -> images.
+        sizes: "WIDTHxHEIGHT" -> images.
         modes: Pillow's mode of the image file ("RGB", "L"; "?" where only OpenCV reads it) ->
             images.
         class_pixels: `(C,)` int64.
@@ -42,7 +42,7 @@ class Survey:
     table: ClassTable
     images: int = 0
     labelled: int = 0
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     class_images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -131,7 +131,7 @@ def _mode(content: bytes) -> str:
 
 def _add(result: Survey, sample: Sample, look: _Look) -> None:
     result.images += 1
-    result.sizes[look.size_wh] += 1
+    result.sizes["{}x{}".format(*look.size_wh)] += 1
     result.modes[look.mode] += 1
     result.digests[sample.name] = look.digest
     if look.counts is not None:
@@ -157,8 +157,7 @@ def survey_lines(result: Survey) -> list[str]:
         f"{result.name}: {result.images} images, {result.labelled} with a label, "
         f"{len(result.problems)} cannot be used"
     ]
-    sizes = [f"{width}x{height} ({count})" for (width, height), count in common(result.sizes)]
-    lines.append(f"  sizes: {', '.join(sizes)}")
+    lines.append(f"  sizes: {', '.join(f'{size} ({n})' for size, n in common(result.sizes))}")
     lines.append(f"  modes: {', '.join(f'{mode} ({n})' for mode, n in common(result.modes))}")
     lines.append(f"  mean (RGB, 0..1): {np.round(result.mean, 4).tolist()}")
     lines.append(f"  std  (RGB, 0..1): {np.round(result.std, 4).tolist()}")
@@ -175,11 +174,9 @@ def survey_lines(result: Survey) -> list[str]:
     return lines
 
 
-def common(counter: Counter, most: int = 8) -> list:
+def common(counter: Counter[str], most: int = 8) -> list[tuple[str, int]]:
     """The most frequent entries, and one for the others together."""
     entries = counter.most_common()
     if len(entries) <= most:
         return entries
-    rest = sum(count for _, count in entries[most:])
-    other = ("other", "sizes") if isinstance(entries[0][0], tuple) else "other"
-    return [*entries[:most], (other, rest)]
+    return [*entries[:most], ("other", sum(count for _, count in entries[most:]))]

@@ -35,7 +35,7 @@ _BODY = """
 <ul>{% for line in survey.problems %}<li><code>{{ line }}</code></li>{% endfor %}</ul>
 {% endif %}
 <p>Sizes:
-{% for size, count in part.sizes %}{{ size[0] }}x{{ size[1] }} ({{ count }}) {% endfor %}<br>
+{% for size, count in part.sizes %}{{ size }} ({{ count }}) {% endfor %}<br>
 Modes: {% for mode, count in part.modes %}{{ mode }} ({{ count }}) {% endfor %}<br>
 Mean, RGB in 0..1: {{ part.mean }}; standard deviation: {{ part.std }}</p>
 <div class="scroll"><table>

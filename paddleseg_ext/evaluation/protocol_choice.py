@@ -14,6 +14,7 @@ TEST_CONFIG_KEYS = (
     "crop_size",
     "stride",
 )
+SWITCHES = ("aug_eval", "flip_horizontal", "is_slide")
 
 
 def requested_protocol(wanted: Mapping[str, Any], name: str | None = None) -> Protocol:
@@ -27,14 +28,16 @@ def requested_protocol(wanted: Mapping[str, Any], name: str | None = None) -> Pr
     Raises:
         UsageError: an unknown key, or a value that does not fit the protocol.
     """
-    for key in wanted:
+    for key, value in wanted.items():
         if key not in TEST_CONFIG_KEYS:
             raise UsageError(
                 f"test_config: unknown key '{key}'{nearest_name(key, TEST_CONFIG_KEYS)}"
             )
+        if key in SWITCHES and not isinstance(value, bool):
+            raise UsageError(f"test_config: '{key}' must be true or false, got {value!r}")
     name = name or ("slide" if wanted.get("is_slide") else DEFAULT_PROTOCOL)
     scales, flip = wanted.get("scales"), bool(wanted.get("flip_horizontal"))
-    if isinstance(scales, (int, float)):
+    if isinstance(scales, (int, float)) and not isinstance(scales, bool):
         scales = [float(scales)]
     if name in ("whole", "slide") and not wanted.get("aug_eval"):
         scales, flip = None, False

@@ -58,6 +58,14 @@ def test_opts_reach_lists_and_new_keys(tmp_path: Path) -> None:
     assert config.lr_scheduler == {"learning_rate": 0.5}
 
 
+def test_a_flag_fills_an_empty_section(tmp_path: Path) -> None:
+    yml = write(tmp_path, BASE + "lr_scheduler:")
+    assert load_config(yml, learning_rate=0.5).lr_scheduler == {"learning_rate": 0.5}
+    yml = write(tmp_path, BASE + "lr_scheduler: poly")
+    with pytest.raises(UsageError, match="'lr_scheduler' must be a section"):
+        load_config(yml, learning_rate=0.5)
+
+
 def test_a_number_without_a_dot_is_a_number(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, BASE)).optimizer["weight_decay"] == 1e-4
 

@@ -1,6 +1,7 @@
 """The survey's numbers, its page, and the commands around data."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -58,7 +59,7 @@ def _samples(folder: Path) -> list[Sample]:
 def test_the_numbers(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
     result = survey(samples, generic_table(3), "some")
-    assert result.sizes == {(6, 4): 1, (2, 8): 1}
+    assert result.sizes == {"6x4": 1, "2x8": 1}
     assert result.modes == {"RGB": 2}
     assert result.class_pixels.tolist() == [12 + 12, 0, 12]
     assert result.class_images.tolist() == [2, 0, 1]
@@ -71,6 +72,8 @@ def test_the_numbers(tmp_path: Path) -> None:
     text = "\n".join(survey_lines(result))
     assert "never occurs" in text
     assert "6x4 (1)" in text
+    result.sizes = Counter({f"{side}x1": 1 for side in range(1, 12)})
+    assert "8x1 (1), other (3)" in survey_lines(result)[1]
 
 
 def test_equal_images_are_found(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def test_what_paddleseg_writes() -> None:
         ({"is_slide": True, "crop_size": [64], "stride": [8, 8]}, "[width, height]"),
         ({"is_slide": True, "crop_size": 64, "stride": [8, 8]}, "crop_size: [width"),
         ({"aug_eval": True, "scales": [-1.0]}, "above 0"),
+        ({"aug_eval": True, "scales": float("nan")}, "above 0"),
+        ({"aug_eval": True, "scales": True}, "above 0"),
+        ({"is_slide": "False"}, "'is_slide' must be true or false, got 'False'"),
+        ({5: True}, "unknown key '5'"),
         ({"aug_eval": True, "scales": "big"}, "above 0 are expected, got 'big'"),
     ],
 )
