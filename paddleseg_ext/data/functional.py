@@ -76,7 +76,7 @@ def read_label(path: str | Path) -> np.ndarray:
 
     Raises:
         DataError: the file is missing, empty, truncated, not an image, a colour image, or holds
-            values above 255.
+            values above 255 or that are not whole.
     """
     path = Path(path)
     content = essential(_read_bytes(path), str(path))
@@ -94,11 +94,14 @@ def read_label(path: str | Path) -> np.ndarray:
     stretched = _grey_stretch(content)
     if stretched > 1:
         label = label // stretched
-    if label.dtype != np.uint8:
-        if label.size and (label.min() < 0 or label.max() > 255):
-            raise DataError(f"{path}: label values must be 0..255, got up to {label.max()}")
-        label = label.astype(np.uint8)
-    return label
+    if label.dtype == np.uint8:
+        return label
+    with np.errstate(invalid="ignore"):  # what is no number becomes 0, and is found below
+        values = label.astype(np.uint8)
+    wrong = label[values != label]
+    if wrong.size:
+        raise DataError(f"{path}: label values must be whole and 0..255, got {wrong[0]}")
+    return values
 
 
 def _grey_stretch(content: bytes) -> int:

@@ -131,6 +131,16 @@ def test_a_label_above_255_is_refused(tmp_path: Path) -> None:
         F.read_label(tmp_path / "label.png")
 
 
+@pytest.mark.parametrize("value", [1.5, -1.0, 256.0, float("nan")])
+def test_a_label_of_fractions_is_refused(value: float, tmp_path: Path) -> None:
+    """No data is often written as NaN; as a byte it would be class 0."""
+    Image.fromarray(np.array([[3, value]], np.float32)).save(tmp_path / "label.tif")
+    with pytest.raises(DataError, match="must be whole and 0..255"):
+        F.read_label(tmp_path / "label.tif")
+    Image.fromarray(np.array([[3, 255]], np.float32)).save(tmp_path / "label.tif")
+    assert F.read_label(tmp_path / "label.tif").tolist() == [[3, 255]]
+
+
 @pytest.mark.parametrize("value", [7, [7], [7, 7, 7]])
 def test_padding_fills_every_channel(value: float | list[float]) -> None:
     assert F.pad(np.zeros((1, 1, 3), np.uint8), (2, 1), value)[0, 1].tolist() == [7, 7, 7]
