@@ -236,9 +236,7 @@ def make_protocol(
             raise ValueError(f"protocol {name} needs --{option}")
     protocol = PROTOCOLS[name]
     if scales is not None:
-        if not _all_of(scales, (int, float)) or not all(
-            0 < scale < math.inf for scale in scales
-        ):
+        if not _all_of(scales, (int, float)) or not all(0 < scale < math.inf for scale in scales):
             raise ValueError(f"scales: numbers above 0 are expected, got {scales!r}")
         base = protocol.scales[0]
         protocol = replace(protocol, scales=tuple(base * scale for scale in scales))
