@@ -36,7 +36,8 @@ def requested_protocol(wanted: Mapping[str, Any], name: str | None = None) -> Pr
         if key in SWITCHES and not isinstance(value, bool):
             raise UsageError(f"test_config: '{key}' must be true or false, got {value!r}")
     name = name or ("slide" if wanted.get("is_slide") else DEFAULT_PROTOCOL)
-    scales, flip = wanted.get("scales"), bool(wanted.get("flip_horizontal"))
+    scales: Any = wanted.get("scales")
+    flip = bool(wanted.get("flip_horizontal"))
     if isinstance(scales, (int, float)) and not isinstance(scales, bool):
         scales = [float(scales)]
     if name in ("whole", "slide") and not wanted.get("aug_eval"):
