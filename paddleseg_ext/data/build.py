@@ -130,13 +130,10 @@ def class_table_of(config: Config) -> ClassTable:
     if num_classes is None:
         raise UsageError(f"the class count is not known without the data: {reason}")
     ignore_index = spec.get("ignore_index", IGNORE_INDEX)
-    try:
-        if dataset_type is ListDataset:
-            name = Path(spec.get("dataset_root") or "list").name
-            return generic_table(num_classes, spec.get("class_names"), ignore_index, name)
-        return _paddlesegs_table(dataset_type.__name__, num_classes, ignore_index)
-    except TypeError:  # a value of the wrong kind, which `reason` may not have come to
-        raise UsageError(f"the classes are not known without the data: {reason}") from None
+    if dataset_type is ListDataset:
+        name = Path(str(spec.get("dataset_root") or "list")).name
+        return generic_table(num_classes, spec.get("class_names"), ignore_index, name)
+    return _paddlesegs_table(dataset_type.__name__, num_classes, ignore_index)
 
 
 def first_image(config: Config) -> Path | None:

@@ -164,10 +164,14 @@ def generic_table(
     Raises:
         UsageError: the numbers do not fit together.
     """
-    if not 1 <= num_classes <= MAX_CLASSES:
+    if not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
         raise UsageError(f"num_classes: 1..{MAX_CLASSES} expected, got {num_classes}")
-    if not 0 <= raw_ignore <= 255:
+    if not isinstance(raw_ignore, int) or not 0 <= raw_ignore <= 255:
         raise UsageError(f"ignore_index: 0..255 expected, got {raw_ignore}")
+    if class_names is not None and (
+        not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names)
+    ):  # a yml reads no and 5 as a truth value and a number
+        raise UsageError(f"class_names: a list of words in quotes is expected, got {class_names}")
     names = class_names or [f"class_{index}" for index in range(num_classes)]
     if len(names) != num_classes:
         raise UsageError(

@@ -36,9 +36,10 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def is_packed(dataset_root: Any, mode: str) -> bool:
+def is_packed(dataset_root: Any, mode: Any) -> bool:
     """Whether `dataset_root` holds a packed copy for `mode`."""
-    return isinstance(dataset_root, str) and (Path(dataset_root) / mode / INDEX).is_file()
+    words = isinstance(dataset_root, str) and isinstance(mode, str)
+    return words and (Path(dataset_root) / mode / INDEX).is_file()
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,12 @@ def test_paddlesegs_ade20k_is_scored_as_it_trains(tmp_path: Path) -> None:
     assert (dataset[0]["label"] == 149).all()
 
 
+def test_a_mode_that_is_no_word(tmp_path: Path) -> None:
+    (tmp_path / "c.yml").write_text("train_dataset: {type: Cityscapes, dataset_root: x, mode: 5}")
+    with pytest.raises(UsageError, match="mode: one of train"):
+        build_dataset(load_config(tmp_path / "c.yml"), "train_dataset")
+
+
 def test_a_misspelt_transform_is_named(tmp_path: Path, tiny_cityscapes_shared: Path) -> None:
     config = _config(tmp_path, tiny_cityscapes_shared, other="RandomHorizontalFlop")
     with pytest.raises(UsageError, match="RandomHorizontalFlip"):

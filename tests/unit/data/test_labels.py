@@ -87,8 +87,10 @@ def test_the_generic_palette_is_that_of_pascal_voc() -> None:
     assert len({tuple(colour) for colour in generic_table(254).palette.tolist()}) == 254
 
 
-def test_class_counts_that_do_not_fit_are_refused() -> None:
-    for arguments in ((0,), (255,), (3, ["only", "two"])):
+def test_class_counts_and_names_that_do_not_fit_are_refused() -> None:
+    """A yml reads `no` as False and `5` as a number; a word would be taken letter by letter."""
+    names: tuple = (["only", "two"], ["a", "b", False], ["a", "b", 5], "abc")
+    for arguments in ((0,), (255,), ("3",), *((3, each) for each in names)):
         with pytest.raises(UsageError):
             generic_table(*arguments)  # type: ignore[arg-type]
 
