@@ -56,7 +56,7 @@ def read_run(directory: str | Path) -> Run:
         raise UsageError(f"{path}: not the history of a training run ({error})") from None
     if not losses:
         raise UsageError(f"{path}: no iteration was logged yet")
-    return Run(path.parent.name, losses, scores)
+    return Run(path.parent.resolve().name, losses, scores)
 
 
 def smoothed(values: list[float], window: int) -> list[float]:

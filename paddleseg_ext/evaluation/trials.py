@@ -124,7 +124,7 @@ def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sa
             scores = postprocess.full_logits(outputs[reference], geometry)
         for name, trial in trials.items():
             got = postprocess.label_map(outputs[name], geometry)
-            trial.verdicts.append(_judge(sample.name, expected, got, scores))
+            trial.verdicts.append(judge_image(sample.name, expected, got, scores))
             if sample.label is not None:
                 trial.scorer.add(Prediction(sample, got))
 
@@ -134,17 +134,3 @@ def _timed(trial: Trial, batch: NDArray, seconds: list[float]) -> NDArray:
     output = trial.backend.run(batch)[0]
     seconds.append(time.perf_counter() - started)
     return output
-
-
-def _judge(
-    name: str,
-    expected: NDArray[np.uint8],
-    got: NDArray[np.uint8],
-    scores: NDArray[np.float32] | None,
-) -> ImageVerdict:
-    different = int(np.count_nonzero(expected != got))
-    if scores is None and different:
-        # Class ids tell no margins: every pixel that differs counts as one that was decided.
-        reason = f"{different} pixels differ, and a graph that ends in argmax tells no margins"
-        return ImageVerdict(name, FAILED, different, different, expected.size, [], reason)
-    return judge_image(name, expected, got, scores)

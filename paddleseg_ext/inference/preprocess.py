@@ -90,7 +90,7 @@ class Resize:
         if self.size_divisor:
             width = math.ceil(width / self.size_divisor) * self.size_divisor
             height = math.ceil(height / self.size_divisor) * self.size_divisor
-        return max(1, width), max(1, height)
+        return width, height
 
     def __call__(self, image: FloatImage) -> FloatImage:
         return functional.resize_image(image, self.size_wh_after(_wh(image)), self.interp.lower())

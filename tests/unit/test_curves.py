@@ -30,6 +30,13 @@ def test_runs_are_described_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixt
     assert target.read_text(encoding="utf-8").count("<svg") == 1
 
 
+def test_the_folder_one_is_in_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_history(tmp_path / "here", []))
+    assert curves.read_run(".").name == "here"
+
+
 def test_smoothing_is_the_mean_of_the_last_values() -> None:
     assert curves.smoothed([4.0, 2.0, 6.0], 2) == [4.0, 3.0, 4.0]
 
