@@ -152,9 +152,17 @@ def write_sample_list(
     base = Path(path).parent if root is None else Path(root)
     lines = []
     for sample in samples:
-        names = [os.path.relpath(sample.image, base)]
+        names = [_relative(sample.image, base)]
         if sample.label is not None:
-            names.append(os.path.relpath(sample.label, base))
+            names.append(_relative(sample.label, base))
         spaced = any(mark.isspace() or mark == "," for name in names for mark in name)
         lines.append(("\t" if spaced else " ").join(names) + ("\t" if spaced else ""))
     write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _relative(path: Path, base: Path) -> str:
+    """`path` from `base`; through a link, `..` leads to where the link points."""
+    name = os.path.relpath(path, base)
+    if (base / name).exists():
+        return name
+    return os.path.relpath(path.parent.resolve() / path.name, base.resolve())

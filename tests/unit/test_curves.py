@@ -30,9 +30,7 @@ def test_runs_are_described_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixt
     assert target.read_text(encoding="utf-8").count("<svg") == 1
 
 
-def test_the_folder_one_is_in_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_one_is_in_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_history(tmp_path / "here", []))
     assert curves.read_run(".").name == "here"
 

@@ -103,6 +103,17 @@ def test_names_with_separators_read_back(name: str, labelled: bool, tmp_path: Pa
     assert read_sample_list(tmp_path / "x.list") == [sample]
 
 
+def test_a_list_in_a_linked_folder_reads_back(tmp_path: Path) -> None:
+    """From there `..` leads to where the link points, and not to where it lies."""
+    (tmp_path / "disk/far/away").mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "disk/far/away")
+    sample = Sample(_image(tmp_path / "i/a.png"), _image(tmp_path / "l/a.png"), "a")
+    write_sample_list([sample], tmp_path / "lists/x.list")
+    (again,) = read_sample_list(tmp_path / "lists/x.list")
+    assert again.label is not None
+    assert again.image.samefile(sample.image) and again.label.samefile(tmp_path / "l/a.png")
+
+
 def test_a_written_list_reads_back(tmp_path: Path) -> None:
     samples = [
         Sample(_image(tmp_path / "i/with space.png"), _image(tmp_path / "l/1.png"), "with space"),
