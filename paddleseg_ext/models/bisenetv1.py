@@ -57,6 +57,8 @@ class Wiring:
     """Whether the last convolution of a head has a bias."""
     head_upsampling: str = "aligned"
     """`aligned` or `half_pixel` bilinear (align_corners True or False), or `pixel_shuffle`."""
+    dropout: float = 0.0
+    """Probability that a head drops a channel in front of its classifier, in training."""
     published_stride: int | None = None
     """Where the original enlarges by a factor and not to the image's size: the stride of that."""
     width: int = 1
@@ -159,6 +161,7 @@ WIRINGS = {
         aux_names=("aux0", "aux1"),
         ffm_gate="conv_bn_relu",
         head_upsampling="half_pixel",
+        dropout=0.1,
     ),
     # The same, configs/bisenetv1/bisenetv1_r50-d32_*.py and r101: four times as wide
     "mmseg_wide": Wiring(
@@ -166,6 +169,7 @@ WIRINGS = {
         aux_names=("aux0", "aux1"),
         ffm_gate="conv_bn_relu",
         head_upsampling="half_pixel",
+        dropout=0.1,
         width=4,
     ),
     # PaddleSeg's BiseNetV1, on ResNet18_vd at output stride 8
@@ -270,7 +274,7 @@ class FeatureFusion(nn.Layer):
 
 
 class SegmentationHead(nn.Layer):
-    """3x3 convolution, classifier, enlargement.
+    """3x3 convolution, perhaps dropout, classifier, enlargement.
 
     Args:
         stride: of the features; what pixel shuffle multiplies the size by.
@@ -285,13 +289,14 @@ class SegmentationHead(nn.Layer):
         self._published_stride = wiring.published_stride
         planes = stride**2 if self._mode == "pixel_shuffle" else 1
         self.conv = ConvBNReLU(in_channels, channels, 3, activation=wiring.activation)
+        self.dropout = nn.Dropout2D(wiring.dropout) if wiring.dropout else nn.Identity()
         self.classifier = nn.Conv2D(
             channels, num_classes * planes, 1, bias_attr=None if wiring.head_bias else False
         )
 
     def forward(self, x: Tensor, size_hw: Sequence[int]) -> Tensor:
         """Logits (N, classes, *size_hw)."""
-        x = self.classifier(self.conv(x))
+        x = self.classifier(self.dropout(self.conv(x)))
         if self._mode == "pixel_shuffle":
             height, width = size_hw
             return F.pixel_shuffle(x, self._stride)[:, :, :height, :width]

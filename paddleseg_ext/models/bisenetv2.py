@@ -337,7 +337,9 @@ class SegmentationHead(nn.Layer):
         self._upsampling = wiring.head_upsampling
         self._doubles = wiring.head == "expanded" and not main
         self.conv = ConvNorm(wiring, in_channels, channels, 3)
-        self.dropout = nn.Dropout(DROPOUT)
+        # mmsegmentation drops whole channels of what is classified.
+        self._drops_last = wiring.head == "two_convs"
+        self.dropout = nn.Dropout2D(DROPOUT) if self._drops_last else nn.Dropout(DROPOUT)
         width = channels if wiring.head == "two_convs" else stride**2
         self.expand = None
         if wiring.head != "plain" and not main:
@@ -352,12 +354,16 @@ class SegmentationHead(nn.Layer):
 
     def forward(self, x: Tensor, size_hw: Sequence[int]) -> Tensor:
         """Logits (N, classes, *size_hw)."""
-        x = self.dropout(self.conv(x))
+        x = self.conv(x)
+        if not self._drops_last:
+            x = self.dropout(x)
         if self._doubles:
             height, width = spatial_size_hw(x)
             x = resize_nearest(x, (2 * height, 2 * width))
         if self.expand is not None:
             x = self.expand(x)
+        if self._drops_last:
+            x = self.dropout(x)
         x = self.classifier(x)
         if self._shuffles:
             height, width = size_hw

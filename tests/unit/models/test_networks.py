@@ -282,6 +282,23 @@ def test_stdc_parameters_are_the_published(make: Callable, millions: float) -> N
     assert parameter_count(model) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
+@pytest.mark.parametrize(("wiring", "drops"), [("mmseg", True), ("coincheung", False)])
+def test_heads_of_mmsegmentation_drop_channels_before_the_classifier(
+    wiring: str, drops: bool
+) -> None:
+    paddle.seed(3)
+    v1, v2 = BiSeNetV1(5, ResNet18(), wiring), BiSeNetV2(5, wiring)
+    empty: list[bool] = []  # whether any whole channel of a head is 0
+    for head in (v1.head, v1.aux_head8, v2.head, v2.aux_heads[1]):
+        head.classifier.register_forward_pre_hook(
+            lambda _, inputs: empty.append(bool((inputs[0] == 0).all(axis=[2, 3]).any()))
+        )
+    for model in (v1, v2):
+        model.train()
+        model(paddle.randn([2, 3, 128, 128]))
+    assert empty == [drops] * 4
+
+
 def test_wrong_options_are_told() -> None:
     with pytest.raises(ValueError, match="did you mean 'coincheung'"):
         BiSeNetV1(CLASSES, ResNet18(), "coincheong")
