@@ -42,12 +42,13 @@ def pair_by_stem(images: Path, labels: Path, split: str) -> tuple[list[Sample], 
     """Samples whose image and label have one name, and a line for every file without partner."""
     found: dict[str, Path] = {}
     doubled = []
-    for file in sorted(images.glob("*")):
+    # "[!.]": what a killed writer leaves, and macOS on disks of others, begins with a dot.
+    for file in sorted(images.glob("[!.]*")):
         if file.suffix.lower() in IMAGE_SUFFIXES:
             first = found.setdefault(file.stem, file)
             if first != file:
                 doubled.append(f"{file}: its label is that of {first.name}")
-    labelled = {file.stem: file for file in sorted(labels.glob("*.png"))}
+    labelled = {file.stem: file for file in sorted(labels.glob("[!.]*.png"))}
     lonely = [f"{found[stem]}: no label" for stem in found.keys() - labelled.keys()]
     lonely += [f"{labelled[stem]}: no image" for stem in labelled.keys() - found.keys()]
     samples = [

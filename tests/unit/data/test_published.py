@@ -86,6 +86,14 @@ def test_the_prepared_layout(tmp_path: Path) -> None:
         ADE20K(str(tmp_path))
 
 
+def test_what_a_killed_converter_left_is_no_sample(tmp_path: Path) -> None:
+    for name in ("images/a.jpg", "images/.writing-b.jpg", "labels/a.png", "labels/.writing-x1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    samples, problems = pair_by_stem(tmp_path / "images", tmp_path / "labels", "train")
+    assert ([sample.name for sample in samples], problems) == (["train/a"], [])
+
+
 def test_two_images_of_one_label_are_named(tmp_path: Path) -> None:
     """Neither may be left out in silence."""
     for folder, names in (("images", ("a.jpg", "a.png", "b.png")), ("labels", ("a.png", "b.png"))):
