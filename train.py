@@ -215,7 +215,9 @@ def main() -> int | None:
             if validation is not None:
                 require_sound(validation, "val_dataset")
         wait_for_all(world)
-        validate = make_validation(config, validation) if validation is not None else None
+        validate = None
+        if validation is not None:
+            validate = make_validation(config, validation, dataset.num_classes)
         first = world.is_first
         with sole_writer(options.save_dir, "--save_dir") if first else nullcontext():
             train(config, options, dataset, validate, world)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from paddle import nn
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.labels import decode_label
 from paddleseg_ext.evaluation.eager import EagerNetwork
@@ -26,7 +27,7 @@ PICTURED_SAMPLES = 2
 PICTURE_WIDTH = 1024
 
 
-def make_validation(config: Config, dataset: Any) -> Validate:
+def make_validation(config: Config, dataset: Any, num_classes: int) -> Validate:
     """A function that scores a network on `dataset` as `val.py` does, by a protocol of the yml.
 
     Every process of the run calls it, scores its share, and returns the scores of all samples.
@@ -34,9 +35,11 @@ def make_validation(config: Config, dataset: Any) -> Validate:
     Args:
         config: its `val_dataset.transforms` must be ones that inference has, too.
         dataset: with `samples` and `class_table` (`data.datasets`).
+        num_classes: of the network.
 
     Raises:
-        UsageError: a transform that inference does not have, or a protocol that it forbids.
+        UsageError: a transform that inference does not have, a protocol that it forbids, or other
+            classes than the network's.
     """
     preprocess = Preprocess(config.val_dataset.get("transforms") or [])
     postprocess = Postprocess()
@@ -46,6 +49,11 @@ def make_validation(config: Config, dataset: Any) -> Validate:
         protocols[name] = kept
     for protocol in protocols.values():
         ProtocolRun(protocol, preprocess)
+    if table.num_classes != num_classes:
+        raise UsageError(
+            f"val_dataset has {table.num_classes} classes, train_dataset {num_classes}: one "
+            "network is trained on the one and scored on the other, so they must be the same"
+        )
 
     def validate(
         model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None, world: World

@@ -53,4 +53,4 @@ def test_training_evaluates_by_it_too() -> None:
         val_dataset={"transforms": []}, test_config={"aug_evl": True}, absent_class="skip"
     )
     with pytest.raises(UsageError, match="aug_eval"):
-        make_validation(config, SimpleNamespace(class_table=None, samples=[]))  # type: ignore[arg-type]
+        make_validation(config, SimpleNamespace(class_table=None, samples=[]), 2)  # type: ignore[arg-type]

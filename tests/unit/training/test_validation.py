@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 from paddle import nn
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.labels import generic_table
 from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.training.distributed import World
@@ -33,7 +35,10 @@ def test_pictures(tmp_path: Path) -> None:
     config = SimpleNamespace(
         val_dataset={"transforms": None}, test_config={}, keep_best=[], absent_class="skip"
     )
-    validate = make_validation(config, SimpleNamespace(class_table=table, samples=samples))  # type: ignore[arg-type]
+    data = SimpleNamespace(class_table=table, samples=samples)
+    with pytest.raises(UsageError, match="val_dataset has 3 classes, train_dataset 5"):
+        make_validation(config, data, 5)  # type: ignore[arg-type]
+    validate = make_validation(config, data, 3)  # type: ignore[arg-type]
     shown: dict[str, np.ndarray] = {}
     monitor = SimpleNamespace(
         shows_pictures=True, picture=lambda name, pixels, _: shown.update({name: pixels})
