@@ -53,8 +53,14 @@ class DiceLoss(nn.Layer):
     """One minus the mean Dice coefficient of the classes, from softmax probabilities."""
 
     def __init__(self, smooth: float = 1.0, ignore_index: int = 255):
-        """`smooth` is added above and below the fraction line of each class."""
+        """`smooth`, above 0, is added above and below the fraction line of each class.
+
+        Raises:
+            ValueError: without it a class that is nowhere would give NaN.
+        """
         super().__init__()
+        if not smooth > 0:
+            raise ValueError(f"smooth must be above 0, got {smooth}")
         self.smooth = smooth
         self.ignore_index = ignore_index
 

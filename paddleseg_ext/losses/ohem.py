@@ -35,10 +35,12 @@ class _HardPixelLoss(nn.Layer):
         raise NotImplementedError
 
 
-def _check_min_kept(min_kept: int | None) -> int | None:
-    if min_kept is not None and min_kept < 1:
-        raise ValueError(f"min_kept must be at least 1, got {min_kept}")
-    return min_kept
+def _check_min_kept(min_kept: float | None) -> int | None:
+    if min_kept is None:
+        return None
+    if isinstance(min_kept, bool) or not min_kept >= 1 or min_kept % 1 != 0:  # 1.3e5 is a float
+        raise ValueError(f"min_kept must be a whole number of at least 1, got {min_kept}")
+    return int(min_kept)
 
 
 class OhemCrossEntropyLoss(_HardPixelLoss):

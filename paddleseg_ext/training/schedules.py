@@ -121,7 +121,7 @@ def build_schedule(section: Mapping[str, Any], iters: int) -> Schedule:
     arguments = {key: value for key, value in section.items() if key != "type"}
     warmup = {key: arguments.pop(key) for key in WARMUP_KEYS if key in arguments}
     name = section.get("type", "PolynomialDecay")
-    if name not in DECAYS:
+    if not isinstance(name, str) or name not in DECAYS:
         raise UsageError(f"{where}: unknown type '{name}'{nearest_name(str(name), DECAYS)}")
     decay_type = DECAYS[name]
     known = {field.name: field for field in fields(decay_type)}
@@ -142,6 +142,9 @@ def build_schedule(section: Mapping[str, Any], iters: int) -> Schedule:
     for key in ("learning_rate", "decay_steps", "T_max", "step_size", "gamma", "power"):
         if key in arguments and not 0 < arguments[key] < math.inf:
             raise UsageError(f"{where}: '{key}' must be above 0, got {arguments[key]}")
+    for key in ("end_lr", "eta_min"):
+        if not 0 <= arguments.get(key, 0) < math.inf:
+            raise UsageError(f"{where}: '{key}' must be at least 0, got {arguments[key]}")
     decay = decay_type(**arguments)
     return Warmup(decay, **warmup) if warmup_iters else decay
 
@@ -155,9 +158,9 @@ def _check_warmup(warmup: Mapping[str, Any], where: str) -> int:
     if form not in WARMUP_FORMS:
         raise UsageError(f"{where}: 'warmup: {form}'{nearest_name(str(form), WARMUP_FORMS)}")
     if iters:
-        start = warmup.get("warmup_start_lr")
-        lowest_ok = isinstance(start, int | float) and (start > 0 or (form != "exp" and start == 0))
-        if not lowest_ok:
+        start: Any = warmup.get("warmup_start_lr")
+        is_number = isinstance(start, int | float) and not isinstance(start, bool)
+        if not is_number or not (0 < start < math.inf or (form != "exp" and start == 0)):
             raise UsageError(f"{where}: warm-up needs 'warmup_start_lr' above 0, got {start!r}")
     elif warmup:
         raise UsageError(f"{where}: {', '.join(warmup)} without 'warmup_iters' does nothing")

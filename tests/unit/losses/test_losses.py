@@ -133,6 +133,9 @@ def test_a_mixed_loss_of_paddleseg_adds_up_its_parts() -> None:
         ({"types": [{"type": "CrossEntropyLoss"}], "coef": 1}, "'coef' must be a list"),
         ({"types": [{"type": "CrossEntropyLoss"}] * 2, "coef": [1, 1, 1]}, "2 types but 3"),
         ({"types": [{"type": "OhemCrossEntropyLoss", "thresh": 2}], "coef": [1]}, "thresh must"),
+        ({"types": [{"type": "OhemCrossEntropyLoss", "min_kept": 1.5}], "coef": [1]}, "whole"),
+        ({"types": [{"type": "StdcOhemLoss", "min_kept": True}], "coef": [1]}, "whole number"),
+        ({"types": [{"type": "DiceLoss", "smooth": 0}], "coef": [1]}, "smooth must be above 0"),
         ({"type": "CrossEntropyLoss"}, "unknown key 'type'"),
     ],
 )

@@ -47,6 +47,11 @@ def test_cosine_and_step() -> None:
         ({**POLY, "warmup_iters": 10}, "needs 'warmup_start_lr'"),
         ({**POLY, "warmup_start_lr": 0.1}, "without 'warmup_iters' does nothing"),
         ({**POLY, "warmup_iters": 5, "warmup_start_lr": 0, "warmup": "exp"}, "above 0"),
+        ({**POLY, "end_lr": -0.1}, "'end_lr' must be at least 0"),
+        ({**POLY, "end_lr": float("nan")}, "'end_lr' must be at least 0"),
+        ({**POLY, "warmup_iters": 2, "warmup_start_lr": float("inf")}, "warm-up needs"),
+        ({**POLY, "warmup_iters": 2, "warmup_start_lr": True}, "warm-up needs"),
+        ({**POLY, "type": ["StepDecay"]}, "unknown type"),
     ],
 )
 def test_wrong_sections_are_one_clear_line(section: dict, words: str) -> None:
