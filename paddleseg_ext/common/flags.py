@@ -85,6 +85,7 @@ def add_opts_flag(parser: argparse.ArgumentParser) -> None:
     """`--opts`."""
     parser.add_argument(
         "--opts",
+        action="extend",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
