@@ -75,14 +75,14 @@ class ClassTable:
             UsageError: a key is missing or its value has the wrong form.
         """
         try:
-            palette = np.array(values["palette"], np.uint8)
+            palette = _bytes(values["palette"])
             lookup = values.get("label_lookup")
             table = cls(
                 name=str(values["name"]),
                 class_names=tuple(str(name) for name in values["class_names"]),
                 palette=palette,
                 ignore_index=int(values.get("ignore_index", IGNORE_INDEX)),
-                label_lookup=None if lookup is None else np.array(lookup, np.uint8),
+                label_lookup=None if lookup is None else _bytes(lookup),
                 lookup_suffix=str(values.get("lookup_suffix", LABEL_IDS_SUFFIX)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -94,9 +94,19 @@ class ClassTable:
                 f"class table: a palette of {table.num_classes} RGB colours is expected, "
                 f"got shape {palette.shape}"
             )
+        if not 0 <= table.ignore_index <= 255:
+            raise UsageError(f"class table: ignore_index: 0..255 expected, got {table.ignore_index}")
         if table.label_lookup is not None and table.label_lookup.shape != (256,):
             raise UsageError("class table: label_lookup needs 256 values")
         return table
+
+
+def _bytes(values: Any) -> np.ndarray:
+    """Numbers of a file as uint8; NumPy 1 lets those beyond a byte wrap round."""
+    array = np.array(values)
+    if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255):
+        raise ValueError("whole numbers 0..255 are expected")
+    return array.astype(np.uint8)
 
 
 def unknown_values(raw: np.ndarray, table: ClassTable, lookup: np.ndarray | None) -> list[int]:

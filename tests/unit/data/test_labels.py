@@ -74,7 +74,15 @@ def test_a_table_survives_a_file(table: ClassTable) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"palette": [[1, 2, 3]]}, {"label_lookup": [1, 2]}, {"class_names": None}]
+    "change",
+    [
+        {"palette": [[1, 2, 3]]},
+        {"palette": [[300, 0, 0]] * 19},
+        {"label_lookup": [1, 2]},
+        {"label_lookup": [300] * 256},
+        {"ignore_index": 300},
+        {"class_names": None},
+    ],
 )
 def test_a_broken_table_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="class table"):
