@@ -95,7 +95,9 @@ class ClassTable:
                 f"got shape {palette.shape}"
             )
         if not 0 <= table.ignore_index <= 255:
-            raise UsageError(f"class table: ignore_index: 0..255 expected, got {table.ignore_index}")
+            raise UsageError(
+                f"class table: ignore_index: 0..255 expected, got {table.ignore_index}"
+            )
         if table.label_lookup is not None and table.label_lookup.shape != (256,):
             raise UsageError("class table: label_lookup needs 256 values")
         return table

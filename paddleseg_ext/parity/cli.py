@@ -131,7 +131,7 @@ def _add_how_flags(parser: argparse.ArgumentParser) -> None:
         help="what each precision may differ by, where it is not paddleseg_ext/parity/budgets.yml",
     )  # fmt: skip
     parser.add_argument(
-        "--results", nargs="+", default=[], metavar="NAME=DIR",
+        "--results", action="extend", nargs="+", default=[], metavar="NAME=DIR",
         help="also compare what val.py, predict.py or infer.py left in their --save_dir",
     )  # fmt: skip
     flags.add_switch(

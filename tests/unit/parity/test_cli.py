@@ -20,6 +20,8 @@ def test_the_reference_alone_is_refused():
     with pytest.raises(UsageError, match="eager is what others are compared with; name one more"):
         cli.check_stages(parse_stages(["eager"]), cli.parse_arguments(words))
     given = cli.parse_arguments([*words, "--results", "val=left"])
+    both = cli.parse_arguments([*words, "--results", "val=left", "--results", "infer=right"])
+    assert both.results == ["val=left", "infer=right"]
     cli.check_stages(parse_stages(["eager"]), given)
 
 
