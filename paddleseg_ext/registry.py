@@ -169,11 +169,14 @@ def build(
     arguments = {key: value for key, value in spec.items() if key != "type"}
     parameters = inspect.signature(factory).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in parameters and not takes_any:
             raise UsageError(
                 f"{where}: {spec['type']} takes no '{key}'{nearest_name(key, parameters)}"
             )
+        is_switch = key in parameters and isinstance(parameters[key].default, bool)
+        if is_switch and isinstance(value, str):  # "false" would count as true
+            raise UsageError(f"{where}: '{key}' must be true or false, got the word {value!r}")
     for key, value in defaults.items():
         if key in parameters or takes_any:
             arguments.setdefault(key, value)

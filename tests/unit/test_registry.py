@@ -52,6 +52,12 @@ def test_what_does_not_fit_is_one_clear_line(spec: object, words: str) -> None:
         build(COLOURS, spec, "here")
 
 
+def test_a_word_for_a_truth_value_is_refused() -> None:
+    spec = {"type": "STDCNet813", "last_stage": "false"}
+    with pytest.raises(UsageError, match=r"here: 'last_stage' must be true or false.*'false'"):
+        build(BACKBONES, spec, "here")
+
+
 def test_ours_come_first_and_paddlesegs_on_request() -> None:
     assert BACKBONES.find("ResNet18_vd").__module__.startswith("paddleseg_ext")
     assert BACKBONES.find("paddleseg.ResNet18_vd").__module__.startswith("paddleseg.")

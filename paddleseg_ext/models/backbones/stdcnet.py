@@ -69,7 +69,7 @@ class STDCNet(nn.Layer):
         pool_counts_padding: bool = True,
     ):
         super().__init__()
-        if last_channels % 8:
+        if last_channels < 8 or last_channels % 8:
             raise ValueError(f"last_channels must be a multiple of 8, got {last_channels}")
         widths = [*STAGE_CHANNELS[:-1], last_channels][: 3 if last_stage else 2]
         self.stage2 = ConvBNReLU(3, 32, 3, stride=2)

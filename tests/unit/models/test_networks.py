@@ -316,3 +316,5 @@ def test_wrong_options_are_told() -> None:
         ResNet18_vd(12)
     with pytest.raises(ValueError, match="activation is one of"):
         ResNet18("swish")
+    with pytest.raises(ValueError, match="last_channels must be a multiple of 8, got 0"):
+        STDCNet813(last_channels=0)
