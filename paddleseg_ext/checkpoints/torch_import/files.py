@@ -276,7 +276,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             name: _read_safetensor(entry, memoryview(data)[8 + length :])
             for name, entry in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path}: not a readable safetensors file: {error}") from None
 
 

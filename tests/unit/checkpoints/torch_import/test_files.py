@@ -136,3 +136,11 @@ def test_safetensors_with_offsets_outside(tmp_path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 8)
     with pytest.raises(UsageError, match="outside the file"):
         read_published(path)
+
+
+def test_safetensors_with_a_header_nested_deep(tmp_path: Path) -> None:
+    header = b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    path = tmp_path / "deep.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UsageError, match=r"deep\.safetensors: not a readable safetensors file"):
+        read_published(path)
