@@ -164,6 +164,18 @@ def read_manifest(weights: str | Path) -> dict[str, Any] | None:
     )
 
 
+def update_manifest(weights: str | Path, changes: Mapping[str, Any]) -> None:
+    """Change keys of the entry that describes these weights.
+
+    Raises:
+        UsageError: there is none (`read_manifest`).
+    """
+    entry = read_manifest(weights)
+    if entry is None:
+        raise UsageError(f"{weights}: it has no manifest beside it")
+    write_json(manifest_path(weights), {**entry, **changes})
+
+
 def weights_of(model: "nn.Layer") -> dict[str, np.ndarray]:
     """The tensors of a network by name, as they are saved."""
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}

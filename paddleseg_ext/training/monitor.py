@@ -33,8 +33,13 @@ class Monitor:
 
             self._writer = LogWriter(str(save_dir / "vdl"))
 
-    def resume(self, iteration: int) -> None:
+    def resume(self, iteration: int, evaluated: bool = True) -> None:
         """Take over the history up to `iteration`.
+
+        Args:
+            iteration: that the run goes on from.
+            evaluated: whether its evaluation counts as done; else it is done once more, and noted
+                then.
 
         Raises:
             UsageError: the file is damaged.
@@ -45,7 +50,8 @@ class Monitor:
             saved = json.loads(self._path.read_text(encoding="utf-8"))
             saved.pop(EARLY_STOP, None)  # what goes on has not stopped
             for kind, entries in saved.items():
-                self._history[kind] = [e for e in entries if e["iter"] <= iteration]
+                last = iteration if kind == "train" or evaluated else iteration - 1
+                self._history[kind] = [e for e in entries if e["iter"] <= last]
         except (ValueError, TypeError, KeyError, AttributeError):
             raise UsageError(
                 f"{self._path}: not the history of a run; delete it, and resuming begins a new one"
@@ -127,7 +133,7 @@ class Monitor:
             self._writer.add_image(tag, image, iteration)
 
     def save(self) -> None:
-        """Write `history.json`; called with every checkpoint, so that the two agree."""
+        """Write `history.json`; called before a checkpoint says the same, so that the two agree."""
         write_json(self._path, self._history)
 
     def close(self) -> None:

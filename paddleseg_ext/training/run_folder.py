@@ -23,6 +23,7 @@ from paddleseg_ext.checkpoints.store import (
     read_arrays,
     read_manifest,
     save_arrays,
+    update_manifest,
     weights_of,
 )
 from paddleseg_ext.common.errors import UsageError
@@ -62,6 +63,8 @@ class TrainState:
         best_by_protocol: the best mIoU by each protocol of `keep_best:`.
         stale_evaluations: how many there were since `best_mean_iou`.
         loss_scaling: what mixed precision goes on from.
+        evaluated: whether nothing is left to do but iterations: these weights were scored, or the
+            run scores none.
     """
 
     seed: int
@@ -79,6 +82,7 @@ class TrainState:
     best_by_protocol: dict[str, float] = field(default_factory=dict)
     stale_evaluations: int = 0
     loss_scaling: dict[str, Any] = field(default_factory=dict)
+    evaluated: bool = True
 
     def comparable(self) -> dict[str, Any]:
         """What all processes of a run must have in common."""
@@ -100,7 +104,8 @@ class TrainState:
                     f"{key} {theirs}{how}, or start anew from its weights with "
                     f"--opts pretrained={source / WEIGHTS}"
                 )
-        if saved.iteration >= self.iters:
+        only_scores_left = saved.iteration == self.iters and not saved.evaluated
+        if saved.iteration >= self.iters and not only_scores_left:
             raise UsageError(
                 f"{source}: that run has done {saved.iteration} iterations of {self.iters}; "
                 "raise --iters to go on"
@@ -212,11 +217,9 @@ def set_earlier_run_aside(save_dir: Path, resumed: Path | None = None) -> None:
 
 def _later_than(iteration: int, bests: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
     """The `iter_N` with N above `iteration`, and the best weights that are of such an iteration."""
-    later = [p for p in folders if int(p.name.removeprefix("iter_")) > iteration]
-    if not later:  # a best may still be newer: the run was killed between writing it and `iter_N`
-        return []
     manifests = {best: read_manifest(best / WEIGHTS) or {} for best in bests}
-    return [*(p for p in bests if manifests[p].get("iteration", 0) > iteration), *later]
+    later = [p for p in bests if manifests[p].get("iteration", 0) > iteration]
+    return later + [p for p in folders if int(p.name.removeprefix("iter_")) > iteration]
 
 
 def require_room_for_checkpoints(save_dir: Path, learner: Learner, saves: int) -> None:
@@ -252,6 +255,16 @@ def save_iteration(
         write_json(folder / STATE, asdict(state))
     for old in iteration_folders(save_dir)[:-keep]:
         delete_directory(old)
+
+
+def note_evaluation(save_dir: Path, state: TrainState, scores: Mapping[str, Any]) -> None:
+    """Add to the `iter_N` of this state how it was scored.
+
+    The state comes last: a kill before it repeats the evaluation, which comes to the same.
+    """
+    folder = save_dir / f"iter_{state.iteration}"
+    update_manifest(folder / WEIGHTS, {"scores": scores})
+    write_json(folder / STATE, asdict(state))
 
 
 def load_iteration(folder: Path, learner: Learner, state: TrainState) -> TrainState:

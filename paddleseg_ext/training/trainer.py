@@ -40,6 +40,7 @@ from paddleseg_ext.training.run_folder import (
     best_folder,
     find_resume_folder,
     load_iteration,
+    note_evaluation,
     require_room_for_checkpoints,
     save_iteration,
     set_earlier_run_aside,
@@ -117,8 +118,10 @@ def train(
             f"iterations, batch {config.batch_size} x {config.accumulate * run.world.size}, "
             f"{options.threads} threads, seed {options.seed}, {options.precision}"
         )
+    evaluate_saved(run)  # of the run that is resumed, where it did not get so far
+    last = first if stops_early(run) else config.iters
     batches = iterate_batches(run, dataset)
-    for iteration in range(first, config.iters):
+    for iteration in range(first, last):
         profile.before(iteration)
         started = time.perf_counter()
         run.learner.optimizer.set_lr(run.schedule(iteration))
@@ -137,7 +140,7 @@ def train(
             )
         profile.after(iteration, stages)
         if run.state.iteration % options.save_interval == 0 or run.state.iteration == config.iters:
-            evaluate_and_save(run)
+            save_and_evaluate(run)
             if stops_early(run):
                 break
     next(batches, None)  # lets the reading processes end
@@ -175,7 +178,7 @@ def prepare_run(
     monitor = Monitor(
         options.save_dir, config.iters, options.log_iters, options.use_vdl and world.is_first
     )
-    monitor.resume(state.iteration)
+    monitor.resume(state.iteration, state.evaluated)
     return Run(
         config=config,
         options=options,
@@ -310,30 +313,41 @@ def add_gradients(run: Run, batch: Batch, factor: float) -> float:
     return value
 
 
-def evaluate_and_save(run: Run) -> None:
-    """Evaluate, keep the best, write `iter_N`.
+def save_and_evaluate(run: Run) -> None:
+    """Write `iter_N`, then score it.
 
-    Every process scores its share and comes to the same scores; the first one logs and writes.
-    The best is written before `iter_N`: a run that is killed between the two repeats the
-    evaluation when it is resumed, and comes to the same result.
+    In this order, so that an evaluation that fails or is killed costs no iteration: the run that
+    goes on from there begins with the evaluation.
     """
     require_finite_weights(run.learner.model, run.state.iteration)
     # The averaged weights may stand in for the network's own while it is scored, so here, too.
     share_statistics(run.learner.model, run.world)
-    manifest = describe(run)
-    if run.validate is not None:
-        manifest["scores"] = evaluate(run, manifest)
+    run.state.evaluated = run.validate is None
     if run.world.is_first:
-        if stops_early(run):
-            run.monitor.stopped_early(run.state, run.options.early_stop)
         run.monitor.save()
         save_iteration(
             run.options.save_dir,
             run.learner,
             run.state,
-            manifest,
+            describe(run),
             run.options.keep_checkpoint_max,
         )
+    evaluate_saved(run)
+
+
+def evaluate_saved(run: Run) -> None:
+    """Score the newest `iter_N` and keep the best, if that is still to be done.
+
+    Every process scores its share and comes to the same scores; the first one logs and writes.
+    """
+    if run.validate is not None and not run.state.evaluated:
+        scores = evaluate(run, describe(run))
+        run.state.evaluated = True
+        if run.world.is_first:
+            if stops_early(run):
+                run.monitor.stopped_early(run.state, run.options.early_stop)
+            run.monitor.save()
+            note_evaluation(run.options.save_dir, run.state, scores)
     wait_for_all(run.world)
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import paddle
@@ -190,6 +191,75 @@ def test_going_on_in_the_folder_of_another_run_mixes_nothing(tmp_path: Path) -> 
     history = json.loads((tmp_path / "other/history.json").read_text())
     assert [e["iter"] for e in history["train"]] == [3, 4]
     assert len(list((tmp_path / "other/previous_runs/1").glob("iter_*"))) == 4
+
+
+class FailsOnce:
+    """Scores by script; its call number `call` ends in an error instead, once."""
+
+    def __init__(self, call: int, *scores: float):
+        self._call, self._scores = call, ScriptedScores(*scores)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._call -= 1
+        if self._call == 0:
+            raise MemoryError("no room for a full-size image")
+        return self._scores(*arguments)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("ema", [None, {"decay": 0.5}])
+def test_an_evaluation_that_fails_costs_no_iteration(tmp_path: Path, call: int, ema) -> None:
+    """The first, one in the middle, or the last: it is done when the run goes on."""
+    config = tiny_config(tmp_path, iters=6, **({"ema": ema} if ema else {}))
+    scores = (0.1, 0.3, 0.2)
+    train_tiny(config, tmp_path / "whole", validate=ScriptedScores(*scores))
+
+    run = tmp_path / "run"
+    broken = FailsOnce(call, *scores)
+    with pytest.raises(MemoryError):
+        train_tiny(config, run, validate=broken)
+    last = 2 * call
+    assert sorted(p.name for p in run.glob("iter_*")) == [
+        f"iter_{i}" for i in range(2, last + 1, 2)
+    ]
+    assert "scores" not in read_manifest(run / f"iter_{last}/model.pdparams")
+
+    train_tiny(config, run, validate=broken, resume_model="auto")
+    whole = tmp_path / "whole"
+    for name in ["iter_2", "iter_4", "iter_6"]:
+        assert_same_bits(whole / name, run / name)
+        assert read_state(run / name) == read_state(whole / name)
+    best = [read_manifest(folder / "best_model/model.pdparams") for folder in (whole, run)]
+    assert best[0] == best[1]
+    histories = [json.loads((folder / "history.json").read_text()) for folder in (whole, run)]
+    assert histories[0] == histories[1]
+    assert not (run / "previous_runs").exists()
+    with pytest.raises(UsageError, match="has done 6 iterations of 6"):
+        train_tiny(config, run, validate=broken, resume_model="auto")
+
+
+def test_killed_after_the_scores_were_noted_once_is_noted_once(tmp_path: Path) -> None:
+    """Between `history.json` and the checkpoint's state: the evaluation is repeated."""
+    config, run = tiny_config(tmp_path, iters=4), tmp_path / "run"
+    train_tiny(config, run, validate=ScriptedScores(0.1, 0.3))
+    state = run / "iter_4/train_state.json"
+    before = json.loads((run / "iter_2/train_state.json").read_text())
+    after = json.loads(state.read_text())
+    pending = {"iteration": 4, "evaluated": False, "loss_scaling": after["loss_scaling"]}
+    state.write_text(json.dumps(before | pending))
+    train_tiny(config, run, validate=ScriptedScores(0.3), resume_model="auto")
+    assert [e["iter"] for e in json.loads((run / "history.json").read_text())["eval"]] == [2, 4]
+    assert json.loads(state.read_text()) == after
+
+
+def test_a_repeated_evaluation_can_end_the_run_early(tmp_path: Path) -> None:
+    config, run = tiny_config(tmp_path, iters=6), tmp_path / "run"
+    broken = FailsOnce(2, 0.5, 0.4)
+    with pytest.raises(MemoryError):
+        train_tiny(config, run, validate=broken, early_stop=1)
+    assert (
+        train_tiny(config, run, validate=broken, early_stop=1, resume_model="auto").iteration == 4
+    )
 
 
 def test_each_protocol_keeps_its_best(tmp_path: Path) -> None:
