@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from deploy.ray import serve_app
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.serving import backend as service_backend
 
 KEY = "0123456789abcdef"
 
@@ -39,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         return FlatNetwork()
 
     silent = Bundle(Path("d.yaml"), Path("m.json"), Path("p"), [], None, "argmax", None)
-    monkeypatch.setattr(serve_app, "open_backend", open_backend)
+    monkeypatch.setattr(service_backend, "open_backend", open_backend)
     monkeypatch.setattr(serve_app, "read_bundle", lambda _: silent)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
