@@ -225,7 +225,11 @@ class ListDataset(SegmentationDataset):
         paths = {"train": train_path, "val": val_path, "test": test_path}
         path = paths[mode]
         if path is None:
-            raise UsageError(f"{mode}_path: the list of the samples is expected for mode '{mode}'")
+            others = [other for other, given in paths.items() if given is not None]
+            meant = f"; to read {others[0]}_path, set mode: {others[0]}" if others else ""
+            raise UsageError(
+                f"{mode}_path: the list of the samples is expected for mode '{mode}'{meant}"
+            )
         root = Path(dataset_root)
         if not root.is_dir():
             raise UsageError(f"dataset_root: '{root}' is not a folder")

@@ -123,3 +123,8 @@ def test_real_cityscapes(shared_dir: Path) -> None:
         by_table, as_shipped = ids[index]["label"], train_ids[index]["label"]
         assert set(np.unique(by_table)) <= {*range(19), 255}
         assert (by_table != as_shipped).mean() < 0.005
+
+
+def test_a_list_for_another_mode_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"mode 'train'; to read val_path, set mode: val"):
+        ListDataset(str(tmp_path), 2, val_path="val.list")
