@@ -95,8 +95,16 @@ def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scales", type=positive_float, nargs="+", help="sizes to look at")
     add_switch(group, "--flip_horizontal", "look at the mirrored image, too")
     add_switch(group, "--is_slide", "PaddleSeg's name for --protocol slide")
-    group.add_argument("--crop_size", type=positive_int, nargs=2, metavar=("W", "H"))
-    group.add_argument("--stride", type=positive_int, nargs=2, metavar=("W", "H"))
+    group.add_argument(
+        "--crop_size", type=positive_int, nargs=2, metavar=("W", "H"), help="sliding: of a crop"
+    )
+    group.add_argument(
+        "--stride",
+        type=positive_int,
+        nargs=2,
+        metavar=("W", "H"),
+        help="sliding: from one crop to the next",
+    )
     parser.set_defaults(aug_eval=None, flip_horizontal=None, is_slide=None)
 
 

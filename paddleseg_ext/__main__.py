@@ -1,10 +1,11 @@
-"""`python -m paddleseg_ext VERB ...`: what is not one of the four commands."""
+"""`python -m paddleseg_ext VERB ...`: what is not one of the five commands."""
 
 import importlib
 import sys
 
 from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
 
+COMMANDS = ("train", "val", "predict", "export_model", "infer")  # files in the project's folder
 # verb -> (module with `main(argv) -> int | None`, what it does)
 VERBS = {
     "bench": (
@@ -30,7 +31,12 @@ def main(argv: list[str]) -> int | None:
         print("usage: python -m paddleseg_ext VERB ...  (VERB --help tells more)\n")
         for verb, (_, summary) in VERBS.items():
             print(f"  {verb:<10} {summary}")
+        scripts = ", ".join(f"{command}.py" for command in COMMANDS)
+        print(f"\nCommands of their own, as in `python train.py --help`: {scripts}")
         return 0 if argv else 2
+    if argv[0].removesuffix(".py") in COMMANDS:
+        name = f"{argv[0].removesuffix('.py')}.py"
+        raise UsageError(f"'{argv[0]}' is a command of its own: python {name} ...")
     if argv[0] not in VERBS:
         raise UsageError(f"unknown verb '{argv[0]}'{nearest_name(argv[0], VERBS)}")
     module = importlib.import_module(VERBS[argv[0]][0])

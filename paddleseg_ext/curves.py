@@ -95,6 +95,7 @@ def draw(runs: list[Run]) -> "Figure":
 def main(argv: list[str]) -> None:
     """Draw the runs of the command line."""
     parser = make_parser(DESCRIPTION)
+    parser.prog = "python -m paddleseg_ext curves"
     parser.add_argument("runs", nargs="+", metavar="RUN", help="--save_dir of a training")
     parser.add_argument("--save_path", default="curves.png", help="ends in .png, .svg or .pdf")
     args = parser.parse_args(argv)

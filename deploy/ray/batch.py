@@ -106,7 +106,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="of a predictor; 0.25 lets four of them share one",
     )
     parser.add_argument("--backend", choices=BACKENDS, default="paddle", help="what runs it")
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="int8 needs a bundle that `quantize` wrote; fp16 a GPU",
+    )
     parser.add_argument(
         "--device", choices=("cpu", "gpu"), help="default: gpu with --worker_gpus, else cpu"
     )

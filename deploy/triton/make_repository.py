@@ -43,7 +43,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument("--save_dir", required=True, metavar="DIR", help="the model repository")
     parser.add_argument("--name", default="segmentation", help="of the model")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "int8"),
+        default="fp32",
+        help="int8 needs a bundle that `quantize` wrote",
+    )
     parser.add_argument(
         "--max_batch", type=flags.positive_int, default=8, help="images that may run together"
     )

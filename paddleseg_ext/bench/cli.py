@@ -66,7 +66,14 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--data", required=True, metavar="PATH", help="images, with labels for mIoU; as for infer"
     )
-    parser.add_argument("--backend", nargs="+", choices=STAGES, default=list(DEFAULT_STAGES))
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        choices=STAGES,
+        default=list(DEFAULT_STAGES),
+        metavar="NAME",
+        help=f"what runs each bundle, of {', '.join(STAGES)}",
+    )
     parser.add_argument("--rounds", type=flags.positive_int, default=30, help="images, in turn")
     parser.add_argument(
         "--warm_up", type=flags.natural_int, default=3, help="rounds before, not counted"

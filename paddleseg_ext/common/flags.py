@@ -65,7 +65,13 @@ def add_switch(parser: argparse._ActionsContainer, name: str, help_text: str) ->
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the examples of a description as written and prints the defaults."""
+    """Keeps the examples of a description as written and prints the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        if action.required or action.default in (None, "", []) or "default:" in text:
+            return text
+        return super()._get_help_string(action)
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:

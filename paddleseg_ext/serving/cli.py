@@ -4,7 +4,7 @@ POST an image to /v1/segment and get its label map (palette PNG, pixel value = c
 size), overlay or JSON; /openapi.json describes the rest.
 
   python -m paddleseg_ext serve --config bundle/deploy.yaml
-  curl --data-binary @street.jpg http://127.0.0.1:8080/v1/segment?output=labels -o labels.png
+  curl --data-binary @street.jpg 'http://127.0.0.1:8080/v1/segment?output=labels' -o labels.png
 
 SIGTERM and Ctrl-C finish what was accepted, then stop.
 """
@@ -59,7 +59,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default=AUTO, help="what runs it")
     flags.add_device_flag(parser)
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="int8 needs a bundle that `quantize` wrote; fp16 a GPU",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
         "--allowed_host",
