@@ -51,10 +51,12 @@ _KINDS = {
 
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
-# What PaddleSeg's trainer reads and this one does not: better a sentence than silence.
+# What PaddleSeg's trainer reads and this one does not, and another file's: better a sentence than
+# silence.
 _UNSUPPORTED = {
+    "Deploy": "this is the deploy.yaml of a bundle; the yml of the training is expected",
     "distill_loss": "distillation is not part of this project",
-    "to_static_training": "training runs in dynamic graph",
+    "to_static_training": "leave it out; the flag of train.py is --to_static True",
 }
 
 

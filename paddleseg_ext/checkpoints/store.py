@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # Paddle adds this entry to a saved state dict: structured name -> parameter name.
 _NAME_TABLE = "StructuredToParameterName@@"
 _LISTED_NAMES = 8
+ZIP_MAGIC = b"PK\x03\x04"
+# The pickled long 0x1950a86a20f9469cfc6c, which opens PyTorch's files from before 1.6.
+LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -35,6 +38,13 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = require_file(path, "checkpoint")
     with open(path, "rb") as file:
+        head = file.read(16)
+        if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)) or head[7:9] == b"\0{":
+            raise UsageError(
+                f"{path}: not a .pdparams but a file of PyTorch, numpy or safetensors; make one of "
+                f"it: python -m paddleseg_ext import --from auto --weights {path} ..."
+            )
+        file.seek(0)
         content = load_restricted(file, str(path))
     if not isinstance(content, Mapping):
         raise UsageError(

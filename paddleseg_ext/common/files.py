@@ -19,6 +19,7 @@ from paddleseg_ext.common.errors import UsageError
 
 TEMPORARY_PREFIX = ".writing-"
 LOCK_NAME = ".lock"
+USUAL_FILES = ("model.pdparams", "val.json")  # of a folder that is named in a file's place
 
 
 def _sync_directory(directory: Path) -> None:
@@ -159,13 +160,16 @@ def require_file(path: str | Path, what: str) -> Path:
     """`path` if it is a readable, non-empty file.
 
     Raises:
-        UsageError: it is missing, a folder, or empty; `what` names its role in the message.
+        UsageError: it is missing, a folder (then the file in it is named), or empty; `what` names
+            its role in the message.
     """
     path = Path(path)
     if not path.exists():
         raise UsageError(f"{what}: '{path}' does not exist")
     if path.is_dir():
-        raise UsageError(f"{what}: '{path}' is a folder; a file is expected")
+        inside = next((path / name for name in USUAL_FILES if (path / name).is_file()), None)
+        meant = f" (did you mean '{inside}'?)" if inside else ""
+        raise UsageError(f"{what}: '{path}' is a folder; a file is expected{meant}")
     if path.stat().st_size == 0:
         raise UsageError(f"{what}: '{path}' is empty")
     return path

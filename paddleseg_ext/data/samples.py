@@ -93,7 +93,8 @@ def read_sample_list(
             label = _resolve(fields[1], roots) if len(fields) == 2 else None
             pairs.append((_resolve(fields[0], roots), label))
     if wrong:
-        raise UsageError("\n  ".join([f"image list '{path}':", *wrong]))
+        title = f"image list '{path}' (a tab parts names that hold spaces or commas):"
+        raise UsageError("\n  ".join([title, *wrong]))
     if not pairs:
         raise UsageError(f"image list '{path}' names no image")
     names = unique_names([image for image, _ in pairs])

@@ -197,8 +197,13 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
         path = path / DEPLOY_FILE
     require_file(path, "--config")
     raw = read_sections(path, DEPLOY_SECTION)
+    if "Deploy" not in raw:
+        raise UsageError(
+            f"{path}: {DEPLOY_SECTION} is expected, as in the {DEPLOY_FILE} that export_model.py "
+            "writes"
+        )
     _check_keys(raw, ("Deploy", "Manifest"), str(path))
-    deploy = raw.get("Deploy")
+    deploy = raw["Deploy"]
     if not isinstance(deploy, dict):
         raise UsageError(f"{path}: {DEPLOY_SECTION} is expected")
     _check_keys(deploy, DEPLOY_KEYS, f"{path}: Deploy")

@@ -10,10 +10,16 @@ def find_class_table(bundle: Bundle, backend: Backend, num_classes: int | None) 
     """The manifest's class table; for a bundle of PaddleSeg's a generic one of the right size.
 
     Raises:
-        UsageError: the graph gives class ids, so nobody knows how many classes there are.
+        UsageError: the manifest says another number, or the graph gives class ids and nobody knows.
     """
     if bundle.manifest is not None:
-        return bundle.manifest.class_table
+        table = bundle.manifest.class_table
+        if num_classes not in (None, table.num_classes):
+            raise UsageError(
+                f"--num_classes {num_classes}: {bundle.deploy_file} says {table.num_classes}; "
+                "leave the flag out"
+            )
+        return table
     if num_classes is not None:
         return generic_table(num_classes)
     if bundle.output_op == "argmax":

@@ -50,6 +50,7 @@ from paddleseg_ext.data.samples import collect_samples, image_sizes
 from paddleseg_ext.evaluation.eager import EagerNetwork, load_eager
 from paddleseg_ext.inference.backends.base import Backend
 from paddleseg_ext.inference.bundle import (
+    DEPLOY_FILE,
     Bundle,
     bundle_for_onnx,
     read_bundle,
@@ -198,6 +199,8 @@ def main(argv: list[str]) -> int | None:
     stages = parse_stages(arguments.stages or DEFAULT_STAGES)
     check_stages(stages, arguments)
     config = load_config(arguments.config, arguments.opts) if arguments.config else None
+    if arguments.bundle is not None and Path(arguments.bundle).is_dir():
+        arguments.bundle = str(Path(arguments.bundle) / DEPLOY_FILE)
     for name in ("model_path", "bundle", "onnx"):
         if getattr(arguments, name) is not None:
             require_file(getattr(arguments, name), f"--{name}")

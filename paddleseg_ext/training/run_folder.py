@@ -181,6 +181,11 @@ def find_resume_folder(resume_model: str, save_dir: Path) -> Path | None:
         raise UsageError(
             f"--resume_model: '{folder}' is not a folder; expected is SAVE_DIR/iter_N, or 'auto'"
         )
+    if not (folder / OPTIMIZER).exists():
+        raise UsageError(
+            f"--resume_model: '{folder}' holds no '{OPTIMIZER}' to go on from; expected is "
+            "SAVE_DIR/iter_N, or 'auto' for the newest"
+        )
     for name in (WEIGHTS, OPTIMIZER, STATE):
         require_file(folder / name, "--resume_model")
     return folder

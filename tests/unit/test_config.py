@@ -93,6 +93,8 @@ def test_null_takes_a_key_away(tmp_path: Path) -> None:
         ("registry: paddelseg", "did you mean 'paddleseg'"),
         ("- a\n- b", "a yml of sections"),
         ("distill_loss: {}", "distillation is not part"),
+        ("to_static_training: true", "train.py is --to_static True"),
+        ("Deploy: {}", "the deploy.yaml of a bundle"),
         ("model: !!python/object/apply:os.system ['echo gone']", "could not determine"),
         ("_base_: nowhere.yml", "nowhere.yml' does not exist"),
         ("_base_:", "'_base_' must be a file or a list of files, got None"),

@@ -23,15 +23,12 @@ from typing import IO, Any
 import numpy as np
 
 from paddleseg_ext.checkpoints.pickles import NUMPY_GLOBALS, load_restricted
-from paddleseg_ext.checkpoints.store import read_arrays
+from paddleseg_ext.checkpoints.store import LEGACY_TORCH_MAGIC, ZIP_MAGIC, read_arrays
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 
 # Where training scripts put the state dict among optimizer, epoch and the like.
 WRAPPERS = ("state_dict", "model", "model_state_dict")
-_ZIP_MAGIC = b"PK\x03\x04"
-# The pickled long 0x1950a86a20f9469cfc6c, which opens PyTorch's files from before 1.6.
-_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # NumPy has no bfloat16: its bytes are the upper half of a float32's.
 _BFLOAT16 = "bfloat16"
 _STORAGES = {
@@ -69,9 +66,9 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
     path = require_file(path, "--weights")
     with open(path, "rb") as file:
         head = file.read(16)
-    if head.startswith(_ZIP_MAGIC):
+    if head.startswith(ZIP_MAGIC):
         content = _read_zip(path)
-    elif head.startswith(_LEGACY_MAGIC):
+    elif head.startswith(LEGACY_TORCH_MAGIC):
         content = _read_legacy(path)
     elif head[8:9] == b"{":
         content = _read_safetensors(path)

@@ -13,7 +13,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import cpu_name
-from paddleseg_ext.inference.backends.open import BACKENDS, stage_name
+from paddleseg_ext.inference.backends.open import BACKENDS, ONNX_PRECISIONS, stage_name
 from paddleseg_ext.inference.bundle import Bundle
 
 ONNX_BACKENDS = ("onnxruntime", "openvino")
@@ -56,12 +56,16 @@ def found_elsewhere(found: Mapping[str, Any], name: str) -> str:
 
 
 def choose_backend(bundle: Bundle, precision: str = "fp32") -> tuple[str, str]:
-    """A name for `open_backend`, and why it was chosen.
+    """A name for `open_backend` on a CPU, and why it was chosen.
 
     Raises:
-        UsageError: the bundle needs a package that is not installed, or what could run it gave
-            wrong answers.
+        UsageError: a precision that only a GPU has, the bundle needs a package that is not
+            installed, or what could run it gave wrong answers.
     """
+    if precision not in ONNX_PRECISIONS:
+        raise UsageError(
+            f"--precision {precision} needs --device gpu; a CPU runs {' or '.join(ONNX_PRECISIONS)}"
+        )
     verified = bundle.manifest.verified if bundle.manifest else {}
     usable: dict[str, Mapping[str, Any]] = {}
     failed, notes = [], []

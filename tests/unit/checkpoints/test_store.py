@@ -161,3 +161,18 @@ def test_a_manifest_stays_small(tmp_path: Path) -> None:
     manifest = json.loads(store.manifest_path(path).read_text())
     assert manifest["previous"]["iteration"] == 2
     assert "previous" not in manifest["previous"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"PK\x03\x04" + bytes(20),  # torch.save, and numpy's npz
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",  # torch.save before 1.6
+        b"\x02" + bytes(7) + b"{}",  # safetensors
+    ],
+)
+def test_a_file_of_another_kind_is_sent_to_the_importer(tmp_path: Path, head: bytes) -> None:
+    path = tmp_path / "model_final.pth"
+    path.write_bytes(head)
+    with pytest.raises(UsageError, match=r"python -m paddleseg_ext import .*model_final\.pth"):
+        store.read_arrays(path)

@@ -81,3 +81,13 @@ def test_a_disk_without_room_is_refused_with_its_figures(tmp_path: Path, monkeyp
     files.require_room(tmp_path, 5_000_000, "--save_dir", "its checkpoints")
     with pytest.raises(UsageError, match="5 MB free, and its checkpoints take up to 6 MB"):
         files.require_room(tmp_path, 6_000_000, "--save_dir", "its checkpoints")
+
+
+def test_a_folder_in_place_of_its_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        files.require_file(tmp_path, "--model_path")
+    assert str(caught.value).endswith("is a folder; a file is expected")
+    (tmp_path / "model.pdparams").write_bytes(b"weights")
+    with pytest.raises(UsageError) as caught:
+        files.require_file(tmp_path, "--model_path")
+    assert str(caught.value).endswith(f"(did you mean '{tmp_path}/model.pdparams'?)")

@@ -127,3 +127,12 @@ def test_a_written_list_reads_back(tmp_path: Path) -> None:
     assert [s.label and s.label.resolve() for s in again] == [s.label for s in samples]
     write_sample_list(samples[1:2], listed, root=tmp_path)
     assert listed.read_text() == "i/2.png l/2.png\n"
+
+
+def test_names_with_spaces_want_a_tab(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("a street.png a label.png\n")
+    with pytest.raises(UsageError, match="a tab parts names that hold spaces"):
+        read_sample_list(path)
+    path.write_text("a street.png\ta label.png\n")
+    assert [sample.image.name for sample in read_sample_list(path)] == ["a street.png"]

@@ -100,6 +100,7 @@ def test_no_transforms_is_an_empty_list(folder: Path) -> None:
         (lambda c: c["Manifest"]["preprocess"].update(colour_order="RGB"), "'color_order'"),
         (lambda c: c.update(Deplo={}), "did you mean 'Deploy'"),
         (lambda c: c.pop("Deploy"), "section 'Deploy:'"),
+        (lambda c: (c.clear(), c.update(model={})), "deploy.yaml that export_model.py writes"),
         (lambda c: c["Deploy"].update(output_op="armax"), "did you mean 'argmax'"),
         (lambda c: c["Deploy"].update(output_op="argmax"), "differ; export the model again"),
         (lambda c: c["Deploy"].update(params="other.pdiparams"), "does not exist"),

@@ -119,3 +119,9 @@ def test_an_onnx_graph_needs_one_of_its_backends(tmp_path: Path, installed: set[
         choose_backend(bundle_for_onnx(path))
     with pytest.raises(UsageError, match="has no int8 ONNX graph"):
         choose_backend(bundle_for_onnx(path), "int8")
+
+
+def test_half_precision_is_not_looked_for_in_a_bundle(tmp_path: Path, installed: set[str]) -> None:
+    with pytest.raises(UsageError, match="--precision fp16 needs --device gpu") as caught:
+        choose_backend(make_bundle(tmp_path, RIGHT), "fp16")
+    assert "quantize" not in str(caught.value)

@@ -53,3 +53,10 @@ def test_a_missed_control_and_a_stale_checkpoint_fail_whatever_the_runs_say():
         cli.conclude([IDENTICAL], [CAUGHT, MISSED])
     with pytest.raises(CheckFailed, match="stale checkpoint: other"):
         cli.conclude([IDENTICAL], [], "stale checkpoint: other")
+
+
+def test_a_bundles_folder_stands_for_its_deploy_yaml(tmp_path):
+    (tmp_path / "deploy.yaml").write_text("Deploy: [1, 2")
+    with pytest.raises(UsageError, match=r"deploy\.yaml, line 1"):
+        given = ["--bundle", str(tmp_path), "--image_list", "val.list"]
+        cli.main([*given, "--stages", "paddle,paddle_onednn", "--save_dir", str(tmp_path / "x")])
