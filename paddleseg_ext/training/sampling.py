@@ -26,6 +26,22 @@ class SampleKey(NamedTuple):
     sample: int
 
 
+def require_one_batch(
+    num_samples: int, batch_size: int, world_size: int = 1, accumulate: int = 1
+) -> None:
+    """Refuse a data set that does not fill a global batch.
+
+    Raises:
+        UsageError: fewer samples than that.
+    """
+    needed = batch_size * world_size * accumulate
+    if num_samples < needed:
+        raise UsageError(
+            f"the training set has {num_samples} samples, fewer than one batch of {needed} "
+            f"(batch_size {batch_size}, {world_size} processes, accumulate {accumulate})"
+        )
+
+
 # Image, label and number.
 Sample = tuple[np.ndarray, np.ndarray, int]
 
@@ -71,12 +87,7 @@ class EpochBatches:
         self._rank = rank
         self._accumulate = accumulate
         self._global_batch_size = batch_size * world_size * accumulate
-        if num_samples < self._global_batch_size:
-            raise UsageError(
-                f"the training set has {num_samples} samples, fewer than one batch of "
-                f"{self._global_batch_size} (batch_size {batch_size}, {world_size} processes, "
-                f"accumulate {accumulate})"
-            )
+        require_one_batch(num_samples, batch_size, world_size, accumulate)
 
     @property
     def batches_per_epoch(self) -> int:

@@ -51,6 +51,7 @@ from paddleseg_ext.training.sampling import (
     SeededSamples,
     batch_or_failure,
     raise_failure,
+    require_one_batch,
 )
 from paddleseg_ext.training.schedules import Schedule, build_schedule
 from paddleseg_ext.training.soundness import (
@@ -145,17 +146,24 @@ def train(
                 break
     next(batches, None)  # lets the reading processes end
     run.monitor.close()
+    if run.world.is_first:
+        log(f"checkpoints and history.json are in {options.save_dir}")
     return run.state
 
 
 def prepare_run(
     config: Config, options: TrainOptions, dataset: Any, validate: Validate | None, world: World
 ) -> Run:
-    """Build all that a run needs, fresh or from the checkpoint that is to be resumed."""
+    """Build all that a run needs, fresh or from the checkpoint that is to be resumed.
+
+    What may be refused comes before `begin_or_resume`, which sets an earlier run aside.
+    """
+    require_one_batch(len(dataset), config.batch_size, world.size, config.accumulate)
     paddle.seed(options.seed)
     model = build_model(config, dataset.num_classes)
     schedule = build_schedule(config.lr_scheduler, config.iters)
     optimizer = build_optimizer(OptimizerOptions.from_section(config.optimizer), model, schedule(0))
+    loss = build_loss(config, dataset.ignore_index, dataset.num_classes)
     average = None
     if config.ema is not None:
         average = WeightAverage(EmaOptions.from_section(config.ema), model)
@@ -185,7 +193,7 @@ def prepare_run(
         world=world,
         learner=learner,
         parallel_model=parallelize(model, world, options.device, config.sync_bn),
-        loss=build_loss(config, dataset.ignore_index),
+        loss=loss,
         schedule=schedule,
         state=state,
         monitor=monitor,

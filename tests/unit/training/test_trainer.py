@@ -172,6 +172,23 @@ def test_going_on_from_an_earlier_checkpoint_loses_neither_run(tmp_path: Path) -
     assert read_manifest(left / "best_model/model.pdparams")["scores"] == {"mean_iou": 0.9}
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch_size": 13}, "12 samples, fewer than one batch of 13"),
+        ({"loss": {"types": [{"type": "CrossEntropyLos"}], "coef": [1]}}, "CrossEntropyLoss"),
+    ],
+)
+def test_a_run_that_is_refused_moves_no_earlier_one(
+    tmp_path: Path, change: dict, words: str
+) -> None:
+    run = tmp_path / "run"
+    train_tiny(tiny_config(tmp_path), run)
+    with pytest.raises(UsageError, match=words):
+        train_tiny(tiny_config(tmp_path, **change), run)
+    assert (run / "iter_4").is_dir() and not (run / "previous_runs").exists()
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"train": [{}]}'])
 def test_a_damaged_history_is_one_line(tmp_path: Path, content: str) -> None:
     run, config = tmp_path / "run", tiny_config(tmp_path)
