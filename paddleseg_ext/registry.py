@@ -9,7 +9,8 @@ at the top of a yml makes that the rule for the whole file. PaddleSeg's own mana
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
@@ -165,7 +166,8 @@ def build(
     """
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
         raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {spec!r}")
-    factory = registry.find(spec["type"], only_paddleseg)
+    with _placed(where):
+        factory = registry.find(spec["type"], only_paddleseg)
     arguments = {key: value for key, value in spec.items() if key != "type"}
     parameters = inspect.signature(factory).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -190,6 +192,18 @@ def build(
     if missing:
         raise UsageError(f"{where}: {spec['type']} needs '{missing[0]}'")
     try:
-        return factory(**arguments)
+        with _placed(where):
+            return factory(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"{where}: {spec['type']}: {error}") from error
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Name the section in what is refused within, where that does not name it itself."""
+    try:
+        yield
+    except UsageError as error:
+        if type(error) is not UsageError or str(error).startswith(where):
+            raise
+        raise UsageError(f"{where}: {error}") from None

@@ -45,8 +45,14 @@ def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
     return sum(value) if isinstance(value, list | tuple) else value
 
 
-def build_loss(config: Config, ignore_index: int) -> MultiHeadLoss:
+def build_loss(config: Config, ignore_index: int, num_classes: int | None = None) -> MultiHeadLoss:
     """The losses of `loss:` (`types`, `coef`); a single type serves every head, as in PaddleSeg.
+
+    Args:
+        config: the yml.
+        ignore_index: what labels hold where nothing is scored.
+        num_classes: of the labels; a loss that ignores neither a class nor `ignore_index` is
+            refused where it is known.
 
     Raises:
         UsageError: keys missing, of the wrong kind, or of different lengths.
@@ -64,6 +70,13 @@ def build_loss(config: Config, ignore_index: int) -> MultiHeadLoss:
         types = types * len(weights)
     if len(types) != len(weights):
         raise UsageError(f"loss: {len(types)} types but {len(weights)} weights in 'coef'")
+    for i, spec in enumerate(types):
+        given = spec.get("ignore_index", ignore_index) if isinstance(spec, dict) else ignore_index
+        if num_classes is not None and given not in (ignore_index, *range(num_classes)):
+            raise UsageError(
+                f"loss.types[{i}]: ignore_index is {given}, but labels are read with "
+                f"{ignore_index} for what is ignored; leave it out"
+            )
     losses = [
         _build_one(spec, f"loss.types[{i}]", config, ignore_index) for i, spec in enumerate(types)
     ]

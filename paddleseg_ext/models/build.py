@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays, read_manifest
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.registry import BACKBONES, MODELS, build
@@ -70,7 +71,7 @@ def _load_fitting(model: "nn.Layer", source: Any, key: str) -> None:
             f"{key}: weights are not fetched while training: download {source} by hand and set "
             f"--opts {key}={name}, or train from scratch with --opts {key}=null"
         )
-    arrays = read_arrays(source)
+    arrays = read_arrays(require_file(source, key))
     read_manifest(source)
     report = load_arrays_into(model, arrays, f"{key}: {source}", strict=False)
     log(f"{key}: {source}: {report.describe()}")

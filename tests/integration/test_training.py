@@ -160,7 +160,7 @@ def test_bad_data_is_found_before_training(tiny_cityscapes: Path, tmp_path: Path
         (["train_dataset.transforms.0.crop_siz=[8,8]"], "did you mean 'crop_size'"),
         (["train_dataset.dataset_root=nowhere"], "nowhere"),
         (["batch_size=7"], "6 samples, fewer than one batch of 7"),
-        (["pretrained=nowhere.pdparams"], "nowhere.pdparams' does not exist"),
+        (["pretrained=nowhere.pdparams"], "pretrained: 'nowhere.pdparams' does not exist"),
         (["pretrained=https://example.org/a.pdparams"], "download https://example.org/a.pdparams"),
     ],
 )

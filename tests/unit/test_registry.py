@@ -9,6 +9,8 @@ from paddleseg_ext.registry import BACKBONES, MODELS, Registry, build
 def make_colour(red: int, green: int = 0) -> tuple[int, int]:
     if red < 0:
         raise ValueError("red must be at least 0")
+    if red > 255:
+        raise UsageError("red: at most 255 is expected")
     return red, green
 
 
@@ -41,10 +43,11 @@ def test_arguments_and_defaults() -> None:
     [
         ({"red": 1}, "here: a section with 'type: NAME' is expected"),
         ("make_colour", "here: a section with"),
-        ({"type": "make_color", "red": 1}, "did you mean 'make_colour'"),
+        ({"type": "make_color", "red": 1}, "here: unknown .*did you mean 'make_colour'"),
         ({"type": "make_colour", "red": 1, "gren": 2}, "here: make_colour takes no 'gren'"),
         ({"type": "make_colour"}, "here: make_colour needs 'red'"),
-        ({"type": "make_colour", "red": -1}, "red must be at least 0"),
+        ({"type": "make_colour", "red": -1}, "here: make_colour: red must be at least 0"),
+        ({"type": "make_colour", "red": 256}, "^here: red: at most 255"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(spec: object, words: str) -> None:

@@ -142,3 +142,13 @@ def test_a_mixed_loss_of_paddleseg_adds_up_its_parts() -> None:
 def test_wrong_sections_are_one_clear_line(loss: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build_loss(section(**loss), 255)
+
+
+def test_an_ignored_value_that_no_label_holds_is_refused() -> None:
+    def of(value: int) -> dict:
+        return {"types": [{"type": "CrossEntropyLoss", "ignore_index": value}], "coef": [1]}
+
+    for value in (255, 0):
+        build_loss(section(**of(value)), 255, num_classes=5)
+    with pytest.raises(UsageError, match=r"loss\.types\[0\]: ignore_index is 11, but .* 255"):
+        build_loss(section(**of(11)), 255, num_classes=5)
