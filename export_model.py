@@ -36,7 +36,8 @@ def parse_arguments() -> argparse.Namespace:
         type=int,
         nargs="+",
         metavar="N",
-        help="N 3 H W, -1 for any (default: any batch, height and width)",
+        help="N 3 H W, or H W alone; height comes first, -1 is any (default: any batch, height and "
+        "width)",
     )
     parser.add_argument(
         "--output_op",

@@ -207,7 +207,7 @@ async def _serve(
     except SystemExit:  # uvicorn's answer to an address in use
         raise UsageError(
             f"--port {arguments.port}: cannot listen on {arguments.host}:{arguments.port}; "
-            "is it in use? --port 0 takes a free one"
+            "is it in use (--port 0 takes a free one), or is --host no address of this machine?"
         ) from None
     finally:
         announcing.cancel()
