@@ -129,7 +129,8 @@ def _add_extra_flags(parser: argparse.ArgumentParser) -> None:
         "--compare",
         nargs=2,
         metavar=("A.json", "B.json"),
-        help="instead of scoring: two runs side by side (takes --save_dir and --bootstrap)",
+        help="instead of scoring, so without --config and --model_path: two runs side by side "
+        "(takes --save_dir and --bootstrap)",
     )
 
 

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import CheckFailed, run_command
+from paddleseg_ext.common.flags import make_parser
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.packed import PackedDataset, pack
 from paddleseg_ext.data.synthetic import write_synthetic
@@ -67,10 +68,13 @@ def samples_per_core_second(dataset: Any) -> float:
 
 def main() -> int | None:
     """Make the data, measure three loaders, compare."""
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("dataset_root", nargs="?", help="Cityscapes' layout; drawn unless given")
+    given = parser.parse_args().dataset_root
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="loader-") as folder:
-        root = sys.argv[1] if len(sys.argv) > 1 else str(Path(folder) / "scenes")
-        if len(sys.argv) == 1:
+        root = given or str(Path(folder) / "scenes")
+        if given is None:
             write_synthetic(root, SCENES, SIZE_WH)
         ours = Cityscapes(root, transforms(only_paddleseg=False))
         pack(ours, {"type": "Cityscapes"}, folder)

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from paddleseg_ext.common.errors import CheckFailed, run_command
+from paddleseg_ext.common.flags import make_parser
 from paddleseg_ext.scoring.confusion import ConfusionMatrix
 
 NUM_CLASSES = 19
@@ -52,6 +53,7 @@ def median_ms(run: Callable[[], object]) -> float:
 
 def main() -> None:
     """Time both, check that they count alike, compare."""
+    make_parser(__doc__ or "").parse_args()
     import paddle
     from paddleseg.utils import metrics
 

@@ -73,6 +73,11 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
             return text
         return super()._get_help_string(action)
 
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        if action.type is boolean:
+            return "True|False"
+        return super()._get_default_metavar_for_optional(action)
+
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser that refuses abbreviations: `--iter` must not silently mean `--iters`."""

@@ -21,3 +21,9 @@ def test_help_tells_a_default_once_and_only_where_there_is_one() -> None:
     assert "images, in turn (default: 30)" in text
     assert "where to run (default: gpu where Paddle is built with CUDA and one is there)" in text
     assert "(default: None)" not in text and "(default: [])" not in text
+
+
+def test_help_says_what_a_truth_value_is() -> None:
+    parser = flags.make_parser("")
+    parser.add_argument("--use_trt", type=flags.boolean, default=False, help="TensorRT")
+    assert "--use_trt True|False" in parser.format_help()
