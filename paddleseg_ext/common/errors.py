@@ -72,13 +72,13 @@ def run_command(main: Callable[[], int | None]) -> None:
         status = main() or STATUS_DONE
         sys.stdout.flush()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         status = STATUS_USAGE
     except CheckFailed as error:
-        print(f"failed: {error}", file=sys.stderr)
+        _tell(f"failed: {error}")
         status = STATUS_FAILED
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         status = 130
     except BrokenPipeError:  # `... | head` closed our output; not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,10 +87,17 @@ def run_command(main: Callable[[], int | None]) -> None:
         if error.errno not in _DISK_REFUSES:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(
+        _tell(
             f"failed: {error.strerror}{where}; checkpoints, bundles and label maps are "
-            "written whole or not at all, so those there are good: mend that and run again",
-            file=sys.stderr,
+            "written whole or not at all, so those there are good: mend that and run again"
         )
         status = STATUS_FAILED
     sys.exit(status)
+
+
+def _tell(line: str) -> None:
+    """Print to standard error, below the progress that ended with it."""
+    progress = sys.modules.get("paddleseg_ext.common.progress")
+    if progress is not None:
+        progress.end_lines()
+    print(line, file=sys.stderr)

@@ -206,6 +206,7 @@ def main(argv: list[str]) -> int | None:
             require_file(getattr(arguments, name), f"--{name}")
     if arguments.model_path is not None and config is not None:
         config.section("model")
+    collect_samples(arguments.image_list)
     arguments.budgets = read_budgets(arguments.budgets)
     folders = read_folders(arguments.results)
     save_dir = require_writable(arguments.save_dir, "--save_dir")

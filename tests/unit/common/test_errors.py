@@ -6,6 +6,7 @@ import os
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
+from paddleseg_ext.common.progress import track
 
 
 def _raising(error: BaseException):
@@ -53,3 +54,14 @@ def test_the_status_of_a_main_that_returns():
     with pytest.raises(SystemExit) as stopped:
         run_command(lambda: None)
     assert stopped.value.code == 0
+
+
+def test_the_line_stands_below_a_progress_bar(capsys):
+    def main() -> None:
+        numbers = track(range(3), "count")  # held by the frame, and so not closed by the error
+        for number in numbers:
+            raise UsageError(f"no such number: {number}")
+
+    with pytest.raises(SystemExit):
+        run_command(main)
+    assert "error: no such number: 0" in capsys.readouterr().err.splitlines()

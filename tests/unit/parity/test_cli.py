@@ -1,5 +1,7 @@
 """What the verb refuses before it runs, and how its results become a grade and an exit status."""
 
+from pathlib import Path
+
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
@@ -9,6 +11,7 @@ from paddleseg_ext.parity.controls import Control
 from paddleseg_ext.parity.stages import parse_stages
 from paddleseg_ext.scoring.verdict import RunVerdict
 
+DEMO = Path(__file__).parents[3] / "configs/bisenetv1/bisenetv1_synthetic_demo.yml"
 NOT_DONE = Outcome("evaluation while training", "train", None, note="it scored 32 images")
 IDENTICAL = Outcome("static", "static", RunVerdict("identical", 3))
 CAUGHT = Control("red and blue swapped", True, "failed", "red and blue swapped", "static")
@@ -57,6 +60,21 @@ def test_a_missed_control_and_a_stale_checkpoint_fail_whatever_the_runs_say():
 
 def test_a_bundles_folder_stands_for_its_deploy_yaml(tmp_path):
     (tmp_path / "deploy.yaml").write_text("Deploy: [1, 2")
+    (tmp_path / "val.list").write_text("a.png\n")
     with pytest.raises(UsageError, match=r"deploy\.yaml, line 1"):
-        given = ["--bundle", str(tmp_path), "--image_list", "val.list"]
+        given = ["--bundle", str(tmp_path), "--image_list", str(tmp_path / "val.list")]
         cli.main([*given, "--stages", "paddle,paddle_onednn", "--save_dir", str(tmp_path / "x")])
+
+
+def test_a_missing_list_is_found_before_anything_is_exported(tmp_path):
+    given = [
+        "--config",
+        "configs/bisenetv1/bisenetv1_synthetic_demo.yml",
+        "--image_list",
+        "no.list",
+    ]
+    weights = tmp_path / "model.pdparams"
+    weights.write_bytes(b"not read")
+    with pytest.raises(UsageError, match=r"no\.list' does not exist"):
+        cli.main([*given, "--model_path", str(weights), "--save_dir", str(tmp_path / "parity")])
+    assert not (tmp_path / "parity").exists()
