@@ -93,7 +93,7 @@ def read_sample_list(
             label = _resolve(fields[1], roots) if len(fields) == 2 else None
             pairs.append((_resolve(fields[0], roots), label))
     if wrong:
-        title = f"image list '{path}' (a tab parts names that hold spaces or commas):"
+        title = f"image list '{path}' (where names hold spaces or commas, a tab follows each):"
         raise UsageError("\n  ".join([title, *wrong]))
     if not pairs:
         raise UsageError(f"image list '{path}' names no image")

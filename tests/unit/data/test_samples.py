@@ -132,7 +132,10 @@ def test_a_written_list_reads_back(tmp_path: Path) -> None:
 def test_names_with_spaces_want_a_tab(tmp_path: Path) -> None:
     path = tmp_path / "val.txt"
     path.write_text("a street.png a label.png\n")
-    with pytest.raises(UsageError, match="a tab parts names that hold spaces"):
+    with pytest.raises(UsageError, match="a tab follows each"):
         read_sample_list(path)
-    path.write_text("a street.png\ta label.png\n")
-    assert [sample.image.name for sample in read_sample_list(path)] == ["a street.png"]
+    path.write_text("a street.png\ta label.png\nan image.png\t\n")
+    assert [sample.image.name for sample in read_sample_list(path)] == [
+        "a street.png",
+        "an image.png",
+    ]
