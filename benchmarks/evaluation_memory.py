@@ -3,7 +3,7 @@
     python benchmarks/evaluation_memory.py --image_list LIST [--protocols ss,slide,ssc]
 
 For each protocol two processes run BiSeNetV1 (random weights, 19 classes) in dynamic graph with
-the same modules imported: one evaluates the first two images of the list, the other runs the
+the same modules imported: one evaluates the first four images of the list, the other runs the
 network alone, twice, on the largest tensor that the first one gave it, and keeps its output. The
 difference of their peaks (VmHWM of the kernel) is stated in tensors of logits, (19, H, W) float32
 of the image. Protocols that look more than once hold a sum at full size beside a network that
@@ -63,7 +63,7 @@ def measure(image_list: str, protocol: str, alone: list[int] | None) -> dict[str
         tensor = np.zeros(alone, np.float32)
         kept = [EagerNetwork(model).run(tensor) for _ in range(2)][-1]
         return {"peak": peak_bytes(), "output": list(kept.shape)}
-    samples = read_sample_list(image_list)[:2]
+    samples = read_sample_list(image_list)[:4]
     chosen = make_protocol(protocol, **OPTIONS.get(protocol, {}))
     evaluate(
         Watched(model),

@@ -21,6 +21,10 @@ from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray, count_pai
 from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
+# Of outputs that are not yet label maps. 19 classes at 2048x1024 are 152 MiB: one at a time, beside
+# the one that the network is computing.
+MOST_OUTPUT_BYTES = 256 << 20
+
 
 @dataclass(frozen=True)
 class ImageCounts:
@@ -261,6 +265,7 @@ def evaluate(
         batch_size,
         num_workers,
         finish=scorer.count,
+        most_output_bytes=MOST_OUTPUT_BYTES,
     )
     if show_progress:
         predictions = track(predictions, "evaluate", total=len(samples))

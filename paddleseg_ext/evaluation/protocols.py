@@ -200,6 +200,7 @@ def predict_by_protocol(
     warm_up_runs: int = 0,
     finish: Callable[[Prediction], Any] | None = None,
     streams: int = 1,
+    most_output_bytes: int | None = None,
 ) -> Iterator[Prediction]:
     """`pipeline.predict_samples`, every batch run as the protocol says.
 
@@ -218,6 +219,7 @@ def predict_by_protocol(
         run_batch=run.run if run else None,
         finish=finish,
         streams=streams,
+        most_output_bytes=most_output_bytes,
     )
 
 

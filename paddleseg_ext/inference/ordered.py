@@ -38,6 +38,8 @@ def ordered_map(
     items: Iterable[Item],
     pool: Executor | None,
     most_under_way: int,
+    size_of: Callable[[Item], int] | None = None,
+    most_bytes: int = 0,
 ) -> Generator[Result, None, None]:
     """`function` of each item, in order.
 
@@ -50,19 +52,27 @@ def ordered_map(
         items: taken one by one.
         pool: None calls `function` here and now.
         most_under_way: at least 1.
+        size_of: how many bytes an item holds, where `most_bytes` bounds those of all under way,
+            too; one of any size is always let through.
+        most_bytes: see `size_of`.
     """
     if pool is None:
-        for item in items:
-            yield function(item)
+        yield from map(function, items)
         return
-    under_way: deque[Future[Result]] = deque()
+    under_way: deque[tuple[Future[Result], int]] = deque()
+    held = 0
     try:
         for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) >= most_under_way:
-                yield under_way.popleft().result()
+            size = size_of(item) if size_of else 0
+            under_way.append((pool.submit(function, item), size))
+            del item  # it may be large, and the next one takes its time
+            held += size
+            while len(under_way) >= most_under_way or (held > most_bytes and len(under_way) > 1):
+                future, size = under_way.popleft()
+                yield future.result()
+                held -= size
         while under_way:
-            yield under_way.popleft().result()
+            yield under_way.popleft()[0].result()
     finally:
-        for future in under_way:
+        for future, _ in under_way:
             future.cancel()

@@ -9,6 +9,7 @@ file. The label maps do not depend on how many threads there are.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
@@ -114,6 +115,7 @@ def predict_samples(
     finish: Callable[[Prediction], Any] | None = None,
     read: Callable[[SampleLike], NDArray[np.uint8]] | None = None,
     streams: int = 1,
+    most_output_bytes: int | None = None,
 ) -> Iterator[Prediction]:
     """Predict samples in their order, one `Prediction` each.
 
@@ -138,6 +140,8 @@ def predict_samples(
         read: gives a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
         streams: batches that are run at a time, each in a thread of its own; for a backend that
             was opened for as many. 1 runs the network in the caller's thread.
+        most_output_bytes: of outputs that wait for a worker or are in one, where that is to be
+            less than the number of images allows; one output always may.
     """
     if num_workers is None:
         num_workers = min(available_cores(), MOST_WORKERS)
@@ -149,7 +153,13 @@ def predict_samples(
         closing(ordered_map(load, samples, pool, num_workers + batch_size)) as loaded,
         worker_threads(streams if streams > 1 else 0) as network,
         closing(runner.run_all(_chunks(loaded, batch_size), network, streams)) as outputs,
-        closing(ordered_map(complete, outputs, pool, num_workers + batch_size)) as predictions,
+        closing(
+            ordered_map(
+                *(complete, outputs, pool, num_workers + batch_size),
+                size_of=None if most_output_bytes is None else _output_bytes,
+                most_bytes=most_output_bytes or 0,
+            )
+        ) as predictions,
     ):
         yield from predictions
 
@@ -185,12 +195,16 @@ class _Runner:
     ) -> Generator[tuple[_Loaded, _Output | str], None, None]:
         """Each loaded sample with its output, or the reason why there is none."""
 
-        def run(chunk: list[_Loaded]) -> list[tuple[_Loaded, _Output | str]]:
-            return list(zip(chunk, self.run(chunk), strict=True))
+        def run(chunk: list[_Loaded]) -> deque[tuple[_Loaded, _Output | str]]:
+            results = self.run(chunk)
+            # Nobody reads the network's input again.
+            read = [replace(loaded, tensor=None) for loaded in chunk]
+            return deque(zip(read, results, strict=True))
 
         with closing(ordered_map(run, chunks, network, streams + 1)) as done:
-            for chunk in done:
-                yield from chunk
+            for finished in done:
+                while finished:  # what is handed on is not held here: outputs are large
+                    yield finished.popleft()
 
     def run(self, chunk: list[_Loaded]) -> list[_Output | str]:
         """An output, or the reason why there is none, for each of the chunk."""
@@ -205,7 +219,8 @@ class _Runner:
         return [results[i] for i in range(len(chunk))]
 
     def _run_group(self, group: list[_Loaded]) -> list[_Output]:
-        batch = np.stack([loaded.tensor for loaded in group])  # type: ignore[misc]
+        tensors = [loaded.tensor for loaded in group if loaded.tensor is not None]
+        batch = np.stack(tensors) if len(tensors) > 1 else tensors[0][np.newaxis]
         geometries = [loaded.geometry for loaded in group if loaded.geometry is not None]
         if batch.shape not in self._warm_shapes:
             self._warm_shapes.add(batch.shape)
@@ -225,6 +240,11 @@ class _Runner:
             _Output(output, geometry, share_ms, len(group))
             for output, geometry in zip(outputs, geometries, strict=True)
         ]
+
+
+def _output_bytes(run: tuple[_Loaded, _Output | str]) -> int:
+    result = run[1]
+    return 0 if isinstance(result, str) else result.output.nbytes
 
 
 def _complete(

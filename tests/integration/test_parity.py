@@ -167,7 +167,14 @@ def test_what_a_command_left_is_judged_by_its_maps_and_counts(project):
     ],
 )
 def test_wrong_use_is_one_clear_line(project, arguments, message):
-    given = ["--config", "net.yml", "--model_path", "model.pdparams", "--image_list", "x"]
+    given = [
+        "--config",
+        "net.yml",
+        "--model_path",
+        "model.pdparams",
+        "--image_list",
+        "data/val.list",
+    ]
     with pytest.raises(UsageError, match=message):
         cli.main([*given, "--bundle", "bundle/deploy.yaml", *arguments])
 

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,54 @@ def test_order_and_bound(delays: list[float], workers: int, most: int) -> None:
             seen.append(result)
     assert seen == list(range(len(delays)))
     assert highest <= most
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=30),
+    st.integers(1, 4),
+    st.integers(0, 20),
+)
+@settings(max_examples=40, deadline=None)
+def test_bytes_are_bounded_too(sizes: list[int], workers: int, most_bytes: int) -> None:
+    """While the next item is made, those under way hold no more, or there is one of them."""
+    under_way: list[int] = []
+
+    def items():
+        for size in sizes:
+            assert len(under_way) <= 1 or sum(under_way) <= most_bytes
+            under_way.append(size)
+            yield size
+
+    with worker_threads(workers) as pool:
+        results = ordered_map(abs, items(), pool, 8, size_of=int, most_bytes=most_bytes)
+        assert [under_way.pop(0) for _ in results] == sizes
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_output_is_let_go_while_the_next_one_is_made(workers: int) -> None:
+    """Outputs are large: once its image is done, nothing holds one."""
+    made: list[weakref.ref] = []
+
+    class Network(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            until = time.monotonic() + 5
+            while any(ref() is not None for ref in made):
+                assert time.monotonic() < until, "an earlier output is still held"
+                time.sleep(0.001)
+            output = super().run(batch)
+            made.append(weakref.ref(output))
+            return output
+
+    samples = [FakeSample(Path(f"{i}.png"), None, str(i)) for i in range(4)]
+    predictions = predict_samples(
+        Network(),
+        samples,
+        Preprocess([]),
+        Postprocess(),
+        num_workers=workers,
+        read=lambda sample: np.zeros((4, 4, 3), np.uint8),
+    )
+    assert [p.error for p in predictions] == [None] * 4
 
 
 faults = st.sampled_from(["none", "none", "none", "read", "network", "finish"])
