@@ -111,5 +111,5 @@ def lint(paths: list[Path]) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise CheckFailed(f"{len(problems)} problems in {len({p.path for p in problems})} files")
+        raise CheckFailed(f"problems: {len(problems)}, in files: {len({p.path for p in problems})}")
     log(f"{len(paths)} files, no problem")
