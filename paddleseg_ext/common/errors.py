@@ -8,6 +8,7 @@ keeps its traceback.
 import errno
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -96,8 +97,13 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _tell(line: str) -> None:
-    """Print to standard error, below the progress that ended with it."""
-    progress = sys.modules.get("paddleseg_ext.common.progress")
-    if progress is not None:
-        progress.end_lines()
+    """Print to standard error, below the progress of what was broken off.
+
+    The error holds the frames that it left, and they their iterators: let go, these end the lines
+    of their progress.
+    """
+    error = sys.exc_info()[1]
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
     print(line, file=sys.stderr)

@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
-_bars: list[Any] = []
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -16,21 +15,9 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     In a terminal the line is live; in a log file it is repeated every ten seconds at most.
     """
     live = sys.stderr.isatty()
-    bar = tqdm(
+    yield from tqdm(
         items, desc=description, total=total, mininterval=0.2 if live else 10.0, dynamic_ncols=True
     )
-    _bars.append(bar)
-    try:
-        yield from bar
-    finally:
-        _bars.remove(bar)
-        bar.close()
-
-
-def end_lines() -> None:
-    """End the lines of what was broken off, so that what is printed next begins one of its own."""
-    for bar in _bars:
-        bar.close()
 
 
 def format_eta(seconds: float) -> str:

@@ -81,6 +81,22 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--cpu_threads", type=thread_count, help="default: OMP_NUM_THREADS, else every core"
     )
     parser.add_argument(
+        "--api_key_file",
+        metavar="FILE",
+        help="its first line is the key that /v1 and /metrics then demand",
+    )
+    parser.add_argument(
+        "--num_classes",
+        type=flags.positive_int,
+        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
+    )
+    _add_limit_flags(parser)
+    return parser.parse_args(argv)
+
+
+def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
+    """How much is taken on, and how much of it at a time."""
+    parser.add_argument(
         "--max_batch", type=flags.positive_int, default=1, help="images that may run together"
     )
     parser.add_argument(
@@ -107,17 +123,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         default=8.4,
         help="largest image, in millions of pixels; memory grows with it",
     )
-    parser.add_argument(
-        "--api_key_file",
-        metavar="FILE",
-        help="its first line is the key that /v1 and /metrics then demand",
-    )
-    parser.add_argument(
-        "--num_classes",
-        type=flags.positive_int,
-        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
-    )
-    return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int | None:

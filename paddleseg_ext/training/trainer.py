@@ -110,9 +110,6 @@ def train(
         CheckFailed: the loss is no longer finite.
     """
     run = prepare_run(config, options, dataset, validate, world)
-    first, samples = run.state.iteration, config.batch_size * config.accumulate * run.world.size
-    profiled = options.profile if run.world.is_first else 0
-    profile = Profile(profiled, options.save_dir, first, run.clock)
     if run.world.is_first:
         log(
             f"{type(run.learner.model).__name__}, {len(dataset)} samples, {config.iters} "
@@ -120,9 +117,27 @@ def train(
             f"{options.threads} threads, seed {options.seed}, {options.precision}"
         )
     evaluate_saved(run)  # of the run that is resumed, where it did not get so far
-    last = first if stops_early(run) else config.iters
+    if not stops_early(run):
+        iterate(run, dataset)
+    run.monitor.close()
+    if run.world.is_first:
+        log(f"checkpoints and history.json are in {options.save_dir}")
+    return run.state
+
+
+def iterate(run: Run, dataset: Sequence[dict[str, Any]]) -> None:
+    """The iterations that are left, with a checkpoint every `save_interval` and at the end.
+
+    Raises:
+        UsageError: a sample could not be read.
+        CheckFailed: the loss is no longer finite.
+    """
+    config, options = run.config, run.options
+    first, samples = run.state.iteration, config.batch_size * config.accumulate * run.world.size
+    profiled = options.profile if run.world.is_first else 0
+    profile = Profile(profiled, options.save_dir, first, run.clock)
     batches = iterate_batches(run, dataset)
-    for iteration in range(first, last):
+    for iteration in range(first, config.iters):
         profile.before(iteration)
         started = time.perf_counter()
         run.learner.optimizer.set_lr(run.schedule(iteration))
@@ -145,10 +160,6 @@ def train(
             if stops_early(run):
                 break
     next(batches, None)  # lets the reading processes end
-    run.monitor.close()
-    if run.world.is_first:
-        log(f"checkpoints and history.json are in {options.save_dir}")
-    return run.state
 
 
 def prepare_run(

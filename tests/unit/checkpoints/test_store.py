@@ -176,3 +176,18 @@ def test_a_file_of_another_kind_is_sent_to_the_importer(tmp_path: Path, head: by
     path.write_bytes(head)
     with pytest.raises(UsageError, match=r"python -m paddleseg_ext import .*model_final\.pth"):
         store.read_arrays(path)
+
+
+def test_a_manifest_is_changed_only_where_it_describes_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "net.pdparams"
+    store.save_weights(network(), path, {"iteration": 4})
+    store.update_manifest(path, {"scores": {"mean_iou": 0.5}})
+    manifest = store.read_manifest(path)
+    assert manifest is not None
+    assert (manifest["iteration"], manifest["scores"]) == (4, {"mean_iou": 0.5})
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UsageError, match="sha256"):
+        store.update_manifest(path, {"iteration": 5})
+    store.manifest_path(path).unlink()
+    with pytest.raises(UsageError, match="no manifest"):
+        store.update_manifest(path, {"iteration": 5})
