@@ -39,10 +39,10 @@ def measure(image_list: str, protocol: str, alone: list[int] | None) -> dict[str
     import numpy as np
 
     from paddleseg_ext.data.datasets import read_sample_list
-    from paddleseg_ext.data.functional import read_image
-    from paddleseg_ext.data.labels import CITYSCAPES
     from paddleseg_ext.evaluation.eager import EagerNetwork
     from paddleseg_ext.evaluation.evaluator import evaluate
+    from paddleseg_ext.images.functional import read_image
+    from paddleseg_ext.images.labels import CITYSCAPES
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.preprocess import Preprocess
     from paddleseg_ext.models.backbones.resnet import ResNet18

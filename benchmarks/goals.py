@@ -34,14 +34,14 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
 from paddleseg_ext.common.files import require_writable, write_json
 from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_count
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.functional import read_image, read_label
-from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.data.samples import Sample, collect_samples
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS, is_installed
-from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.images.functional import read_image, read_label
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.choice import ONNX_BACKENDS, is_installed
+from paddleseg_ext.inference.engines.base import Backend
+from paddleseg_ext.inference.engines.open import open_backend
 from paddleseg_ext.inference.outputs import save_label_map
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess, has_numba

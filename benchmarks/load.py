@@ -37,8 +37,8 @@ from paddleseg_ext.common import flags  # noqa: E402
 from paddleseg_ext.common.errors import CheckFailed, run_command  # noqa: E402
 from paddleseg_ext.common.files import write_json  # noqa: E402
 from paddleseg_ext.common.log import log  # noqa: E402
-from paddleseg_ext.data.synthetic import draw_scene  # noqa: E402
-from paddleseg_ext.inference.backends.open import BACKENDS  # noqa: E402
+from paddleseg_ext.images.scenes import draw_scene  # noqa: E402
+from paddleseg_ext.inference.engines.open import BACKENDS  # noqa: E402
 
 OVERLOAD = 1.2
 MOST_GROWTH = 0.05

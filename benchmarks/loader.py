@@ -25,7 +25,7 @@ from paddleseg_ext.common.errors import CheckFailed, run_command
 from paddleseg_ext.common.flags import make_parser
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.packed import PackedDataset, pack
-from paddleseg_ext.data.synthetic import write_synthetic
+from paddleseg_ext.images.scenes import write_synthetic
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
 RECIPE: list[dict[str, Any]] = [

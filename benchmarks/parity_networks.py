@@ -131,8 +131,8 @@ def measure(
     network: Network, folder: Path, samples: Path, size_wh: tuple[int, int], seed: int
 ) -> dict[str, Any]:
     """Calibrate, export, compare; gives `results.json`, or `refused` where export found a fault."""
+    from paddleseg_ext.commands import parity as cli
     from paddleseg_ext.config import load_config
-    from paddleseg_ext.parity import cli
 
     folder.mkdir(parents=True, exist_ok=True)
     yml, weights = folder / "network.yml", folder / "model.pdparams"
@@ -181,7 +181,7 @@ def make_weights(config: Any, path: Path, seed: int) -> Any:
 
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.data.build import build_dataset
-    from paddleseg_ext.data.functional import read_image
+    from paddleseg_ext.images.functional import read_image
     from paddleseg_ext.inference.preprocess import Preprocess
     from paddleseg_ext.models.build import build_model
 

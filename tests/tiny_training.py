@@ -9,8 +9,8 @@ import yaml
 from paddle import Tensor, nn
 
 from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.distributed.world import joined_world
 from paddleseg_ext.registry import MODELS
-from paddleseg_ext.training.distributed import joined_world
 from paddleseg_ext.training.options import TrainOptions
 from paddleseg_ext.training.run_folder import TrainState
 from paddleseg_ext.training.trainer import train

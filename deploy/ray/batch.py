@@ -50,13 +50,13 @@ from paddleseg_ext.common.errors import (  # noqa: E402
 from paddleseg_ext.common.log import log  # noqa: E402
 from paddleseg_ext.common.packages import optional_imports  # noqa: E402
 from paddleseg_ext.common.progress import track  # noqa: E402
-from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS  # noqa: E402
-from paddleseg_ext.inference.backends.open import BACKENDS  # noqa: E402
-from paddleseg_ext.inference.backends.paddle_inference import (  # noqa: E402
+from paddleseg_ext.inference.bundle import read_bundle  # noqa: E402
+from paddleseg_ext.inference.choice import ONNX_BACKENDS  # noqa: E402
+from paddleseg_ext.inference.engines.open import BACKENDS  # noqa: E402
+from paddleseg_ext.inference.engines.paddle_inference import (  # noqa: E402
     PaddleOptions,
     check_options,
 )
-from paddleseg_ext.inference.bundle import read_bundle  # noqa: E402
 
 REQUIREMENTS = "requirements-ray.txt"
 WITHOUT_END = -1
@@ -269,8 +269,8 @@ class Predictor:
     def __init__(self, settings: WorkerSettings):
         """Loads the bundle; Ray calls it once for each worker."""
         from paddleseg_ext.common.machine import fix_thread_count
-        from paddleseg_ext.inference.backends.open import open_backend
         from paddleseg_ext.inference.class_table import find_class_table
+        from paddleseg_ext.inference.engines.open import open_backend
 
         fix_thread_count(settings.cpu_threads)
         bundle = read_bundle(settings.config)
@@ -306,7 +306,7 @@ class Predictor:
         return dict(zip(COLUMNS, (path, output, digest, DONE, ""), strict=True))
 
     def _segment(self, path: str) -> bytes:
-        from paddleseg_ext.data.functional import decode_image
+        from paddleseg_ext.images.functional import decode_image
         from paddleseg_ext.inference.outputs import encode_label_map
 
         filesystem, name = open_path(path, "image")

@@ -9,8 +9,8 @@ from typing import Any
 from deploy.ray.storage import open_path, write_whole
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import sha256_of
-from paddleseg_ext.inference.backends.choice import ONNX_BACKENDS
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.choice import ONNX_BACKENDS
 
 DONE, ERROR = "done", "error"
 COLUMNS = ("input", "output", "sha256", "status", "error")

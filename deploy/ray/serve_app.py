@@ -4,7 +4,7 @@
   serve run deploy.ray.serve_app:build config=bundle/deploy.yaml replica_gpus=1 api_key_file=key.txt
 
 Arguments: replicas and replica_gpus (GPUs of each, 0.5 lets two share one); config (deploy.yaml)
-and api_key_file, both on every node; and, named as the flags of `python -m paddleseg_ext serve` and
+and api_key_file, both on every node; and, named as the flags of `paddleseg-ext serve` and
 explained there: backend, device, precision, num_classes, cpu_threads, queue_size, max_batch,
 max_wait_ms, deadline, max_mib, max_megapixels; allowed_host takes names separated by commas. Where
 to listen is Ray's to say (serve start).
@@ -18,14 +18,14 @@ from ray import serve
 from ray.serve import Application
 
 from deploy.ray.machine import warn_of_old_opencv
+from paddleseg_ext.commands.serve import MIB, read_api_key
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import warn
-from paddleseg_ext.inference.backends.base import probe_batch
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.class_table import find_class_table
+from paddleseg_ext.inference.engines.base import probe_batch
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.backend import open_service_backend
-from paddleseg_ext.serving.cli import MIB, read_api_key
 from paddleseg_ext.serving.hosts import EVERYWHERE, allowed_hosts
 from paddleseg_ext.serving.images import ImageLimits
 from paddleseg_ext.serving.service import SegmentationService, ServiceSettings

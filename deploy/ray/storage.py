@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.functional import IMAGE_SUFFIXES
+from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 
 STEM_BYTES = 100  # of an image's name in its output's name; file systems take 255 in all
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from paddleseg_ext.bench.worker import LABELS_PARTS, NETWORK_PARTS, PARTS, Candidate, Turn
 from paddleseg_ext.common.files import atomic_path, write_json, write_text
-from paddleseg_ext.inference.backends.choice import found_elsewhere
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.choice import found_elsewhere
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import summarize
 

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import MAX_CLASSES, generic_table
-from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.base import RunTimes, TimedBackend
-from paddleseg_ext.inference.backends.open import open_backend, stage_name
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import MAX_CLASSES, generic_table
+from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.engines.base import RunTimes, TimedBackend
+from paddleseg_ext.inference.engines.open import open_backend, stage_name
 from paddleseg_ext.inference.outputs import encode_label_map
 from paddleseg_ext.inference.pipeline import Prediction
 

@@ -42,7 +42,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)) or head[7:9] == b"\0{":
             raise UsageError(
                 f"{path}: not a .pdparams but a file of PyTorch, numpy or safetensors; make one of "
-                f"it: python -m paddleseg_ext import --from auto --weights {path} ..."
+                f"it: paddleseg-ext import --from auto --weights {path} ..."
             )
         file.seek(0)
         content = load_restricted(file, str(path))

@@ -79,10 +79,18 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         return super()._get_default_metavar_for_optional(action)
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser that refuses abbreviations: `--iter` must not silently mean `--iters`."""
+def make_parser(description: str, verb: str = "") -> argparse.ArgumentParser:
+    """A parser that refuses abbreviations: `--iter` must not silently mean `--iters`.
+
+    Args:
+        description: printed by `--help`.
+        verb: of `paddleseg-ext`; empty for a script that is none of its verbs.
+    """
     return argparse.ArgumentParser(
-        description=description, formatter_class=HelpFormatter, allow_abbrev=False
+        prog=f"paddleseg-ext {verb}" if verb else None,
+        description=description,
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
-from paddleseg_ext.data.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, generic_table
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
-from paddleseg_ext.data.samples import Sample, unique_names
+from paddleseg_ext.images.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, generic_table
+from paddleseg_ext.images.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
 SECTIONS = ("train_dataset", "val_dataset")

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import CITYSCAPES, ClassTable, decode_label, generic_table
-from paddleseg_ext.data.samples import Sample, read_sample_list
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
+from paddleseg_ext.images.samples import Sample, read_sample_list
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -148,7 +148,7 @@ class Cityscapes(SegmentationDataset):
             raise UsageError(
                 f"dataset_root: no Cityscapes in '{root}' (expected: {self.LAYOUT}); "
                 "download it from https://www.cityscapes-dataset.com, or make the embedded data "
-                f"set: python -m paddleseg_ext data synthetic --save_dir {root}"
+                f"set: paddleseg-ext data synthetic --save_dir {root}"
             )
         samples: list[Sample] = []
         problems: list[str] = []

@@ -21,8 +21,8 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import SegmentationDataset, Transform, listed_problems
-from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import Sample
 
 INDEX = "index.json"
 SHARD_SIZE = 64  # samples a shard; half a gigabyte for Cityscapes

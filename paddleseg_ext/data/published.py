@@ -1,6 +1,6 @@
 """The published data sets besides Cityscapes: CamVid, ADE20K, COCO-Stuff and CelebAMask-HQ.
 
-They are read in the layout that `python -m paddleseg_ext data prepare` writes: `images/SPLIT/*`
+They are read in the layout that `paddleseg-ext data prepare` writes: `images/SPLIT/*`
 and `labels/SPLIT/*.png`, which hold classes and 255 for ignored; CamVid also as it is shipped.
 """
 
@@ -9,20 +9,20 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.class_names import (
-    ADE20K_NAMES,
-    CELEBA_MASK_NAMES,
-    COCO_STUFF_NAMES,
-)
 from paddleseg_ext.data.datasets import (
     SegmentationDataset,
     Transform,
     listed_problems,
     require_mode,
 )
-from paddleseg_ext.data.functional import IMAGE_SUFFIXES
-from paddleseg_ext.data.labels import CAMVID, ClassTable, lookup_table, spread_palette
-from paddleseg_ext.data.samples import Sample, read_sample_list
+from paddleseg_ext.images.class_names import (
+    ADE20K_NAMES,
+    CELEBA_MASK_NAMES,
+    COCO_STUFF_NAMES,
+)
+from paddleseg_ext.images.functional import IMAGE_SUFFIXES
+from paddleseg_ext.images.labels import CAMVID, ClassTable, lookup_table, spread_palette
+from paddleseg_ext.images.samples import Sample, read_sample_list
 
 # In the publisher's files 0 is unlabelled and 1..150 are the classes.
 ADE20K_LOOKUP = lookup_table({raw: raw - 1 for raw in range(1, 151)}, ignored={0})
@@ -83,7 +83,7 @@ class PreparedDataset(SegmentationDataset):
             if not images.is_dir():
                 raise UsageError(
                     f"dataset_root: '{images}' does not exist; make it from the publisher's files: "
-                    f"python -m paddleseg_ext data prepare {self.COMMAND} --from DIR --to {root}"
+                    f"paddleseg-ext data prepare {self.COMMAND} --from DIR --to {root}"
                 )
             found, lonely = pair_by_stem(images, labels, split)
             samples += found

@@ -15,9 +15,9 @@ from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import check_same_size
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import ClassTable, decode_label
-from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import ClassTable, decode_label
+from paddleseg_ext.images.samples import Sample
 
 
 @dataclass

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from paddleseg_ext.common import html
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import ClassTable, decode_label
-from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.data.survey import Survey, common, same_content
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import ClassTable, decode_label
+from paddleseg_ext.images.samples import Sample
 
 PICTURES = 6
 PICTURE_WIDTH = 420

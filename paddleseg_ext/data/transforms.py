@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data import functional as F
+from paddleseg_ext.images import functional as F
 
 Data = dict[str, Any]
 

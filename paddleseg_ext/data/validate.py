@@ -8,10 +8,10 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import check_same_size, listed_problems
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import ClassTable, decode_label
 from paddleseg_ext.data.packed import PackedDataset
-from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import ClassTable, decode_label
+from paddleseg_ext.images.samples import Sample
 
 
 def check_samples(samples: Sequence[Sample], table: ClassTable, name: str = "data") -> list[str]:

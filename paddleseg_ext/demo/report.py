@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from paddleseg_ext.common import html
 from paddleseg_ext.common.files import write_text
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.functional import read_label
-from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.images.functional import read_label
+from paddleseg_ext.images.labels import ClassTable
 
 NUM_PICTURES = 4
 PICTURE_WIDTH = 560
@@ -222,7 +222,7 @@ def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str,
 
 
 def _predictions(root: Path, expected: int) -> list[Path]:
-    from paddleseg_ext.data.samples import read_sample_list
+    from paddleseg_ext.images.samples import read_sample_list
 
     samples = read_sample_list(root / "data" / "val.list")
     assert len(samples) == expected

@@ -5,7 +5,7 @@ Source: cityscapesScripts `helpers/labels.py`.
 
 import numpy as np
 
-from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
 

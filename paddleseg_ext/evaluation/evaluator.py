@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import CheckFailed, DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data import functional
-from paddleseg_ext.data.labels import ClassTable, decode_label
 from paddleseg_ext.evaluation.protocols import predict_by_protocol
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images import functional
+from paddleseg_ext.images.labels import ClassTable, decode_label
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.files import write_text
-from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.boundary import TOLERANCE, boundary_f1
 from paddleseg_ext.evaluation.categories import category_scores
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, format_array
 from paddleseg_ext.evaluation.report import PictureShelf, report_html
 from paddleseg_ext.evaluation.submission import Submission
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.scoring.bootstrap import CONFIDENCE, ImageAreas, bootstrap_mean_iou
 

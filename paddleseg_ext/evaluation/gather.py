@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from paddleseg_ext.distributed.world import World, wait_for_all
 from paddleseg_ext.evaluation.evaluator import Evaluation, merge_evaluations
 from paddleseg_ext.evaluation.extras import Extras
-from paddleseg_ext.training.distributed import World, wait_for_all
 
 
 def gather(

@@ -9,11 +9,11 @@ from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED, UsageError
 from paddleseg_ext.common.files import write_json, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Counted, Scorer
 from paddleseg_ext.evaluation.protocols import predict_by_protocol
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.benchmark import Benchmark
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.outputs import LABEL_MAPS, OVERLAYS, save_prediction
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike
 from paddleseg_ext.inference.postprocess import Postprocess

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data import functional
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images import functional
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from paddleseg_ext.common import html
-from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
 
 PICTURED = 4  # worst and best images each

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import write_bytes
-from paddleseg_ext.data.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
+from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
 
 IMAGE_SUFFIX = "_leftImg8bit"

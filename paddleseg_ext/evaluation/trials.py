@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.data.samples import Sample, image_sizes
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.openvino_runtime import MOST_SIZES
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import Sample, image_sizes
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend
+from paddleseg_ext.inference.engines.openvino_runtime import MOST_SIZES
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import (

@@ -20,7 +20,7 @@ from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.yml import read_sections
-from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, UPSAMPLINGS, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 
@@ -169,7 +169,7 @@ class Bundle:
             remedy = (
                 "export it with export_model.py --onnx True"
                 if precision == "fp32"
-                else f"make one with python -m paddleseg_ext quantize --config {self.deploy_file}"
+                else f"make one with paddleseg-ext quantize --config {self.deploy_file}"
             )
             raise UsageError(
                 f"{self.deploy_file}: the bundle has no {precision} ONNX graph; {remedy}"

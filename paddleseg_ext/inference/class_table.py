@@ -1,9 +1,9 @@
 """The classes of a bundle, also where it does not say them itself."""
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import ClassTable, generic_table
-from paddleseg_ext.inference.backends.base import Backend, probe_batch
+from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend, probe_batch
 
 
 def find_class_table(bundle: Bundle, backend: Backend, num_classes: int | None) -> ClassTable:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
-from paddleseg_ext.data.labels import ClassTable
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
 
 LABEL_MAPS = "label_maps"

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import available_cores
-from paddleseg_ext.data import functional
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images import functional
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess, SizeHW

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
-from paddleseg_ext.data import functional
+from paddleseg_ext.images import functional
 from paddleseg_ext.inference.preprocess import Geometry, SizeHW
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import atomic_path, require_file
 from paddleseg_ext.common.log import log
-from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.outputs import OVERLAYS, blend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples

@@ -11,8 +11,8 @@ from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.video import (

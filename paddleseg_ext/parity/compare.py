@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.functional import read_label
-from paddleseg_ext.data.samples import image_sizes
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.base import Backend
-from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions, shapes_of
+from paddleseg_ext.images.functional import read_label
+from paddleseg_ext.images.samples import image_sizes
+from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend
+from paddleseg_ext.inference.engines.tensorrt import TensorRtOptions, shapes_of
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log
-from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.inference.backends.paddle_inference import WRONG_LEGACY_PASSES
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
+from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.compare import (

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT, Checkpoint
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.scoring.confusion import IntArray

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.inference.backends.base import runtime_errors
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import runtime_errors
 
 ONEDNN_SHAPE_CACHE = 10
 

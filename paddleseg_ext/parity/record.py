@@ -8,9 +8,9 @@ from typing import Any
 
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name
-from paddleseg_ext.inference.backends.choice import found_elsewhere
-from paddleseg_ext.inference.backends.open import BACKENDS, stage_name
 from paddleseg_ext.inference.bundle import Bundle, record_verified
+from paddleseg_ext.inference.choice import found_elsewhere
+from paddleseg_ext.inference.engines.open import BACKENDS, stage_name
 from paddleseg_ext.parity.compare import Outcome
 from paddleseg_ext.parity.stages import STAGES
 from paddleseg_ext.scoring.verdict import RunVerdict

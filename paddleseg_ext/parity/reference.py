@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.functional import read_image
-from paddleseg_ext.data.labels import ClassTable
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess

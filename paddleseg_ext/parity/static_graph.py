@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.inference.backends.base import Backend, runtime_errors
-from paddleseg_ext.inference.backends.open import open_backend
-from paddleseg_ext.inference.backends.tensorrt import TensorRtOptions
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend, runtime_errors
+from paddleseg_ext.inference.engines.open import open_backend
+from paddleseg_ext.inference.engines.tensorrt import TensorRtOptions
 from paddleseg_ext.parity.stages import STATIC, Stage
 
 

@@ -21,8 +21,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from paddleseg_ext import __version__
-from paddleseg_ext.data.synthetic import draw_scene
+from paddleseg_ext.common.version import __version__
+from paddleseg_ext.images.scenes import draw_scene
 from paddleseg_ext.serving.answers import (
     BatchAnswer,
     BatchItem,

@@ -1,11 +1,11 @@
 """Opens what a service runs its bundle on, and says where that is not what was asked for."""
 
 from paddleseg_ext.common.log import log, warn
-from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.base import TimedBackend
-from paddleseg_ext.inference.backends.choice import choose_backend
-from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.choice import choose_backend
+from paddleseg_ext.inference.engines.base import TimedBackend
+from paddleseg_ext.inference.engines.open import open_backend
 
 AUTO = "auto"
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.functional import decode_image
-from paddleseg_ext.data.image_structure import essential, require_bounded_pixels
+from paddleseg_ext.images.functional import decode_image
+from paddleseg_ext.images.structure import essential, require_bounded_pixels
 from paddleseg_ext.inference.preprocess import Preprocess
 
 # Pillow's name -> media type. TIFF is left out: its many codecs are a large surface of attack.

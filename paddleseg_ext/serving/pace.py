@@ -6,8 +6,8 @@ import time
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.inference.backends.base import Backend, probe_batch
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend, probe_batch
 
 PROBE_SIDE = 512  # pixels; what is larger is calculated from it
 STRIDE = 64  # a multiple of what every network halves

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.labels import ClassTable
-from paddleseg_ext.inference.backends.base import Backend
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.outputs import encode_label_map, encode_overlay
 from paddleseg_ext.inference.preprocess import FloatImage, Geometry
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, NetworkOutput

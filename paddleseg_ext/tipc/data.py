@@ -9,9 +9,9 @@ from pathlib import Path
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory, write_json
 from paddleseg_ext.common.log import log
-from paddleseg_ext.data import cli as data_cli
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.samples import Sample, image_sizes, write_sample_list
+from paddleseg_ext.images.samples import Sample, image_sizes, write_sample_list
+from paddleseg_ext.images.scenes import write_synthetic
 from paddleseg_ext.tipc.format import MODES, read_sections
 from paddleseg_ext.tipc.plan import check_mode
 
@@ -59,7 +59,7 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
             _link_cityscapes(Path(source), work, wanted)
         else:
             scenes = LITE_SCENES if wanted["val"] == "lite" else WHOLE_SCENES
-            _draw_embedded(work, scenes)
+            write_synthetic(work, scenes, SCENE_SIZE_WH)
         train, val = (Cityscapes(str(work), mode=split).samples for split in ("train", "val"))
         write_sample_list(train, work / "train.list")
         write_sample_list(val, work / "val.list")
@@ -91,9 +91,3 @@ def _link_cityscapes(source: Path, work: Path, wanted: dict[str, str]) -> None:
                 link = work / file.relative_to(source)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(file.resolve())
-
-
-def _draw_embedded(work: Path, scenes: int) -> None:
-    width, height = SCENE_SIZE_WH
-    flags = ["--save_dir", work, "--num_images", scenes, "--size", width, height]
-    data_cli.main(["synthetic", *map(str, flags)])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
-from paddleseg_ext.inference.backends.activity import shortfall
+from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.parity.report import Case, parity_cases, write_junit
 from paddleseg_ext.tipc.plan import Plan, Run
 

@@ -18,7 +18,7 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import atomic_path, require_writable, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.samples import Sample, collect_samples
+from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 
 HOST = "127.0.0.1"

@@ -57,7 +57,7 @@ def require_finite_loss(
         f"iteration {iteration}: the loss is {value}, from head {' and '.join(bad) or 'weights'} "
         f"({each}), on the images {', '.join(batch.names(sample_names))}; nothing of this "
         "iteration was kept. Look at the images, lower the learning rate, or check the labels "
-        "with 'python -m paddleseg_ext data check'"
+        "with 'paddleseg-ext data check'"
     )
 
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import paddle
 from paddle import nn
 
-from paddleseg_ext import __version__
 from paddleseg_ext.checkpoints.store import save_arrays
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import delete_leftovers
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
-from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
-from paddleseg_ext.models.build import build_model, load_pretrained
-from paddleseg_ext.training.distributed import (
+from paddleseg_ext.distributed.world import (
     World,
     average_of_all,
     parallelize,
@@ -25,6 +23,8 @@ from paddleseg_ext.training.distributed import (
     share_statistics,
     wait_for_all,
 )
+from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
+from paddleseg_ext.models.build import build_model, load_pretrained
 from paddleseg_ext.training.ema import EmaOptions, WeightAverage
 from paddleseg_ext.training.finetune import load_for_finetuning
 from paddleseg_ext.training.frozen_norm import freeze_running_statistics

@@ -9,17 +9,17 @@ from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
-from paddleseg_ext.data.labels import decode_label
+from paddleseg_ext.distributed.world import World, share_statistics
 from paddleseg_ext.evaluation.eager import EagerNetwork
 from paddleseg_ext.evaluation.evaluator import Evaluation, evaluate
 from paddleseg_ext.evaluation.gather import gather
 from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
 from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.images.labels import decode_label
 from paddleseg_ext.inference.pipeline import predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.protocols import Protocol
-from paddleseg_ext.training.distributed import World, share_statistics
 from paddleseg_ext.training.monitor import Monitor
 from paddleseg_ext.training.trainer import Validate
 

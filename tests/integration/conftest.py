@@ -1,6 +1,6 @@
 """A small network that nobody trained, its data, its checkpoint and its bundles."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
-PROJECT = Path(__file__).resolve().parents[2]
 NUM_CLASSES = 5
 SIZES_HW = [(64, 96), (48, 80), (64, 96)]
 
 
 def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, PROJECT / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"paddleseg_ext.commands.{name}")
 
 
 class Deployment:
@@ -83,7 +78,7 @@ class Deployment:
     def export(self, config: Path, output_op: str = "none", **more: Any) -> Path:
         from paddleseg_ext.config import load_config
         from paddleseg_ext.data.build import class_table_of, first_image
-        from paddleseg_ext.export import ExportOptions, export
+        from paddleseg_ext.export.exporter import ExportOptions, export
 
         loaded = load_config(config)
         name = "_".join(["bundle", config.stem, output_op, *more])

@@ -6,8 +6,7 @@ import paddle.distributed as dist
 from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss
-from paddleseg_ext.training.distributed import (
+from paddleseg_ext.distributed.world import (
     World,
     average_of_all,
     joined_world,
@@ -15,6 +14,7 @@ from paddleseg_ext.training.distributed import (
     require_same,
     share_statistics,
 )
+from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss
 
 # Samples of each process: the statistics must not depend on how a batch is split.
 SHARES = {2: [3, 1], 4: [3, 1, 2, 2]}

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from commands import call
 
-from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.open import BACKENDS, open_backend
+from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.engines.open import BACKENDS, open_backend
 
 
 def test_a_bundle_with_bytes_and_onnx_is_one_network(bundle: Path, onnx_bundle: Path) -> None:

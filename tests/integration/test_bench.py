@@ -1,4 +1,4 @@
-"""`python -m paddleseg_ext bench` on small bundles: two backends, one table."""
+"""`paddleseg-ext bench` on small bundles: two backends, one table."""
 
 import json
 from pathlib import Path

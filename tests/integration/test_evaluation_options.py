@@ -272,10 +272,10 @@ def test_the_official_cityscapes_script_agrees(shared_dir: Path, tmp_path: Path)
     """Labels with errors put in, submitted: the test server's own script gives our figures."""
     pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
     from paddleseg_ext.data.datasets import Cityscapes
-    from paddleseg_ext.data.labels import decode_label
     from paddleseg_ext.evaluation.categories import category_scores
     from paddleseg_ext.evaluation.evaluator import Scorer
     from paddleseg_ext.evaluation.submission import Submission
+    from paddleseg_ext.images.labels import decode_label
     from paddleseg_ext.inference.pipeline import Prediction
 
     # The script scores labelIds; labelTrainIds files may be of another rendering of the polygons.

@@ -60,7 +60,7 @@ def test_the_self_check_catches_the_wrong_interpolation(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the swapped operator, oneDNN ignores align_corners, and nothing may be written."""
-    from paddleseg_ext import export as export_module
+    from paddleseg_ext.export import exporter as export_module
 
     monkeypatch.setattr(export_module, "traced_operators", contextlib.nullcontext)
     finished = export(trained, tmp_path)
@@ -133,8 +133,8 @@ def test_a_graph_that_paddle2onnx_aborts_on_leaves_the_rest_of_the_bundle(
     from paddle import nn
     from paddle.nn import functional
 
-    from paddleseg_ext import export as export_module
     from paddleseg_ext.checkpoints.store import save_weights
+    from paddleseg_ext.export import exporter as export_module
 
     class Pooled(nn.Layer):
         def __init__(self) -> None:

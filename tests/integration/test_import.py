@@ -1,4 +1,4 @@
-"""`python -m paddleseg_ext import` and `doctor`, as a user runs them."""
+"""`paddleseg-ext import` and `doctor`, as a user runs them."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from commands import PROJECT, call
 
-from paddleseg_ext.parity.golden_data import make_state_dict, read_case
+from paddleseg_ext.published.golden_data import make_state_dict, read_case
 
 GOLDEN = PROJECT / "tests" / "golden"
 V1 = PROJECT / "configs/bisenetv1/bisenetv1_torchseg_cityscapes_1024x1024_80k.yml"

@@ -23,7 +23,7 @@ NETWORKS = {
 
 def write_scenes(folder: Path) -> list[Path]:
     """Drawn street scenes with labels, and their list."""
-    from paddleseg_ext.data.synthetic import draw_scene
+    from paddleseg_ext.images.scenes import draw_scene
 
     images = []
     for seed in range(NUM_SCENES):
@@ -40,12 +40,12 @@ def write_scenes(folder: Path) -> list[Path]:
 def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     pytest.importorskip("paddle2onnx")
     pytest.importorskip("openvino")
+    from paddleseg_ext.commands.quantize import rank_layers
     from paddleseg_ext.config import load_config
     from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.data.functional import read_image
-    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.images.functional import read_image
     from paddleseg_ext.inference.bundle import read_bundle
-    from paddleseg_ext.quantization.cli import rank_layers
     from paddleseg_ext.quantization.graph import QuantizableGraph
 
     scenes = write_scenes(tmp_path)

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from small_network import CONFIG, write_checkpoint, write_data
 
+from paddleseg_ext.commands import parity as cli
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.parity import cli
 
 from .browser import count_images
 
@@ -22,7 +22,7 @@ def project(tmp_path_factory):
     """A folder with data, config, checkpoint and bundle; the working directory."""
     from paddleseg_ext.config import load_config
     from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.export.exporter import ExportOptions, export
 
     folder = tmp_path_factory.mktemp("parity")
     with pytest.MonkeyPatch.context() as patch:
@@ -226,7 +226,7 @@ def test_a_fault_that_is_taken_for_another_is_not_caught(project, monkeypatch):
 def test_labels_read_one_off_are_called_so(project):
     """A command scored with a table that is off by one; its label maps are right."""
     import infer
-    from paddleseg_ext.data.labels import decode_label
+    from paddleseg_ext.images.labels import decode_label
     from paddleseg_ext.parity.controls import shift_labels
 
     given = {"config": "bundle/deploy.yaml", "image_path": "data/val.list", "save_dir": "shifted"}
@@ -285,7 +285,7 @@ def test_a_fault_that_a_one_sided_network_hides_is_neither_passed_nor_failed(pro
 def test_every_output_agrees_where_preprocessing_resizes(project, output_op):
     from paddleseg_ext.config import load_config
     from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.export.exporter import ExportOptions, export
 
     resized = "transforms:\n    - {type: Resize, target_size: [80, 48]}"
     (project / "resized.yml").write_text(CONFIG.replace("transforms:", resized))
@@ -336,7 +336,7 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
     from paddleseg_ext.checkpoints.store import load_into, save_weights
     from paddleseg_ext.config import load_config
     from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.export.exporter import ExportOptions, export
     from paddleseg_ext.models.build import build_model
 
     config = load_config("net.yml")
@@ -347,7 +347,9 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
         step = 1 + 0.03 * generator.standard_normal(parameter.shape).astype(np.float32)
         parameter.set_value(parameter.numpy() * step)
     save_weights(model, Path("older.pdparams"), {"iteration": 100})
-    monkeypatch.setattr("paddleseg_ext.export.check_bundle", lambda *arguments: None)  # for speed
+    monkeypatch.setattr(
+        "paddleseg_ext.export.exporter.check_bundle", lambda *arguments: None
+    )  # for speed
     options = ExportOptions(project / "older")
     export(config, "older.pdparams", options, class_table_of(config), Path("data/0.png"))
     given = "--config net.yml --model_path model.pdparams --bundle older/deploy.yaml"
@@ -361,7 +363,7 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
 
 
 def test_onednn_that_is_off_underneath_fails_though_the_answer_is_right(project, monkeypatch):
-    from paddleseg_ext.inference.backends import paddle_inference
+    from paddleseg_ext.inference.engines import paddle_inference
 
     build_config = paddle_inference.build_config
 
@@ -456,11 +458,11 @@ def test_int8_of_another_checkpoint_fails_within_its_budget(project):
     for package in ("paddle2onnx", "onnxruntime"):
         pytest.importorskip(package)
     from paddleseg_ext.checkpoints.store import load_into, save_weights
+    from paddleseg_ext.commands import quantize as quantization
     from paddleseg_ext.config import load_config
     from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export import ExportOptions, export
+    from paddleseg_ext.export.exporter import ExportOptions, export
     from paddleseg_ext.models.build import build_model
-    from paddleseg_ext.quantization import cli as quantization
 
     config = load_config("net.yml")
     options = ExportOptions(project / "float", onnx=True)

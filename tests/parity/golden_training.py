@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.parity.golden import FAILED, PASSED, SKIPPED, CaseResult
-from paddleseg_ext.parity.golden_data import GoldenCase
+from paddleseg_ext.published.golden import FAILED, PASSED, SKIPPED, CaseResult
+from paddleseg_ext.published.golden_data import GoldenCase
 
 LOSS_TOLERANCE = 1e-5
 SCHEDULE_TOLERANCE = 1e-12

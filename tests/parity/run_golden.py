@@ -12,8 +12,8 @@ from types import ModuleType
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
-from paddleseg_ext.parity.golden import FAILED, PASSED, SKIPPED, CaseResult, run_network
-from paddleseg_ext.parity.golden_data import GoldenCase, find_cases, read_case
+from paddleseg_ext.published.golden import FAILED, PASSED, SKIPPED, CaseResult, run_network
+from paddleseg_ext.published.golden_data import GoldenCase, find_cases, read_case
 
 
 def load_generator(directory: Path) -> ModuleType:

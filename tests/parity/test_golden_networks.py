@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddleseg_ext.parity.golden import (
+from paddleseg_ext.published.golden import (
     ARCHITECTURES,
     NETWORK_TOLERANCE,
     PASSED,
@@ -14,7 +14,7 @@ from paddleseg_ext.parity.golden import (
     generation_of,
     run_network,
 )
-from paddleseg_ext.parity.golden_data import GoldenCase, find_cases, make_input, read_case
+from paddleseg_ext.published.golden_data import GoldenCase, find_cases, make_input, read_case
 
 COMMITTED = Path(__file__).resolve().parents[1] / "golden"
 CASES = find_cases(COMMITTED)
@@ -41,10 +41,10 @@ def test_every_network_case_beside_the_project(shared_dir: Path) -> None:
 
 def deployed_logits(network, images: np.ndarray, directory: Path, onednn: bool) -> np.ndarray:
     """The main head through an exported graph and Paddle Inference."""
-    from paddleseg_ext.data.labels import generic_table
-    from paddleseg_ext.export import GRAPH_NAME, ExportOptions, trace
-    from paddleseg_ext.inference.backends.paddle_inference import PaddleInference, PaddleOptions
+    from paddleseg_ext.export.exporter import GRAPH_NAME, ExportOptions, trace
+    from paddleseg_ext.images.labels import generic_table
     from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+    from paddleseg_ext.inference.engines.paddle_inference import PaddleInference, PaddleOptions
 
     if not (directory / "deploy.yaml").exists():
         options = ExportOptions(directory, (-1, 3, -1, -1), "none")

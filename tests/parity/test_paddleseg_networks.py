@@ -6,9 +6,9 @@ import pytest
 from paddle import nn
 
 from paddleseg_ext.checkpoints.store import load_arrays_into
-from paddleseg_ext.checkpoints.torch_import.mapping import rename
-from paddleseg_ext.checkpoints.torch_import.systems import recognise
-from paddleseg_ext.parity.golden import NETWORK_TOLERANCE, build_for
+from paddleseg_ext.published.golden import NETWORK_TOLERANCE, build_for
+from paddleseg_ext.published.mapping import rename
+from paddleseg_ext.published.systems import recognise
 
 pytestmark = pytest.mark.parity
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleseg_ext.data.labels import CAMVID, decode_label
 from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout
 from paddleseg_ext.data.published import CamVid
+from paddleseg_ext.images.labels import CAMVID, decode_label
 
 SPLITS = ("train", "val", "test")
 

@@ -8,8 +8,8 @@ import numpy as np
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.data.datasets import listed_problems
-from paddleseg_ext.data.labels import CITYSCAPES, decode_label
 from paddleseg_ext.data.prepare.converter import Item, require_layout
+from paddleseg_ext.images.labels import CITYSCAPES, decode_label
 
 EXAMPLE = "leftImg8bit/SPLIT/CITY/*.png, gtFine/SPLIT/CITY/*_gtFine_{polygons.json,labelIds.png}"
 IMAGE_SUFFIX = "_leftImg8bit.png"

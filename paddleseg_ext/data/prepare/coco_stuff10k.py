@@ -6,9 +6,9 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.data.datasets import listed_problems
-from paddleseg_ext.data.labels import lookup_table
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout, through_lookup
+from paddleseg_ext.images.labels import lookup_table
 
 EXAMPLE = "images/*.jpg, annotations/*.mat, imageLists/{train,test}.txt"
 LOOKUP = lookup_table({number: index for index, number in enumerate(CATEGORY_IDS)}, ignored={0})

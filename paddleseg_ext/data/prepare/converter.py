@@ -24,7 +24,7 @@ from paddleseg_ext.common.files import TEMPORARY_PREFIX, atomic_path, require_wr
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import listed_problems
-from paddleseg_ext.data.functional import write_png
+from paddleseg_ext.images.functional import write_png
 
 CONVERTERS = {
     name: f"paddleseg_ext.data.prepare.{name}"

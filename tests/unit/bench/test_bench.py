@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.bench import worker as worker_module
-from paddleseg_ext.bench.cli import list_candidates, parse_arguments, take_turns
 from paddleseg_ext.bench.report import PICTURE, Row, table_lines, write_results
 from paddleseg_ext.bench.worker import PARTS, Bench, Candidate, Turn, Worker
+from paddleseg_ext.commands.bench import list_candidates, parse_arguments, take_turns
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.data.samples import Sample
-from paddleseg_ext.inference.backends.base import RunTimes
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.engines.base import RunTimes
 
 COUNTS = np.array([[30, 10], [0, 40]], np.int64)
 COST = {"parameters": 2_000_000, "multiply_adds": 4_000_000_000, "input_shape": [1, 3, 100, 100]}
@@ -252,7 +252,7 @@ def test_a_process_answers_and_passes_on_what_went_wrong() -> None:
 
 
 def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from paddleseg_ext.bench import cli
+    from paddleseg_ext.commands import bench as cli
 
     monkeypatch.setattr(cli, "read_bundle", lambda path: bundle(path.parent))
     common = ["--data", "x", "--backend", "paddle", "openvino_int8", "--streams", "1", "2"]
@@ -284,7 +284,7 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
                 return 50, 60
             return 50.0
 
-    monkeypatch.setattr("paddleseg_ext.bench.cli.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("paddleseg_ext.commands.bench.SETTLE_SECONDS", 0)
     rows = {name: replace(row(tmp_path, name=name), turns=[], throughputs={}) for name in "ab"}
     arguments = parse_arguments(
         ["--config", "x", "--data", "y", "--rounds", "3", "--warm_up", "1", "--batch_sizes", "4"]

@@ -10,7 +10,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset, class_table_of, first_image
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.labels import decode_label
+from paddleseg_ext.images.labels import decode_label
 
 YML = """
 batch_size: 2

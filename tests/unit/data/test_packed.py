@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
+from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import load_config
-from paddleseg_ext.data import cli, packed
+from paddleseg_ext.data import packed
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.packed import PackedDataset

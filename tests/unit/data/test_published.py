@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.published import (
     ADE20K,
@@ -17,6 +16,7 @@ from paddleseg_ext.data.published import (
     pair_by_stem,
     resolve_by_tail,
 )
+from paddleseg_ext.images.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 from paddleseg_ext.registry import DATASETS
 
 

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data import cli
 from paddleseg_ext.data.contact_sheet import to_picture
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.data.samples import Sample, read_sample_list
 from paddleseg_ext.data.survey import same_content, survey, survey_lines
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample, read_sample_list
 
 YML = """
 batch_size: 1

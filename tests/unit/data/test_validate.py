@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data import cli
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.samples import write_sample_list
 from paddleseg_ext.data.validate import check_samples
+from paddleseg_ext.images.samples import write_sample_list
 
 
 def _damage(root: Path) -> list[Path]:
@@ -43,7 +43,7 @@ def test_every_damaged_file_has_its_line(tiny_cityscapes: Path) -> None:
 def test_the_commands_do_without_paddle(tiny_cityscapes_shared: Path) -> None:
     """Paddle takes seconds to import, and data is looked after on machines without it."""
     code = (
-        "import sys; from paddleseg_ext.data import cli; "
+        "import sys; from paddleseg_ext.commands import data as cli; "
         f"cli.main(['check', '--dataset_root', {str(tiny_cityscapes_shared)!r}]); "
         "sys.exit(any(name.startswith('paddle.') for name in sys.modules))"
     )

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from paddleseg_ext.commands import data as data_cli
+from paddleseg_ext.commands import demo as cli
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data import cli as data_cli
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.samples import read_sample_list, write_sample_list
-from paddleseg_ext.demo import cli
 from paddleseg_ext.demo.report import Step, write_report
+from paddleseg_ext.images.samples import read_sample_list, write_sample_list
 from paddleseg_ext.scoring.confusion import count_pairs
 from paddleseg_ext.scoring.metrics import summarize
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from deploy.ray import batch, images, machine
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
 
 pytest.importorskip("fsspec")
@@ -48,7 +48,7 @@ def asked(network: FlatNetwork, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         calls.append({"name": name} | options)
         return network
 
-    monkeypatch.setattr("paddleseg_ext.inference.backends.open.open_backend", open_backend)
+    monkeypatch.setattr("paddleseg_ext.inference.engines.open.open_backend", open_backend)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
     return calls
@@ -144,7 +144,7 @@ def test_too_many_pixels_are_never_decoded(
     worker = predictor(monkeypatch, tmp_path / "out")
     decoded = []
     monkeypatch.setattr(
-        "paddleseg_ext.data.functional.decode_image", lambda *given: decoded.append(given)
+        "paddleseg_ext.images.functional.decode_image", lambda *given: decoded.append(given)
     )
     row = row_of(worker, bomb(tmp_path / "bomb.png"))
     assert row["status"] == "error" and not decoded

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.ray.manifest import COLUMNS, Manifest, recipe_of
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference import bundle as bundles
 
 pytest.importorskip("fsspec")

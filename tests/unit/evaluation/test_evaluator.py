@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.labels import generic_table
 from paddleseg_ext.evaluation.evaluator import Scorer, evaluate, format_array
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.data.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, generic_table
 from paddleseg_ext.evaluation.boundary import TOLERANCE, boundary_f1
 from paddleseg_ext.evaluation.categories import CITYSCAPES_CATEGORIES, category_scores
 from paddleseg_ext.evaluation.compare import compare, comparison_lines
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, merge_evaluations
 from paddleseg_ext.evaluation.report import PICTURED, PictureShelf, image_mean_iou, report_html
 from paddleseg_ext.evaluation.submission import Submission
+from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, generic_table
 from paddleseg_ext.inference.pipeline import Prediction
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.evaluation.prediction_run import check_inputs_stay, output_files
+from paddleseg_ext.images.samples import Sample
 
 
 @pytest.fixture

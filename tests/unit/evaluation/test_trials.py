@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.data.samples import Sample
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
 
 

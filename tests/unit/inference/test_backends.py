@@ -13,12 +13,12 @@ import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import STARTING_CORES, cores_for
-from paddleseg_ext.inference.backends import onednn_trace, openvino_runtime
-from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.base import as_input, runtime_errors
-from paddleseg_ext.inference.backends.open import BACKENDS, open_backend, stage_name
-from paddleseg_ext.inference.backends.paddle_inference import CALIBRATING
+from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
+from paddleseg_ext.inference.engines import onednn_trace, openvino_runtime
+from paddleseg_ext.inference.engines.base import as_input, runtime_errors
+from paddleseg_ext.inference.engines.open import BACKENDS, open_backend, stage_name
+from paddleseg_ext.inference.engines.paddle_inference import CALIBRATING
 
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 ONNX_BACKENDS = ("onnxruntime", "openvino")
@@ -130,7 +130,7 @@ def test_streams_share_the_threads_and_may_run_at_once(onnx_bundle: Bundle, name
 OPENS_TWO_AND_INTERRUPTS = """
 import gc, signal, sys
 from pathlib import Path
-from paddleseg_ext.inference.backends.open import open_backend
+from paddleseg_ext.inference.engines.open import open_backend
 from paddleseg_ext.inference.bundle import bundle_for_onnx
 
 # What a shell starts in the background ignores the signal, and so do its children.
@@ -352,7 +352,7 @@ def test_bytes_are_not_made_of_what_is_none(value: float) -> None:
         ("onnxruntime", {"precision": "int9"}, "unknown 'int9'"),
         ("onnxruntime", {"device": "gpu"}, "use --backend paddle for a GPU"),
         ("openvino", {"precision": "fp16"}, "fp32 or int8"),
-        ("openvino", {"precision": "int8"}, "python -m paddleseg_ext quantize"),
+        ("openvino", {"precision": "int8"}, "paddleseg-ext quantize"),
         ("paddle", {}, "ONNX graph; run it with --backend onnxruntime"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import (
     Manifest,
     bundle_for_onnx,

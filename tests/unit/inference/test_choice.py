@@ -6,10 +6,10 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import cpu_name
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.inference.backends import choice
-from paddleseg_ext.inference.backends.choice import choose_backend
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.inference import choice
 from paddleseg_ext.inference.bundle import Bundle, Manifest, bundle_for_onnx
+from paddleseg_ext.inference.choice import choose_backend
 
 RIGHT = {
     "paddle": {"grade": "identical", "passed": True, "ratio": 1.0},
@@ -107,7 +107,7 @@ def test_precisions_do_not_mix(tmp_path: Path, installed: set[str]) -> None:
 
 def test_without_a_record_it_is_paddle(tmp_path: Path, installed: set[str]) -> None:
     name, reason = choose_backend(make_bundle(tmp_path, {}))
-    assert name == "paddle" and "python -m paddleseg_ext tune" in reason
+    assert name == "paddle" and "paddleseg-ext tune" in reason
 
 
 def test_an_onnx_graph_needs_one_of_its_backends(tmp_path: Path, installed: set[str]) -> None:

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.inference.class_table import find_class_table
 

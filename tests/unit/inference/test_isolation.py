@@ -17,7 +17,7 @@ names = ["paddleseg_ext.inference"]
 for module in pkgutil.walk_packages(paddleseg_ext.inference.__path__, "paddleseg_ext.inference."):
     importlib.import_module(module.name)
     names.append(module.name)
-assert "paddleseg_ext.inference.backends.paddle_inference" in names, names
+assert "paddleseg_ext.inference.engines.paddle_inference" in names, names
 print(*names)
 """
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.outputs import LONGEST_JPEG_SIDE, save_prediction
 from paddleseg_ext.inference.pipeline import Prediction
 

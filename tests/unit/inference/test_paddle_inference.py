@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.inference.backends import paddle_inference, tensorrt
-from paddleseg_ext.inference.backends.paddle_inference import (
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.engines import paddle_inference, tensorrt
+from paddleseg_ext.inference.engines.paddle_inference import (
     WRONG_LEGACY_PASSES,
     PaddleInference,
     PaddleOptions,
     build_config,
     check_options,
 )
-from paddleseg_ext.inference.backends.tensorrt import ShapeRange, TensorRtOptions
-from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.engines.tensorrt import ShapeRange, TensorRtOptions
 
 SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.inference.backends import tensorrt
-from paddleseg_ext.inference.backends.paddle_inference import PaddleOptions, build_config
-from paddleseg_ext.inference.backends.tensorrt import ShapeRange, TensorRtOptions, shapes_of
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.engines import tensorrt
+from paddleseg_ext.inference.engines.paddle_inference import PaddleOptions, build_config
+from paddleseg_ext.inference.engines.tensorrt import ShapeRange, TensorRtOptions, shapes_of
 
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.labels import ClassTable, generic_table
+from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.inference.outputs import blend
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess

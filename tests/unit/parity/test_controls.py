@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import CAMVID, CITYSCAPES, generic_table
+from paddleseg_ext.images.labels import CAMVID, CITYSCAPES, generic_table
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.parity import controls
 from paddleseg_ext.parity.compare import Comparison, Outcome

@@ -6,8 +6,7 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import cpu_name
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.inference.backends.choice import choose_backend, installed_version
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import (
     Bundle,
     Manifest,
@@ -15,6 +14,7 @@ from paddleseg_ext.inference.bundle import (
     read_bundle,
     write_deploy_yaml,
 )
+from paddleseg_ext.inference.choice import choose_backend, installed_version
 from paddleseg_ext.parity import record as record_module
 from paddleseg_ext.parity.compare import Outcome
 from paddleseg_ext.parity.record import record

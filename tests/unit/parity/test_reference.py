@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.data.samples import Sample
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.parity.reference import Reference
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.samples import Sample
-from paddleseg_ext.inference.backends.tensorrt import ShapeRange
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.tensorrt import ShapeRange
 from paddleseg_ext.parity import stages, static_graph
 from paddleseg_ext.parity.compare import candidates
 from paddleseg_ext.parity.stages import STAGES, parse_stages

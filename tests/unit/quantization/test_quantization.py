@@ -7,14 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.data.samples import Sample
-from paddleseg_ext.inference.backends import openvino_runtime
-from paddleseg_ext.inference.backends.activity import shortfall
-from paddleseg_ext.inference.backends.open import open_backend
-from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
-from paddleseg_ext.quantization import cli
-from paddleseg_ext.quantization.cli import (
+from paddleseg_ext.commands import quantize as cli
+from paddleseg_ext.commands.quantize import (
     Sensitivity,
     check_save_dir,
     choose_float,
@@ -22,6 +16,12 @@ from paddleseg_ext.quantization.cli import (
     main,
     rank_layers,
 )
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.activity import shortfall
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
+from paddleseg_ext.inference.engines import openvino_runtime
+from paddleseg_ext.inference.engines.open import open_backend
 from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
 
 onnx = pytest.importorskip("onnx")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.serving.images import ImageLimits
 from paddleseg_ext.serving.service import SegmentationService, ServiceSettings

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from paddleseg_ext.data.functional import read_image
+from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.serving.images import (
     MAX_SIDE,

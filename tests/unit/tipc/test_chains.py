@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
 from paddleseg_ext.tipc import chains, train_infer
 from paddleseg_ext.tipc.chains import make_plan

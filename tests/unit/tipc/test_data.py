@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.samples import read_sample_list
+from paddleseg_ext.images.samples import read_sample_list
 from paddleseg_ext.tipc.data import LITE_IMAGES, LITE_SCENES, prepare
 
 PROJECT = Path(__file__).resolve().parents[3]

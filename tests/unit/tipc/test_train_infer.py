@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import generic_table
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
 from paddleseg_ext.tipc import train_infer
 from paddleseg_ext.tipc.plan import Asked

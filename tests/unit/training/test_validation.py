@@ -9,9 +9,9 @@ import pytest
 from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.labels import generic_table
-from paddleseg_ext.data.samples import Sample
-from paddleseg_ext.training.distributed import World
+from paddleseg_ext.distributed.world import World
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.training.validation import PICTURE_WIDTH, make_validation
 
 WIDTH, HEIGHT = 400, 16

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
+from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.data import cli
-from paddleseg_ext.data.class_names import CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.prepare.converter import convert
 from paddleseg_ext.data.published import ADE20K, CamVid, CelebAMaskHQ, CocoStuff10k, CocoStuff164k
+from paddleseg_ext.images.class_names import CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 
 
 def _write(path: Path, array: np.ndarray) -> None:

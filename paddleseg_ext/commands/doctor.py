@@ -1,0 +1,43 @@
+r"""What a yml's network is: parameters, multiply-adds, output strides.
+
+  paddleseg-ext doctor --config X.yml --input_shape 1 3 1024 2048
+
+Counted on the network in inference mode, running once: convolutions and linear layers, a
+multiplication and its addition as one. Parameters of auxiliary heads are told apart, because
+inference does not need them. docs/networks.md sets the counts beside the published ones.
+"""
+
+import argparse
+
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.config import load_config
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "", "doctor")
+    flags.add_config_flags(parser)
+    parser.add_argument(
+        "--input_shape",
+        nargs=4,
+        type=flags.positive_int,
+        default=[1, 3, 1024, 2048],
+        metavar=("N", "C", "H", "W"),
+        help="of the images",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """`paddleseg-ext doctor`."""
+    args = parse_arguments(argv)
+    fix_thread_count()
+    config = load_config(args.config, args.opts)
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.export.cost import diagnose
+    from paddleseg_ext.models.build import build_model
+
+    num_classes = config.model.get("num_classes") or class_table_of(config).num_classes
+    model = build_model(config, num_classes)
+    print("\n".join(diagnose(model, args.input_shape).lines(args.input_shape)))

@@ -1,0 +1,54 @@
+"""The front door: `paddleseg-ext VERB ...`, also `paddleseg-ext VERB ...`."""
+
+import importlib
+import sys
+
+from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
+from paddleseg_ext.common.version import __version__
+
+PROGRAM = "paddleseg-ext"
+# verb -> (module with `main(argv) -> int | None`, what it does)
+VERBS = {
+    "train": ("train", "train the network that a yml describes"),
+    "val": ("val", "score a checkpoint on labelled images, by a named protocol"),
+    "predict": ("predict", "label maps and overlays from a checkpoint"),
+    "export": ("export", "convert a checkpoint to a bundle, and check it"),
+    "infer": ("infer", "run an exported bundle on images, a video or a camera"),
+    "parity": ("parity", "compare an exported bundle with its network"),
+    "tune": ("tune", "find the fastest runtime that gives a bundle's answer"),
+    "bench": ("bench", "speed, memory and parts of bundles on runtimes, in turns"),
+    "quantize": ("quantize", "an INT8 graph for a bundle, judged"),
+    "serve": ("serve", "answer images over HTTP, with a page"),
+    "data": ("data", "make, check and inspect data sets"),
+    "import": ("import_weights", "turn a published checkpoint into ours"),
+    "doctor": ("doctor", "parameters, multiply-adds and strides of a yml's network"),
+    "curves": ("curves", "loss and mIoU of training runs in one picture"),
+    "demo": ("demo", "the whole way on embedded data, with a report"),
+    "tipc": ("tipc", "prepare, show and run TIPC chains; needs a checkout"),
+}
+
+
+def main(argv: list[str]) -> int | None:
+    """Run the verb with the rest of the command line; returns its exit status.
+
+    Raises:
+        UsageError: an unknown verb; the nearest is named.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: {PROGRAM} VERB ...\n")
+        for verb, (_, summary) in VERBS.items():
+            print(f"  {verb:<10} {summary}")
+        print(f"\n{PROGRAM} VERB --help describes a verb; {PROGRAM} --version prints the version.")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if argv[0] not in VERBS:
+        raise UsageError(f"unknown verb '{argv[0]}'{nearest_name(argv[0], VERBS)}")
+    module = importlib.import_module(f"paddleseg_ext.commands.{VERBS[argv[0]][0]}")
+    return module.main(argv[1:])
+
+
+def run(*verb: str) -> None:
+    """Run `main` on the verb and the process's arguments, and exit with the status."""
+    run_command(lambda: main([*verb, *sys.argv[1:]]))

@@ -1,0 +1,114 @@
+"""TIPC chains: train, deploy in every way the txt asks for, and prove that the numbers are equal.
+
+  paddleseg-ext tipc prepare CFG.txt MODE    lay out the data
+  paddleseg-ext tipc plan CFG.txt MODE       show the commands
+  paddleseg-ext tipc run CFG.txt MODE        run them
+  paddleseg-ext tipc suite                   every chain of every network
+  paddleseg-ext tipc lint CFG.txt ...        check txt files
+
+test_tipc/*.sh call these from the project's folder. `prepare` uses the Cityscapes folder that the
+environment variable CITYSCAPES_ROOT names, else the embedded data set. Exit status: 0 everything
+passed, 1 something failed, 2 wrong use, 3 nothing could run on this machine.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.log import log
+from paddleseg_ext.tipc.chains import CHAINS, make_plan
+from paddleseg_ext.tipc.data import prepare
+from paddleseg_ext.tipc.format import MODES
+from paddleseg_ext.tipc.lint import lint_files
+from paddleseg_ext.tipc.run import run_plan
+from paddleseg_ext.tipc.serving import ask_service
+from paddleseg_ext.tipc.suite import networks, run_suite
+from paddleseg_ext.tipc.training import compare_losses, write_speed
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = flags.make_parser(__doc__ or "", "tipc")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False,
+            formatter_class=flags.HelpFormatter,
+        )  # fmt: skip
+
+    for name, summary in (
+        ("prepare", "lay out the data of a mode"),
+        ("plan", "show the commands of a chain"),
+        ("run", "run a chain"),
+    ):
+        action = add(name, summary)
+        action.add_argument("config", type=Path, metavar="CFG.txt", help="the chain's txt")
+        action.add_argument("mode", metavar="MODE", help=f"one of {', '.join(MODES)}")
+        if name != "prepare":
+            action.add_argument(
+                "params", nargs="?", default="", metavar="PARAMS",
+                help="of benchmark_train: dynamic_bs2_fp32_DP_N1C1",
+            )  # fmt: skip
+            action.add_argument("--chain", choices=CHAINS, help="default: what the txt is for")
+    action = add("suite", "run every chain of every network on the same data")
+    known = networks()
+    action.add_argument("--networks", nargs="+", choices=known, default=known, help="which ones")
+    action.add_argument(
+        "--chains", nargs="+", choices=CHAINS, default=list(CHAINS), help="which chains"
+    )
+    action = add("lint", "check txt files against the format and the commands' flags")
+    action.add_argument("configs", nargs="+", type=Path, metavar="CFG.txt", help="the files")
+    action = add("losses", "compare the losses of two trainings, to the bit")
+    action.add_argument("histories", nargs=2, type=Path, metavar="history.json", help="of train.py")
+    action = add("speed", "read the speed of a training from its log")
+    action.add_argument("log_file", type=Path, metavar="LOG", help="of train.py --log_iters 1")
+    action.add_argument("target", type=Path, metavar="JSON", help="is written")
+    action = add("ask", "start the HTTP service, ask it for label maps, stop it")
+    action.add_argument("--image_path", required=True, metavar="PATH", help="image, folder or list")
+    action.add_argument("--save_dir", required=True, type=Path, metavar="DIR", help="for results")
+    action.add_argument("service", nargs="*", metavar="-- COMMAND", help="starts the service")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int | None:
+    """Parse and do."""
+    arguments = parse_arguments(argv)
+    match arguments.action:
+        case "prepare":
+            source = os.environ.get("CITYSCAPES_ROOT") or None
+            prepare(arguments.config, arguments.mode, source)
+        case "plan" | "run":
+            plan = make_plan(arguments.config, arguments.mode, arguments.chain, arguments.params)
+            if arguments.action == "run":
+                return run_plan(plan)
+            for run in plan.runs:
+                place = run.reason or plan.log_dir / f"{run.name}.log"
+                print(run.kind, place, run.shown_command, sep="\t")
+        case "suite":
+            return run_suite(arguments.networks, arguments.chains)
+        case "lint":
+            lint(arguments.configs)
+        case "losses":
+            compare_losses(*arguments.histories)
+        case "speed":
+            write_speed(arguments.log_file, arguments.target)
+        case "ask":
+            ask_service(arguments.service, arguments.image_path, arguments.save_dir)
+    return None
+
+
+def lint(paths: list[Path]) -> None:
+    """Print every problem as `file:line: what, and the remedy`.
+
+    Raises:
+        CheckFailed: there are some.
+    """
+    problems = lint_files(paths)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise CheckFailed(f"problems: {len(problems)}, in files: {len({p.path for p in problems})}")
+    log(f"{len(paths)} files, no problem")

@@ -1,0 +1,1 @@
+"""Images, labels and class tables, with NumPy and OpenCV only."""

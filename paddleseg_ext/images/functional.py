@@ -1,0 +1,219 @@
+"""Images and labels as arrays: reading, resizing, padding, cropping. NumPy and OpenCV only.
+
+Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. Sizes are
+`(width, height)` where the name ends in `_wh`.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.files import write_bytes
+from paddleseg_ext.images.structure import PNG_SIGNATURE, essential
+
+INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos4": cv2.INTER_LANCZOS4,
+}
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not content:
+        raise DataError(f"{path}: the file is empty (0 bytes)")
+    return content
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image file; see `decode_image`.
+
+    Raises:
+        DataError: the file is missing, empty, truncated or not an image.
+    """
+    return decode_image(_read_bytes(Path(path)), str(path))
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode an image as RGB `(H, W, 3)` uint8.
+
+    Grey images get three equal channels, an alpha channel is dropped and 16 bits become 8. A
+    camera's orientation tag is not applied: the label belongs to the pixels as they are stored.
+
+    Args:
+        content: of an image file.
+        name: what messages call it.
+
+    Raises:
+        DataError: it is truncated, damaged or not an image.
+    """
+    content = essential(content, name)  # OpenCV fills the rest of a truncated JPEG with grey
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        image = None
+    if image is None:
+        raise DataError(f"{name}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_label(path: str | Path) -> np.ndarray:
+    """Read a label as `(H, W)` uint8, the values as stored: of a palette PNG the index.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not an image, a colour image, or holds
+            values above 255 or that are not whole.
+    """
+    path = Path(path)
+    content = essential(_read_bytes(path), str(path))
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            mode = opened.mode
+            label = np.asarray(opened)
+    except Exception as error:  # PIL raises many kinds for a damaged file
+        raise DataError(f"{path}: cannot be decoded as a label image: {error}") from None
+    if label.ndim != 2:
+        raise DataError(
+            f"{path}: a label has one channel whose value is the class; this is a colour image "
+            f"(mode {mode})"
+        )
+    stretched = _grey_stretch(content)
+    if stretched > 1:
+        label = label // stretched
+    if label.dtype == np.uint8:
+        return label
+    with np.errstate(invalid="ignore"):  # what is no number becomes 0, and is found below
+        values = label.astype(np.uint8)
+    wrong = label[values != label]
+    if wrong.size:
+        raise DataError(f"{path}: label values must be whole and 0..255, got {wrong[0]}")
+    return values
+
+
+def _grey_stretch(content: bytes) -> int:
+    """By how much Pillow multiplies what a PNG stores: greys of 2 and 4 bits become 0..255."""
+    if content.startswith(PNG_SIGNATURE):
+        depth, colors = content[24:26]  # of the header: a grey image is colour type 0
+        return {2: 85, 4: 17}.get(depth, 1) if colors == 0 else 1
+    return 1
+
+
+def write_png(path: str | Path, array: np.ndarray) -> None:
+    """Write a label `(H, W)` or an RGB image `(H, W, 3)`, uint8, whole or not at all."""
+    stored = array if array.ndim == 2 else array[:, :, ::-1]
+    done, encoded = cv2.imencode(".png", stored)
+    if not done:
+        raise DataError(f"{path}: an array of shape {array.shape} cannot be encoded as PNG")
+    write_bytes(path, encoded.tobytes())
+
+
+def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """`(image / 255 - mean) / std`, every step in float32.
+
+    Args:
+        image: `(H, W, 3)`, values 0..255.
+        mean: per channel (or one for all), in 0..1.
+        std: likewise.
+    """
+    result = image.astype(np.float32) / np.float32(255.0)
+    result -= np.asarray(mean, np.float32)
+    result /= np.asarray(std, np.float32)
+    return result
+
+
+def resize_image(
+    image: np.ndarray, size_wh: Sequence[int], interpolation: str = "linear"
+) -> np.ndarray:
+    """Resize `(H, W, 3)`, half-pixel centres, dtype kept.
+
+    Args:
+        interpolation: a key of `INTERPOLATIONS`.
+    """
+    width, height = size_wh
+    return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[interpolation])
+
+
+def resize_label(label: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:
+    """Resize `(H, W)` by nearest neighbour: no value is invented."""
+    width, height = size_wh
+    return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tuple[int, int]:
+    """The largest size with the ratio of `size_wh` that fits `target_wh`, either way round.
+
+    A very narrow image keeps one pixel, where PaddleSeg fails.
+
+    Source: PaddleSeg `rescale_size`: the long side is held to the long side, as in mmseg.
+    """
+    scale = min(max(target_wh) / max(size_wh), min(target_wh) / min(size_wh))
+    return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
+
+
+def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float]) -> np.ndarray:
+    """Pad at the right and the bottom up to `size_wh`; a side that is large enough stays.
+
+    Args:
+        array: image `(H, W, 3)` or label `(H, W)`.
+        value: one for all channels, or one for each.
+    """
+    height, width = array.shape[:2]
+    right, bottom = max(size_wh[0] - width, 0), max(size_wh[1] - height, 0)
+    if not right and not bottom:
+        return array
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    # OpenCV pads with 0 the channels that a shorter list leaves out.
+    values = np.broadcast_to(np.asarray(value, np.float64), channels).tolist()
+    return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=values)
+
+
+def crop(array: np.ndarray, left: int, top: int, size_wh: Sequence[int]) -> np.ndarray:
+    """The window of `size_wh` at `(left, top)`; a view, not a copy."""
+    return array[top : top + size_wh[1], left : left + size_wh[0]]
+
+
+def flip_horizontal(array: np.ndarray) -> np.ndarray:
+    """Left and right exchanged; a view, not a copy."""
+    return array[:, ::-1]
+
+
+def resize_logits(
+    logits: np.ndarray, size_wh: Sequence[int], align_corners: bool = False
+) -> np.ndarray:
+    """Bilinear resize of `(C, h, w)` float32 to `(C, H, W)` float32, without anti-aliasing."""
+    width, height = size_wh
+    if logits.shape[1:] == (height, width):
+        return logits
+    if align_corners:
+        return _resize_corners(_resize_corners(logits, 1, height), 2, width)
+    resized = np.empty((len(logits), height, width), np.float32)
+    for channel, target in zip(logits, resized, strict=True):
+        cv2.resize(channel, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def _resize_corners(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Linear interpolation along one axis, first and last samples on the corners."""
+    last = values.shape[axis] - 1
+    step = last / (size - 1) if size > 1 else 0.0
+    position = np.arange(size, dtype=np.float64) * step
+    low = np.minimum(position.astype(np.int64), last)
+    high = np.minimum(low + 1, last)
+    shape = [1, 1, 1]
+    shape[axis] = size
+    weight = (position - low).astype(np.float32).reshape(shape)
+    return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight

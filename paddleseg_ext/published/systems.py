@@ -1,0 +1,90 @@
+"""All published layouts, and which of them a checkpoint is."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.published import (
+    coincheung,
+    dabnet,
+    mmseg,
+    paddleseg,
+    stdc,
+    torchseg,
+    torchvision,
+)
+from paddleseg_ext.published.generation import Generation
+
+GENERATIONS: tuple[Generation, ...] = (
+    *coincheung.V1_GENERATIONS,
+    *coincheung.V2_GENERATIONS,
+    *torchseg.GENERATIONS,
+    *stdc.GENERATIONS,
+    *dabnet.GENERATIONS,
+    *mmseg.GENERATIONS,
+    *paddleseg.GENERATIONS,
+    *torchvision.GENERATIONS,
+)
+AUTO = "auto"
+SYSTEMS = tuple(dict.fromkeys(generation.system for generation in GENERATIONS))
+
+
+def find_generation(system: str, name: str) -> Generation:
+    """The layout `name` of `system`.
+
+    Raises:
+        UsageError: there is none; the system's are named.
+    """
+    candidates = {g.name: g for g in GENERATIONS if system in (AUTO, g.system)}
+    if name not in candidates:
+        raise UsageError(f"--generation: unknown '{name}'{nearest_name(name, candidates)}")
+    return candidates[name]
+
+
+def recognise(
+    arrays: Mapping[str, np.ndarray], system: str, name: str | None, source: str
+) -> Generation:
+    """Which layout a checkpoint has, by its names and shapes.
+
+    Args:
+        arrays: the checkpoint's tensors.
+        system: one of `SYSTEMS`, or `auto` for any.
+        name: the layout if the user states it; it must still be possible.
+        source: the file's name in messages.
+
+    Raises:
+        UsageError: no layout fits, the stated one does not, or several do: some published layouts
+            have the same tensors and different arithmetic, and a guess could be silently wrong.
+    """
+    shapes = {key: array.shape for key, array in arrays.items()}
+    fitting = [g for g in GENERATIONS if system in (AUTO, g.system) and g.matches(shapes)]
+    if name is not None:
+        stated = find_generation(system, name)
+        if stated not in fitting:
+            raise UsageError(
+                f"{source}: its tensors are not those of '{name}' ({stated.title}); "
+                f"{_describe(fitting)}"
+            )
+        return stated
+    if not fitting:
+        elsewhere = [g for g in GENERATIONS if g.matches(shapes)]
+        raise UsageError(
+            f"{source}: not a checkpoint of a known layout"
+            + (f" of '{system}'" if system != AUTO else "")
+            + (f"; {_describe(elsewhere)}" if elsewhere else "")
+            + f". It has {len(arrays)} tensors, the first is '{next(iter(arrays))}'"
+        )
+    if len(fitting) > 1:
+        names = ", ".join(f"{g.name} ({g.title})" for g in fitting)
+        raise UsageError(
+            f"{source}: several published layouts have exactly these tensors and compute with "
+            f"them differently: {names}. Say which with --generation"
+        )
+    return fitting[0]
+
+
+def _describe(fitting: Sequence[Generation]) -> str:
+    if not fitting:
+        return "they fit no known layout"
+    return "they fit " + " or ".join(f"{g.system} {g.name} ({g.title})" for g in fitting)

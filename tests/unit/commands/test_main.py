@@ -1,0 +1,52 @@
+"""`paddleseg-ext VERB`, before any verb begins."""
+
+import subprocess
+import sys
+
+import pytest
+from commands import PROJECT, call
+
+from paddleseg_ext.commands.main import VERBS
+from paddleseg_ext.common.version import __version__
+
+
+def test_help_lists_every_verb() -> None:
+    done = call("paddleseg_ext", "--help")
+    assert done.status == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.out
+
+
+def test_without_a_verb_the_status_is_that_of_wrong_use() -> None:
+    assert call("paddleseg_ext").status == 2
+
+
+def test_version() -> None:
+    assert call("paddleseg_ext", "--version").out == f"paddleseg-ext {__version__}\n"
+
+
+def test_the_nearest_verb_is_named() -> None:
+    assert "did you mean 'quantize'" in call("paddleseg_ext", "quantise").error_lines[0]
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("data", "tipc")])
+def test_every_verb_teaches_itself(verb: str) -> None:
+    done = call("paddleseg_ext", verb, "--help")
+    assert done.status == 0
+    assert done.out.startswith(f"usage: paddleseg-ext {verb} ")
+
+
+@pytest.mark.parametrize("script", ["train", "val", "predict", "export_model", "infer"])
+def test_a_script_of_paddlesegs_name_is_the_verb(script: str) -> None:
+    verb = "export" if script == "export_model" else script
+    assert call(f"{script}.py", "--help").out == call("paddleseg_ext", verb, "--help").out
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, paddleseg_ext\n"
+        "heavy = {'numpy', 'cv2', 'yaml', 'paddle'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

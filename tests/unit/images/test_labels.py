@@ -1,0 +1,110 @@
+"""Class tables, and labels read through them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.images.labels import (
+    CAMVID,
+    CITYSCAPES,
+    ClassTable,
+    decode_label,
+    generic_table,
+)
+
+
+def _write(path: Path, values: list[list[int]]) -> Path:
+    cv2.imwrite(str(path), np.array(values, np.uint8))
+    return path
+
+
+def test_label_ids_go_through_the_table(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a_gtFine_labelIds.png", [[7, 33, 0], [23, 34 - 1, 255]])
+    assert decode_label(path, CITYSCAPES).tolist() == [[0, 18, 255], [10, 18, 255]]
+
+
+def test_train_ids_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a_gtFine_labelTrainIds.png", [[7, 18, 255]])
+    assert decode_label(path, CITYSCAPES).tolist() == [[7, 18, 255]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("a_labelIds.png", 77), ("a_labelIds.png", 34), ("a_labelTrainIds.png", 19)],
+)
+def test_a_value_that_is_no_class_is_reported(name: str, value: int, tmp_path: Path) -> None:
+    path = _write(tmp_path / name, [[7, value, 12]])
+    with pytest.raises(DataError, match=f"value {value} ") as caught:
+        decode_label(path, CITYSCAPES)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_cityscapes_agrees_with_the_official_scripts() -> None:
+    official = pytest.importorskip("cityscapesscripts.helpers.labels").labels
+    for label in official:
+        if label.id < 0:
+            continue
+        assert CITYSCAPES.label_lookup is not None
+        expected = label.trainId if 0 <= label.trainId < 19 else 255
+        assert CITYSCAPES.label_lookup[label.id] == expected
+        if expected < 19:
+            assert CITYSCAPES.class_names[expected] == label.name
+            assert tuple(CITYSCAPES.palette[expected]) == label.color
+
+
+def test_camvids_unlabelled_pixels_are_ignored(tmp_path: Path) -> None:
+    assert decode_label(_write(tmp_path / "a.png", [[0, 10, 11]]), CAMVID).tolist() == [
+        [0, 10, 255]
+    ]
+
+
+def test_another_ignored_value_reads_as_255(tmp_path: Path) -> None:
+    table = generic_table(3, raw_ignore=0)
+    assert decode_label(_write(tmp_path / "a.png", [[0, 1, 2]]), table).tolist() == [[255, 1, 2]]
+
+
+@pytest.mark.parametrize("table", [CITYSCAPES, CAMVID, generic_table(3)])
+def test_a_table_survives_a_file(table: ClassTable) -> None:
+    again = ClassTable.from_dict(table.to_dict())
+    assert again.to_dict() == table.to_dict()
+    assert again.palette.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"palette": [[1, 2, 3]]},
+        {"palette": [[300, 0, 0]] * 19},
+        {"label_lookup": [1, 2]},
+        {"label_lookup": [300] * 256},
+        {"ignore_index": 300},
+        {"class_names": None},
+    ],
+)
+def test_a_broken_table_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="class table"):
+        ClassTable.from_dict({**CITYSCAPES.to_dict(), **change})
+
+
+def test_the_generic_palette_is_that_of_pascal_voc() -> None:
+    expected = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    assert generic_table(5).palette.tolist() == expected
+    assert len({tuple(colour) for colour in generic_table(254).palette.tolist()}) == 254
+
+
+def test_class_counts_and_names_that_do_not_fit_are_refused() -> None:
+    """A yml reads `no` as False and `5` as a number; a word would be taken letter by letter."""
+    names: tuple = (["only", "two"], ["a", "b", False], ["a", "b", 5], "abc")
+    for arguments in ((0,), (255,), ("3",), *((3, each) for each in names)):
+        with pytest.raises(UsageError):
+            generic_table(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_full_palette_is_black_where_there_is_no_class() -> None:
+    palette = CITYSCAPES.full_palette
+    assert palette.shape == (256, 3) and palette.dtype == np.uint8
+    assert palette[:19].tolist() == CITYSCAPES.palette.tolist()
+    assert not palette[19:].any()

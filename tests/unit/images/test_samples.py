@@ -1,0 +1,141 @@
+"""Lists of samples, read and written."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.images.samples import (
+    Sample,
+    collect_samples,
+    image_sizes,
+    read_sample_list,
+    unique_names,
+    write_sample_list,
+)
+
+
+def _image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((2, 2, 3), np.uint8))
+    return path
+
+
+def test_sizes_of_what_can_be_opened(tmp_path: Path) -> None:
+    """What cannot be opened, or promises too many pixels, is left to the run."""
+    bomb = tmp_path / "bomb.png"
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    crc = struct.pack(">I", zlib.crc32(header))
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc)
+    wordy = _image(tmp_path / "wordy.png")
+    comment = b"zTXta\0\0" + zlib.compress(bytes(2 << 20))
+    checksum = struct.pack(">I", zlib.crc32(comment))
+    content = wordy.read_bytes()
+    length = struct.pack(">I", len(comment) - 4)
+    wordy.write_bytes(content[:33] + length + comment + checksum + content[33:])
+    images = [_image(tmp_path / "a.png"), bomb, wordy, tmp_path / "no.png"]
+    assert image_sizes(images) == [(2, 2)]
+
+
+@pytest.mark.parametrize("mark", [" ", "\t", ",", ", ", "   "])
+def test_separators(mark: str, tmp_path: Path) -> None:
+    listed = tmp_path / "some.list"
+    listed.write_text(f"\ufeffa/1.png{mark}b/1.png\r\n\r\na/2.png\n", encoding="utf-8")
+    first, second = read_sample_list(listed)
+    assert (first.image, first.label) == (tmp_path / "a/1.png", tmp_path / "b/1.png")
+    assert (second.image, second.label) == (tmp_path / "a/2.png", None)
+
+
+def test_names_are_found_in_the_root_the_lists_folder_and_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "lists" / "x.list"
+    listed.parent.mkdir()
+    listed.write_text("here.png\nbeside.png\n")
+    _image(tmp_path / "here.png")
+    _image(tmp_path / "lists" / "beside.png")
+    monkeypatch.chdir(tmp_path)
+    assert [sample.image.exists() for sample in read_sample_list(listed)] == [True, True]
+    assert read_sample_list(listed, root="/data")[0].image == Path("/data/here.png")
+
+
+def test_all_wrong_lines_are_listed(tmp_path: Path) -> None:
+    listed = tmp_path / "x.list"
+    listed.write_text("a b\na b c\nd e\nf g h i\n")
+    with pytest.raises(UsageError, match=r"line 2: (.|\n)*line 4: "):
+        read_sample_list(listed)
+
+
+def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "blank.list").write_text("\n\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.bin").write_bytes(bytes(range(128, 256)))
+    for name in ("blank.list", "folder", "absent.png", "absent.list", "model.bin"):
+        with pytest.raises(UsageError, match=name):
+            collect_samples(tmp_path / name)
+
+
+def test_equal_names_in_different_folders_stay_apart(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", "b/1.jpg"):
+        _image(tmp_path / name)
+    assert [s.name for s in collect_samples(tmp_path)] == ["a/1", "b/1.jpg", "b/1.png"]
+
+
+@given(st.lists(st.sampled_from(["a/1.png", "a/1.jpg", "b/1.png", "2.png", "a/b/1.png"])))
+def test_names_are_unique_and_relative(paths: list[str]) -> None:
+    names = unique_names([Path("/data") / path for path in paths])
+    assert len(set(names)) == len(names) == len(paths)
+    assert not any(name.startswith("/") or ".." in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a\u3000b", "a\u00a0b"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_names_with_separators_read_back(name: str, labelled: bool, tmp_path: Path) -> None:
+    label = _image(tmp_path / f"{name}_label.png") if labelled else None
+    sample = Sample(_image(tmp_path / f"{name}.png"), label, name)
+    write_sample_list([sample], tmp_path / "x.list")
+    assert read_sample_list(tmp_path / "x.list") == [sample]
+
+
+def test_a_list_in_a_linked_folder_reads_back(tmp_path: Path) -> None:
+    """From there `..` leads to where the link points, and not to where it lies."""
+    (tmp_path / "disk/far/away").mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "disk/far/away")
+    sample = Sample(_image(tmp_path / "i/a.png"), _image(tmp_path / "l/a.png"), "a")
+    write_sample_list([sample], tmp_path / "lists/x.list")
+    (again,) = read_sample_list(tmp_path / "lists/x.list")
+    assert again.label is not None
+    assert again.image.samefile(sample.image) and again.label.samefile(tmp_path / "l/a.png")
+
+
+def test_a_written_list_reads_back(tmp_path: Path) -> None:
+    samples = [
+        Sample(_image(tmp_path / "i/with space.png"), _image(tmp_path / "l/1.png"), "with space"),
+        Sample(_image(tmp_path / "i/2.png"), _image(tmp_path / "l/2.png"), "2"),
+        Sample(_image(tmp_path / "i/3 4.png"), None, "3 4"),
+    ]
+    listed = tmp_path / "lists" / "x.list"
+    write_sample_list(samples, listed)
+    again = read_sample_list(listed)
+    assert [s.image.resolve() for s in again] == [s.image for s in samples]
+    assert [s.label and s.label.resolve() for s in again] == [s.label for s in samples]
+    write_sample_list(samples[1:2], listed, root=tmp_path)
+    assert listed.read_text() == "i/2.png l/2.png\n"
+
+
+def test_names_with_spaces_want_a_tab(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("a street.png a label.png\n")
+    with pytest.raises(UsageError, match="a tab follows each"):
+        read_sample_list(path)
+    path.write_text("a street.png\ta label.png\nan image.png\t\n")
+    assert [sample.image.name for sample in read_sample_list(path)] == [
+        "a street.png",
+        "an image.png",
+    ]
