@@ -9,6 +9,8 @@ exported bundle is printed as `#predict` here: the two must be equal.
 """
 
 import argparse
+from dataclasses import MISSING, dataclass
+from pathlib import Path
 
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import (
@@ -19,47 +21,47 @@ from paddleseg_ext.common.flags import (
     positive_int,
 )
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.config import ABSENT_RULES, load_config
+from paddleseg_ext.common.options import add_options, option, read_options
+from paddleseg_ext.config import load_config
+from paddleseg_ext.scoring.metrics import AbsentRule
 
 
-def parse_args(argv: list[str]) -> argparse.Namespace:
-    """The flags, PaddleSeg's by name."""
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a checkpoint predicts images."""
+
+    model_path: str = option(MISSING, "the checkpoint", metavar="PDPARAMS")
+    image_path: str = option(
+        MISSING,
+        "an image, a folder of images, or a list with 'image' or 'image label' in each line",
+        metavar="PATH",
+    )
+    save_dir: Path = option(Path("output/predict"), "folder of the results", metavar="DIR")
+    batch_size: int = option(1, "images per run", parse=positive_int)
+    print_detail: bool = option(True, "progress and scores on the terminal", parse=boolean)
+    absent_class: AbsentRule | None = option(
+        None, "how absent classes count (default: as in the yml)"
+    )
+
+
+def make_predict_parser() -> argparse.ArgumentParser:
+    """The parser of `predict`."""
     parser = make_parser(__doc__ or "", "predict")
     add_config_flags(parser)
-    parser.add_argument("--model_path", required=True, metavar="PDPARAMS", help="the checkpoint")
-    parser.add_argument(
-        "--image_path",
-        required=True,
-        metavar="PATH",
-        help="an image, a folder of images, or a list with 'image' or 'image label' in each line",
-    )
-    parser.add_argument("--save_dir", default="output/predict", metavar="DIR", help="for results")
-    parser.add_argument("--batch_size", type=positive_int, default=1, help="images in a run")
+    add_options(parser, PredictOptions)
     add_device_flag(parser)
-    parser.add_argument(
-        "--print_detail", type=boolean, default=True, help="progress and scores on the terminal"
-    )
-    parser.add_argument(
-        "--absent_class",
-        choices=ABSENT_RULES,
-        default=argparse.SUPPRESS,
-        help="how absent classes count (default: as in the yml)",
-    )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
-    args = parse_args(argv)
+    args = make_predict_parser().parse_args(argv)
+    options = read_options(PredictOptions, args)
     config = load_config(args.config, args.opts)
     device = resolve_device(args.device)
-    require_file(args.model_path, "--model_path")
-    save_dir = require_writable(args.save_dir, "--save_dir")
+    require_file(options.model_path, "--model_path")
+    require_writable(options.save_dir, "--save_dir")
     fix_thread_count()
-
-    from paddleseg_ext.images.samples import collect_samples
-
-    samples = collect_samples(args.image_path)
 
     from paddleseg_ext.evaluation.prediction_run import (
         RunSettings,
@@ -67,23 +69,19 @@ def main(argv: list[str]) -> int:
         output_files,
         predict_and_save,
     )
+    from paddleseg_ext.images.samples import collect_samples
 
-    check_inputs_stay(samples, output_files(samples, save_dir))
+    samples = collect_samples(options.image_path)
+    check_inputs_stay(samples, output_files(samples, options.save_dir))
 
-    from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.evaluation.eager import load_eager
-    from paddleseg_ext.inference.postprocess import Postprocess
-    from paddleseg_ext.inference.preprocess import Preprocess
+    from paddleseg_ext.evaluation.eager import eager_predictor
 
-    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
-    table = class_table_of(config)
-    backend = load_eager(config, args.model_path, table.num_classes, device)
     settings = RunSettings(
         title="predict",
-        save_dir=save_dir,
-        batch_size=args.batch_size,
-        absent=getattr(args, "absent_class", config.absent_class),
-        print_detail=args.print_detail,
-        source={"config": args.config, "model_path": args.model_path},
+        save_dir=options.save_dir,
+        batch_size=options.batch_size,
+        absent=options.absent_class or config.absent_class,
+        print_detail=options.print_detail,
+        source={"config": args.config, "model_path": options.model_path},
     )
-    return predict_and_save(backend, samples, preprocess, Postprocess(), table, settings)
+    return predict_and_save(eager_predictor(config, options.model_path, device), samples, settings)

@@ -49,6 +49,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def switch(text: str, default: bool | None = False) -> Any:
+    """A field whose flag is given alone (`--do_eval`) or with a value (`--do_eval=True`)."""
+    return option(default, text, parse=boolean, nargs="?", const=True, metavar="True|False")
+
+
 def add_options(
     parser: argparse._ActionsContainer,
     options: type,

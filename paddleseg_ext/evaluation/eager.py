@@ -1,22 +1,31 @@
-"""The network in dynamic graph, as a backend like any other."""
+"""The network in dynamic graph: the engine `eager`, which runs checkpoints."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.log import log
-from paddleseg_ext.config import Config
+from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.data.build import class_table_of
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 
-class EagerNetwork:
-    """A `paddle.nn.Layer` of ours or of PaddleSeg's behind the `Backend` protocol."""
+class EagerEngine(Engine):
+    """A `paddle.nn.Layer` of ours or of PaddleSeg's as an engine."""
 
     def __init__(self, model: Any):
         """
         Args:
-            model: called with (N, 3, H, W) images, gives a list of logits, the main head first.
+            model: called with (N, 3, H, W) images, returns a list of logits, the main head first.
         """
         self.model = model
 
@@ -33,33 +42,77 @@ class EagerNetwork:
             if was_training:
                 self.model.train()
 
-    def describe(self) -> dict[str, Any]:
-        """See `Backend.describe`."""
+    def describe(self) -> RuntimeReport:
+        """See `Engine.describe`."""
         import paddle
 
-        return {
-            "name": "eager",
-            "paddle": paddle.__version__,
-            "paddle_commit": paddle.version.commit,
-            "device": paddle.get_device().partition(":")[0],
-            "cpu_threads": int(os.environ.get("OMP_NUM_THREADS") or 0) or "unset",
-            "precision": "fp32",
-        }
+        return RuntimeReport(
+            name="eager",
+            version=paddle.__version__,
+            device=paddle.get_device().partition(":")[0],
+            cpu_threads=int(os.environ.get("OMP_NUM_THREADS") or 0) or None,
+            details={"paddle": paddle.__version__, "paddle_commit": paddle.version.commit},
+        )
 
 
-def load_eager(config: Config, model_path: str, num_classes: int, device: str) -> EagerNetwork:
-    """The network of a yml with the weights of a checkpoint, on `device`.
+def open_checkpoint(
+    weights: str | Path, config: Config | str | Path | None, spec: RuntimeSpec
+) -> Predictor:
+    """A predictor for a checkpoint; what the engine table calls for `eager`.
+
+    Args:
+        weights: the `.pdparams`.
+        config: of its training; None takes the configuration of the checkpoint's manifest.
+        spec: the device.
 
     Raises:
-        UsageError: the yml does not describe a network, or the checkpoint is not of this network.
+        UsageError: the configuration describes no network, or the checkpoint is not of it.
+    """
+    loaded = config if isinstance(config, Config) else configuration_for(weights, config)
+    return eager_predictor(loaded, weights, spec.device)
+
+
+def configuration_for(weights: str | Path, config: str | Path | None) -> Config:
+    """The configuration of a yml, or of the checkpoint's manifest where none is given.
+
+    Raises:
+        UsageError: the manifest holds none.
+    """
+    if config is not None:
+        return load_config(config)
+    from paddleseg_ext.checkpoints.configuration import configuration_of
+
+    return configuration_of(weights)
+
+
+def eager_predictor(
+    config: Config,
+    weights: str | Path,
+    device: str,
+    class_table: ClassTable | None = None,
+    postprocess: Postprocess | None = None,
+) -> Predictor:
+    """A predictor for the network of a configuration with the weights of a checkpoint.
+
+    Args:
+        config: `model:` and the validation transforms are used.
+        weights: the `.pdparams`.
+        device: `cpu` or `gpu`.
+        class_table: by default that of the configuration.
+        postprocess: by default bilinear logits.
+
+    Raises:
+        UsageError: the configuration describes no network, or the checkpoint is not of it.
     """
     import paddle
 
-    from paddleseg_ext.checkpoints.store import load_into
     from paddleseg_ext.models.build import build_model
 
+    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
+    table = class_table or class_table_of(config)
     paddle.set_device(device)
-    model = build_model(config, num_classes)
-    log(f"{model_path}: {load_into(model, model_path).describe()}")
+    model = build_model(config, table.num_classes)
+    log(f"{weights}: {load_into(model, str(weights)).describe()}")
     model.eval()
-    return EagerNetwork(model)
+    spec = RuntimeSpec("eager", device=device)
+    return Predictor(EagerEngine(model), preprocess, postprocess or Postprocess(), table, spec)

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import CheckFailed, DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.protocols import predict_by_protocol
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images import functional
 from paddleseg_ext.images.labels import ClassTable, decode_label
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.preprocess import SizeHW
 from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray, count_pairs
 from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
@@ -164,8 +163,10 @@ class Scorer:
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
 
-    def add(self, prediction: Prediction) -> tuple[NDArray[np.uint8], ImageCounts]:
-        """Score one prediction against its sample's label.
+    def add(
+        self, sample: SampleLike, label_map: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], ImageCounts]:
+        """Score one label map against its sample's label.
 
         Returns:
             The label (train ids, at the size it was scored at) and the image's counts.
@@ -173,39 +174,46 @@ class Scorer:
         Raises:
             DataError: see `count`.
         """
-        counted = self.count(prediction)
+        counted = self.count(sample, label_map)
         self.add_counted(counted)
         return counted.label, counted.image
 
-    def count(self, prediction: Prediction) -> "Counted":
-        """Count one prediction against its sample's label; adds nothing, so threads may do it.
+    def count_prediction(self, prediction: Prediction) -> "Counted":
+        """Count one prediction of a stream; see `count`."""
+        if prediction.segmentation is None:
+            image = prediction.sample.image
+            raise DataError(prediction.error or f"{image}: there is no prediction")
+        segmentation = prediction.segmentation
+        return self.count(prediction.sample, segmentation.label_map, segmentation.input_hw)
+
+    def count(
+        self, sample: SampleLike, label_map: NDArray[np.uint8], input_hw: SizeHW | None = None
+    ) -> "Counted":
+        """Count one label map against its sample's label; adds nothing, so threads may call it.
 
         Raises:
-            DataError: no prediction, no label, an unreadable label, or one of another size.
+            DataError: no label, an unreadable one, or one of another size.
         """
-        sample = prediction.sample
-        if prediction.label_map is None:
-            raise DataError(prediction.error or f"{sample.image}: there is no prediction")
         if sample.label is None:
             raise DataError(f"{sample.image}: there is no label to score against")
         label = decode_label(sample.label, self.class_table)
         if self.protocol.label_stride > 1:
             height, width = self.protocol.label_hw((label.shape[0], label.shape[1]))
             label = functional.resize_label(label, (width, height))
-        if label.shape != prediction.label_map.shape:
+        if label.shape != label_map.shape:
             raise DataError(
                 f"{sample.label}: a label of the image's size is expected, "
-                f"{_size(prediction.label_map)} (width x height), got {_size(label)}"
+                f"{_size(label_map)} (width x height), got {_size(label)}"
             )
         table = self.class_table
         try:
-            pairs = count_pairs(prediction.label_map, label, table.num_classes, table.ignore_index)
+            pairs = count_pairs(label_map, label, table.num_classes, table.ignore_index)
         except ValueError as error:
             raise DataError(f"{sample.image}: {error}") from None
         image = ImageCounts(
             sample.name, np.diagonal(pairs).copy(), pairs.sum(axis=0), pairs.sum(axis=1)
         )
-        return Counted(label, pairs, image, prediction.input_hw)
+        return Counted(label, pairs, image, input_hw)
 
     def add_counted(self, counted: "Counted") -> None:
         """Add what `count` gave."""
@@ -231,52 +239,61 @@ class Scorer:
         )
 
 
-def evaluate(
-    backend: Backend,
-    samples: Sequence[SampleLike],
-    preprocess: Preprocess,
-    postprocess: Postprocess,
-    class_table: ClassTable,
-    batch_size: int = 1,
-    absent: AbsentRule = "skip",
-    num_workers: int | None = None,
-    show_progress: bool = True,
-    print_scores: bool = True,
-    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
-    watch: Watch | None = None,
-) -> Evaluation:
-    """Predict and score every sample, and print PaddleSeg's `[EVAL]` lines.
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How a predictor is scored.
 
-    The arguments are those of `pipeline.predict_samples` and `Scorer`; `watch` is called with
-    every prediction that was scored.
+    Attributes:
+        batch_size: images per run.
+        num_workers: threads beside the network's; None takes one per core.
+        absent: how a class that occurs nowhere counts in means.
+        protocol: how the network is run and where it is scored.
+        show_progress: a progress bar and the line that opens it.
+        print_scores: PaddleSeg's `[EVAL]` lines.
+        watch: called with every prediction that was scored, its label and its counts.
+    """
+
+    batch_size: int = 1
+    num_workers: int | None = None
+    absent: AbsentRule = "skip"
+    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL]
+    show_progress: bool = True
+    print_scores: bool = True
+    watch: Watch | None = None
+
+
+def evaluate(
+    predictor: Predictor, samples: Sequence[SampleLike], options: EvaluationOptions | None = None
+) -> Evaluation:
+    """The scores of a predictor on labelled samples.
 
     Raises:
         DataError: the first sample that cannot be read, predicted or scored.
+        UsageError: the protocol starts from the full-size image and preprocessing resizes.
     """
-    scorer = Scorer(class_table, absent, protocol)
-    if show_progress:
+    options = options or EvaluationOptions()
+    scorer = Scorer(predictor.class_table, options.absent, options.protocol)
+    if options.show_progress:
         log(f"Start evaluating (total_samples: {len(samples)})...")
-    predictions: Iterable[Prediction] = predict_by_protocol(
-        protocol,
-        backend,
-        samples,
-        preprocess,
-        postprocess,
-        batch_size,
-        num_workers,
-        finish=scorer.count,
+    stream = StreamOptions(
+        options.batch_size,
+        options.num_workers,
+        finish=scorer.count_prediction,
         most_output_bytes=MOST_OUTPUT_BYTES,
     )
-    if show_progress:
+    predictions: Iterable[Prediction] = by_protocol(predictor, options.protocol).stream(
+        samples, stream
+    )
+    if options.show_progress:
         predictions = track(predictions, "evaluate", total=len(samples))
     for prediction in predictions:
         if prediction.error is not None:
             raise DataError(prediction.error)
         scorer.add_counted(prediction.finished)
-        if watch is not None:
-            watch(prediction, prediction.finished.label, prediction.finished.image)
+        if options.watch is not None:
+            options.watch(prediction, prediction.finished.label, prediction.finished.image)
     evaluation = scorer.result()
-    if print_scores:
+    if options.print_scores:
         evaluation.print_lines()
     return evaluation
 

@@ -55,17 +55,18 @@ class Extras:
 
     def watch(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
         """See `evaluator.Watch`."""
-        assert prediction.label_map is not None
+        label_map = prediction.label_map
+        assert label_map is not None
         if self.options.boundary:
             values = boundary_f1(
-                prediction.label_map, label, self._table.num_classes, self._table.ignore_index
+                label_map, label, self._table.num_classes, self._table.ignore_index
             )
             self._boundary_sum += np.nan_to_num(values)
             self._boundary_images += ~np.isnan(values)
         if self.shelf is not None:
             self.shelf.add(prediction, label, counts)
         if self.submission is not None:
-            self.submission.add(prediction.sample.image, prediction.label_map)
+            self.submission.add(prediction.sample.image, label_map)
 
     def merge(self, other: "Extras") -> None:
         """Take over what another process saw."""

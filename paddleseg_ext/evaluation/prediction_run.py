@@ -1,4 +1,4 @@
-"""What `predict.py` and `infer.py` do alike: predict, save, score where there are labels."""
+"""Predict samples, save the pictures, score where there are labels: `predict` and `infer`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,11 @@ from paddleseg_ext.common.files import write_json, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Counted, Scorer
-from paddleseg_ext.evaluation.protocols import predict_by_protocol
-from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.benchmark import Benchmark
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.outputs import LABEL_MAPS, OVERLAYS, save_prediction
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.outputs import LABEL_MAPS, OVERLAYS, save_segmentation
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.scoring.metrics import AbsentRule
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
@@ -89,12 +86,7 @@ def output_files(samples: Iterable[SampleLike], save_dir: Path) -> Iterator[Path
 
 
 def predict_and_save(
-    backend: Backend,
-    samples: Sequence[SampleLike],
-    preprocess: Preprocess,
-    postprocess: Postprocess,
-    class_table: ClassTable,
-    settings: RunSettings,
+    predictor: Predictor, samples: Sequence[SampleLike], settings: RunSettings
 ) -> int:
     """Predict every sample, write its pictures, score it where it has a label.
 
@@ -103,39 +95,39 @@ def predict_and_save(
     Returns:
         The exit status: 1 where a sample failed.
     """
-    scorer = Scorer(class_table, settings.absent, settings.protocol)
-    description = backend.describe()
+    scorer = Scorer(predictor.class_table, settings.absent, settings.protocol)
     warm_up_runs = WARM_UP_RUNS if settings.benchmark else 0
 
     def save_and_count(prediction: Prediction) -> Counted | None:
-        save_prediction(prediction, settings.save_dir, class_table)
-        return scorer.count(prediction) if prediction.sample.label is not None else None
+        assert prediction.segmentation is not None
+        save_segmentation(prediction.segmentation, prediction.sample.name, settings.save_dir)
+        return scorer.count_prediction(prediction) if prediction.sample.label is not None else None
 
-    benchmark = Benchmark(description, settings.model_name, settings.batch_size, warm_up_runs)
-    predictions: Iterable[Prediction] = predict_by_protocol(
-        settings.protocol,
-        backend,
-        samples,
-        preprocess,
-        postprocess,
+    benchmark = Benchmark(
+        predictor.describe(), settings.model_name, settings.batch_size, warm_up_runs
+    )
+    stream = StreamOptions(
         settings.batch_size,
         num_workers=0 if settings.benchmark else settings.num_workers,  # each part timed alone
+        streams=settings.streams,
         warm_up_runs=warm_up_runs,
         finish=save_and_count,
-        streams=settings.streams,
+    )
+    predictions: Iterable[Prediction] = by_protocol(predictor, settings.protocol).stream(
+        samples, stream
     )
     if settings.print_detail:
         predictions = track(predictions, settings.title, total=len(samples))
     errors, fullest = [], 0
     for prediction in predictions:
-        if prediction.error is not None:
-            errors.append(prediction.error)
-            log(prediction.error, "ERROR")
+        if prediction.segmentation is None:
+            errors.append(prediction.error or f"{prediction.sample.image}: no prediction")
+            log(errors[-1], "ERROR")
             continue
         if prediction.finished is not None:
             scorer.add_counted(prediction.finished)
-        fullest = max(fullest, prediction.batch_size)
-        benchmark.add(prediction)
+        fullest = max(fullest, prediction.segmentation.batch_size)
+        benchmark.add(prediction.segmentation)
     _report(scorer, benchmark, errors, settings)
     _write_result(scorer, benchmark, errors, fullest, settings)
     if errors:
@@ -169,7 +161,7 @@ def _write_result(
     result = {
         "title": settings.title,
         "source": settings.source,
-        "backend": benchmark.backend,
+        "backend": benchmark.report.to_dict(),
         "batch_size": settings.batch_size,
         "fullest_batch": fullest,
         "num_predicted": len(benchmark.timings),

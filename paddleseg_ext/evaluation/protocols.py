@@ -1,9 +1,10 @@
-"""A network run by a published protocol (`scoring.protocols`), image by image, in bounded memory.
+"""A predictor that runs its network by a published protocol (`scoring.protocols`).
 
-At any moment there are at most two tensors of scores at full size: the sum, and what is added.
+At any moment it holds at most two tensors of scores at full size: the sum, and the one added.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images import functional
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
+from paddleseg_ext.inference.engines.base import RunTimes
 from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import NetworkRun, Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
 from paddleseg_ext.scoring.protocols import Protocol, Windows, window_starts
 
@@ -22,49 +23,64 @@ Scores = NDArray[np.float32]  # (N, C, h, w)
 Images = NDArray[np.float32]  # (N, 3, h, w)
 
 
-class ProtocolRun:
-    """A protocol, ready to run: the pipeline's preprocessing, and its way to run a batch."""
+def by_protocol(predictor: Predictor, protocol: Protocol) -> Predictor:
+    """The predictor itself for a plain protocol, else one that runs it as the protocol says.
 
-    def __init__(self, protocol: Protocol, preprocess: Preprocess):
+    Raises:
+        UsageError: the protocol starts from the full-size image and preprocessing resizes.
+    """
+    return predictor if protocol.is_plain else ProtocolPredictor(predictor, protocol)
+
+
+class ProtocolPredictor(Predictor):
+    """A predictor whose `run` follows a protocol: scales, mirrored images, windows."""
+
+    needs_one_geometry = True
+
+    def __init__(self, inner: Predictor, protocol: Protocol):
         """
         Args:
-            protocol: what is done.
-            preprocess: of the yml or the bundle.
+            inner: its engine, preprocessing and classes are used.
+            protocol: how a batch is run.
 
         Raises:
             UsageError: the protocol starts from the full-size image and preprocessing changes it.
         """
-        if protocol.needs_full_size and preprocess.changes_size:
-            raise UsageError(
-                f"protocol {protocol.name} starts from the image at its own size: take what "
-                "resizes or pads out of val_dataset.transforms (--opts val_dataset.transforms=...)"
-            )
+        check_protocol(protocol, inner.preprocess)
+        super().__init__(
+            inner.engine,
+            Preprocess([]) if protocol.bytes_first else inner.preprocess,
+            *(inner.postprocess, inner.class_table, inner.spec, inner.bundle),
+        )
         self.protocol = protocol
-        self._normalize = preprocess
-        self.preprocess = Preprocess([]) if protocol.bytes_first else preprocess
+        self._normalize = inner.preprocess
 
-    def run(self, backend: Backend, batch: Images, geometry: Geometry) -> tuple[Scores, Geometry]:
-        """Run images of one shape; see `inference.pipeline.RunBatch`.
+    def run(self, batch: Images, geometries: Sequence[Geometry]) -> NetworkRun:
+        """Scores of images of one shape and geometry; see `Predictor.run`.
 
-        Returns:
-            (N, C, h, w) scores and the way from their size to the original one.
+        The geometries of the result lead from the scores' size back to the original one.
         """
+        started = time.perf_counter()
+        with self._free_streams:
+            total, geometry = self._scores(batch, geometries[0])
+        times = RunTimes(0.0, time.perf_counter() - started, synchronised=True)
+        return NetworkRun(total, [geometry] * len(batch), times)
+
+    def _scores(self, batch: Images, geometry: Geometry) -> tuple[Scores, Geometry]:
         protocol = self.protocol
         target_hw = geometry.network_hw
         if protocol.label_stride > 1:
             target_hw = protocol.label_hw(target_hw)
             geometry = Geometry(target_hw, target_hw)
         if protocol.merge in ("logits", "softmax"):
-            total = self._sum_of_logits(backend, batch, geometry, target_hw)
+            total = self._sum_of_logits(batch, geometry, target_hw)
         else:
-            total = self._sum_of_windows(backend, batch, target_hw)
+            total = self._sum_of_windows(batch, target_hw)
         if protocol.at_label_size:
             geometry = Geometry(geometry.original_hw, geometry.original_hw)
         return total, geometry
 
-    def _sum_of_logits(
-        self, backend: Backend, batch: Images, geometry: Geometry, target_hw: SizeHW
-    ) -> Scores:
+    def _sum_of_logits(self, batch: Images, geometry: Geometry, target_hw: SizeHW) -> Scores:
         """Logits (or their softmax) of every look, resized first and summed then."""
         protocol = self.protocol
         alone = len(protocol.scales) == 1 and not protocol.flip
@@ -72,7 +88,7 @@ class ProtocolRun:
         for scale in protocol.scales:
             scaled = self._resize(batch, protocol.scaled_hw(_size_hw(batch), scale))
             for mirrored in (False, True) if protocol.flip else (False,):
-                logits = self._logits(backend, _mirror(scaled) if mirrored else scaled)
+                logits = self._logits(_mirror(scaled) if mirrored else scaled)
                 logits = _mirror(logits) if mirrored else logits
                 if protocol.at_label_size:
                     # Back to the size of the preprocessed image, then as any output.
@@ -89,22 +105,22 @@ class ProtocolRun:
         assert total is not None
         return total
 
-    def _logits(self, backend: Backend, images: Images) -> Scores:
+    def _logits(self, images: Images) -> Scores:
         """(N, C, h, w) of the whole images or averaged over windows."""
         if self.protocol.windows is None:
-            return backend.run(np.ascontiguousarray(images))
+            return self.engine.run(np.ascontiguousarray(images))
 
         def score(crops: Images) -> Scores:
-            return self._resize(backend.run(crops), _size_hw(crops))
+            return self._resize(self.engine.run(crops), _size_hw(crops))
 
         return _slide(images, self.protocol.windows, score)
 
-    def _sum_of_windows(self, backend: Backend, batch: Images, target_hw: SizeHW) -> Scores:
+    def _sum_of_windows(self, batch: Images, target_hw: SizeHW) -> Scores:
         """Scores of every crop, summed over crops, resized and summed over scales."""
         total = None
         for scale in self.protocol.scales:
             # One expression: scores of the last scale must not live on beside the next one's.
-            total = self._add_resized(total, self._scale_scores(backend, batch, scale), target_hw)
+            total = self._add_resized(total, self._scale_scores(batch, scale), target_hw)
         assert total is not None
         return total
 
@@ -116,23 +132,19 @@ class ProtocolRun:
                 plane_total += self._resize_plane(plane, size_hw)
         return total
 
-    def _scale_scores(self, backend: Backend, batch: Images, scale: float) -> Scores:
+    def _scale_scores(self, batch: Images, scale: float) -> Scores:
         windows = self.protocol.windows
 
-        def score(crops: Images) -> Scores:
-            return self._crop_score(backend, crops)
-
         if self.protocol.bytes_first:
-            return self._bytes_scale_scores(batch, scale, score)
+            return self._bytes_scale_scores(batch, scale)
         scaled = self._resize(batch, self.protocol.scaled_hw(_size_hw(batch), scale))
         if windows is None:
-            return score(scaled)
-        return _slide(scaled, windows, score)
+            return self._crop_score(scaled)
+        return _slide(scaled, windows, self._crop_score)
 
-    def _bytes_scale_scores(
-        self, batch: Images, scale: float, score: Callable[[Images], Scores]
-    ) -> Scores:
+    def _bytes_scale_scores(self, batch: Images, scale: float) -> Scores:
         """As TorchSeg and TF2: pixels are resized and padded as bytes, and normalised then."""
+        score = self._crop_score
         if round(min(_size_hw(batch)) * scale) < 1:
             height, width = _size_hw(batch)
             raise DataError(
@@ -160,14 +172,14 @@ class ProtocolRun:
     def _normalized(self, raw: NDArray[np.uint8]) -> Images:
         return np.stack([self._normalize(image.transpose(1, 2, 0))[0] for image in raw])
 
-    def _crop_score(self, backend: Backend, crops: Images) -> Scores:
+    def _crop_score(self, crops: Images) -> Scores:
         """What one crop adds, (N, C, h, w)."""
         size_hw = _size_hw(crops)
-        scores = _softmax(self._resize(backend.run(np.ascontiguousarray(crops)), size_hw))
+        scores = _softmax(self._resize(self.engine.run(np.ascontiguousarray(crops)), size_hw))
         if not self.protocol.flip:
             return scores
         mirrored = np.ascontiguousarray(_mirror(crops))
-        other = _mirror(_softmax(self._resize(backend.run(mirrored), size_hw)))
+        other = _mirror(_softmax(self._resize(self.engine.run(mirrored), size_hw)))
         if self.protocol.merge == "window_product":
             scores *= other
             return scores
@@ -189,38 +201,17 @@ class ProtocolRun:
         return functional.resize_logits(planes, size_hw[::-1], self.protocol.align_corners)[0]
 
 
-def predict_by_protocol(
-    protocol: Protocol,
-    backend: Backend,
-    samples: Iterable[SampleLike],
-    preprocess: Preprocess,
-    postprocess: Postprocess,
-    batch_size: int = 1,
-    num_workers: int | None = None,
-    warm_up_runs: int = 0,
-    finish: Callable[[Prediction], Any] | None = None,
-    streams: int = 1,
-    most_output_bytes: int | None = None,
-) -> Iterator[Prediction]:
-    """`pipeline.predict_samples`, every batch run as the protocol says.
+def check_protocol(protocol: Protocol, preprocess: Preprocess) -> None:
+    """Refuse a protocol that starts from the full-size image where preprocessing changes it.
 
     Raises:
-        UsageError: preprocessing resizes and the protocol starts from the full-size image.
+        UsageError: it names the transforms to take out.
     """
-    run = None if protocol.is_plain else ProtocolRun(protocol, preprocess)
-    return predict_samples(
-        backend,
-        samples,
-        run.preprocess if run else preprocess,
-        postprocess,
-        batch_size,
-        num_workers,
-        warm_up_runs,
-        run_batch=run.run if run else None,
-        finish=finish,
-        streams=streams,
-        most_output_bytes=most_output_bytes,
-    )
+    if protocol.needs_full_size and preprocess.changes_size:
+        raise UsageError(
+            f"protocol {protocol.name} starts from the image at its own size: take what "
+            "resizes or pads out of val_dataset.transforms (--opts val_dataset.transforms=...)"
+        )
 
 
 def _slide(images: NDArray, windows: Windows, score: Callable[[Any], Scores]) -> Scores:

@@ -105,14 +105,15 @@ class PictureShelf:
     def _parts(
         self, prediction: Prediction, label: NDArray[np.uint8]
     ) -> tuple[tuple[str, str], ...]:
-        assert prediction.image is not None and prediction.label_map is not None
+        segmentation = prediction.segmentation
+        assert segmentation is not None
         errors = np.array([RIGHT_COLOR, WRONG_COLOR, VOID_COLOR], np.uint8)[
-            np.where(label == self._ignore_index, 2, prediction.label_map != label)
+            np.where(label == self._ignore_index, 2, segmentation.label_map != label)
         ]
         parts = {
-            "image": prediction.image,
+            "image": segmentation.image,
             "label": self._palette[label],
-            "prediction": self._palette[prediction.label_map],
+            "prediction": self._palette[segmentation.label_map],
             "errors": errors,
         }
         return tuple((name, html.picture_uri(part, PICTURE_WIDTH)) for name, part in parts.items())

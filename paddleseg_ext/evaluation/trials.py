@@ -1,6 +1,5 @@
-"""Several backends on the same images, taking turns, so that a busy machine is unfair to none."""
+"""Several runtimes on the same images, in turns, so that a busy machine is unfair to none."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,13 +8,10 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.images.functional import read_image
-from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample, image_sizes
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.engines.openvino_runtime import MOST_SIZES
-from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.inference.engines.base import MOST_SIZES
+from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import (
     EXACT,
@@ -30,35 +26,34 @@ from paddleseg_ext.scoring.verdict import (
 
 @dataclass
 class Trial:
-    """One backend on its way through the images.
+    """One predictor on its way through the images.
 
     Attributes:
-        bundle: whose graph it runs.
-        fallen: why it is not what was asked for; empty where it is.
+        fallen: why it runs otherwise than asked for; empty where it does not.
         scorer: of the images that have labels.
-        seconds: of each timed run.
+        seconds: per timed run.
         first_seconds: of the first run of each input size.
     """
 
-    backend: Backend
-    bundle: Bundle
-    fallen: str
-    scorer: Scorer
+    predictor: Predictor
+    fallen: str = ""
     verdicts: list[ImageVerdict] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     first_seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scorer = Scorer(self.predictor.class_table)
 
     def counts(self) -> IntArray | None:
         """(C, C) of the images that have labels; None where none has."""
         return self.scorer.result().counts if self.scorer.num_images else None
 
-    def verdict(self, reference: "Trial", table: ClassTable, budget: Budget = EXACT) -> RunVerdict:
-        """Of all its images against the reference's; a backend that fell back has failed."""
+    def verdict(self, reference: "Trial", budget: Budget = EXACT) -> RunVerdict:
+        """Of all its images against the reference's; one that fell back has failed."""
         if self.fallen:
             return RunVerdict(FAILED, len(self.verdicts), reason=self.fallen)
-        return judge_run(
-            self.verdicts, reference.counts(), self.counts(), table.class_names, budget
-        )
+        names = self.predictor.class_table.class_names
+        return judge_run(self.verdicts, reference.counts(), self.counts(), names, budget)
 
     def new_size_s(self) -> float:
         """Seconds that the first run of an input size takes more than the others, by medians."""
@@ -102,35 +97,32 @@ def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:
 
 
 def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sample]) -> None:
-    """Predict every image with every backend in turn; all bundles have the same transforms.
+    """Predict every image with every predictor in turn; all have the reference's transforms.
 
     Raises:
         DataError: an image or label that cannot be used.
     """
-    bundle = trials[reference].bundle
-    preprocess, postprocess = bundle.preprocess(), bundle.postprocess()
+    first = trials[reference].predictor
     warm: set[tuple[int, ...]] = set()
     for sample in samples:
-        tensor, geometry = preprocess(read_image(sample.image))
-        batch = tensor[None]
-        if batch.shape not in warm:
-            warm.add(batch.shape)
+        prepared = first.prepare(sample.image)
+        if prepared.tensor.shape not in warm:
+            warm.add(prepared.tensor.shape)
             for trial in trials.values():
-                _timed(trial, batch, trial.first_seconds)
-        outputs = {name: _timed(trial, batch, trial.seconds) for name, trial in trials.items()}
-        expected = postprocess.label_map(outputs[reference], geometry)
+                _timed(trial, prepared, trial.first_seconds)
+        outputs = {name: _timed(trial, prepared, trial.seconds) for name, trial in trials.items()}
+        expected = first.finish(prepared, outputs[reference], prepared.geometry).label_map
         scores = None
-        if bundle.output_op != "argmax":
-            scores = postprocess.full_logits(outputs[reference], geometry)
+        if first.postprocess.output_op != "argmax":
+            scores = first.postprocess.full_logits(outputs[reference], prepared.geometry)
         for name, trial in trials.items():
-            got = postprocess.label_map(outputs[name], geometry)
+            got = first.finish(prepared, outputs[name], prepared.geometry).label_map
             trial.verdicts.append(judge_image(sample.name, expected, got, scores))
             if sample.label is not None:
-                trial.scorer.add(Prediction(sample, got))
+                trial.scorer.add(sample, got)
 
 
-def _timed(trial: Trial, batch: NDArray, seconds: list[float]) -> NDArray:
-    started = time.perf_counter()
-    output = trial.backend.run(batch)[0]
-    seconds.append(time.perf_counter() - started)
-    return output
+def _timed(trial: Trial, prepared: Prepared, seconds: list[float]) -> NDArray:
+    ran = trial.predictor.run(prepared.tensor[None], [prepared.geometry])
+    seconds.append(ran.times.total_s)
+    return ran.outputs[0]

@@ -25,7 +25,7 @@ from paddleseg_ext.common.files import TEMPORARY_PREFIX, require_writable, sha25
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
-from paddleseg_ext.evaluation.eager import EagerNetwork
+from paddleseg_ext.evaluation.eager import EagerEngine
 from paddleseg_ext.export.cost import count_cost
 from paddleseg_ext.export.folding import fold_normalize, normalize_batch, split_normalize
 from paddleseg_ext.export.native_output import NativeOutput, upsampling_of
@@ -44,8 +44,9 @@ from paddleseg_ext.inference.bundle import (
     read_bundle,
     write_deploy_yaml,
 )
-from paddleseg_ext.inference.engines.open import open_backend
+from paddleseg_ext.inference.engines.table import open_engine
 from paddleseg_ext.inference.preprocess import Normalize, Preprocess
+from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.models.build import build_model
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, judge_image
 
@@ -268,10 +269,10 @@ def check_bundle(
         "Paddle Inference, oneDNN on": "paddle_onednn",
     } | ({"ONNX Runtime": "onnxruntime"} if options.onnx else {})
     for title, name in runs.items():
-        backend = open_backend(bundle, name)
+        engine = open_engine(bundle, RuntimeSpec(name))
         for batch, logits in cases:
             sizes = "x".join(map(str, batch.shape))
-            output = backend.run(batch)
+            output = engine.run(batch)
             if options.upsample == "host":
                 output = bundle.postprocess().network_scores(output, batch.shape[2:])
             where = f"{title}, input {sizes}"
@@ -296,7 +297,7 @@ def _make_case(
     def answer(size_hw: tuple[int, int]) -> tuple[NDArray, NDArray[np.float32]]:
         batch = _make_batch(tensor, size_hw, options)
         images = normalize_batch(batch, normalize) if normalize else batch
-        return batch, EagerNetwork(model).run(images)
+        return batch, EagerEngine(model).run(images)
 
     try:
         return answer(size_hw)

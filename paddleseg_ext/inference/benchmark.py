@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.inference.pipeline import Prediction, Timings
+from paddleseg_ext.inference.predictor import Segmentation, Timings
+from paddleseg_ext.inference.runtime import RuntimeReport
 
 RULE = "-" * 22
 PERCENTILES = (50, 90, 99)
@@ -19,24 +20,23 @@ class Benchmark:
     """Collects the timings of a run.
 
     Attributes:
-        backend: `Backend.describe()`.
+        report: of the engine.
         model_name: what the run is called.
         batch_size: images a run.
         warm_up_runs: runs of each input shape that were not counted.
     """
 
-    backend: Mapping[str, Any]
+    report: RuntimeReport
     model_name: str
     batch_size: int
     warm_up_runs: int
     timings: list[Timings] = field(default_factory=list)
     shapes: set[tuple[int, ...]] = field(default_factory=set)
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, segmentation: Segmentation) -> None:
         """Count one predicted image."""
-        assert prediction.input_hw is not None
-        self.timings.append(prediction.timings)
-        self.shapes.add((3, *prediction.input_hw))
+        self.timings.append(segmentation.timings)
+        self.shapes.add((3, *segmentation.input_hw))
 
     def stage_ms(self) -> dict[str, dict[str, float]]:
         """Stage -> mean, p50, p90, p99 in milliseconds an image."""
@@ -51,16 +51,16 @@ class Benchmark:
 
     def lines(self) -> list[str]:
         """The sections, the line that tools parse last."""
-        backend, stages = self.backend, self.stage_ms()
+        report, stages = self.report, self.stage_ms()
         shapes = ["x".join(map(str, shape)) for shape in self.shapes]
         total_s = sum(s["mean"] for s in stages.values()) * len(self.timings) / 1000
         means = ", ".join(f"{s}_time(ms): {stages[s]['mean']:.3f}" for s in STAGES)
         return [
-            *_section("Paddle info", _paddle_info(backend)),
-            *_section("Conf info", _conf_info(backend)),
+            *_section("Paddle info", _paddle_info(report)),
+            *_section("Conf info", _conf_info(report)),
             *_section(
                 "Model info",
-                {"model_name": self.model_name, "precision": backend.get("precision", "fp32")},
+                {"model_name": self.model_name, "precision": report.precision},
             ),
             *_section(
                 "Data info",
@@ -87,22 +87,23 @@ def _section(title: str, entries: Mapping[str, Any]) -> Sequence[str]:
     return [f"{RULE} {title} {RULE}", *(f"{key}: {value}" for key, value in entries.items())]
 
 
-def _paddle_info(backend: Mapping[str, Any]) -> dict[str, Any]:
+def _paddle_info(report: RuntimeReport) -> dict[str, Any]:
     return {
-        "paddle_version": backend.get("paddle", "not used"),
-        "paddle_commit": backend.get("paddle_commit", "not used"),
+        "paddle_version": report.details.get("paddle", "not used"),
+        "paddle_commit": report.details.get("paddle_commit", "not used"),
     }
 
 
-def _conf_info(backend: Mapping[str, Any]) -> dict[str, Any]:
+def _conf_info(report: RuntimeReport) -> dict[str, Any]:
+    threads = report.cpu_threads
     return {
-        "backend": backend["name"],
-        "runtime_device": backend.get("device", "cpu"),
-        "ir_optim": backend.get("ir_optim", False),
-        "enable_memory_optim": backend.get("memory_optim", False),
-        "enable_tensorrt": backend.get("tensorrt_engines", 0) > 0,
-        "enable_mkldnn": backend.get("enable_mkldnn", False),
-        "cpu_math_library_num_threads": backend.get("cpu_threads", "unknown"),
+        "backend": report.name,
+        "runtime_device": report.device,
+        "ir_optim": report.details.get("ir_optim", False),
+        "enable_memory_optim": report.details.get("memory_optim", False),
+        "enable_tensorrt": report.tensorrt_engines > 0,
+        "enable_mkldnn": report.details.get("enable_mkldnn", False),
+        "cpu_math_library_num_threads": "unknown" if threads is None else threads,
     }
 
 

@@ -23,6 +23,7 @@ from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, UPSAMPLINGS, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.verified import Verified
 
 MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
@@ -79,8 +80,8 @@ class Manifest:
         sizes: file name -> bytes, of the same files.
         graphs: `onnx` and `onnx_int8`, where there is one: its `file`, `opset`, how it was made
             and what its check found.
-        verified: stage (`onnxruntime`, `openvino_int8`, ...) -> what a comparison with the network
-            found there: `grade`, `passed`, and `ratio`, its speed over that of stage `paddle`.
+        verified: runtime (`onnxruntime`, `openvino_int8`, ...) -> the record of its comparison with
+            the network.
         cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where nobody
             counted.
     """
@@ -96,7 +97,7 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    verified: Mapping[str, Verified] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,6 +150,11 @@ class Bundle:
         graph = [file for file in (self.model_file, self.params_file) if file is not None]
         more = [self.deploy_file.parent / name for name in named]
         return list(dict.fromkeys([self.deploy_file, *graph, *(f for f in more if f.is_file())]))
+
+    @property
+    def verified(self) -> Mapping[str, Verified]:
+        """Runtime -> the record of its comparison; empty without a manifest."""
+        return self.manifest.verified if self.manifest else {}
 
     @property
     def is_onnx(self) -> bool:
@@ -270,10 +276,8 @@ def bundle_for_onnx(
     )
 
 
-def record_verified(bundle: Bundle, stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write what a comparison found of some stages into the bundle's `Manifest.verified`.
-
-    Stages that are not named keep what was recorded of them.
+def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
+    """Write records of some runtimes into the bundle's `Manifest.verified`; others stay.
 
     Raises:
         UsageError: the bundle has no Manifest to write into.
@@ -284,8 +288,9 @@ def record_verified(bundle: Bundle, stages: Mapping[str, Mapping[str, Any]]) -> 
             "export the network with export_model.py"
         )
     content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
-    verified = content["Manifest"].get("verified") or {}
-    content["Manifest"]["verified"] = verified | {name: dict(of) for name, of in stages.items()}
+    kept = content["Manifest"].get("verified") or {}
+    new = {name: record.to_dict() for name, record in records.items()}
+    content["Manifest"]["verified"] = kept | new
     write_text(bundle.deploy_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -356,7 +361,7 @@ def _manifest_section(
         "files": {file.name: sha256_of(file) for file in files},
         "sizes": {file.name: file.stat().st_size for file in files},
         "graphs": {name: dict(graph) for name, graph in manifest.graphs.items()},
-        "verified": {name: dict(of) for name, of in manifest.verified.items()},
+        "verified": {name: record.to_dict() for name, record in manifest.verified.items()},
         "cost": dict(manifest.cost),
     }
 
@@ -437,7 +442,10 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         files=raw["files"],
         sizes=raw["sizes"],
         graphs=raw.get("graphs", {}),
-        verified=raw.get("verified", {}),
+        verified={
+            str(name): Verified.from_dict(record, f"{where}.verified.{name}")
+            for name, record in raw.get("verified", {}).items()
+        },
         cost=raw.get("cost", {}),
     )
 

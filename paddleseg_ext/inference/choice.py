@@ -1,116 +1,101 @@
-"""Which backend `--backend auto` takes: the fastest that is installed and gave the right answer.
+"""The runtime that `--backend auto` takes: the fastest whose verdict the bundle records as passed.
 
-What gave the right answer, and how fast, is recorded in the bundle (`Manifest.verified`, written by
-`tune`, `quantize` and `parity`), with the CPU and the version of the backend: a record of others
-says nothing here. Nothing is guessed: without a record it is Paddle Inference.
+A verdict (`verified.Verified`) holds for the same release of the engine, on any CPU. A speed holds
+on the CPU where it was measured.
 """
 
-import re
 from collections.abc import Mapping
-from importlib import metadata
-from importlib.util import find_spec
-from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.open import BACKENDS, ONNX_PRECISIONS, stage_name
+from paddleseg_ext.inference.engines.table import ENGINES, ONNX_ENGINES
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.verified import Verified
 
-ONNX_BACKENDS = ("onnxruntime", "openvino")
-PACKAGES = {  # whose version is that of a backend, the first that is installed
-    "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
-    "paddle_onednn": ("paddlepaddle", "paddlepaddle-gpu"),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
-}
-TOLD_NEW_SIZE_S = 0.05  # less of a new input size is not worth a word
-
-
-def is_installed(name: str) -> bool:
-    """Whether the package of a backend is there; it is not imported."""
-    return find_spec(name if name in ONNX_BACKENDS else "paddle") is not None
+# Where no measured speed decides, the first of these whose verdict is known.
+ORDER = ("onnxruntime", "openvino", "paddle_onednn", "paddle")
+# Speeds closer than this are equal: `ORDER` decides.
+EQUAL_SPEED = 0.1
+CPU_PRECISIONS = ("fp32", "int8")
 
 
-def installed_version(name: str) -> str | None:
-    """Version of a backend's package, without what a build adds; None where nobody tells."""
-    for package in PACKAGES[name]:
-        try:
-            return _release(metadata.version(package))
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+def choose_runtime(bundle: Bundle, precision: str = "fp32") -> tuple[RuntimeSpec, str]:
+    """The runtime of `--backend auto` on a CPU, and why it was chosen.
 
-
-def _release(version: str) -> str:
-    return re.split(r"\.post|[+-]", version)[0]
-
-
-def found_elsewhere(found: Mapping[str, Any], name: str) -> str:
-    """Why a record of `Manifest.verified` does not hold here; empty where it does."""
-    cpu, version = cpu_name(), installed_version(name)
-    if found.get("cpu", cpu) != cpu:
-        return f"recorded on another CPU, {found['cpu']}"
-    if version and _release(str(found.get("version", version))) != version:
-        return f"recorded of version {found['version']}, installed is {version}"
-    return ""
-
-
-def choose_backend(bundle: Bundle, precision: str = "fp32") -> tuple[str, str]:
-    """A name for `open_backend` on a CPU, and why it was chosen.
+    The fastest whose verdict is known and passed; nothing is guessed. Without a record it is Paddle
+    Inference, or for an ONNX graph the first engine that is installed.
 
     Raises:
         UsageError: a precision that only a GPU has, the bundle needs a package that is not
-            installed, or what could run it gave wrong answers.
+            installed, or every engine that could run it gave wrong answers.
     """
-    if precision not in ONNX_PRECISIONS:
+    if precision not in CPU_PRECISIONS:
         raise UsageError(
-            f"--precision {precision} needs --device gpu; a CPU runs {' or '.join(ONNX_PRECISIONS)}"
+            f"--precision {precision} needs --device gpu; a CPU runs {' or '.join(CPU_PRECISIONS)}"
         )
-    verified = bundle.manifest.verified if bundle.manifest else {}
-    usable: dict[str, Mapping[str, Any]] = {}
+    usable: dict[str, Verified] = {}
     failed, notes = [], []
-    for name in BACKENDS:
-        found = verified.get(stage_name(name, precision))
+    for engine in ORDER:
+        spec = RuntimeSpec(engine, precision)
+        found = bundle.verified.get(spec.name)
         if found is None:
             continue
-        elsewhere = found_elsewhere(found, name)
-        if not is_installed(name):
-            notes += [f"not installed: {name}"] if found.get("passed") else []
-        elif elsewhere:
-            notes.append(f"{name}: {elsewhere}")
-        elif found.get("passed"):
-            usable[name] = found
+        foreign = found.foreign_version(engine)
+        if not ENGINES[engine].is_installed:
+            notes += [f"not installed: {engine}"] if found.passed else []
+        elif foreign:
+            notes.append(f"{engine}: {foreign}")
+        elif found.passed:
+            usable[engine] = found
         else:
-            failed.append(name)
-    note = "".join(f"; {each}" for each in notes)
+            failed.append(engine)
+    note = "".join(f"; {each}" for each in notes) + _faster(bundle, usable, precision)
     if usable:
-        name = max(usable, key=lambda name: usable[name].get("ratio") or 0.0)
-        return name, _praise(usable[name]) + note
+        engine = _fastest(usable)
+        return RuntimeSpec(engine, precision), usable[engine].praise() + note
+    engine, why = _unverified(bundle, precision, failed)
+    return RuntimeSpec(engine, precision), why + note
+
+
+def _fastest(usable: Mapping[str, Verified]) -> str:
+    """The first in `ORDER` of those that are as fast as the fastest."""
+    best = max((found.speed or 0.0) for found in usable.values())
+    return next(
+        engine
+        for engine, found in usable.items()
+        if not best or (found.speed or 0.0) >= best * (1 - EQUAL_SPEED)
+    )
+
+
+def _unverified(bundle: Bundle, precision: str, failed: list[str]) -> tuple[str, str]:
     if not bundle.is_onnx and precision == "fp32":
         possible = ["paddle"]
         why = "no other is verified here (paddleseg-ext tune)"
     else:
-        bundle.onnx_file(precision)  # says how to make it, where there is none
-        possible = [name for name in ONNX_BACKENDS if is_installed(name)]
+        bundle.onnx_file(precision)  # names the command that makes it, where there is none
+        possible = [name for name in ONNX_ENGINES if ENGINES[name].is_installed]
         why = "not verified here; the first that is installed for an ONNX graph"
     if not possible:
         raise UsageError(
             f"{bundle.deploy_file}: its {precision} graph is ONNX, and neither ONNX Runtime nor "
-            "OpenVINO is installed: pip install -r requirements-onnxruntime.txt"
+            "OpenVINO is installed: pip install 'paddleseg_ext[onnxruntime]'"
         )
-    for name in possible:
-        if name not in failed:
-            return name, why + note
+    for engine in possible:
+        if engine not in failed:
+            return engine, why
     raise UsageError(
         f"{bundle.deploy_file}: recorded as failed in {precision} on this machine: "
         f"{', '.join(failed)}; --backend {possible[0]} runs it all the same"
     )
 
 
-def _praise(found: Mapping[str, Any]) -> str:
-    ratio, new_size_s = found.get("ratio"), found.get("new_size_s") or 0.0
-    speed = f", {ratio:.2f} times as fast as paddle" if ratio else ""
-    told = f"verified ({found.get('grade')}{speed})"
-    if new_size_s >= TOLD_NEW_SIZE_S:
-        told += f"; a new input size takes {new_size_s:.2f} s more"
-    return told
+def _faster(bundle: Bundle, usable: Mapping[str, Verified], precision: str) -> str:
+    """Runtimes of a lower precision that passed and are faster, for the log."""
+    best = max(((found.speed or 0.0) for found in usable.values()), default=0.0)
+    faster = [
+        f"{name} ({found.grade}, {found.speed:.2f} times)"
+        for name, found in bundle.verified.items()
+        if precision == "fp32" and name.endswith("_int8") and found.passed
+        if found.speed is not None and found.speed > best
+    ]
+    return f"; faster, if you name it: {', '.join(faster)}" if faster else ""

@@ -1,7 +1,8 @@
-"""What a prediction leaves on disk: a label map for tools to score, an overlay for people."""
+"""Files of a segmentation: a label map for tools to score, an overlay for people."""
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.inference.pipeline import Prediction
+
+if TYPE_CHECKING:
+    from paddleseg_ext.inference.predictor import Segmentation
 
 LABEL_MAPS = "label_maps"
 OVERLAYS = "overlays"
@@ -20,16 +23,15 @@ JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65500
 
 
-def save_prediction(prediction: Prediction, save_dir: Path, table: ClassTable) -> None:
+def save_segmentation(segmentation: "Segmentation", name: str, save_dir: Path) -> None:
     """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`.
 
     Raises:
         DataError: the picture cannot be encoded; nothing is written.
     """
-    assert prediction.label_map is not None and prediction.image is not None
-    name = prediction.sample.name
-    overlay = encode_overlay(prediction.image, prediction.label_map, table)
-    save_label_map(prediction.label_map, save_dir / LABEL_MAPS / f"{name}.png", table)
+    table = segmentation.class_table
+    overlay = encode_overlay(segmentation.image, segmentation.label_map, table)
+    save_label_map(segmentation.label_map, save_dir / LABEL_MAPS / f"{name}.png", table)
     write_bytes(save_dir / OVERLAYS / f"{name}.jpg", overlay)
 
 

@@ -1,14 +1,10 @@
-"""The one path from images to label maps, whatever runs the network.
+"""The pipeline over a predictor's steps: reading and writing beside the network, in order.
 
-Eager evaluation, `val.py`, `predict.py`, `infer.py` and the parity checks all come through here
-with another `Backend`; what they compare is therefore the backend and nothing else.
-
-The network runs in the caller's thread. Beside it, others read and preprocess the images to come
-and post-process, encode and write those that are done (`ordered`), so that it never waits for a
-file. The label maps do not depend on how many threads there are.
+The network runs in the caller's thread, or in one thread per stream. Beside it, workers read and
+preprocess the next images and postprocess, encode and write the finished ones, so that it never
+waits for a file. The label maps do not depend on the number of threads.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
@@ -16,28 +12,27 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import available_cores
-from paddleseg_ext.images import functional
-from paddleseg_ext.inference.engines.base import Backend
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess, SizeHW
+from paddleseg_ext.inference.predictor import Prepared, Segmentation
+from paddleseg_ext.inference.preprocess import Geometry
+
+if TYPE_CHECKING:
+    from paddleseg_ext.inference.predictor import Predictor
 
 MOST_WORKERS = 8
-WARM_MAPS = 2  # the second one of a size takes the way that all others take
-
-# Runs a batch of one shape and says how its output goes back to the original size.
-RunBatch = Callable[[Backend, FloatImage, Geometry], tuple[NDArray, Geometry]]
 
 
 class SampleLike(Protocol):
-    """What is predicted: `data.datasets.Sample`, named here so that inference stands alone."""
+    """An image to predict, from a list (`images.samples.Sample`) or a video's frame."""
 
     @property
     def image(self) -> Path:
@@ -46,7 +41,7 @@ class SampleLike(Protocol):
 
     @property
     def label(self) -> Path | None:
-        """The label file, where there is one."""
+        """The label file, if there is one."""
         ...
 
     @property
@@ -56,112 +51,103 @@ class SampleLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Timings:
-    """Milliseconds that one image took; its share where a batch ran at once."""
-
-    preprocess_ms: float = 0.0
-    inference_ms: float = 0.0
-    postprocess_ms: float = 0.0
-
-
-@dataclass(frozen=True)
 class Prediction:
-    """What became of one sample: a label map, or the reason why there is none.
+    """One sample with its segmentation, or with the reason why there is none.
 
     Attributes:
-        label_map: (H, W) uint8 class ids at the original size.
-        image: (H, W, 3) uint8 RGB as read.
-        input_hw: size of the preprocessed image.
-        output: the network's output for this image, where it was asked for; memory of the batch.
+        output: the network's output for this image, where `keep_output` asked for it; memory of
+            the batch.
         geometry: the way back from `output` to the original size.
-        batch_size: images that the network really ran together, this one among them.
-        finished: what `finish` returned for it.
+        finished: the return value of `StreamOptions.finish`.
     """
 
     sample: SampleLike
-    label_map: NDArray[np.uint8] | None = None
-    image: NDArray[np.uint8] | None = None
+    segmentation: Segmentation | None = None
     error: str | None = None
-    timings: Timings = Timings()
-    input_hw: SizeHW | None = None
     output: NDArray | None = None
     geometry: Geometry | None = None
-    batch_size: int = 1
     finished: Any = None
+
+    @property
+    def label_map(self) -> NDArray[np.uint8] | None:
+        """(H, W) uint8 class ids; None where the sample failed."""
+        return self.segmentation.label_map if self.segmentation else None
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """A sample on its way to the network."""
+class StreamOptions:
+    """How samples are streamed.
 
-    sample: SampleLike
-    image: NDArray[np.uint8] | None = None
-    tensor: FloatImage | None = None
-    geometry: Geometry | None = None
-    error: str | None = None
-    preprocess_ms: float = 0.0
+    Attributes:
+        batch_size: images that run at a time; only those of one input shape run together.
+        num_workers: threads beside the network's; None takes one per core, 0 does one step after
+            the other. Up to `2 * (num_workers + batch_size)` images are in memory.
+        streams: batches that run at a time, each in a thread of its own, for an engine that was
+            opened for as many. 1 runs the network in the caller's thread.
+        warm_up_runs: runs of each input shape before its first timed one, not counted in timings.
+        keep_output: put the network's output into each `Prediction` (a batch at full size is
+            large: do not collect such predictions in a list).
+        finish: called in a worker with every prediction that has a segmentation: encoding, writing,
+            counting. Its return value is `Prediction.finished`, its `DataError` the prediction's
+            `error`.
+        read: returns a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
+        most_output_bytes: bound on the outputs that wait for a worker or are in one, where the
+            number of images allows more; one output is always allowed.
+    """
+
+    batch_size: int = 1
+    num_workers: int | None = None
+    streams: int = 1
+    warm_up_runs: int = 0
+    keep_output: bool = False
+    finish: Callable[[Prediction], Any] | None = None
+    read: Callable[[SampleLike], NDArray[np.uint8]] | None = None
+    most_output_bytes: int | None = None
+
+
+def as_sample(source: "SampleLike | str | Path") -> SampleLike:
+    """A path as a sample named after its file; a sample as it is."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return Sample(path, None, path.stem)
+    return source
 
 
 def predict_samples(
-    backend: Backend,
-    samples: Iterable[SampleLike],
-    preprocess: Preprocess,
-    postprocess: Postprocess,
-    batch_size: int = 1,
-    num_workers: int | None = None,
-    warm_up_runs: int = 0,
-    keep_output: bool = False,
-    run_batch: RunBatch | None = None,
-    finish: Callable[[Prediction], Any] | None = None,
-    read: Callable[[SampleLike], NDArray[np.uint8]] | None = None,
-    streams: int = 1,
-    most_output_bytes: int | None = None,
+    predictor: "Predictor", samples: Iterable[SampleLike], options: StreamOptions
 ) -> Iterator[Prediction]:
-    """Predict samples in their order, one `Prediction` each.
-
-    Images of different sizes may stand in one batch: those whose tensors are alike run together.
-    A sample that cannot be read or predicted comes back with its `error`, and the rest goes on.
-
-    Args:
-        backend: what runs the network, in the caller's thread.
-        samples: what to predict; taken in the caller's thread.
-        preprocess: makes the network's input.
-        postprocess: makes the label map.
-        batch_size: how many images run at a time.
-        num_workers: threads beside the network's; None takes one for each core, 0 does one thing
-            after the other. Up to `2 * (num_workers + batch_size)` images are in memory.
-        warm_up_runs: runs before the first timed one of each input shape, not counted in timings.
-        keep_output: put the network's output into each `Prediction` (a batch at full size is
-            large: do not collect such predictions in a list).
-        run_batch: how a batch is run, for evaluation protocols; by default once, as it is.
-        finish: called with every prediction that has a label map, in a worker: encoding, writing,
-            counting. What it returns is in `Prediction.finished`; its `DataError` becomes the
-            prediction's `error`.
-        read: gives a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
-        streams: batches that are run at a time, each in a thread of its own; for a backend that
-            was opened for as many. 1 runs the network in the caller's thread.
-        most_output_bytes: of outputs that wait for a worker or are in one, where that is to be
-            less than the number of images allows; one output always may.
-    """
+    """See `Predictor.stream`; samples are taken in the caller's thread."""
+    num_workers = options.num_workers
     if num_workers is None:
         num_workers = min(available_cores(), MOST_WORKERS)
-    runner = _Runner(backend, run_batch, warm_up_runs, postprocess)
-    load = partial(_load, preprocess=preprocess, read=read or _read_file)
-    complete = partial(_complete, postprocess=postprocess, keep_output=keep_output, finish=finish)
+    streams, ahead = options.streams, num_workers + options.batch_size
+    runner = _Runner(predictor, options.warm_up_runs)
+    load = partial(_load, predictor=predictor, read=options.read or _read_file)
+    complete = partial(_complete, predictor=predictor, options=options)
+    most_bytes = options.most_output_bytes
     with (
         worker_threads(num_workers) as pool,
-        closing(ordered_map(load, samples, pool, num_workers + batch_size)) as loaded,
+        closing(ordered_map(load, samples, pool, ahead)) as loaded,
         worker_threads(streams if streams > 1 else 0) as network,
-        closing(runner.run_all(_chunks(loaded, batch_size), network, streams)) as outputs,
+        closing(runner.run_all(_chunks(loaded, options.batch_size), network, streams)) as outputs,
         closing(
             ordered_map(
-                *(complete, outputs, pool, num_workers + batch_size),
-                size_of=None if most_output_bytes is None else _output_bytes,
-                most_bytes=most_output_bytes or 0,
+                *(complete, outputs, pool, ahead),
+                size_of=None if most_bytes is None else _output_bytes,
+                most_bytes=most_bytes or 0,
             )
         ) as predictions,
     ):
         yield from predictions
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A sample on its way to the network: prepared, or the reason why it is not."""
+
+    sample: SampleLike
+    prepared: Prepared | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,18 +161,10 @@ class _Output:
 
 
 class _Runner:
-    """Runs chunks, what is alike together."""
+    """Runs chunks of loaded samples; those of one input shape together."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        run_batch: RunBatch | None,
-        warm_up_runs: int,
-        postprocess: Postprocess,
-    ):
-        self._backend = backend
-        self._postprocess = postprocess
-        self._run_batch = run_batch
+    def __init__(self, predictor: "Predictor", warm_up_runs: int):
+        self._predictor = predictor
         self._warm_up_runs = warm_up_runs
         self._warm_shapes: set[tuple[int, ...]] = set()
 
@@ -197,9 +175,7 @@ class _Runner:
 
         def run(chunk: list[_Loaded]) -> deque[tuple[_Loaded, _Output | str]]:
             results = self.run(chunk)
-            # Nobody reads the network's input again.
-            read = [replace(loaded, tensor=None) for loaded in chunk]
-            return deque(zip(read, results, strict=True))
+            return deque(zip(map(_without_tensor, chunk), results, strict=True))
 
         with closing(ordered_map(run, chunks, network, streams + 1)) as done:
             for finished in done:
@@ -207,39 +183,41 @@ class _Runner:
                     yield finished.popleft()
 
     def run(self, chunk: list[_Loaded]) -> list[_Output | str]:
-        """An output, or the reason why there is none, for each of the chunk."""
+        """An output, or the reason why there is none, per sample of the chunk."""
         results: dict[int, _Output | str] = {
             i: loaded.error for i, loaded in enumerate(chunk) if loaded.error is not None
         }
-        for group in _alike(chunk, by_geometry=self._run_batch is not None):
+        for group in _alike(chunk, self._predictor.needs_one_geometry):
+            prepared = [p for i in group if (p := chunk[i].prepared) is not None]
             try:
-                results |= zip(group, self._run_group([chunk[i] for i in group]), strict=True)
+                results |= zip(group, self._run_group(prepared), strict=True)
             except DataError as error:
                 results |= dict.fromkeys(group, str(error))
         return [results[i] for i in range(len(chunk))]
 
-    def _run_group(self, group: list[_Loaded]) -> list[_Output]:
-        tensors = [loaded.tensor for loaded in group if loaded.tensor is not None]
+    def _run_group(self, group: list[Prepared]) -> list[_Output]:
+        tensors = [prepared.tensor for prepared in group]
         batch = np.stack(tensors) if len(tensors) > 1 else tensors[0][np.newaxis]
-        geometries = [loaded.geometry for loaded in group if loaded.geometry is not None]
+        geometries = [prepared.geometry for prepared in group]
         if batch.shape not in self._warm_shapes:
             self._warm_shapes.add(batch.shape)
             for _ in range(self._warm_up_runs):
-                outputs = self._backend.run(batch)
-            if self._warm_up_runs and self._run_batch is None:
-                for _ in range(WARM_MAPS):
-                    self._postprocess.label_map(outputs[0], geometries[0])
-        start = time.perf_counter()
-        if self._run_batch is None:
-            outputs = self._backend.run(batch)
-        else:
-            outputs, geometry = self._run_batch(self._backend, batch, geometries[0])
-            geometries = [geometry] * len(group)
-        share_ms = (time.perf_counter() - start) * 1000 / len(group)
+                ran = self._predictor.run(batch, geometries)
+            if self._warm_up_runs:
+                self._predictor.warm_maps(ran.outputs[0], ran.geometries[0])
+        ran = self._predictor.run(batch, geometries)
+        share_ms = ran.times.total_s * 1000 / len(group)
         return [
             _Output(output, geometry, share_ms, len(group))
-            for output, geometry in zip(outputs, geometries, strict=True)
+            for output, geometry in zip(ran.outputs, ran.geometries, strict=True)
         ]
+
+
+def _without_tensor(loaded: _Loaded) -> _Loaded:
+    """The sample after its run: the network's input is not read again."""
+    if loaded.prepared is None:
+        return loaded
+    return replace(loaded, prepared=replace(loaded.prepared, tensor=np.empty(0)))
 
 
 def _output_bytes(run: tuple[_Loaded, _Output | str]) -> int:
@@ -248,51 +226,42 @@ def _output_bytes(run: tuple[_Loaded, _Output | str]) -> int:
 
 
 def _complete(
-    run: tuple[_Loaded, _Output | str],
-    postprocess: Postprocess,
-    keep_output: bool,
-    finish: Callable[[Prediction], Any] | None,
+    run: tuple[_Loaded, _Output | str], predictor: "Predictor", options: StreamOptions
 ) -> Prediction:
-    """What a worker does after the network."""
+    """Postprocess and finish one sample, in a worker."""
     loaded, result = run
     if isinstance(result, str):
         return Prediction(loaded.sample, error=_naming(loaded.sample, result))
-    assert loaded.geometry is not None
-    start = time.perf_counter()
+    assert loaded.prepared is not None
     try:
-        label_map = postprocess.label_map(result.output, result.geometry)
-        postprocess_ms = (time.perf_counter() - start) * 1000
+        segmentation = predictor.finish(
+            *(loaded.prepared, result.output, result.geometry),
+            *(result.batch_size, result.inference_ms),
+        )
         prediction = Prediction(
             sample=loaded.sample,
-            label_map=label_map,
-            image=loaded.image,
-            timings=Timings(loaded.preprocess_ms, result.inference_ms, postprocess_ms),
-            input_hw=loaded.geometry.network_hw,
-            output=result.output if keep_output else None,
+            segmentation=segmentation,
+            output=result.output if options.keep_output else None,
             geometry=result.geometry,
-            batch_size=result.batch_size,
         )
-        return replace(prediction, finished=finish(prediction)) if finish else prediction
+        if options.finish is None:
+            return prediction
+        return replace(prediction, finished=options.finish(prediction))
     except DataError as error:
         return Prediction(loaded.sample, error=_naming(loaded.sample, str(error)))
 
 
 def _read_file(sample: SampleLike) -> NDArray[np.uint8]:
-    return functional.read_image(sample.image)
+    return read_image(sample.image)
 
 
 def _load(
-    sample: SampleLike,
-    preprocess: Preprocess,
-    read: Callable[[SampleLike], NDArray[np.uint8]],
+    sample: SampleLike, predictor: "Predictor", read: Callable[[SampleLike], NDArray[np.uint8]]
 ) -> _Loaded:
     try:
-        image = read(sample)
-        start = time.perf_counter()
-        tensor, geometry = preprocess(image)
+        return _Loaded(sample, predictor.prepare(read(sample)))
     except DataError as error:
         return _Loaded(sample, error=str(error))
-    return _Loaded(sample, image, tensor, geometry, None, (time.perf_counter() - start) * 1000)
 
 
 def _chunks(items: Iterable[_Loaded], size: int) -> Iterator[list[_Loaded]]:
@@ -313,9 +282,9 @@ def _alike(chunk: list[_Loaded], by_geometry: bool) -> list[list[int]]:
     """
     groups: dict[tuple, list[int]] = {}
     for i, loaded in enumerate(chunk):
-        if loaded.tensor is not None:
-            way_back = loaded.geometry if by_geometry else None
-            groups.setdefault((loaded.tensor.shape, way_back), []).append(i)
+        if loaded.prepared is not None:
+            way_back = loaded.prepared.geometry if by_geometry else None
+            groups.setdefault((loaded.prepared.tensor.shape, way_back), []).append(i)
     return list(groups.values())
 
 

@@ -17,7 +17,7 @@ from paddleseg_ext.images import functional
 from paddleseg_ext.inference.preprocess import Geometry, SizeHW
 
 if TYPE_CHECKING:
-    from paddleseg_ext.inference.sparse_upsampling import Stage
+    from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler, Stage
 
 OutputOp = Literal["none", "softmax", "argmax"]
 OUTPUT_OPS: tuple[str, ...] = get_args(OutputOp)
@@ -66,10 +66,11 @@ class Postprocess:
                 f"upsampling: unknown '{upsampling}'{nearest_name(upsampling, UPSAMPLINGS)}"
             )
         if sparse and not has_numba():
-            raise UsageError("sparse upsampling needs numba: pip install -r requirements-fast.txt")
+            raise UsageError("sparse upsampling needs numba: pip install 'paddleseg_ext[fast]'")
         self.output_op = output_op
         self.upsampling = upsampling
         self.sparse = has_numba() if sparse is None else sparse
+        self._upsampler: SparseUpsampler | None = None  # made on first use: numba takes long
         self.nearest_labels = nearest_labels or output_op == "argmax"
 
     @property
@@ -105,10 +106,11 @@ class Postprocess:
             return _undo(plane, geometry, _resize_scores, self._to_network_size)
 
         if self.sparse:
-            from paddleseg_ext.inference import sparse_upsampling
+            from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler
 
+            self._upsampler = self._upsampler or SparseUpsampler()
             stages = _stages(output.shape[1:], geometry, self._to_network_size)
-            label_map = sparse_upsampling.best_class(output, stages, dense)
+            label_map = self._upsampler.best_class(output, stages, dense)
             if label_map is not None:
                 return label_map
         return _best_of_planes(dense(plane) for plane in output)

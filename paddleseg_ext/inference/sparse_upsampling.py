@@ -35,6 +35,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,42 +107,56 @@ class _Table(NamedTuple):
     values: NDArray[np.float64]
 
 
-def best_class(
-    scores: NDArray[np.float32],
-    stages: Sequence[Stage],
-    dense: Callable[[Plane], Plane],
-) -> NDArray[np.uint8] | None:
-    """The class that the dense way gives at every pixel, (H, W).
+class SparseUpsampler:
+    """The best class at full size, with the tables of the sizes that came before.
 
-    Args:
-        scores: (C, h, w) float32, C at most 256.
-        stages: the way to (H, W), one or two that resize.
-        dense: one (h, w) plane through all the stages.
-
-    Returns:
-        None where only the dense way will do.
+    The first image of a size takes the dense way, and its tables are made with the second one: at
+    most `MOST_SIZES` sizes are remembered. Several threads may use one upsampler.
     """
-    height, width = scores.shape[1:]
-    way = ((height, width), tuple(stages))
-    if way not in _seen and len(_seen) >= MOST_SIZES:
-        _seen.clear()
-    _seen[way] += 1
-    axes = _axes(*way) if _seen[way] > 1 else None
-    resizes = sum(stage.resize is not None for stage in stages)
-    if axes is None or resizes > MOST_RESIZES:
-        return None
-    scores = np.ascontiguousarray(scores, np.float32)
-    largest = float(_largest(scores))
-    if not SMALLEST < largest < LARGEST:
-        return None
-    rows, columns = axes
-    height, width = len(rows.start), len(columns.start)
-    out = np.empty((height, width + BLOCK), np.uint8)
-    undecided = np.empty((out.size // MOST_UNDECIDED + 1, 3), np.int64)
-    found = _fill(scores, rows, columns, DOUBT * largest, ROUNDING * resizes, out, undecided)
-    if found > len(undecided) or not _settle(scores, undecided[:found], axes, dense, out):
-        return None
-    return np.ascontiguousarray(out[:, :width])
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[SizeHW, tuple[Stage, ...]]] = Counter()
+        self._axes = lru_cache(MOST_SIZES)(_axes)
+        self._lock = Lock()
+
+    def _axes_of(self, size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[_Axis, _Axis] | None:
+        """The tables of rows and columns; None for the first image of a size, or without any."""
+        way = (size_hw, stages)
+        with self._lock:
+            if way not in self._seen and len(self._seen) >= MOST_SIZES:
+                self._seen.clear()
+            self._seen[way] += 1
+            return self._axes(*way) if self._seen[way] > 1 else None
+
+    def best_class(
+        self,
+        scores: NDArray[np.float32],
+        stages: Sequence[Stage],
+        dense: Callable[[Plane], Plane],
+    ) -> NDArray[np.uint8] | None:
+        """The class that the dense way gives at every pixel, (H, W); None if only it will do.
+
+        Args:
+            scores: (C, h, w) float32, C at most 256.
+            stages: the way to (H, W), one or two that resize.
+            dense: one (h, w) plane through all the stages.
+        """
+        axes = self._axes_of((scores.shape[1], scores.shape[2]), tuple(stages))
+        resizes = sum(stage.resize is not None for stage in stages)
+        if axes is None or resizes > MOST_RESIZES:
+            return None
+        scores = np.ascontiguousarray(scores, np.float32)
+        largest = float(_largest(scores))
+        if not SMALLEST < largest < LARGEST:
+            return None
+        rows, columns = axes
+        height, width = len(rows.start), len(columns.start)
+        out = np.empty((height, width + BLOCK), np.uint8)
+        undecided = np.empty((out.size // MOST_UNDECIDED + 1, 3), np.int64)
+        found = _fill(scores, rows, columns, DOUBT * largest, ROUNDING * resizes, out, undecided)
+        if found > len(undecided) or not _settle(scores, undecided[:found], axes, dense, out):
+            return None
+        return np.ascontiguousarray(out[:, :width])
 
 
 def _settle(
@@ -205,10 +220,6 @@ class _Patchwork:
         return True
 
 
-_seen: Counter[tuple[SizeHW, tuple[Stage, ...]]] = Counter()
-
-
-@lru_cache(maxsize=MOST_SIZES)
 def _axes(size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[_Axis, _Axis] | None:
     """The table of rows and that of columns; None where one cannot be had."""
     axes = []

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Condition, Thread
@@ -27,13 +26,10 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import atomic_path, require_file
 from paddleseg_ext.common.log import log
-from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
-from paddleseg_ext.inference.outputs import OVERLAYS, blend
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.outputs import OVERLAYS
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
+from paddleseg_ext.inference.predictor import Predictor
 
 CODEC = "mp4v"
 SUFFIX = ".mp4"
@@ -277,12 +273,9 @@ def result_path(source: Source, save_dir: Path) -> Path:
 
 
 def predict_video(
-    backend: Backend,
+    predictor: Predictor,
     source: Source,
     frames: Iterable[Frame],
-    preprocess: Preprocess,
-    postprocess: Postprocess,
-    class_table: ClassTable,
     settings: VideoSettings,
     track: Callable[[Iterable[Frame]], Iterable[Frame]] = iter,
 ) -> Outcome:
@@ -291,12 +284,9 @@ def predict_video(
     A frame that cannot be predicted is written as it was, and counted.
 
     Args:
-        backend: what runs the network.
+        predictor: its class table gives the colours.
         source: where the frames come from; the result has its frame rate.
         frames: of `read_frames` or `CameraFrames`.
-        preprocess: makes the network's input.
-        postprocess: makes the label map.
-        class_table: gives the colours.
         settings: where the result goes, and how the frames are run.
         track: shows progress over the frames that are done.
 
@@ -306,17 +296,14 @@ def predict_video(
     path = result_path(source, settings.save_dir)
     outcome = Outcome()
     pen = _Pen(source, outcome, settings.show_fps)
-    predictions = predict_samples(
-        backend,
-        frames,
-        preprocess,
-        postprocess,
+    stream = StreamOptions(
         settings.batch_size,
         settings.num_workers,
-        finish=partial(_draw_overlay, class_table=class_table),
+        settings.streams,
+        finish=_draw_overlay,
         read=_pixels_rgb,
-        streams=settings.streams,
     )
+    predictions = predictor.stream(frames, stream)
     with atomic_path(path) as temporary, _writer(temporary, source) as pen.writer:
         with (
             # However this ends, no thread of the pipeline outlives it.
@@ -338,11 +325,10 @@ def _pixels_rgb(sample: SampleLike) -> NDArray[np.uint8]:
     return cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2RGB)
 
 
-def _draw_overlay(prediction: Prediction, class_table: ClassTable) -> NDArray[np.uint8]:
+def _draw_overlay(prediction: Prediction) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR, as OpenCV encodes."""
-    assert prediction.image is not None and prediction.label_map is not None
-    overlay = blend(prediction.image, prediction.label_map, class_table)
-    return cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR)
+    assert prediction.segmentation is not None
+    return cv2.cvtColor(prediction.segmentation.overlay(), cv2.COLOR_RGB2BGR)
 
 
 @contextmanager

@@ -11,10 +11,7 @@ from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.video import (
     CameraFrames,
     Frame,
@@ -29,14 +26,7 @@ from paddleseg_ext.inference.video import (
 RESULT = "inference.json"
 
 
-def run_video(
-    backend: Backend,
-    source: Source,
-    preprocess: Preprocess,
-    postprocess: Postprocess,
-    class_table: ClassTable,
-    settings: VideoSettings,
-) -> int:
+def run_video(predictor: Predictor, source: Source, settings: VideoSettings) -> int:
     """Predict a video or a camera, write the overlays, say what became of it.
 
     A camera runs until it ends, `most_frames` are done, or Ctrl-C; the video is complete then.
@@ -49,11 +39,8 @@ def run_video(
     """
     run = partial(
         predict_video,
-        backend,
+        predictor,
         source,
-        preprocess=preprocess,
-        postprocess=postprocess,
-        class_table=class_table,
         settings=settings,
         track=_tracker(source, settings),
     )

@@ -10,14 +10,14 @@ from paddle import nn
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.distributed.world import World, share_statistics
-from paddleseg_ext.evaluation.eager import EagerNetwork
-from paddleseg_ext.evaluation.evaluator import Evaluation, evaluate
+from paddleseg_ext.evaluation.eager import EagerEngine
+from paddleseg_ext.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
 from paddleseg_ext.evaluation.gather import gather
 from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
-from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.evaluation.protocols import check_protocol
 from paddleseg_ext.images.labels import decode_label
-from paddleseg_ext.inference.pipeline import predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.protocols import Protocol
 from paddleseg_ext.training.monitor import Monitor
@@ -48,7 +48,7 @@ def make_validation(config: Config, dataset: Any, num_classes: int) -> Validate:
     for name, kept in kept_protocols(config.keep_best).items():
         protocols[name] = kept
     for protocol in protocols.values():
-        ProtocolRun(protocol, preprocess)
+        check_protocol(protocol, preprocess)
     if table.num_classes != num_classes:
         raise UsageError(
             f"val_dataset has {table.num_classes} classes, train_dataset {num_classes}: one "
@@ -59,28 +59,27 @@ def make_validation(config: Config, dataset: Any, num_classes: int) -> Validate:
         model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None, world: World
     ) -> Evaluation:
         share_statistics(model, world)
-        backend = EagerNetwork(model)
+        predictor = Predictor(EagerEngine(model), preprocess, postprocess, table)
         if monitor.shows_pictures:
             samples = islice(dataset.samples, PICTURED_SAMPLES)
-            for prediction in predict_samples(backend, samples, preprocess, postprocess):
-                if prediction.image is None or prediction.label_map is None:
+            for prediction in predictor.stream(samples):
+                if prediction.segmentation is None:
                     continue
-                parts, palette = [prediction.image], table.full_palette
+                parts, palette = [prediction.segmentation.image], table.full_palette
                 if prediction.sample.label is not None:
                     parts.append(palette[decode_label(prediction.sample.label, table)])
-                parts.append(palette[prediction.label_map])
+                parts.append(palette[prediction.segmentation.label_map])
                 name = prediction.sample.name
                 monitor.picture(f"Evaluate/{name}", _thumbnail(np.hstack(parts)), iteration)
         part = evaluate(
-            backend,
+            predictor,
             world.share_of(dataset.samples),
-            preprocess,
-            postprocess,
-            table,
-            absent=config.absent_class,
-            show_progress=world.is_first,
-            print_scores=False,
-            protocol=protocols[protocol],
+            EvaluationOptions(
+                absent=config.absent_class,
+                protocol=protocols[protocol],
+                show_progress=world.is_first,
+                print_scores=False,
+            ),
         )
         evaluation = gather(part, world, [sample.name for sample in dataset.samples])
         if world.is_first:

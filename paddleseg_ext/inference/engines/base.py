@@ -1,31 +1,40 @@
-"""What every way of running a network offers. All of them are scored through the same pipeline."""
+"""The base of every engine, and what all engines of bundles do alike."""
 
-from collections.abc import Iterator, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Lock
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 PROBE_SIDE = 256  # pixels; any size that every network takes
+MOST_SIZES = 10  # compiled graphs that are kept, the last that were asked for
+
+Key = TypeVar("Key")
+Compiled = TypeVar("Compiled")
 
 
 @dataclass(frozen=True)
 class RunTimes:
-    """Seconds that the parts of a run took.
+    """Seconds per part of a run.
 
     Attributes:
-        copy_in_s: from the batch to the runtime's input.
-        run_s: the network, with all that a new input size costs; with the copies of a runtime that
-            does not tell them apart.
-        copy_out_s: from the runtime's output to the array that is returned.
-        synchronised: whether the device had finished when the network's clock was stopped; said by
-            a backend that knows. A GPU returns at once and computes afterwards, so that without it
-            `run_s` means nothing.
+        copy_in_s: from the batch to the engine's input.
+        run_s: the network, with the cost of a new input size, and with copies that the engine does
+            not report apart.
+        copy_out_s: from the engine's output to the returned array.
+        synchronised: whether the device had finished when the clock was stopped. A GPU returns at
+            once and computes afterwards, so that without it `run_s` means nothing.
     """
 
     copy_in_s: float
@@ -39,41 +48,136 @@ class RunTimes:
         return self.copy_in_s + self.run_s + self.copy_out_s
 
 
-class Backend(Protocol):
-    """A network that is ready to run."""
+class Engine(ABC):
+    """A network that is ready to run.
 
+    Attributes:
+        streams: threads that may call `run` at a time.
+    """
+
+    streams: int = 1
+
+    @abstractmethod
     def run(self, batch: NDArray) -> NDArray:
-        """Run one batch.
+        """Output of one batch: (N, C, h, w) float32 scores, or (N, h, w) integer class ids.
 
         Args:
             batch: (N, 3, H, W) float32, contiguous; any H and W that the network takes. Where the
                 bundle's input is uint8, that, or whole numbers as float32.
 
-        Returns:
-            (N, C, h, w) float32 scores, or (N, h, w) integer class ids.
+        Raises:
+            DataError: a size that the network does not take.
         """
-        ...
 
-    def describe(self) -> dict[str, Any]:
-        """What runs, for reports, in the runtime's own words rather than in ours.
-
-        Every backend of a bundle tells `name`, `version`, `device`, `precision`, `cpu_threads`,
-        `kernels` (kernel -> how often a run calls it), `kernel_precisions` (likewise) and
-        `int8_kernels`; `backends.activity.shortfall` compares that with what was asked for.
-        """
-        ...
-
-
-class TimedBackend(Backend, Protocol):
-    """A backend that tells the parts of a run; all those of `open_backend` do."""
+    @abstractmethod
+    def describe(self) -> RuntimeReport:
+        """The engine's own description of what runs."""
 
     def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
-        """As `run`, which is this without the times."""
-        ...
+        """As `run`, with the seconds per part."""
+        started = time.perf_counter()
+        output = self.run(batch)
+        return output, RunTimes(0.0, time.perf_counter() - started, synchronised=True)
+
+    def close(self) -> None:  # noqa: B027 (most engines end with their last reference)
+        """Release what the engine holds."""
+
+
+class GraphEngine(Engine):
+    """An engine that runs a graph of a bundle; subclasses load, compute and describe.
+
+    Attributes:
+        title: the engine's name in messages.
+        file: the graph.
+        input_shape: [N, 3, H, W] of the graph; None, or a side of None or -1, is free.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(self, bundle: Bundle, spec: RuntimeSpec):
+        """
+        Raises:
+            UsageError: the bundle has no such graph, or it cannot be loaded.
+        """
+        self.spec = spec
+        self.streams = spec.streams
+        self.input_dtype = bundle.input_dtype
+        self.input_shape: Sequence[int | None] | None = bundle.input_shape
+        self.file: Path = bundle.model_file
+        self._load(bundle)
+
+    @abstractmethod
+    def _load(self, bundle: Bundle) -> None:
+        """Load the bundle's graph of `spec.precision`."""
+
+    @abstractmethod
+    def _compute(self, tensor: NDArray) -> tuple[NDArray, RunTimes]:
+        """Output of a checked batch in the graph's type, and the seconds per part."""
+
+    def run(self, batch: NDArray) -> NDArray:
+        """See `Engine.run`.
+
+        Raises:
+            DataError: another height or width than the graph takes.
+            UsageError: a larger batch than the graph takes.
+        """
+        return self.run_timed(batch)[0]
+
+    def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
+        """As `run`, with the seconds per part."""
+        check_shape(self.input_shape, batch.shape)
+        started = time.perf_counter()
+        tensor = as_input(filled(batch, self.input_shape), self.input_dtype)
+        converted_s = time.perf_counter() - started
+        with self.errors(tensor):
+            output, times = self._compute(tensor)
+        return output[: len(batch)], replace(times, copy_in_s=times.copy_in_s + converted_s)
+
+    def probe(self) -> NDArray:
+        """A batch of zeros that the graph takes."""
+        return probe_batch(self.input_shape, self.input_dtype)
+
+    @contextmanager
+    def errors(self, batch: NDArray) -> Iterator[None]:
+        """A run in which the engine's own exception becomes one clear line.
+
+        Raises:
+            UsageError: the engine refuses to run the graph on this input.
+        """
+        try:
+            yield
+        except UsageError:
+            raise
+        # The engines' exceptions have no common base but this one.
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            told = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
+            raise UsageError(
+                f"{self.file}: {self.title} cannot run it on an input of {batch.shape}: {told[0]}; "
+                "check that the graph is of this network, and the transforms are its own"
+            ) from error
+
+    def cannot_load(self, error: Exception, line: int = 0) -> UsageError:
+        """The error to raise where the graph cannot be loaded, with one line of the engine's."""
+        reason = str(error).strip().splitlines() or ["no reason given"]
+        return UsageError(f"{self.file}: {self.title} cannot load it: {reason[line].strip()}")
+
+
+class PerSize(Generic[Key, Compiled]):
+    """What is compiled per input size: at most `MOST_SIZES` are kept, each compiled once."""
+
+    def __init__(self, compile_for: Callable[[Key], Compiled]):
+        self._compile_once = lru_cache(MOST_SIZES)(compile_for)
+        self._lock = Lock()
+
+    def __call__(self, key: Key) -> Compiled:
+        """The compiled graph of `key`; of several threads only the first compiles it."""
+        with self._lock:
+            return self._compile_once(key)
 
 
 def probe_batch(input_shape: Sequence[int | None] | None, input_dtype: str) -> NDArray:
-    """A batch of zeros that a graph takes: what a backend runs to see which kernels it has."""
+    """A batch of zeros that a graph of this input shape takes."""
     free = (1, 3, PROBE_SIDE, PROBE_SIDE)
     shape = tuple(
         side if side is not None and side > 0 else default
@@ -100,40 +204,14 @@ def as_input(batch: NDArray, input_dtype: str) -> NDArray:
 
 
 def filled(batch: NDArray, input_shape: Sequence[int | None] | None) -> NDArray:
-    """The batch, its last image repeated where the graph takes more of them (a folder's rest)."""
+    """The batch, its last image repeated where the graph takes more images."""
     fixed = (input_shape or [None])[0]
     missing = (fixed or 0) - len(batch)
     return np.concatenate([batch, *[batch[-1:]] * missing]) if missing > 0 else batch
 
 
-@contextmanager
-def runtime_errors(file: Path, runtime: str, batch: NDArray) -> Iterator[None]:
-    """A run in which a runtime's own exception becomes one clear line.
-
-    Args:
-        file: the graph.
-        runtime: its name in the message.
-        batch: what is run.
-
-    Raises:
-        UsageError: the runtime refuses to run the graph on this input.
-    """
-    try:
-        yield
-    except UsageError:
-        raise
-    # The runtimes' exceptions have no common base but this one.
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
-        raise UsageError(
-            f"{file}: {runtime} cannot run it on an input of {batch.shape}: {told[0]}; is this the "
-            "graph of this network, and are the transforms its own?"
-        ) from error
-
-
 def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]) -> None:
-    """Refuse what the graph was not exported for; the runtimes' own words help nobody.
+    """Refuse a shape that the graph was not exported for.
 
     Raises:
         DataError: another height or width than the bundle was exported for.

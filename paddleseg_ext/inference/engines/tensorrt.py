@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +17,13 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_path, sha256_of
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.runtime import ShapeRange, TensorRtOptions
 
 WORKSPACE_BYTES = 1 << 30
-MIN_SUBGRAPH = 3
 GRAPH_NAME = "model"
 ENGINE_OPERATOR = "tensorrt_engine"
 SHAPES_FILE = "shapes.pbtxt"
 LEGACY_CACHE = "_opt_cache"  # Paddle 2.6's own name, beside the graph
-
-Shape = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class ShapeRange:
-    """The (N, 3, H, W) that engines are built for: any between the first and the last."""
-
-    least: Shape
-    typical: Shape
-    most: Shape
-
-
-@dataclass(frozen=True)
-class TensorRtOptions:
-    """How TensorRT is to be used.
-
-    Attributes:
-        shapes: None takes the bundle's fixed input shape.
-        min_subgraph_size: smaller parts of the graph stay with Paddle.
-        cache_dir: where engines are kept; None means `tensorrt` beside the bundle.
-    """
-
-    shapes: ShapeRange | None = None
-    min_subgraph_size: int = MIN_SUBGRAPH
-    cache_dir: Path | None = None
 
 
 def shapes_of(bundle: Bundle, sizes_hw: Sequence[tuple[int, int]], batch_size: int) -> ShapeRange:

@@ -1,0 +1,131 @@
+"""Flags that describe a runtime, PaddleSeg's by name, and the `RuntimeSpec` that they mean."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.flags import boolean, positive_int
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.machine import fix_thread_count, resolve_device
+from paddleseg_ext.common.options import option
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.choice import choose_runtime
+from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
+from paddleseg_ext.inference.runtime import (
+    AUTO,
+    MIN_SUBGRAPH,
+    PRECISIONS,
+    RuntimeSpec,
+    TensorRtOptions,
+    known_runtimes,
+)
+
+NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in DEPLOYED)
+
+
+@dataclass(frozen=True)
+class RuntimeFlags:
+    """The flags; `runtime_of` makes a `RuntimeSpec` of them."""
+
+    backend: str = option(
+        AUTO,
+        f"runtime of the network: {', '.join(NAMES)}; those of ONNX engines need an ONNX graph in "
+        "the bundle. auto takes the fastest that the bundle records as right",
+        choices=(AUTO, *NAMES),
+        metavar="NAME",
+    )
+    device: Literal["cpu", "gpu"] | None = option(
+        None, "where to run (default: gpu where Paddle is built with CUDA and one is there)"
+    )
+    precision: str | None = option(
+        None,
+        "fp32 (default), int8 or fp16; part of some names of --backend. int8 needs a bundle that "
+        "`quantize` wrote, or TensorRT; fp16 a GPU",
+        choices=PRECISIONS,
+    )
+    enable_mkldnn: bool | None = option(
+        None, "oneDNN, for --backend paddle on a CPU (default: False)", parse=boolean
+    )
+    use_trt: bool = option(False, "TensorRT; needs a GPU")
+    min_subgraph_size: int = option(
+        MIN_SUBGRAPH, "smaller parts of the graph are not given to TensorRT", parse=positive_int
+    )
+    trt_cache_dir: Path | None = option(
+        None, "folder of TensorRT's engines (default: tensorrt, beside the bundle)", metavar="DIR"
+    )
+    cpu_threads: int | None = option(
+        None, "threads of a run (default: OMP_NUM_THREADS, else every core)", parse=positive_int
+    )
+    streams: int = option(
+        1,
+        "batches that run at a time, for onnxruntime and openvino: 1 gives the shortest run, one "
+        "per core the most images",
+        parse=positive_int,
+    )
+    cpu_affinity: bool = option(
+        False,
+        "bind each thread of onnxruntime or openvino to a core: for a machine that does nothing "
+        "else (docs/performance.md)",
+    )
+
+
+def asked_runtime(flags: RuntimeFlags) -> RuntimeSpec | None:
+    """The runtime that the flags name; None where `auto` is to choose. Sets the thread count.
+
+    Raises:
+        UsageError: flags that contradict each other, or that cannot run here.
+    """
+    device, threads = resolve_device(flags.device), fix_thread_count(flags.cpu_threads)
+    for_paddle = device == "gpu" or flags.use_trt or flags.enable_mkldnn is not None
+    if flags.backend == AUTO and not for_paddle:
+        return None
+    named = RuntimeSpec.parse("paddle" if flags.backend == AUTO else flags.backend)
+    if ENGINES[named.engine].package != "paddle" and for_paddle:
+        raise UsageError(
+            f"--backend {flags.backend} runs on a CPU and has no --enable_mkldnn or --use_trt; "
+            "leave these out and give --device cpu, or use --backend paddle"
+        )
+    if flags.precision and named.precision not in ("fp32", flags.precision):
+        raise UsageError(f"--backend {flags.backend} and --precision {flags.precision} differ")
+    uses_trt = flags.use_trt or named.tensorrt is not None
+    spec = replace(
+        named,
+        engine="paddle_onednn" if flags.enable_mkldnn else named.engine,
+        precision=flags.precision or named.precision,
+        device="gpu" if named.device == "gpu" else device,
+        threads=threads,
+        streams=flags.streams,
+        pinned=flags.cpu_affinity,
+        tensorrt=TensorRtOptions(None, flags.min_subgraph_size, flags.trt_cache_dir)
+        if uses_trt
+        else None,
+    )
+    spec.check()
+    return spec
+
+
+def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> RuntimeSpec:
+    """The runtime that the flags name, or the one that `auto` chooses, with its reason logged.
+
+    Args:
+        flags: of the command.
+        bundle: its records decide for `auto`.
+        prefix: opens the log line.
+
+    Raises:
+        UsageError: see `asked_runtime` and `choose_runtime`.
+    """
+    asked = asked_runtime(flags)
+    if asked is not None:
+        return asked
+    chosen, reason = choose_runtime(bundle, flags.precision or "fp32")
+    log(f"{prefix}backend {chosen.name}: {reason}")
+    spec = replace(
+        chosen,
+        threads=fix_thread_count(flags.cpu_threads),
+        streams=flags.streams,
+        pinned=flags.cpu_affinity,
+    )
+    spec.check()
+    return spec

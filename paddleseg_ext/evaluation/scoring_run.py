@@ -1,0 +1,194 @@
+"""Score a checkpoint on labelled images by a named protocol: what `val` does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_file, require_writable, write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.config import Config
+from paddleseg_ext.data.build import build_dataset, class_table_of
+from paddleseg_ext.distributed.world import World, joined_world
+from paddleseg_ext.evaluation.eager import eager_predictor
+from paddleseg_ext.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
+from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
+from paddleseg_ext.evaluation.gather import gather
+from paddleseg_ext.evaluation.prediction_run import check_inputs_stay
+from paddleseg_ext.evaluation.protocols import by_protocol
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import Sample, read_sample_list
+from paddleseg_ext.inference.pipeline import StreamOptions
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.scoring.metrics import AbsentRule
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+
+RESULT_FILE = "val.json"
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How a checkpoint is scored, and what is written.
+
+    Attributes:
+        save_dir: gets val.json.
+        image_list: 'image label' lines instead of the configuration's val_dataset.
+        device: `cpu` or `gpu`.
+        protocol: how the network is run and scored.
+        absent: how absent classes count; None takes the configuration's rule.
+        batch_size: images per run.
+        num_workers: threads beside the network's; None takes one per core.
+        nearest_labels: return classes to the image's size by nearest, as a graph with arg-max.
+        print_detail: progress and scores on the terminal.
+        extras: further figures and files.
+        source: what val.json names as its source.
+    """
+
+    save_dir: Path
+    image_list: str | None = None
+    device: str = "cpu"
+    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL]
+    absent: AbsentRule | None = None
+    batch_size: int = 1
+    num_workers: int | None = None
+    nearest_labels: bool = False
+    print_detail: bool = True
+    extras: ExtraOptions = field(default_factory=ExtraOptions)
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+def score_checkpoint(
+    config: Config, weights: str | Path, options: ScoringOptions
+) -> Evaluation | None:
+    """The scores of a checkpoint, printed and written to `SAVE_DIR/val.json`.
+
+    Started in several processes, each scores its share, and the first one prints and writes.
+
+    Returns:
+        The evaluation of all images; None where they have no labels and only a submission is
+        written.
+
+    Raises:
+        UsageError: the checkpoint, the list or the protocol does not fit.
+        DataError: an image that cannot be read, predicted or scored.
+    """
+    require_file(weights, "--model_path")
+    require_writable(options.save_dir, "--save_dir")
+    folders = {"--report": options.extras.report_dir}
+    folders["--save_submission"] = options.extras.submission_dir
+    for flag, folder in folders.items():
+        if folder:
+            require_writable(folder, flag)
+    listed = None
+    if options.image_list:
+        listed = read_sample_list(options.image_list)
+        check_labels(listed, options.image_list, options.extras)
+    with joined_world(options.device) as world:
+        samples, table = _samples_and_table(config, listed, options)
+        extras = Extras(options.extras, table, [sample.image for sample in samples])
+        if extras.submission is not None:
+            outputs = [extras.submission.path_of(sample.image) for sample in samples]
+            check_inputs_stay(samples, outputs, "--save_submission")
+        postprocess = Postprocess(nearest_labels=options.nearest_labels)
+        predictor = eager_predictor(config, weights, options.device, table, postprocess)
+        if samples[0].label is None:
+            _submit(predictor, world.share_of(samples), extras, options)
+            return None
+        evaluation = _evaluate(predictor, samples, extras, config, options, world)
+        if world.is_first:
+            _print_and_write(evaluation, extras, predictor, str(weights), options)
+        return evaluation
+
+
+def _samples_and_table(
+    config: Config, listed: list[Sample] | None, options: ScoringOptions
+) -> tuple[list[Sample], ClassTable]:
+    if listed is not None:
+        return listed, class_table_of(config)
+    dataset = build_dataset(config, "val_dataset")
+    check_labels(dataset.samples, f"{config.path}: val_dataset", options.extras)
+    return dataset.samples, dataset.class_table
+
+
+def _evaluate(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    extras: Extras,
+    config: Config,
+    options: ScoringOptions,
+    world: World,
+) -> Evaluation:
+    part = evaluate(
+        predictor,
+        world.share_of(samples),
+        EvaluationOptions(
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            absent=options.absent or config.absent_class,
+            protocol=options.protocol,
+            show_progress=options.print_detail and world.is_first,
+            print_scores=False,
+            watch=extras.watch,
+        ),
+    )
+    return gather(part, world, [sample.name for sample in samples], extras)
+
+
+def _submit(
+    predictor: Predictor, share: Sequence[Sample], extras: Extras, options: ScoringOptions
+) -> None:
+    """Only write the submission: the images have no labels, as the test server's."""
+    asked = {"bootstrap": extras.options.resamples, "boundary_f1": extras.options.boundary}
+    asked["report"] = bool(extras.options.report_dir)
+    for flag, wanted in asked.items():
+        if wanted:
+            raise UsageError(f"--{flag} needs labels, and these images have none")
+    stream = StreamOptions(options.batch_size, options.num_workers)
+    predictions = by_protocol(predictor, options.protocol).stream(share, stream)
+    assert extras.submission is not None
+    count = extras.submission.add_all(track(predictions, "predict", total=len(share)))
+    log(f"{count} predictions without labels written to {extras.options.submission_dir}")
+
+
+def _print_and_write(
+    evaluation: Evaluation,
+    extras: Extras,
+    predictor: Predictor,
+    weights: str,
+    options: ScoringOptions,
+) -> None:
+    """The `[EVAL]` lines, the JSON and, where it is asked for, the report."""
+    figures = extras.figures(evaluation)
+    if options.print_detail:
+        evaluation.print_lines()
+        for line in extras.lines(figures):
+            log(line)
+    result = {
+        "source": options.source,
+        "resize_back": predictor.postprocess.resize_back,
+        "backend": predictor.describe().to_dict(),
+        "evaluation": evaluation.to_json(),
+    }
+    path = options.save_dir / RESULT_FILE
+    write_json(path, result | figures)
+    log(f"scores and counts written to {path}")
+    if extras.options.report_dir:
+        page = extras.write_report(f"Evaluation of {weights}", evaluation, figures)
+        log(f"report written to {page}")
+
+
+def check_labels(samples: Sequence[Sample], source: str, extras: ExtraOptions) -> None:
+    """Refuse samples without labels, unless none has one and only a submission is written.
+
+    Raises:
+        UsageError: naming how many have none, and the first.
+    """
+    missing = [sample for sample in samples if sample.label is None]
+    if missing and not (extras.submission_dir and len(missing) == len(samples)):
+        raise UsageError(
+            f"{source}: {len(missing)} of {len(samples)} images have no label to score against, "
+            f"the first is {missing[0].image}"
+        )

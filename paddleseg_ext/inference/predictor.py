@@ -1,0 +1,387 @@
+"""The one predictor: from an image to a label map, whatever runs the network.
+
+    predictor = Predictor.open("output/bundle")
+    result = predictor("street.png")
+    result.label_map, result.overlay()
+
+Its steps `prepare`, `run` and `finish` are public and may be called from several threads. `stream`
+is the pipeline over them. Training's evaluation, `val`, `predict`, `infer`, the service, `bench`,
+`tune`, `quantize`, parity and Ray all use this class, so that two figures differ by the engine and
+nothing else.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import BoundedSemaphore
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.labels import ClassTable, generic_table
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.choice import choose_runtime
+from paddleseg_ext.inference.engines.base import Engine, RunTimes, probe_batch
+from paddleseg_ext.inference.engines.table import ENGINES, open_engine
+from paddleseg_ext.inference.outputs import blend
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
+from paddleseg_ext.inference.runtime import AUTO, RuntimeReport, RuntimeSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
+
+    ImageLike = str | Path | Image.Image | NDArray[np.uint8]
+
+CHECKPOINT_SUFFIX = ".pdparams"
+WARM_MAPS = 2  # the second label map of a size takes the way that all later ones take
+
+
+class Timings(NamedTuple):
+    """Milliseconds per image; its share where a batch ran at once."""
+
+    preprocess_ms: float = 0.0
+    inference_ms: float = 0.0
+    postprocess_ms: float = 0.0
+
+
+NO_TIMINGS = Timings()
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The answer for one image.
+
+    Attributes:
+        label_map: (H, W) uint8 class ids at the image's own size.
+        image: (H, W, 3) uint8 RGB, as read.
+        class_table: names and colours of the classes.
+        input_hw: size of the preprocessed image.
+        timings: milliseconds per step.
+        batch_size: images that ran together, this one among them.
+    """
+
+    label_map: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+    class_table: ClassTable
+    input_hw: SizeHW
+    timings: Timings = NO_TIMINGS
+    batch_size: int = 1
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB: the image under its classes' colours."""
+        return blend(self.image, self.label_map, self.class_table)
+
+    @property
+    def class_pixels(self) -> dict[str, int]:
+        """Class name -> pixels of the label map."""
+        names = self.class_table.class_names
+        counts = np.bincount(self.label_map.ravel(), minlength=len(names))
+        return {name: int(count) for name, count in zip(names, counts, strict=False)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image on its way to the network.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, as read.
+        tensor: (3, h, w), the network's input.
+        geometry: the way back from the tensor's size to the image's.
+    """
+
+    image: NDArray[np.uint8]
+    tensor: NDArray
+    geometry: Geometry
+    preprocess_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """The outputs of one batch.
+
+    Attributes:
+        outputs: (N, C, h, w) scores or (N, h, w) class ids.
+        geometries: per image the way back to the original size.
+        times: seconds of the whole batch.
+    """
+
+    outputs: NDArray
+    geometries: Sequence[Geometry]
+    times: RunTimes
+
+
+class Predictor:
+    """An engine with the preprocessing, postprocessing and classes of its network."""
+
+    # Whether only images of one geometry may run together; a protocol that resizes needs it.
+    needs_one_geometry = False
+
+    def __init__(
+        self,
+        engine: Engine,
+        preprocess: Preprocess,
+        postprocess: Postprocess,
+        class_table: ClassTable,
+        spec: RuntimeSpec | None = None,
+        bundle: Bundle | None = None,
+    ):
+        """
+        Args:
+            engine: runs the network.
+            preprocess: makes the network's input.
+            postprocess: makes the label map.
+            class_table: names and colours.
+            spec: the runtime that was asked for; None for a network that is already at hand.
+            bundle: that the engine runs; None for a checkpoint.
+        """
+        self.engine = engine
+        self.preprocess = preprocess
+        self.postprocess = postprocess
+        self.class_table = class_table
+        self.spec = spec
+        self.bundle = bundle
+        self._free_streams = BoundedSemaphore(engine.streams)
+        self._report: RuntimeReport | None = None
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path,
+        runtime: str | RuntimeSpec = AUTO,
+        *,
+        config: str | Path | None = None,
+        num_classes: int | None = None,
+        **settings: Any,
+    ) -> "Predictor":
+        """A predictor for a bundle (its folder or deploy.yaml) or a checkpoint (.pdparams).
+
+        Args:
+            source: the bundle or the checkpoint. A checkpoint runs in the engine `eager`.
+            runtime: `auto`, a name such as `openvino_int8`, or a `RuntimeSpec`.
+            config: yml of a checkpoint whose manifest holds no configuration.
+            num_classes: of a bundle that does not say it: PaddleSeg's, ending in arg-max.
+            **settings: further fields of the `RuntimeSpec`, such as `threads=2`.
+
+        Raises:
+            UsageError: no such file, a runtime that is unknown or not installed, or one that cannot
+                run this source.
+        """
+        path = Path(source)
+        if path.suffix == CHECKPOINT_SUFFIX:
+            return cls._open_checkpoint(path, runtime, config, settings)
+        if config is not None:
+            raise UsageError(f"config: only a checkpoint takes one; '{source}' is a bundle")
+        bundle = read_bundle(path)
+        if isinstance(runtime, RuntimeSpec):
+            spec = runtime
+        elif runtime == AUTO and settings.get("device", "cpu") == "cpu":
+            spec, reason = choose_runtime(bundle, settings.pop("precision", "fp32"))
+            spec = RuntimeSpec(spec.engine, spec.precision, **settings)
+            log(f"backend {spec.engine}: {reason}")
+        else:
+            spec = RuntimeSpec.parse("paddle" if runtime == AUTO else runtime, **settings)
+        return cls.of_bundle(bundle, spec, num_classes)
+
+    @classmethod
+    def of_bundle(
+        cls, bundle: Bundle, spec: RuntimeSpec, num_classes: int | None = None
+    ) -> "Predictor":
+        """A predictor for a bundle that was read, in the runtime of `spec`.
+
+        Raises:
+            UsageError: see `open`.
+        """
+        preprocess = bundle.preprocess()  # refuses unknown transforms before an engine is loaded
+        engine = open_engine(bundle, spec)
+        table = find_class_table(bundle, engine, num_classes)
+        return cls(engine, preprocess, bundle.postprocess(), table, spec, bundle)
+
+    @classmethod
+    def _open_checkpoint(
+        cls,
+        path: Path,
+        runtime: str | RuntimeSpec,
+        config: str | Path | None,
+        settings: Mapping[str, Any],
+    ) -> "Predictor":
+        if isinstance(runtime, RuntimeSpec):
+            spec = runtime
+        else:
+            spec = RuntimeSpec.parse("eager" if runtime == AUTO else runtime, **settings)
+        if spec.engine != "eager":
+            raise UsageError(
+                f"{path}: a checkpoint runs in 'eager' only; export it first (paddleseg-ext "
+                f"export), then open the bundle in '{spec.name}'"
+            )
+        spec.check()
+        fix_thread_count(spec.threads)
+        predictor: Predictor = ENGINES["eager"].load()(path, config, spec)
+        return predictor
+
+    def prepare(self, image: "ImageLike") -> Prepared:
+        """The network's input of one image.
+
+        Args:
+            image: a path, a PIL image, or an (H, W, 3) uint8 RGB array, which is taken as it is.
+
+        Raises:
+            DataError: it cannot be read, or does not fit the transforms.
+        """
+        pixels = _pixels_of(image)
+        started = time.perf_counter()
+        tensor, geometry = self.preprocess(pixels)
+        return Prepared(pixels, tensor, geometry, _since(started))
+
+    def run(self, batch: NDArray, geometries: Sequence[Geometry]) -> NetworkRun:
+        """The outputs of a batch; waits while as many runs as the engine has streams are under way.
+
+        Args:
+            batch: (N, 3, h, w) tensors of `prepare`.
+            geometries: per image, from `prepare`.
+
+        Raises:
+            DataError: a size that the network does not take.
+        """
+        with self._free_streams:
+            outputs, times = self.engine.run_timed(batch)
+        return NetworkRun(outputs, geometries, times)
+
+    def finish(
+        self, prepared: Prepared, output: NDArray, geometry: Geometry, batch_size: int = 1,
+        inference_ms: float = 0.0,
+    ) -> Segmentation:  # fmt: skip
+        """The answer for one image of a run.
+
+        Args:
+            prepared: of `prepare`.
+            output: of `run`, for this image.
+            geometry: of `run`, for this image.
+            batch_size: images that ran together.
+            inference_ms: this image's share of the run.
+
+        Raises:
+            DataError: the output holds NaN.
+        """
+        started = time.perf_counter()
+        label_map = self.postprocess.label_map(output, geometry)
+        timings = Timings(prepared.preprocess_ms, inference_ms, _since(started))
+        return Segmentation(
+            *(label_map, prepared.image, self.class_table, prepared.geometry.network_hw),
+            *(timings, batch_size),
+        )
+
+    def __call__(self, image: "ImageLike") -> Segmentation:
+        """The answer for one image; see `prepare` for what an image may be.
+
+        Raises:
+            DataError: the image cannot be read or predicted.
+        """
+        prepared = self.prepare(image)
+        ran = self.run(prepared.tensor[np.newaxis], [prepared.geometry])
+        ms = ran.times.total_s * 1000
+        return self.finish(prepared, ran.outputs[0], ran.geometries[0], inference_ms=ms)
+
+    def stream(
+        self, samples: "Iterable[SampleLike | str | Path]", options: "StreamOptions | None" = None
+    ) -> "Iterator[Prediction]":
+        """One `Prediction` per sample, in order, with reading and writing beside the network.
+
+        A sample that fails comes back with its error, and the rest goes on.
+        """
+        from paddleseg_ext.inference.pipeline import StreamOptions, as_sample, predict_samples
+
+        return predict_samples(self, map(as_sample, samples), options or StreamOptions())
+
+    def warm_up(self) -> None:
+        """Run the network and the postprocessing once, so that later calls compile nothing."""
+        shape = self.bundle.input_shape if self.bundle else None
+        batch = probe_batch(shape, str(self.preprocess.input_dtype))
+        size_hw = (batch.shape[2], batch.shape[3])
+        geometry = Geometry(size_hw, size_hw)
+        ran = self.run(batch, [geometry] * len(batch))
+        self.warm_maps(ran.outputs[0], ran.geometries[0])
+
+    def warm_maps(self, output: NDArray, geometry: Geometry) -> None:
+        """Make label maps of an output until later ones of its size take no longer."""
+        for _ in range(WARM_MAPS):
+            self.postprocess.label_map(output, geometry)
+
+    def describe(self) -> RuntimeReport:
+        """The engine's own report; made once."""
+        if self._report is None:
+            self._report = self.engine.describe()
+        return self._report
+
+    def shortfall(self) -> str:
+        """Why the engine runs otherwise than asked for; empty where it runs as asked."""
+        return self.spec.shortfall(self.describe()) if self.spec else ""
+
+    def warn_of_shortfall(self) -> None:
+        """Log a warning where the engine runs otherwise than asked for."""
+        if (fallen := self.shortfall()) and self.spec:
+            warn(f"backend {self.spec.name}: {fallen}")
+
+    def close(self) -> None:
+        """Release the engine; the predictor is not used afterwards."""
+        self.engine.close()
+
+    def __enter__(self) -> "Predictor":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def find_class_table(bundle: Bundle, engine: Engine, num_classes: int | None) -> ClassTable:
+    """The manifest's class table; for a bundle of PaddleSeg's a generic one of the right size.
+
+    Raises:
+        UsageError: the manifest has another number, or the graph gives class ids and their number
+            is unknown.
+    """
+    if bundle.manifest is not None:
+        table = bundle.manifest.class_table
+        if num_classes not in (None, table.num_classes):
+            raise UsageError(
+                f"--num_classes {num_classes}: {bundle.deploy_file} says {table.num_classes}; "
+                "leave the flag out"
+            )
+        return table
+    if num_classes is not None:
+        return generic_table(num_classes)
+    if bundle.output_op == "argmax":
+        raise UsageError(
+            f"{bundle.deploy_file} has no Manifest and its graph ends in argmax: "
+            "give --num_classes, or export it with export_model.py"
+        )
+    return generic_table(engine.run(probe_batch(bundle.input_shape, bundle.input_dtype)).shape[1])
+
+
+def _pixels_of(image: "ImageLike") -> NDArray[np.uint8]:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
+        return np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
+        raise DataError(f"image: a path or an (H, W, 3) uint8 RGB array is expected, got {found}")
+    return image
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

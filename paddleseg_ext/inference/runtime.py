@@ -1,0 +1,254 @@
+"""A runtime in one description: the engine, its precision and device, and how it is set up.
+
+`RuntimeSpec` is what was asked for, `RuntimeReport` what the engine says of itself; `shortfall`
+compares the two. Every verb, TIPC, the service and Ray use these and the names that `parse` reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.machine import has_gpu_build, resolve_device
+
+PRECISIONS = ("fp32", "fp16", "int8")
+REDUCED = ("bf16", "fp16", "int8")
+MIN_SUBGRAPH = 3
+AUTO = "auto"
+# Names that users expect, and why there is no such runtime.
+REFUSED = {
+    "paddle_int8": "Paddle 3.2.2 has no INT8 on a CPU that runs (docs/quantization.md); "
+    "use onnxruntime_int8 or openvino_int8",
+}
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Input shapes (N, 3, H, W) that TensorRT's engines are built for."""
+
+    least: Shape
+    typical: Shape
+    most: Shape
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """Options of TensorRT.
+
+    Attributes:
+        shapes: None takes the bundle's fixed input shape.
+        min_subgraph_size: smaller parts of the graph stay with Paddle.
+        cache_dir: folder of built engines; None means `tensorrt` beside the bundle.
+    """
+
+    shapes: ShapeRange | None = None
+    min_subgraph_size: int = MIN_SUBGRAPH
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class RuntimeReport:
+    """An engine's own description of what runs.
+
+    Attributes:
+        name: the engine's name for itself, such as `paddle_inference`.
+        version: of its package.
+        device: `cpu` or `gpu`.
+        precision: the precision that it computes in.
+        cpu_threads: threads of all streams; None where the engine has no such setting.
+        kernels: kernel -> calls in one run; empty where the engine does not list them.
+        kernel_precisions: precision -> kernels that compute in it.
+        tensorrt_engines: TensorRT engines in the graph.
+        onednn_visible: whether oneDNN's log could be read; without it its kernels are unknown.
+        details: further facts, for reports.
+    """
+
+    name: str
+    version: str = ""
+    device: str = "cpu"
+    precision: str = "fp32"
+    cpu_threads: int | None = None
+    streams: int = 1
+    pinned: bool = False
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    kernel_precisions: Mapping[str, int] = field(default_factory=dict)
+    tensorrt_engines: int = 0
+    onednn_visible: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def int8_kernels(self) -> int:
+        """Kernels that compute in INT8."""
+        return self.kernel_precisions.get("int8", 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat section for JSON, `details` beside the other keys."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        details = own.pop("details")
+        return {**own, "int8_kernels": self.int8_kernels, **details}
+
+    @classmethod
+    def from_dict(cls, section: Mapping[str, Any]) -> "RuntimeReport":
+        """The report that `to_dict` wrote.
+
+        Raises:
+            ValueError: no section with a `name`.
+        """
+        if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
+            raise ValueError("backend: a section with the engine's 'name' is expected")
+        names = {each.name for each in fields(cls)} - {"details"}
+        own = {key: value for key, value in section.items() if key in names}
+        others = section.keys() - names - {"int8_kernels"}
+        return cls(**own, details={key: section[key] for key in section if key in others})
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """A runtime as it is asked for.
+
+    Attributes:
+        engine: of `engines.table.ENGINES`.
+        precision: `fp32`, `int8`, or on a GPU `fp16`.
+        device: `cpu` or `gpu`.
+        threads: CPU threads of all streams together; None means every available core.
+        streams: runs at a time. 1 gives the shortest run, more of them the most images.
+        pinned: whether each thread of the engine's own is bound to a core.
+        tensorrt: None runs without TensorRT.
+    """
+
+    engine: str
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int | None = None
+    streams: int = 1
+    pinned: bool = False
+    tensorrt: TensorRtOptions | None = None
+
+    @classmethod
+    def parse(cls, name: str, **settings: Any) -> "RuntimeSpec":
+        """The runtime of a name: `openvino_int8`, `paddle_gpu_fp16`, `paddle_trt`.
+
+        Args:
+            name: an engine, then `_gpu` or `_trt` for Paddle on a GPU, then the precision unless it
+                is fp32.
+            **settings: other fields, such as `threads`.
+
+        Raises:
+            UsageError: an unknown name (the nearest is named), or one that nothing can run.
+        """
+        if name in REFUSED:
+            raise UsageError(f"{name}: {REFUSED[name]}")
+        known = known_runtimes()
+        if name not in known:
+            raise UsageError(f"runtime: unknown '{name}'{nearest_name(name, known)}")
+        return replace(known[name], **settings)
+
+    @property
+    def name(self) -> str:
+        """The name that `parse` reads; threads, streams and pinning are not part of it."""
+        place = "_trt" if self.tensorrt else "_gpu" if self.device == "gpu" else ""
+        suffix = "" if self.precision == "fp32" else f"_{self.precision}"
+        return f"{self.engine}{place}{suffix}"
+
+    def check(self) -> None:
+        """Refuse a combination that cannot run here; imports no engine.
+
+        Raises:
+            UsageError: one line that says what to use instead.
+        """
+        from paddleseg_ext.inference.engines.table import ENGINES
+
+        if self.engine not in ENGINES:
+            raise UsageError(f"engine: unknown '{self.engine}'{nearest_name(self.engine, ENGINES)}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                f"--precision: unknown '{self.precision}'{nearest_name(self.precision, PRECISIONS)}"
+            )
+        entry = ENGINES[self.engine]
+        if self.streams > 1 and not entry.streams:
+            others = " or ".join(name for name, other in ENGINES.items() if other.streams)
+            raise UsageError(f"{self.engine} has one stream only; several streams need {others}")
+        if self.pinned and not entry.pinning:
+            raise UsageError(
+                f"--cpu_affinity True: {self.engine} cannot bind its own threads alone; choose "
+                "--backend onnxruntime or openvino (docs/performance.md)"
+            )
+        if entry.package == "paddle":
+            self._check_paddle()
+        elif self.device not in entry.devices or self.precision not in entry.graphs:
+            raise UsageError(
+                f"{self.engine} runs on a CPU in {' or '.join(entry.graphs)}, "
+                f"got {self.precision} on device {self.device}; use --backend paddle for a GPU"
+            )
+
+    def _check_paddle(self) -> None:
+        resolve_device(self.device)
+        if self.tensorrt and self.device != "gpu":
+            reason = "" if has_gpu_build() else ", and the installed PaddlePaddle is the CPU build"
+            raise UsageError(f"--use_trt True needs --device gpu{reason}; use --use_trt False")
+        if self.engine == "paddle_onednn" and self.device == "gpu":
+            raise UsageError("--enable_mkldnn True is for --device cpu")
+        if self.device == "cpu" and self.precision != "fp32":
+            raise UsageError(
+                f"--precision {self.precision}: on a CPU Paddle Inference runs in fp32; "
+                "use --precision fp32, or a GPU"
+            )
+        if self.precision == "int8" and not self.tensorrt:
+            raise UsageError("--precision int8 on a GPU needs --use_trt True")
+
+    def shortfall(self, report: RuntimeReport) -> str:
+        """Why the engine runs otherwise than asked for; empty where it runs as asked."""
+        from paddleseg_ext.inference.engines.table import ENGINES
+
+        own_name = ENGINES[self.engine].own_name
+        if report.name != own_name:
+            return f"{self.engine} was asked for, and {report.name} runs"
+        if self.engine in ("static", "eager"):
+            return ""  # the framework's own runs, wherever Paddle computes
+        if report.device != self.device:
+            return f"device {self.device} was asked for, and it runs on {report.device}"
+        if self.device == "gpu" and report.precision != self.precision:
+            return f"{self.precision} was asked for, and it runs in {report.precision}"
+        if self.tensorrt and not report.tensorrt_engines:
+            return "TensorRT was asked for, and nothing of the graph is in an engine"
+        if self.device == "cpu":
+            fallen = self._shortfall_of_kernels(report)
+            if fallen:
+                return fallen
+        if self.precision == "fp32":
+            reduced = {k: n for k, n in report.kernel_precisions.items() if k in REDUCED}
+            if reduced or report.precision != "fp32":
+                seen = ", ".join(f"{count} {kind}" for kind, count in reduced.items())
+                return f"fp32 was asked for, and {seen or report.precision} kernels run"
+        if self.threads is not None and report.cpu_threads != self.threads:
+            found = report.cpu_threads
+            return f"{self.threads} threads were asked for, and the runtime has {found}"
+        return ""
+
+    def _shortfall_of_kernels(self, report: RuntimeReport) -> str:
+        if report.name == "paddle_inference":
+            if not report.onednn_visible:
+                return "oneDNN's log cannot be read here, so its kernels are unknown"
+            if self.engine == "paddle_onednn" and not report.kernels:
+                return "oneDNN was asked for, and no oneDNN kernel ran"
+            if self.engine == "paddle" and report.kernels:
+                count = sum(report.kernels.values())
+                return f"oneDNN was to be off, and {count} of its kernels ran"
+        elif not report.kernels:
+            return "the engine lists no kernel that ran"
+        if self.precision == "int8" and not report.int8_kernels:
+            return "INT8 was asked for, and no INT8 kernel runs"
+        return ""
+
+
+def known_runtimes() -> dict[str, RuntimeSpec]:
+    """Name -> runtime, of every engine in every precision and on every device that it has."""
+    from paddleseg_ext.inference.engines.table import ENGINES
+
+    specs = [RuntimeSpec(name, kind) for name, entry in ENGINES.items() for kind in entry.graphs]
+    specs += [RuntimeSpec("paddle", kind, "gpu") for kind in ("fp32", "fp16")]
+    specs += [RuntimeSpec("paddle", kind, "gpu", tensorrt=TensorRtOptions()) for kind in PRECISIONS]
+    return {spec.name: spec for spec in specs}
