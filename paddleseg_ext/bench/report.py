@@ -12,7 +12,7 @@ import numpy as np
 from paddleseg_ext.bench.worker import LABELS_PARTS, NETWORK_PARTS, PARTS, Candidate, Turn
 from paddleseg_ext.common.files import atomic_path, write_json, write_text
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.choice import found_elsewhere
+from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.metrics import summarize
 
@@ -34,7 +34,7 @@ class Row:
 
     candidate: Candidate
     bundle: Bundle
-    description: Mapping[str, Any]
+    report: RuntimeReport
     turns: list[Turn] = field(default_factory=list)
     new_sizes_s: list[float] = field(default_factory=list)
     throughputs: dict[int, list[float]] = field(default_factory=dict)
@@ -44,13 +44,13 @@ class Row:
     @property
     def parity(self) -> str:
         """The verdict that the bundle records of this backend, of this CPU and version."""
-        manifest = self.bundle.manifest
-        found = manifest.verified.get(self.candidate.stage) if manifest else None
-        if found is None or "passed" not in found:
+        spec = self.candidate.spec
+        found = self.bundle.verified.get(spec.name)
+        if found is None or spec.device != "cpu":
             return UNKNOWN
-        if self.candidate.device != "cpu" or found_elsewhere(found, self.candidate.backend):
+        if not found.is_of_this_cpu or found.foreign_version(spec.engine):
             return UNKNOWN
-        return PASSED if found["passed"] else FAILED
+        return PASSED if found.passed else FAILED
 
     def parts_ms(self) -> dict[str, float]:
         """Part -> median milliseconds."""
@@ -109,10 +109,10 @@ class Row:
         return {
             "name": self.candidate.name,
             "bundle": str(self.bundle.deploy_file),
-            "stage": self.candidate.stage,
-            "threads": self.candidate.threads,
-            "streams": self.candidate.streams,
-            "pinned": self.candidate.pinned,
+            "stage": self.candidate.spec.name,
+            "threads": self.candidate.spec.threads,
+            "streams": self.candidate.spec.streams,
+            "pinned": self.candidate.spec.pinned,
             "parity": self.parity,
             "labels_ms": self.latency_ms(LABELS_PARTS),
             "network_ms": self.latency_ms(),
@@ -128,7 +128,7 @@ class Row:
             "gflops": gflops,
             "share_of_peak": None if gflops is None else gflops / peak_gflops,
             "mean_iou": self.mean_iou(),
-            "backend": dict(self.description),
+            "backend": dict(self.report.to_dict()),
         }
 
 

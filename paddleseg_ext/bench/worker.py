@@ -23,19 +23,18 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.functional import read_image
-from paddleseg_ext.images.labels import MAX_CLASSES, generic_table
+from paddleseg_ext.images.labels import MAX_CLASSES
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.engines.base import RunTimes, TimedBackend
-from paddleseg_ext.inference.engines.open import open_backend, stage_name
+from paddleseg_ext.inference.engines.base import RunTimes
 from paddleseg_ext.inference.outputs import encode_label_map
-from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 PARTS = ("decode", "preprocess", "copy_in", "run", "copy_out", "postprocess", "encode")
 NETWORK_PARTS = ("copy_in", "run", "copy_out")
 LABELS_PARTS = (*NETWORK_PARTS, "postprocess")  # from the network's input to the label map
-RUNS_A_STREAM = 2  # of a throughput's turn
+RUNS_PER_STREAM = 2  # in one turn of the throughput
 GEMM_SIDE = 1024
 GEMM_RUNS = 5  # the fastest of a turn counts
 CORE_TYPE = "OPENBLAS_CORETYPE"
@@ -44,36 +43,23 @@ STATUS_FILE = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is measured: a row of the table.
+    """A bundle in a runtime: one row of the table.
 
     Attributes:
         config: the bundle's `deploy.yaml`.
-        backend: for `open_backend`.
-        threads: of all streams together.
-        streams: runs at a time, for the throughput.
-        pinned: each thread is bound to a core.
+        spec: the runtime; its streams are used for the throughput.
     """
 
     config: Path
-    backend: str
-    precision: str = "fp32"
-    threads: int = 1
-    streams: int = 1
-    pinned: bool = False
-    device: str = "cpu"
-
-    @property
-    def stage(self) -> str:
-        """As in `Manifest.verified`."""
-        return stage_name(self.backend, self.precision)
+    spec: RuntimeSpec
 
     @property
     def name(self) -> str:
-        """The bundle's folder, backend, precision, streams where there are several, pinned."""
+        """The bundle's folder, the runtime, streams where there are several, pinned."""
         folder = self.config if self.config.is_dir() else self.config.parent
-        streams = f" x{self.streams}" if self.streams > 1 else ""
-        pinned = " pinned" if self.pinned else ""
-        return f"{folder.resolve().name} {self.stage}{streams}{pinned}"
+        streams = f" x{self.spec.streams}" if self.spec.streams > 1 else ""
+        pinned = " pinned" if self.spec.pinned else ""
+        return f"{folder.resolve().name} {self.spec.name}{streams}{pinned}"
 
 
 @dataclass(frozen=True)
@@ -100,45 +86,29 @@ class Bench:
     def __init__(self, candidate: Candidate, samples: list[Sample]):
         """
         Raises:
-            UsageError: it cannot be opened, or runs otherwise than was asked for.
+            UsageError: it cannot be opened, or runs otherwise than asked for.
         """
         self._samples = samples
-        self._candidate = candidate
-        self.bundle = read_bundle(candidate.config)
-        self.backend: TimedBackend = open_backend(
-            self.bundle,
-            candidate.backend,
-            precision=candidate.precision,
-            threads=candidate.threads,
-            streams=candidate.streams,
-            pinned=candidate.pinned,
-            device=candidate.device,
-        )
-        self.description = self.backend.describe()
-        fallen = shortfall(
-            self.description,
-            candidate.backend,
-            candidate.precision,
-            candidate.threads,
-            candidate.device,
-        )
+        bundle = read_bundle(candidate.config)
+        # Without a manifest the colours are unknown: any will do to encode them.
+        num_classes = None if bundle.manifest else MAX_CLASSES
+        self.predictor = Predictor.of_bundle(bundle, candidate.spec, num_classes)
+        self._is_scored = bundle.manifest is not None
+        self._fixed_batch = (bundle.input_shape or [None])[0]
+        fallen = self.predictor.shortfall()
         if fallen:
             raise UsageError(fallen)
-        self._preprocess, self._postprocess = self.bundle.preprocess(), self.bundle.postprocess()
-        manifest = self.bundle.manifest
-        # Without a Manifest nobody knows the colours: any will do to encode them.
-        self._table = manifest.class_table if manifest else generic_table(MAX_CLASSES)
         self._sizes_hw: set[tuple[int, int]] = set()
 
-    def describe(self) -> dict[str, Any]:
-        """What runs, in the runtime's own words."""
-        return self.description
+    def describe(self) -> RuntimeReport:
+        """The engine's own report."""
+        return self.predictor.describe()
 
     def turn(self, index: int) -> Turn:
         """Predict an image twice; the second time counts.
 
         Before the first one this process has slept: its caches are cold and its threads wake up.
-        Where it is the first of its size, too, what it took is told beside the second.
+        Where it is the first of its size, too, its time is returned beside the second's.
         """
         first, second = self._predict(index), self._predict(index)
         if first.input_hw in self._sizes_hw:
@@ -148,54 +118,52 @@ class Bench:
 
     def _predict(self, index: int) -> Turn:
         sample = self._samples[index % len(self._samples)]
-        clock = [time.perf_counter()]
+        started = time.perf_counter()
         image = read_image(sample.image)
-        clock.append(time.perf_counter())
-        tensor, geometry = self._preprocess(image)
-        clock.append(time.perf_counter())
-        outputs, times = self.backend.run_timed(tensor[None])
-        require_synchronised(times, self.description)
-        clock.append(time.perf_counter())
-        label_map = self._postprocess.label_map(outputs[0], geometry)
-        clock.append(time.perf_counter())
+        decode_s = time.perf_counter() - started
+        prepared = self.predictor.prepare(image)
+        ran = self.predictor.run(prepared.tensor[None], [prepared.geometry])
+        require_synchronised(ran.times, self.describe())
+        result = self.predictor.finish(prepared, ran.outputs[0], ran.geometries[0])
+        started = time.perf_counter()
+        encode_label_map(result.label_map, result.class_table)
+        encode_s = time.perf_counter() - started
         counts = None
-        encode_label_map(label_map, self._table)
-        encoded = time.perf_counter()
-        if self.bundle.manifest is not None and sample.label is not None:
-            scorer = Scorer(self._table)
-            scorer.add(Prediction(sample, label_map))
+        if self._is_scored and sample.label is not None:
+            scorer = Scorer(result.class_table)
+            scorer.add(sample, result.label_map)
             counts = scorer.result().counts
         seconds = {
-            "decode": clock[1] - clock[0],
-            "preprocess": clock[2] - clock[1],
-            "copy_in": times.copy_in_s,
-            "run": times.run_s,
-            "copy_out": times.copy_out_s,
-            "postprocess": clock[4] - clock[3],
-            "encode": encoded - clock[4],
+            "decode": decode_s,
+            "preprocess": prepared.preprocess_ms / 1000,
+            "copy_in": ran.times.copy_in_s,
+            "run": ran.times.run_s,
+            "copy_out": ran.times.copy_out_s,
+            "postprocess": result.timings.postprocess_ms / 1000,
+            "encode": encode_s,
         }
-        return Turn(seconds, geometry.network_hw, counts)
+        return Turn(seconds, result.input_hw, counts)
 
     def throughput(self, batch_size: int) -> float | None:
-        """Images a second, from the network's input to the label map; of the first image.
+        """Images per second of the first image, from the network's input to the label map.
 
         All streams run at once, each in a thread of its own. None where the graph has another batch
         size.
         """
-        fixed = (self.bundle.input_shape or [None])[0]
-        if fixed is not None and 0 < fixed != batch_size:
+        if self._fixed_batch is not None and 0 < self._fixed_batch != batch_size:
             return None
-        tensor, geometry = self._preprocess(read_image(self._samples[0].image))
-        self._sizes_hw.add(geometry.network_hw)
-        batches = [np.stack([tensor] * batch_size)] * (self._candidate.streams * RUNS_A_STREAM)
+        prepared = self.predictor.prepare(self._samples[0].image)
+        self._sizes_hw.add(prepared.geometry.network_hw)
+        streams = self.predictor.engine.streams
+        batches = [np.stack([prepared.tensor] * batch_size)] * (streams * RUNS_PER_STREAM)
 
         def label_maps(batch: NDArray) -> None:
-            outputs, times = self.backend.run_timed(batch)
-            require_synchronised(times, self.description)
-            for output in outputs:
-                self._postprocess.label_map(output, geometry)
+            ran = self.predictor.run(batch, [prepared.geometry] * batch_size)
+            require_synchronised(ran.times, self.describe())
+            for output, geometry in zip(ran.outputs, ran.geometries, strict=True):
+                self.predictor.finish(prepared, output, geometry)
 
-        with ThreadPoolExecutor(self._candidate.streams) as pool:
+        with ThreadPoolExecutor(streams) as pool:
             for _ in ("warm up", "timed"):
                 started = time.perf_counter()
                 for _ in pool.map(label_maps, batches):
@@ -205,7 +173,7 @@ class Bench:
 
     def throughput_hw(self) -> tuple[int, int]:
         """Size of the network's input in `throughput`."""
-        return self._preprocess(read_image(self._samples[0].image))[1].network_hw
+        return self.predictor.prepare(self._samples[0].image).geometry.network_hw
 
     def peak_memory_mb(self) -> float:
         """The most memory that this process has had."""
@@ -253,16 +221,16 @@ def start_gemm() -> "Worker":
             os.environ[CORE_TYPE] = before
 
 
-def require_synchronised(times: RunTimes, description: dict[str, Any]) -> None:
+def require_synchronised(times: RunTimes, report: RuntimeReport) -> None:
     """Refuse a GPU's time that was taken before the GPU had finished.
 
     Raises:
         CheckFailed: such a time is that of asking, not of computing.
     """
-    if description.get("device") != "cpu" and not times.synchronised:
+    if report.device != "cpu" and not times.synchronised:
         raise CheckFailed(
-            f"{description['name']} on {description.get('device')}: the clock was stopped without "
-            "a synchronise, so its time means nothing and is not shown"
+            f"{report.name} on {report.device}: the clock was stopped without a synchronise, so "
+            "its time means nothing and is not shown"
         )
 
 

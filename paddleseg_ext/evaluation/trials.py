@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.samples import Sample, image_sizes
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import MOST_SIZES
 from paddleseg_ext.inference.predictor import Predictor, Prepared
+from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import (
     EXACT,
@@ -70,6 +72,41 @@ class Trial:
             for trial in (self, reference)
         )
         return float(theirs / ours)
+
+
+def verified_of(
+    trial: Trial,
+    reference: Trial,
+    share: float,
+    command: str,
+    threads: int | None,
+    budget: Budget = EXACT,
+) -> Verified:
+    """The record of a trial for the bundle's `Manifest.verified`.
+
+    Args:
+        trial: after its images.
+        reference: of runtime `paddle`, on the same images.
+        share: of the list's images, those that are the first of their size.
+        command: the verb that compared.
+        threads: of a run.
+        budget: of the trial's precision.
+    """
+    verdict = trial.verdict(reference, budget)
+    report = trial.predictor.describe()
+    return Verified(
+        grade=verdict.grade,
+        passed=verdict.passed,
+        num_different=verdict.num_different,
+        num_images=verdict.num_images,
+        command=command,
+        version=report.version,
+        cpu=cpu_name(),
+        cpu_threads=threads,
+        ratio=round(trial.ratio(reference, share), 3),
+        new_size_s=round(trial.new_size_s(), 4),
+        new_size_share=round(share, 4),
+    )
 
 
 def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:

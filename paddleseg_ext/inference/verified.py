@@ -89,6 +89,13 @@ class Verified:
         """`ratio` where it holds on this machine."""
         return self.ratio if self.is_of_this_cpu else None
 
+    def pace(self) -> str:
+        """The measured speed, for the log of the command that measured it."""
+        return (
+            f"{self.ratio or 0.0:.2f} times as fast as paddle, a new input size takes "
+            f"{self.new_size_s:.3f} s more"
+        )
+
     def praise(self) -> str:
         """The grade and the speed, for the log."""
         by = f" by {self.command} on {self.num_images} images" if self.command else ""

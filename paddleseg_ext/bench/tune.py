@@ -1,0 +1,78 @@
+"""The fastest runtime that gives a bundle's answer on this machine, recorded in the bundle."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials, verified_of
+from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.bundle import Bundle, record_verified
+from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.verified import Verified
+
+REFERENCE = "paddle"
+
+
+def tune(
+    bundle: Bundle, listed: Sequence[Sample], num_images: int = 8, threads: int | None = None
+) -> dict[str, Verified]:
+    """Compare every installed runtime with Paddle Inference, and record what was found.
+
+    Args:
+        bundle: one of `export`, with a manifest and a graph of Paddle's.
+        listed: images; their sizes decide how often a new size costs its time.
+        num_images: of them, evenly spread, that are predicted.
+        threads: of a run; None means every core.
+
+    Returns:
+        Runtime -> its record, as in the bundle's deploy.yaml.
+
+    Raises:
+        UsageError: the bundle keeps no records.
+    """
+    if bundle.manifest is None or bundle.is_onnx:
+        raise UsageError(
+            f"{bundle.deploy_file}: a bundle of export_model.py is expected: its Manifest keeps "
+            "the record, and its Paddle graph is what the others are compared with"
+        )
+    share = new_size_share(bundle, listed)
+    samples = evenly(listed, num_images)
+    trials = open_trials(bundle, threads)
+    run_trials(trials, REFERENCE, track(samples, "tune", total=len(samples)))
+    records = {
+        name: verified_of(trial, trials[REFERENCE], share, command="tune", threads=threads)
+        for name, trial in trials.items()
+    }
+    for name, trial in trials.items():
+        log(f"{name}: {trial.verdict(trials[REFERENCE]).summary()}; {records[name].pace()}")
+    record_verified(bundle, records)
+    log(f"recorded in {bundle.deploy_file}")
+    return records
+
+
+def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """`count` samples, spread over the list; all where there are fewer."""
+    if len(samples) <= count:
+        return list(samples)
+    return [samples[int(i)] for i in np.linspace(0, len(samples) - 1, count).round()]
+
+
+def open_trials(bundle: Bundle, threads: int | None) -> dict[str, Trial]:
+    """The runtimes that can be opened, by name; the others are named in the log."""
+    trials = {}
+    for name in DEPLOYED:
+        if not ENGINES[name].is_installed:
+            log(f"{name}: not installed, left out")
+            continue
+        try:
+            predictor = Predictor.of_bundle(bundle, RuntimeSpec(name, threads=threads))
+        except UsageError as error:
+            log(f"{name}: left out: {error}")
+            continue
+        trials[name] = Trial(predictor, predictor.shortfall())
+    return trials

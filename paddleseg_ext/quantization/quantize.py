@@ -1,0 +1,329 @@
+"""An INT8 graph for a bundle, made by calibration and judged by label maps."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import (
+    atomic_directory,
+    require_replaceable,
+    require_writable,
+    write_json,
+)
+from paddleseg_ext.common.flags import boolean, natural_int, positive_int
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.options import option
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials, verified_of
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.bundle import (
+    DEPLOY_FILE,
+    MODEL_FILES,
+    ONNX_FILE,
+    ONNX_INT8_FILE,
+    PARAMS_FILE,
+    Bundle,
+    Manifest,
+    read_bundle,
+    record_verified,
+    write_deploy_yaml,
+)
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.verified import Verified
+from paddleseg_ext.quantization.graph import QuantizableGraph, import_quantizer, relative_error
+from paddleseg_ext.scoring.verdict import Budget
+
+REPORT = "quantization.json"
+REFERENCE = "paddle"
+ENGINES_OF_INT8 = ("onnxruntime", "openvino", "paddle")
+AUTO = "auto"
+MOST_ERROR = 0.02  # of the logits, by one layer; 'auto' leaves what costs more in float
+WHY_NOT_PADDLE = (
+    "--backend paddle: Paddle 3.2.2 has no INT8 on a CPU that runs: its predictor takes "
+    "enable_mkldnn_int8() and goes on in fp32 (docs/quantization.md); use onnxruntime or openvino"
+)
+
+
+def _auto_or_count(text: str) -> int | str:
+    return AUTO if text == AUTO else natural_int(text)
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How a graph is quantised and judged."""
+
+    backend: list[str] = option(
+        ["onnxruntime"], "engines that shall run it", choices=ENGINES_OF_INT8
+    )
+    save_dir: Path = option(Path("output/inference_model_int8"), "folder of the new bundle")
+    calibration_images: int = option(32, "images drawn from the list", parse=positive_int)
+    seed: int = option(0, "of the drawing", parse=natural_int)
+    keep_float: int | str = option(
+        AUTO,
+        "leave the N most sensitive layers in float, or 'auto': see above",
+        parse=_auto_or_count,
+        metavar="N",
+    )
+    sensitivity: bool = option(
+        True, "measure each layer alone, on two of the calibration images", parse=boolean
+    )
+    judge_images: int = option(
+        64,
+        "images of the verdict, from those that calibration did not see where there are some",
+        parse=positive_int,
+    )
+    cpu_threads: int | None = option(
+        None, "threads of a run (default: every core)", parse=positive_int
+    )
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What one layer costs when it alone is INT8.
+
+    Attributes:
+        error: root mean square of the logits' change over that of the logits.
+        changed_pixels: share of the pixels whose class changes.
+    """
+
+    layer: str
+    error: float
+    changed_pixels: float
+
+
+def quantize(
+    bundle: Bundle, listed: Sequence[Sample], options: QuantizeOptions
+) -> dict[str, Verified]:
+    """Write a copy of the bundle with an INT8 graph, and judge it against the FP32 one.
+
+    Args:
+        bundle: one of `export` with an ONNX graph that ends in scores.
+        listed: images; some calibrate, others judge.
+        options: `budget` is that of INT8.
+
+    Returns:
+        Runtime (`onnxruntime_int8`, ...) -> its record, as in the new bundle.
+
+    Raises:
+        UsageError: the bundle, the folder or the options do not allow it.
+        CheckFailed: the graph cannot be quantised.
+    """
+    if "paddle" in options.backend:
+        raise UsageError(WHY_NOT_PADDLE)
+    if options.keep_float not in (AUTO, 0) and not options.sensitivity:
+        raise UsageError("--keep_float needs --sensitivity True: which layers are the worst?")
+    if bundle.manifest is None or bundle.output_op == "argmax":
+        raise UsageError(
+            f"{bundle.deploy_file}: a bundle of export_model.py that ends in scores is expected "
+            "(--output_op none): sensitivity and verdict need logits"
+        )
+    bundle.onnx_file()  # names the command that makes it, where there is none
+    import_quantizer()
+    check_save_dir(options.save_dir, bundle)
+    require_writable(options.save_dir.parent, "--save_dir")
+    calibration, judged = divide(
+        listed, options.calibration_images, options.judge_images, options.seed
+    )
+    with tempfile.TemporaryDirectory(prefix="quantize-") as work:
+        write_quantized(bundle, calibration, options, Path(work))
+    new = read_bundle(options.save_dir)
+    trials = open_trials(bundle, new, options)
+    run_trials(trials, REFERENCE, track(judged, "judge", total=len(judged)))
+    return conclude(new, trials, options, new_size_share(new, listed))
+
+
+def check_save_dir(save_dir: Path, bundle: Bundle) -> None:
+    """Refuse a folder whose content would be lost.
+
+    Raises:
+        UsageError: the bundle's own folder, one around it, or one that holds something else than
+            an earlier result.
+    """
+    own = bundle.deploy_file.parent.resolve()
+    if save_dir.resolve() in (own, *own.parents):
+        raise UsageError(
+            "--save_dir: another folder than the bundle's own, or one around it, is expected"
+        )
+    names = {DEPLOY_FILE, *MODEL_FILES, PARAMS_FILE, ONNX_FILE, ONNX_INT8_FILE}
+    names |= {file.name for file in bundle.files}
+    require_replaceable(save_dir, REPORT, names, "--save_dir")
+
+
+def divide(
+    samples: Sequence[Sample], num_calibration: int, num_judged: int, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Samples to calibrate with and to judge by; apart, where there are enough of them."""
+    order = np.random.default_rng(seed).permutation(len(samples))
+    calibration = [samples[i] for i in order[:num_calibration]]
+    rest = [samples[i] for i in order[num_calibration : num_calibration + num_judged]]
+    if not rest:
+        log("calibration takes every image of the list, so the verdict is on the same ones")
+    return calibration, rest or calibration[:num_judged]
+
+
+def write_quantized(
+    bundle: Bundle, calibration: Sequence[Sample], options: QuantizeOptions, work: Path
+) -> None:
+    """Write the new bundle, not yet judged.
+
+    Raises:
+        CheckFailed: the graph cannot be quantised.
+        DataError: an image that cannot be read.
+    """
+    graph = QuantizableGraph(bundle.onnx_file(), work)
+    graph.calibrate(_batches(bundle, track(calibration, "calibrate", total=len(calibration))))
+    ranking: list[Sensitivity] = []
+    if options.sensitivity:
+        batches = list(_batches(bundle, calibration[:2]))
+        ranking = rank_layers(graph, bundle, batches, options, work)
+        for entry in ranking[:5]:
+            log(f"alone in INT8, {entry.layer} moves the logits by {entry.error:.2%}")
+    kept = choose_float(ranking, options.keep_float)
+    layers = [layer for layer in graph.layers if layer not in kept]
+    if not layers:
+        raise UsageError(f"--keep_float {options.keep_float}: no layer is left for INT8")
+    log(f"{len(layers)} of {len(graph.layers)} convolutions in INT8, in float: {kept or 'none'}")
+    report = {
+        "made_by": f"onnxruntime {metadata.version('onnxruntime')}, static, per channel, min-max",
+        "calibration": {
+            "images": [sample.name for sample in calibration],
+            "seed": options.seed,
+        },
+        "layers_int8": layers,
+        "layers_float": kept,
+        "sensitivity": [vars(entry) for entry in ranking],
+    }
+    with atomic_directory(options.save_dir) as folder:
+        for file in bundle.files:
+            if file.name not in (DEPLOY_FILE, REPORT):
+                shutil.copy(file, folder / file.name)
+        graph.write(folder / ONNX_INT8_FILE, layers)
+        write_json(folder / REPORT, report)
+        write_deploy_yaml(
+            folder,
+            bundle.transforms,
+            bundle.input_shape or [None, 3, None, None],
+            bundle.output_op,
+            _manifest(bundle, report),
+            bundle.input_dtype,
+        )
+
+
+def choose_float(ranking: Sequence[Sensitivity], keep_float: int | str) -> list[str]:
+    """The layers that stay in float, from a ranking that has the worst first."""
+    if keep_float == AUTO:
+        return [entry.layer for entry in ranking if entry.error > MOST_ERROR]
+    return [entry.layer for entry in ranking[: int(keep_float)]]
+
+
+def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
+    assert bundle.manifest is not None
+    entry = {
+        "file": ONNX_INT8_FILE,
+        "opset": bundle.manifest.graphs["onnx"]["opset"],
+        "made_by": report["made_by"],
+        "calibration_images": len(report["calibration"]["images"]),
+        "seed": report["calibration"]["seed"],
+        "layers_float": report["layers_float"],
+    }
+    # What an earlier INT8 graph was found to be does not hold for this one.
+    verified = {k: v for k, v in bundle.manifest.verified.items() if not k.endswith("_int8")}
+    graphs = {**bundle.manifest.graphs, "onnx_int8": entry}
+    return replace(bundle.manifest, graphs=graphs, verified=verified)
+
+
+def _batches(bundle: Bundle, samples: Sequence[Sample] | Iterator[Sample]) -> Iterator[NDArray]:
+    preprocess = bundle.preprocess()
+    for sample in samples:
+        yield preprocess(read_image(sample.image))[0][None]
+
+
+def rank_layers(
+    graph: QuantizableGraph,
+    bundle: Bundle,
+    batches: Sequence[NDArray],
+    options: QuantizeOptions,
+    work: Path,
+) -> list[Sensitivity]:
+    """Every layer by what it costs when it alone is INT8, the worst first.
+
+    The cost is that in the engine where it is highest: engines fuse the same graph differently.
+    """
+    expected = _run_all(bundle, "onnxruntime", batches, options)
+    ranking = []
+    for layer in track(graph.layers, "sensitivity", total=len(graph.layers)):
+        file = work / "one_layer.onnx"
+        graph.write(file, [layer])
+        errors, changes = [], []
+        for name in options.backend:
+            got = _run_all(bundle.with_onnx(file), name, batches, options)
+            pairs = list(zip(got, expected, strict=True))
+            errors.append(float(np.mean([relative_error(*pair) for pair in pairs])))
+            changes.append(float(np.mean([np.mean(g.argmax(1) != e.argmax(1)) for g, e in pairs])))
+        ranking.append(Sensitivity(layer, max(errors), max(changes)))
+    return sorted(ranking, key=lambda entry: -entry.error)
+
+
+def _run_all(
+    bundle: Bundle, engine: str, batches: Sequence[NDArray], options: QuantizeOptions
+) -> list[NDArray]:
+    opened = open_engine(bundle, RuntimeSpec(engine, threads=options.cpu_threads))
+    return [opened.run(batch) for batch in batches]
+
+
+def open_trials(bundle: Bundle, new: Bundle, options: QuantizeOptions) -> dict[str, Trial]:
+    """The float reference, and INT8 in every engine that is asked for."""
+    plain = RuntimeSpec(REFERENCE, threads=options.cpu_threads)
+    trials = {REFERENCE: Trial(Predictor.of_bundle(bundle, plain))}
+    for engine in options.backend:
+        spec = RuntimeSpec(engine, "int8", threads=options.cpu_threads)
+        predictor = Predictor.of_bundle(new, spec)
+        trials[spec.name] = Trial(predictor, predictor.shortfall())
+    return trials
+
+
+def conclude(
+    new: Bundle, trials: dict[str, Trial], options: QuantizeOptions, share: float
+) -> dict[str, Verified]:
+    """Write the verdicts into the new bundle.
+
+    Args:
+        new: the bundle.
+        trials: after their images.
+        options: the budget of INT8, and threads.
+        share: of the list's images, those that are the first of their size.
+    """
+    reference = trials.pop(REFERENCE)
+    before = _mean_iou(reference)
+    records = {}
+    for name, trial in trials.items():
+        after = _mean_iou(trial)
+        kernels = trial.predictor.describe().int8_kernels
+        record = verified_of(
+            *(trial, reference, share, "quantize", options.cpu_threads, options.budget)
+        )
+        records[name] = replace(
+            record, mean_iou_before=before, mean_iou_after=after, int8_kernels=kernels
+        )
+        scores = f"; mIoU {before:.4f} -> {after:.4f}" if before is not None and after else ""
+        summary = trial.verdict(reference, options.budget).summary()
+        log(f"{name}: {summary}{scores}; {kernels} INT8 kernels; {records[name].pace()}")
+    record_verified(new, records)
+    log(f"written to {new.deploy_file}")
+    return records
+
+
+def _mean_iou(trial: Trial) -> float | None:
+    return trial.scorer.result().scores.mean_iou if trial.scorer.num_images else None
