@@ -48,13 +48,13 @@ def main(argv: list[str]) -> None:
         CheckFailed: an engine's INT8 exceeds the budget.
     """
     arguments = make_quantize_parser().parse_args(argv)
-    bundle, listed = read_bundle(arguments.config), collect_samples(arguments.data)
     options = read_options(
         QuantizeOptions,
         arguments,
         cpu_threads=fix_thread_count(arguments.cpu_threads),
         budget=read_budgets(arguments.budgets)["int8"],
     )
+    bundle, listed = read_bundle(arguments.config), collect_samples(arguments.data)
     records = quantize(bundle, listed, options)
     failed = [name for name, record in records.items() if not record.passed]
     if failed:

@@ -88,6 +88,12 @@ class QuantizeOptions:
     )
     budget: Budget = field(default_factory=Budget)
 
+    def __post_init__(self) -> None:
+        if "paddle" in self.backend:
+            raise UsageError(WHY_NOT_PADDLE)
+        if self.keep_float not in (AUTO, 0) and not self.sensitivity:
+            raise UsageError("--keep_float needs --sensitivity True, which ranks the layers")
+
 
 @dataclass(frozen=True)
 class Sensitivity:
@@ -120,10 +126,6 @@ def quantize(
         UsageError: the bundle, the folder or the options do not allow it.
         CheckFailed: the graph cannot be quantised.
     """
-    if "paddle" in options.backend:
-        raise UsageError(WHY_NOT_PADDLE)
-    if options.keep_float not in (AUTO, 0) and not options.sensitivity:
-        raise UsageError("--keep_float needs --sensitivity True: which layers are the worst?")
     if bundle.manifest is None or bundle.output_op == "argmax":
         raise UsageError(
             f"{bundle.deploy_file}: a bundle of export_model.py that ends in scores is expected "

@@ -276,7 +276,6 @@ def test_the_official_cityscapes_script_agrees(shared_dir: Path, tmp_path: Path)
     from paddleseg_ext.evaluation.evaluator import Scorer
     from paddleseg_ext.evaluation.submission import Submission
     from paddleseg_ext.images.labels import decode_label
-    from paddleseg_ext.inference.pipeline import Prediction
 
     # The script scores labelIds; labelTrainIds files may be of another rendering of the polygons.
     root = str(shared_dir / "data" / "cityscapes")
@@ -292,7 +291,7 @@ def test_the_official_cityscapes_script_agrees(shared_dir: Path, tmp_path: Path)
         wrong = cv2.resize(wrong, label.shape[::-1], interpolation=cv2.INTER_NEAREST)
         keep = (rng.random(label.shape) < 0.7) & (label != 255)
         label_map = np.where(keep, label, wrong).astype(np.uint8)
-        scorer.add(Prediction(sample, label_map))
+        scorer.add(sample, label_map)
         written = submission.add(sample.image, label_map)
         assert np.isin(np.unique(np.asarray(Image.open(written))), range(7, 34)).all()
 

@@ -14,18 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paddleseg_ext.bench import run as run_module
 from paddleseg_ext.bench import worker as worker_module
 from paddleseg_ext.bench.report import PICTURE, Row, table_lines, write_results
+from paddleseg_ext.bench.run import BenchOptions, list_candidates, take_turns
 from paddleseg_ext.bench.worker import PARTS, Bench, Candidate, Turn, Worker
-from paddleseg_ext.commands.bench import list_candidates, parse_arguments, take_turns
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, Manifest
-from paddleseg_ext.inference.engines.base import RunTimes
+from paddleseg_ext.inference.engines.base import Engine, RunTimes
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
+from paddleseg_ext.inference.verified import Verified
 
 COUNTS = np.array([[30, 10], [0, 40]], np.int64)
 COST = {"parameters": 2_000_000, "multiply_adds": 4_000_000_000, "input_shape": [1, 3, 100, 100]}
+
+
+ONEDNN = RuntimeSpec("paddle_onednn")
+PASSED, FAILED = Verified("identical", True), Verified("failed", False)
 
 
 def bundle(folder: Path, verified: dict | None = None) -> Bundle:
@@ -36,9 +43,9 @@ def bundle(folder: Path, verified: dict | None = None) -> Bundle:
 def row(folder: Path, verified: dict | None = None, name: str = "one") -> Row:
     """Three turns of 10, 20 and 30 ms in each part, on a quarter of the recorded area."""
     turns = [Turn(dict.fromkeys(PARTS, ms / 1000), (50, 50), COUNTS) for ms in (10, 20, 30)]
-    candidate = Candidate(folder / name / "deploy.yaml", "paddle_onednn")
+    candidate = Candidate(folder / name / "deploy.yaml", ONEDNN)
     speeds: dict[int, list[float]] = {1: [5.0, 7.0], 4: []}
-    told = {"name": "paddle"}
+    told = RuntimeReport("paddle_inference")
     return Row(candidate, bundle(folder, verified), told, turns, [0.2, 0.3], speeds, (40, 50))
 
 
@@ -70,11 +77,11 @@ def test_the_work_is_that_of_each_runs_own_size(tmp_path: Path) -> None:
     ("verified", "mark"),
     [
         ({}, "not checked"),
-        ({"paddle_onednn": {"passed": True}}, "passed"),
-        ({"paddle_onednn": {"passed": False}}, "FAILED !!"),
-        ({"openvino": {"passed": False}}, "not checked"),
-        ({"paddle_onednn": {"passed": True, "cpu": "of another machine"}}, "not checked"),
-        ({"paddle_onednn": {"passed": True, "version": "1.8"}}, "not checked"),
+        ({"paddle_onednn": PASSED}, "passed"),
+        ({"paddle_onednn": FAILED}, "FAILED !!"),
+        ({"openvino": FAILED}, "not checked"),
+        ({"paddle_onednn": replace(PASSED, cpu="of another machine")}, "not checked"),
+        ({"paddle_onednn": replace(PASSED, version="1.8")}, "not checked"),
     ],
 )
 def test_a_failed_parity_is_marked(tmp_path: Path, verified: dict, mark: str) -> None:
@@ -84,14 +91,16 @@ def test_a_failed_parity_is_marked(tmp_path: Path, verified: dict, mark: str) ->
 
 
 def test_what_a_cpu_answered_says_nothing_of_a_gpu(tmp_path: Path) -> None:
-    passed = row(tmp_path, {"paddle_onednn": {"passed": True}})
+    passed = row(tmp_path, {"paddle_onednn": PASSED})
     assert passed.parity == "passed"
-    on_gpu = replace(passed, candidate=replace(passed.candidate, device="gpu"))
+    on_gpu = replace(
+        passed, candidate=replace(passed.candidate, spec=replace(ONEDNN, device="gpu"))
+    )
     assert on_gpu.parity == "not checked"
 
 
 def test_files(tmp_path: Path) -> None:
-    rows = [row(tmp_path, {"paddle_onednn": {"passed": False}}), row(tmp_path, name="two")]
+    rows = [row(tmp_path, {"paddle_onednn": FAILED}), row(tmp_path, name="two")]
     results = [r.to_json(400.0) for r in rows]
     files = write_results(tmp_path / "out", {"cpu": "x"}, results)
     assert [file.name for file in files] == ["bench.csv", "bench.json", PICTURE]
@@ -106,8 +115,8 @@ def test_files(tmp_path: Path) -> None:
     assert PICTURE not in [file.name for file in files]
 
 
-class FakeBackend:
-    """Tells what the class attributes say."""
+class TimingEngine(Engine):
+    """Reports what the attributes say."""
 
     device, synchronised = "cpu", True
     new_size_s = 0.5  # of the first run of a size
@@ -115,14 +124,12 @@ class FakeBackend:
     def __init__(self) -> None:
         self.sizes: set[tuple[int, ...]] = set()
 
-    def describe(self) -> dict:
-        return {
-            "name": "paddle_inference",
-            "device": self.device,
-            "cpu_threads": 1,
-            "precision": "fp32",
-            "kernels": {"conv": 1} if self.device == "cpu" else {},
-        }
+    def describe(self) -> RuntimeReport:
+        kernels = {"conv": 1} if self.device == "cpu" else {}
+        return RuntimeReport("paddle_inference", device=self.device, cpu_threads=1, kernels=kernels)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return self.run_timed(batch)[0]
 
     def run_timed(self, batch: np.ndarray) -> tuple[np.ndarray, RunTimes]:
         scores = np.stack([batch.mean(axis=1), np.full_like(batch[:, 0], 100)], axis=1)
@@ -141,11 +148,11 @@ def open_fake(
     import cv2
 
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((16, 24, 3), np.uint8))
-    backend = FakeBackend()
-    backend.device, backend.synchronised = device, synchronised
-    monkeypatch.setattr(worker_module, "open_backend", lambda *_, **__: backend)
+    engine = TimingEngine()
+    engine.device, engine.synchronised = device, synchronised
+    monkeypatch.setattr("paddleseg_ext.inference.predictor.open_engine", lambda *_: engine)
     monkeypatch.setattr(worker_module, "read_bundle", lambda _: of or bundle(tmp_path))
-    candidate = Candidate(tmp_path / "deploy.yaml", "paddle_onednn", device=device)
+    candidate = Candidate(tmp_path / "deploy.yaml", replace(ONEDNN, device=device))
     return Bench(candidate, [Sample(tmp_path / "a.png", None, "a")])
 
 
@@ -186,7 +193,7 @@ def test_the_first_run_of_each_size_is_told(
 
 def test_the_speed_counts_the_label_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bench = open_fake(monkeypatch, tmp_path, "cpu", synchronised=True)
-    monkeypatch.setattr(bench._postprocess, "label_map", lambda *_: time.sleep(0.01))
+    monkeypatch.setattr(bench.predictor.postprocess, "label_map", lambda *_: time.sleep(0.01))
     speed = bench.throughput(2)
     assert speed is not None and speed <= 100
 
@@ -248,23 +255,19 @@ def test_a_process_answers_and_passes_on_what_went_wrong() -> None:
         worker.close()
     assert not worker._process.is_alive()
     with pytest.raises(UsageError, match="does not exist"):
-        Worker(partial(Bench, Candidate(Path("nowhere/deploy.yaml"), "paddle"), []))
+        Worker(partial(Bench, Candidate(Path("nowhere/deploy.yaml"), RuntimeSpec("paddle")), []))
 
 
 def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from paddleseg_ext.commands import bench as cli
-
-    monkeypatch.setattr(cli, "read_bundle", lambda path: bundle(path.parent))
-    common = ["--data", "x", "--backend", "paddle", "openvino_int8", "--streams", "1", "2"]
-    common += ["--cpu_affinity", "False", "True"]
-    arguments = parse_arguments(["--config", "a/deploy.yaml", "b/deploy.yaml", *common])
-    names = [c.name for c in list_candidates(arguments, 2, "cpu")]
+    monkeypatch.setattr(run_module, "read_bundle", lambda path: bundle(path.parent))
+    options = BenchOptions(["paddle", "openvino_int8"], streams=[1, 2], cpu_affinity=[False, True])
+    configs = [Path("a/deploy.yaml"), Path("b/deploy.yaml")]
+    names = [c.name for c in list_candidates(configs, options)]
     expected = ["paddle", "openvino_int8", "openvino_int8 pinned"]
     expected += ["openvino_int8 x2", "openvino_int8 x2 pinned"]
     assert names == [f"{folder} {stage}" for folder in "ab" for stage in expected]
-    arguments = parse_arguments(["--config", "a/deploy.yaml", "c/a/deploy.yaml", *common])
     with pytest.raises(UsageError, match="two are alike"):
-        list(list_candidates(arguments, 2, "cpu"))
+        list(list_candidates([configs[0], Path("c/a/deploy.yaml")], options))
 
 
 def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -284,12 +287,10 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
                 return 50, 60
             return 50.0
 
-    monkeypatch.setattr("paddleseg_ext.commands.bench.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("paddleseg_ext.bench.run.SETTLE_SECONDS", 0)
     rows = {name: replace(row(tmp_path, name=name), turns=[], throughputs={}) for name in "ab"}
-    arguments = parse_arguments(
-        ["--config", "x", "--data", "y", "--rounds", "3", "--warm_up", "1", "--batch_sizes", "4"]
-    )
-    peak = take_turns({n: Fake(n) for n in "ab"}, Fake("gemm"), rows, arguments)  # type: ignore[arg-type]
+    options = BenchOptions(rounds=3, warm_up=1, batch_sizes=[4])
+    peak = take_turns({n: Fake(n) for n in "ab"}, Fake("gemm"), rows, options)  # type: ignore[arg-type]
     turns = [(call[0], call[2]) for call in calls if call[1] == "turn"]
     assert turns == [(name, index) for index in (-1, 0, 1, 2) for name in "ab"]
     assert peak == 50.0

@@ -7,13 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from engines import FakeEngine, predictor_of
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.evaluation.evaluator import Scorer, evaluate, format_array
+from paddleseg_ext.evaluation.evaluator import (
+    EvaluationOptions,
+    Scorer,
+    evaluate,
+    format_array,
+)
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.pipeline import Prediction
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
 
 NUM_CLASSES = 4
 HEIGHT, WIDTH = 12, 10
@@ -26,15 +30,12 @@ class FakeSample:
     name: str
 
 
-class BlueNetwork:
+class BlueNetwork(FakeEngine):
     """The class is the blue channel, a class for each 50 of it."""
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         ids = (batch[:, 2] / 50).astype(int)
         return np.eye(NUM_CLASSES, dtype=np.float32)[ids].transpose(0, 3, 1, 2)
-
-    def describe(self) -> dict:
-        return {"name": "blue"}
 
 
 @pytest.fixture
@@ -54,8 +55,8 @@ def samples(tmp_path: Path) -> list[FakeSample]:
 
 
 def run(samples: list[FakeSample], **options):  # type: ignore[no-untyped-def]
-    table = generic_table(NUM_CLASSES)
-    return evaluate(BlueNetwork(), samples, Preprocess([]), Postprocess(), table, **options)
+    predictor = predictor_of(BlueNetwork(), NUM_CLASSES)
+    return evaluate(predictor, samples, EvaluationOptions(**options))
 
 
 def counted_by_hand(samples: list[FakeSample]) -> np.ndarray:
@@ -128,16 +129,16 @@ def test_what_cannot_be_scored(samples: list[FakeSample], tmp_path: Path) -> Non
     label_map = np.zeros((HEIGHT, WIDTH), np.uint8)
     sample = samples[0]
     with pytest.raises(DataError, match="it broke"):
-        scorer.add(Prediction(sample, error="it broke"))
+        scorer.count_prediction(Prediction(sample, error="it broke"))
     with pytest.raises(DataError, match="no label"):
-        scorer.add(Prediction(FakeSample(sample.image, None, "x"), label_map))
+        scorer.add(FakeSample(sample.image, None, "x"), label_map)
     with pytest.raises(DataError, match=r"12x10 .* got 10x12"):
-        scorer.add(Prediction(sample, label_map.T))
+        scorer.add(sample, label_map.T)
     with pytest.raises(DataError, match=r"prediction: values 0 to 3"):
-        scorer.add(Prediction(sample, label_map + 9))
+        scorer.add(sample, label_map + 9)
     cv2.imwrite(str(sample.label), np.full((HEIGHT, WIDTH), 77, np.uint8))
     with pytest.raises(DataError, match="77"):
-        scorer.add(Prediction(sample, label_map))
+        scorer.add(sample, label_map)
     assert scorer.num_images == 0 and scorer.result().counts.sum() == 0
 
 

@@ -17,6 +17,7 @@ from paddleseg_ext.evaluation.report import PICTURED, PictureShelf, image_mean_i
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, generic_table
 from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.inference.predictor import Segmentation
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def test_shelves_keep_the_worst_and_the_best(tmp_path: Path) -> None:
     for i in range(12):
         sample = FakeSample(tmp_path / f"{i}.png", None, f"image_{i}")
         counts = image_counts(sample.name, 10, i)  # the later, the worse
-        (shelf if i % 2 else other).add(Prediction(sample, label, picture), label, counts)
+        prediction = Prediction(sample, Segmentation(label, picture, generic_table(2), (8, 8)))
+        (shelf if i % 2 else other).add(prediction, label, counts)
     shelf.merge(other)
     (_, worst), (_, best) = shelf.shelves()
     assert [p.name for p in worst] == [f"image_{i}" for i in (11, 10, 9, 8)]
@@ -140,7 +142,9 @@ def test_report_escapes_names(tmp_path: Path) -> None:
     label = np.zeros((8, 8), np.uint8)
     sample = FakeSample(tmp_path / "x.png", None, "<script>alert(1)</script>")
     counts = image_counts(sample.name, 3, 1)
-    shelf.add(Prediction(sample, label, np.zeros((8, 8, 3), np.uint8)), label, counts)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    prediction = Prediction(sample, Segmentation(label, picture, generic_table(2), (8, 8)))
+    shelf.add(prediction, label, counts)
     page = report_html("<b>title</b>", evaluation_of([counts]), {}, shelf)
     assert "<script>" not in page and "<b>title" not in page
     assert "&lt;script&gt;" in page and page.count("<svg") == 2

@@ -1,14 +1,16 @@
 """Protocols as they run: averages are averages, flips flip back, memory stays bounded."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
+from engines import FakeEngine, predictor_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.evaluation.protocols import ProtocolPredictor, by_protocol, check_protocol
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
 from paddleseg_ext.scoring.protocols import PROTOCOLS, make_protocol
@@ -16,7 +18,7 @@ from paddleseg_ext.scoring.protocols import PROTOCOLS, make_protocol
 NUM_CLASSES = 3
 
 
-class PixelNetwork:
+class PixelNetwork(FakeEngine):
     """Logits of a pixel from that pixel alone: no protocol may change what is predicted."""
 
     def __init__(self) -> None:
@@ -28,16 +30,20 @@ class PixelNetwork:
         self.largest = max(self.largest, batch.shape[2] * batch.shape[3])
         return np.ascontiguousarray(batch * np.float32(2))
 
-    def describe(self) -> dict:
-        return {}
+
+def predictor(
+    name: str, network: PixelNetwork, preprocess: Preprocess | None = None, **options: Any
+) -> ProtocolPredictor:
+    return ProtocolPredictor(
+        predictor_of(network, NUM_CLASSES, preprocess), make_protocol(name, **options)
+    )
 
 
 def run(name: str, batch: np.ndarray, **options):  # type: ignore[no-untyped-def]
     size_hw = (batch.shape[2], batch.shape[3])
     network = PixelNetwork()
-    protocol_run = ProtocolRun(make_protocol(name, **options), Preprocess([]))
-    output, geometry = protocol_run.run(network, batch, Geometry(size_hw, size_hw))
-    return output, geometry, network
+    ran = predictor(name, network, **options).run(batch, [Geometry(size_hw, size_hw)] * len(batch))
+    return ran.outputs, ran.geometries[0], network
 
 
 def random_batch(height: int, width: int, count: int = 2) -> np.ndarray:
@@ -87,11 +93,10 @@ def test_window_arithmetic_of_the_flips() -> None:
     options = {"scales": [2.0], "flip_horizontal": True}  # halved and doubled: as it is
     np.testing.assert_allclose(run("half_resize", batch, **options)[0], 2 * p, rtol=1e-5)
 
-    mscf = ProtocolRun(make_protocol("mscf", crop_size=[8, 8]), Preprocess([]))
-    scores = mscf._crop_score(PixelNetwork(), batch)
+    scores = predictor("mscf", PixelNetwork(), crop_size=[8, 8])._crop_score(batch)
     np.testing.assert_allclose(scores, np.exp(2 * p), rtol=1e-5)
-    product = ProtocolRun(make_protocol("torchseg", flip_horizontal=True), Preprocess([]))
-    np.testing.assert_allclose(product._crop_score(PixelNetwork(), batch), p * p, rtol=1e-4)
+    product = predictor("torchseg", PixelNetwork(), flip_horizontal=True)
+    np.testing.assert_allclose(product._crop_score(batch), p * p, rtol=1e-4)
 
 
 def test_half_resize_halves_bytes() -> None:
@@ -105,18 +110,19 @@ def test_half_resize_halves_bytes() -> None:
             seen.append(batch.copy())
             return super().run(batch)
 
-    protocol_run = ProtocolRun(make_protocol("half_resize"), Preprocess([{"type": "Normalize"}]))
-    protocol_run.run(Watching(), pixels, Geometry((2, 2), (2, 2)))
+    halving = predictor("half_resize", Watching(), Preprocess([{"type": "Normalize"}]))
+    halving.run(pixels, [Geometry((2, 2), (2, 2))])
     np.testing.assert_array_equal(seen[0], np.full((1, 3, 1, 1), -1, np.float32))
 
 
 def test_mmseg_brings_scores_to_the_label_first() -> None:
     batch = random_batch(8, 8)
     geometry = Geometry((16, 12), (8, 8), (Step("resize", (16, 12)),))
-    protocol_run = ProtocolRun(make_protocol("mmseg_whole", flip_horizontal=True), Preprocess([]))
-    output, way_back = protocol_run.run(PixelNetwork(), batch, geometry)
+    mmseg = predictor("mmseg_whole", PixelNetwork(), flip_horizontal=True)
+    ran = mmseg.run(batch, [geometry] * 2)
+    output = ran.outputs
     assert output.shape == (2, NUM_CLASSES, 16, 12)
-    assert way_back == Geometry((16, 12), (16, 12))
+    assert ran.geometries == [Geometry((16, 12), (16, 12))] * 2
     np.testing.assert_allclose(output.sum(axis=1), 2.0, rtol=1e-5)  # two softmaxes
 
 
@@ -144,14 +150,15 @@ def test_torchseg_normalises_crops_after_padding_bytes() -> None:
 
     normalize = Preprocess([{"type": "Normalize", "mean": [0.5], "std": [0.5]}])
     image = np.full((1, 3, 10, 30), 255, np.float32)  # wider than the crop, and lower
-    protocol_run = ProtocolRun(make_protocol("torchseg", crop_size=[20, 20]), normalize)
-    assert protocol_run.preprocess(np.zeros((4, 4, 3), np.uint8))[0].max() == 0.0  # not normalised
-    protocol_run.run(Recorder(), image, Geometry((10, 30), (10, 30)))
+    torchseg = predictor("torchseg", Recorder(), normalize, crop_size=[20, 20])
+    black = np.zeros((4, 4, 3), np.uint8)
+    assert torchseg.prepare(black).tensor.max() == 0.0  # not normalised
+    torchseg.run(image, [Geometry((10, 30), (10, 30))])
     assert all(crop.shape == (1, 3, 20, 20) for crop in seen)
     assert seen[0][0, 0, 0, 0] == -1.0  # black bytes, normalised
     assert seen[0][0, 0, 10, 0] == 1.0
     seen.clear()
-    protocol_run.run(Recorder(), image[..., :15], Geometry((10, 15), (10, 15)))
+    torchseg.run(image[..., :15], [Geometry((10, 15), (10, 15))])
     assert seen[0][0, 0, 0, 0] == 0.0  # a small image: normalised, then padded with zeros
 
 
@@ -159,10 +166,12 @@ def test_preprocessing_that_resizes_is_refused_where_the_protocol_says_full_size
     resizing = Preprocess([{"type": "Resize", "target_size": [8, 8]}])
     for name, protocol in PROTOCOLS.items():
         if name in ("whole", "slide", "mmseg_whole", "mmseg_slide"):
-            ProtocolRun(protocol, resizing)
+            check_protocol(protocol, resizing)
         else:
             with pytest.raises(UsageError, match="image at its own size"):
-                ProtocolRun(protocol, resizing)
+                check_protocol(protocol, resizing)
+            with pytest.raises(UsageError, match="image at its own size"):
+                by_protocol(predictor_of(PixelNetwork(), NUM_CLASSES, resizing), protocol)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +196,9 @@ def test_memory_is_bounded_by_two_score_tensors(name: str, options: dict) -> Non
     largest_scale = 1.75 if name in ("msf", "mscf") else 1.0
     one = 19 * height * width * 4
     at_scale = one * largest_scale**2
-    protocol_run = ProtocolRun(make_protocol(name, **options), Preprocess([]))
+    many = predictor(name, Many(), **options)
     tracemalloc.start()
-    protocol_run.run(Many(), batch, Geometry((height, width), (height, width)))
+    many.run(batch, [Geometry((height, width), (height, width))])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # The sum, the network's own output and its copy at this size; planes and images besides.

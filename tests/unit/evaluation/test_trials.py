@@ -1,4 +1,4 @@
-"""Backends in turns: what a new input size costs is measured, and counted where it matters."""
+"""Runtimes in turns: what a new input size costs is measured, and counted where it matters."""
 
 import time
 from pathlib import Path
@@ -6,10 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from engines import FakeEngine, predictor_of
 
-from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials
-from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
 
@@ -28,7 +27,7 @@ def write_images(folder: Path, widths: list[int]) -> list[Sample]:
     return samples
 
 
-class Compiling:
+class Compiling(FakeEngine):
     """Takes its time for each new size, and little after it."""
 
     def __init__(self, seconds: float, new_size_s: float):
@@ -40,16 +39,10 @@ class Compiling:
         self.shapes.add(batch.shape)
         return batch[:, :2]
 
-    def describe(self) -> dict:
-        return {}
 
-
-def test_a_new_size_is_measured_by_itself(bundle: Bundle, tmp_path: Path) -> None:
-    backends = {"paddle": Compiling(0.02, 0.0), "fast": Compiling(0.002, 0.1)}
-    trials = {
-        name: Trial(backend, bundle, "", Scorer(generic_table(2)))
-        for name, backend in backends.items()
-    }
+def test_a_new_size_is_measured_by_itself(tmp_path: Path) -> None:
+    engines = {"paddle": Compiling(0.02, 0.0), "fast": Compiling(0.002, 0.1)}
+    trials = {name: Trial(predictor_of(engine, 2)) for name, engine in engines.items()}
     run_trials(trials, "paddle", write_images(tmp_path, [8, 16, 8, 16]))
     fast, reference = trials["fast"], trials["paddle"]
     assert len(fast.first_seconds) == 2 and len(fast.seconds) == 4

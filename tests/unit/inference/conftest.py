@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from engines import FakeEngine
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class FakeSample:
     name: str
 
 
-class BrightnessNetwork:
+class BrightnessNetwork(FakeEngine):
     """Class = which third of the brightness range the pixel is in; remembers its batches."""
 
     def __init__(self, output_op: str = "none"):
@@ -32,9 +33,6 @@ class BrightnessNetwork:
         if self.output_op == "argmax":
             return scores.argmax(axis=1).astype(np.int32)
         return scores.astype(np.float32)
-
-    def describe(self) -> dict:
-        return {"name": "brightness"}
 
 
 def write_image(path: Path, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -15,6 +15,7 @@ from paddleseg_ext.inference.bundle import (
     record_verified,
     write_deploy_yaml,
 )
+from paddleseg_ext.inference.verified import Verified
 
 TRANSFORMS = [
     {"type": "Resize", "target_size": [64, 32]},
@@ -136,12 +137,12 @@ def test_a_missing_graph(folder: Path) -> None:
 
 
 def test_verdicts_are_added_and_kept(folder: Path) -> None:
-    record_verified(read_bundle(folder), {"onnxruntime": {"grade": "identical", "passed": True}})
-    record_verified(read_bundle(folder), {"openvino": {"grade": "failed", "passed": False}})
+    record_verified(read_bundle(folder), {"onnxruntime": Verified("identical", True)})
+    record_verified(read_bundle(folder), {"openvino": Verified("failed", False)})
     bundle = read_bundle(folder)
     assert bundle.manifest is not None
-    assert bundle.manifest.verified["onnxruntime"]["passed"] is True
-    assert bundle.manifest.verified["openvino"]["grade"] == "failed"
+    assert bundle.verified["onnxruntime"].passed is True
+    assert bundle.verified["openvino"].grade == "failed"
     assert bundle.transforms == TRANSFORMS
 
 
@@ -181,3 +182,23 @@ def test_the_type_of_the_input(folder: Path) -> None:
     path = edit(folder, lambda content: content["Deploy"].update(input_dtype="uint9"))
     with pytest.raises(UsageError, match=r"input_dtype: unknown 'uint9' \(did you mean 'uint8'"):
         read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("identical", r"Manifest\.verified\.openvino: a section is expected"),
+        ({"passed": True}, "'grade' and 'passed' are expected"),
+        ({"grade": "identical", "passed": True, "ratio": "fast"}, "ratio: a number is expected"),
+    ],
+)
+def test_a_record_of_the_wrong_kind(folder: Path, record: object, message: str) -> None:
+    path = edit(folder, lambda content: content["Manifest"].update(verified={"openvino": record}))
+    with pytest.raises(UsageError, match=message):
+        read_bundle(path)
+
+
+def test_a_record_of_a_later_release_is_read(folder: Path) -> None:
+    record = Verified("identical", True, 3, 8, "tune").to_dict() | {"of_tomorrow": 1}
+    path = edit(folder, lambda content: content["Manifest"].update(verified={"openvino": record}))
+    assert read_bundle(path).verified["openvino"] == Verified("identical", True, 3, 8, "tune")

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import predictor_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import STARTING_CORES, available_cores
 from paddleseg_ext.inference.ordered import ordered_map, worker_threads
-from paddleseg_ext.inference.pipeline import Prediction, predict_samples
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.pipeline import Prediction, StreamOptions
 
 from .conftest import BrightnessNetwork, FakeSample
 
@@ -107,13 +106,12 @@ def test_an_output_is_let_go_while_the_next_one_is_made(workers: int) -> None:
             return output
 
     samples = [FakeSample(Path(f"{i}.png"), None, str(i)) for i in range(4)]
-    predictions = predict_samples(
-        Network(),
+    predictions = predictor_of(Network()).stream(
         samples,
-        Preprocess([]),
-        Postprocess(),
-        num_workers=workers,
-        read=lambda sample: np.zeros((4, 4, 3), np.uint8),
+        StreamOptions(
+            num_workers=workers,
+            read=lambda sample: np.zeros((4, 4, 3), np.uint8),
+        ),
     )
     assert [p.error for p in predictions] == [None] * 4
 
@@ -159,15 +157,9 @@ def test_no_image_is_lost_whatever_fails(
         return prediction.sample.name
 
     predictions = list(
-        predict_samples(
-            Network(),
+        predictor_of(Network()).stream(
             samples,
-            Preprocess([]),
-            Postprocess(),
-            batch_size,
-            workers,
-            finish=finish,
-            read=read,
+            StreamOptions(batch_size, workers, finish=finish, read=read),
         )
     )
     assert [p.sample.name for p in predictions] == [s.name for s in samples]
@@ -198,14 +190,13 @@ def test_an_interrupt_finishes_what_has_begun_and_drops_the_rest(workers: int) -
                 raise KeyboardInterrupt
             return super().run(batch)
 
-    stream = predict_samples(
-        Interrupted(),
+    stream = predictor_of(Interrupted()).stream(
         samples,
-        Preprocess([]),
-        Postprocess(),
-        num_workers=workers,
-        finish=finish,
-        read=lambda sample: np.zeros((8, 8, 3), np.uint8),
+        StreamOptions(
+            num_workers=workers,
+            finish=finish,
+            read=lambda sample: np.zeros((8, 8, 3), np.uint8),
+        ),
     )
     with pytest.raises(KeyboardInterrupt):
         list(stream)
@@ -217,14 +208,13 @@ def test_what_is_not_a_fault_of_the_data_ends_the_run() -> None:
     def full_disk(prediction: Prediction) -> None:
         raise OSError("No space left on device")
 
-    stream = predict_samples(
-        BrightnessNetwork(),
+    stream = predictor_of(BrightnessNetwork()).stream(
         [FakeSample(Path("0.png"), None, "0")] * 9,
-        Preprocess([]),
-        Postprocess(),
-        num_workers=2,
-        finish=full_disk,
-        read=lambda sample: np.zeros((8, 8, 3), np.uint8),
+        StreamOptions(
+            num_workers=2,
+            finish=full_disk,
+            read=lambda sample: np.zeros((8, 8, 3), np.uint8),
+        ),
     )
     with pytest.raises(OSError, match="No space"):
         list(stream)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.inference import runtime
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines import paddle_inference, tensorrt
 from paddleseg_ext.inference.engines.paddle_inference import (
     WRONG_LEGACY_PASSES,
     PaddleInference,
-    PaddleOptions,
     build_config,
-    check_options,
 )
-from paddleseg_ext.inference.engines.tensorrt import ShapeRange, TensorRtOptions
+from paddleseg_ext.inference.runtime import RuntimeSpec, ShapeRange, TensorRtOptions
 
+ONE_THREAD = RuntimeSpec("paddle", threads=1)
 SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 
@@ -56,15 +56,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
 
 
+def spec_of(onednn: bool) -> RuntimeSpec:
+    return RuntimeSpec("paddle_onednn" if onednn else "paddle", threads=1)
+
+
 def test_a_gpu_is_waited_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the clock stops; a simulated GPU, which has not finished when `run` returns."""
     import paddle
 
-    backend = PaddleInference(bundle, PaddleOptions(cpu_threads=1))
+    backend = PaddleInference(bundle, ONE_THREAD)
     batch = np.zeros((1, 3, 16, 16), np.float32)
     assert backend.run_timed(batch)[1].synchronised  # a CPU has finished
 
-    monkeypatch.setattr(backend, "options", PaddleOptions(device="gpu"))
+    monkeypatch.setattr(backend, "spec", RuntimeSpec("paddle", device="gpu"))
     monkeypatch.setattr(paddle.device, "synchronize", lambda: time.sleep(0.2))
     times = backend.run_timed(batch)[1]
     assert times.synchronised and times.run_s > 0.2 > times.copy_out_s
@@ -73,20 +77,20 @@ def test_a_gpu_is_waited_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (PaddleOptions(device="gpu"), "CPU build"),
-        (PaddleOptions(use_trt=True), "--use_trt True needs --device gpu"),
-        (PaddleOptions(precision="fp16"), "--precision fp32"),
-        (PaddleOptions(precision="int8"), "--precision fp32"),
-        (PaddleOptions(precision="fp8"), "unknown 'fp8'"),
+        (RuntimeSpec("paddle", device="gpu"), "CPU build"),
+        (RuntimeSpec("paddle", tensorrt=TensorRtOptions()), "--use_trt True needs --device gpu"),
+        (RuntimeSpec("paddle", "fp16"), "--precision fp32"),
+        (RuntimeSpec("paddle", "int8"), "--precision fp32"),
+        (RuntimeSpec("paddle", "fp8"), "unknown 'fp8'"),
     ],
 )
 def test_refused_on_a_cpu_build(
-    options: PaddleOptions, message: str, monkeypatch: pytest.MonkeyPatch
+    options: RuntimeSpec, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paddleseg_ext.common.machine.has_gpu_build", lambda: False)
-    monkeypatch.setattr(paddle_inference, "has_gpu_build", lambda: False)
+    monkeypatch.setattr(runtime, "has_gpu_build", lambda: False)
     with pytest.raises(UsageError) as caught:
-        check_options(options)
+        options.check()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -94,27 +98,27 @@ def test_refused_on_a_cpu_build(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (PaddleOptions(device="gpu", precision="int8"), "needs --use_trt True"),
-        (PaddleOptions(device="gpu", enable_mkldnn=True), "is for --device cpu"),
-        (PaddleOptions(device="gpu", use_trt=True, precision="int8"), None),
-        (PaddleOptions(device="gpu", precision="fp16"), None),
+        (RuntimeSpec("paddle", "int8", "gpu"), "needs --use_trt True"),
+        (RuntimeSpec("paddle_onednn", device="gpu"), "is for --device cpu"),
+        (RuntimeSpec("paddle", "int8", "gpu", tensorrt=TensorRtOptions()), None),
+        (RuntimeSpec("paddle", "fp16", "gpu"), None),
     ],
 )
 def test_options_on_a_gpu_build(
-    options: PaddleOptions, message: str | None, monkeypatch: pytest.MonkeyPatch
+    options: RuntimeSpec, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paddleseg_ext.common.machine.has_gpu_build", lambda: True)
-    monkeypatch.setattr(paddle_inference, "has_gpu_build", lambda: True)
+    monkeypatch.setattr(runtime, "has_gpu_build", lambda: True)
     if message is None:
-        check_options(options)
+        options.check()
         return
     with pytest.raises(UsageError, match=message):
-        check_options(options)
+        options.check()
 
 
 @pytest.mark.parametrize("onednn", [False, True])
 def test_flags_reach_paddle(bundle: Bundle, onednn: bool) -> None:
-    config = build_config(bundle, PaddleOptions(enable_mkldnn=onednn, cpu_threads=1))
+    config = build_config(bundle, spec_of(onednn))
     assert config.mkldnn_enabled() is onednn
     assert config.cpu_math_library_num_threads() == 1
     assert config.new_ir_enabled() and not config.use_gpu()
@@ -122,8 +126,7 @@ def test_flags_reach_paddle(bundle: Bundle, onednn: bool) -> None:
 
 @pytest.mark.parametrize("onednn", [False, True])
 def test_the_wrong_pass_is_deleted_from_legacy_graphs(onednn: bool) -> None:
-    options = PaddleOptions(enable_mkldnn=onednn, cpu_threads=1)
-    passes = PaddleInference(read_bundle(LEGACY), options).describe()["passes"]
+    passes = PaddleInference(read_bundle(LEGACY), spec_of(onednn)).describe().details["passes"]
     assert any("onednn" in name or "mkldnn" in name for name in passes) is onednn
     assert not set(WRONG_LEGACY_PASSES) & set(passes)
 
@@ -167,12 +170,8 @@ def test_gpu_flags_become_calls(
 
     monkeypatch.setattr(inference, "Config", recorded_config())
     monkeypatch.setattr(tensorrt, "collect_shapes", lambda bundle, shapes, path: path.touch())
-    options = PaddleOptions(
-        device="gpu",
-        use_trt=use_trt,
-        precision=precision,
-        tensorrt=TensorRtOptions(SHAPES, min_subgraph_size=5, cache_dir=tmp_path),
-    )
+    trt = TensorRtOptions(SHAPES, min_subgraph_size=5, cache_dir=tmp_path)
+    options = RuntimeSpec("paddle", precision, "gpu", tensorrt=trt if use_trt else None)
     legacy = read_bundle(LEGACY)
     config = build_config(legacy, options)
     calls = config.calls
@@ -200,14 +199,14 @@ def test_a_graph_of_paddle_3_on_paddle_2(bundle: Bundle, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(paddle, "__version__", "2.6.2")
     with pytest.raises(UsageError, match=r"a graph of Paddle 3, and this is Paddle 2\.6\.2"):
-        build_config(bundle, PaddleOptions())
+        build_config(bundle, RuntimeSpec("paddle"))
 
 
 @pytest.mark.parametrize("onednn", [False, True])
 def test_runs_any_size_and_batch(bundle: Bundle, onednn: bool) -> None:
     import paddle
 
-    backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn, cpu_threads=1))
+    backend = PaddleInference(bundle, spec_of(onednn))
     eager = paddle.jit.load(str(bundle.model_file.with_suffix("")))
     rng = np.random.default_rng(0)
     for shape in [(1, 3, 16, 24), (2, 3, 9, 31), (1, 3, 16, 24)]:
@@ -220,9 +219,7 @@ def test_runs_any_size_and_batch(bundle: Bundle, onednn: bool) -> None:
 
 @pytest.mark.parametrize("onednn", [False, True])
 def test_a_graph_of_paddle_2_6_is_right_with_onednn_on(onednn: bool) -> None:
-    backend = PaddleInference(
-        read_bundle(LEGACY), PaddleOptions(enable_mkldnn=onednn, cpu_threads=1)
-    )
+    backend = PaddleInference(read_bundle(LEGACY), spec_of(onednn))
     got = backend.run(np.load(LEGACY / "input.npy"))
     np.testing.assert_allclose(got, np.load(LEGACY / "expected.npy"), rtol=0, atol=1e-5)
 
@@ -230,21 +227,21 @@ def test_a_graph_of_paddle_2_6_is_right_with_onednn_on(onednn: bool) -> None:
 def test_the_pass_that_is_deleted_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the test above."""
     monkeypatch.setattr(paddle_inference, "WRONG_LEGACY_PASSES", ())
-    backend = PaddleInference(read_bundle(LEGACY), PaddleOptions(enable_mkldnn=True))
+    backend = PaddleInference(read_bundle(LEGACY), spec_of(True))
     got = backend.run(np.load(LEGACY / "input.npy"))
     assert np.abs(got - np.load(LEGACY / "expected.npy")).max() > 0.01
 
 
 def test_describe_tells_what_runs(bundle: Bundle) -> None:
-    backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=True, cpu_threads=1))
+    backend = PaddleInference(bundle, spec_of(True))
     told = backend.describe()
-    assert told["enable_mkldnn"] is True and told["cpu_threads"] == 1
-    assert told["device"] == "cpu" and told["precision"] == "fp32"
+    assert told.details["enable_mkldnn"] is True and told.cpu_threads == 1
+    assert told.device == "cpu" and told.precision == "fp32"
 
 
 def test_a_fixed_input_shape_is_held(bundle: Bundle) -> None:
     fixed = replace(bundle, input_shape=[1, 3, 16, 24])
-    backend = PaddleInference(fixed, PaddleOptions(cpu_threads=1))
+    backend = PaddleInference(fixed, ONE_THREAD)
     assert backend.run(np.zeros((1, 3, 16, 24), np.float32)).shape == (1, 4, 16, 24)
     with pytest.raises(DataError, match=r"24x16 .* got 24x17"):
         backend.run(np.zeros((1, 3, 17, 24), np.float32))
@@ -254,10 +251,8 @@ def test_a_fixed_input_shape_is_held(bundle: Bundle) -> None:
 
 def test_a_smaller_batch_than_the_graph_takes(bundle: Bundle) -> None:
     batch = np.random.default_rng(0).normal(size=(1, 3, 16, 24)).astype(np.float32)
-    alone = PaddleInference(bundle, PaddleOptions(cpu_threads=1)).run(batch)
-    backend = PaddleInference(
-        replace(bundle, input_shape=[2, 3, 16, 24]), PaddleOptions(cpu_threads=1)
-    )
+    alone = PaddleInference(bundle, ONE_THREAD).run(batch)
+    backend = PaddleInference(replace(bundle, input_shape=[2, 3, 16, 24]), ONE_THREAD)
     np.testing.assert_array_equal(backend.run(batch), alone)
 
 
@@ -265,8 +260,8 @@ def test_a_graph_that_paddle_cannot_load(bundle: Bundle, tmp_path: Path) -> None
     broken = tmp_path / "model.json"
     broken.write_text("{}")
     with pytest.raises(UsageError, match="Paddle cannot load them"):
-        PaddleInference(replace(bundle, model_file=broken), PaddleOptions(cpu_threads=1))
+        PaddleInference(replace(bundle, model_file=broken), ONE_THREAD)
     short = tmp_path / "model.pdiparams"
     short.write_bytes(bundle.params_file.read_bytes()[:10])
     with pytest.raises(UsageError, match=r"model\.pdiparams"):
-        PaddleInference(replace(bundle, params_file=short), PaddleOptions(cpu_threads=1))
+        PaddleInference(replace(bundle, params_file=short), ONE_THREAD)

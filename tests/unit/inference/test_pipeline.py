@@ -1,15 +1,17 @@
 """The prediction pipeline: order, mixed sizes in a batch, broken images."""
 
 import threading
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from engines import predictor_of
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.inference.pipeline import Prediction, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
 
 from .conftest import BrightnessNetwork, FakeSample, write_image
 
@@ -25,9 +27,10 @@ def make_samples(folder: Path) -> tuple[list[FakeSample], list[np.ndarray]]:
     return samples, truths
 
 
-def predict(network: BrightnessNetwork, samples: list, **options: int | bool) -> list[Prediction]:
-    postprocess = Postprocess(network.output_op)
-    return list(predict_samples(network, samples, Preprocess([]), postprocess, **options))
+def predict(network: BrightnessNetwork, samples: list, **options: Any) -> list[Prediction]:
+    network.streams = options.get("streams", 1)
+    predictor = predictor_of(network, postprocess=Postprocess(network.output_op))
+    return list(predictor.stream(samples, StreamOptions(**options)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
@@ -104,9 +107,8 @@ def test_reading_ahead_is_bounded(tmp_path: Path, brightness: BrightnessNetwork)
             taken.append(i)
             yield samples[i % len(samples)]
 
-    stream = predict_samples(
-        brightness, endless(), Preprocess([]), Postprocess(), batch_size=2, num_workers=2
-    )
+    options = StreamOptions(batch_size=2, num_workers=2)
+    stream = cast(Generator, predictor_of(brightness).stream(endless(), options))
     next(stream)
     assert len(taken) < 20
     stream.close()

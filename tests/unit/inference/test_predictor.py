@@ -1,14 +1,118 @@
-"""Whose word counts for the number of classes."""
+"""The predictor: one image, a stream, several threads, and which source opens in which runtime."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Lock
+from typing import Any
 from unittest.mock import Mock
 
+import cv2
+import numpy as np
 import pytest
+from engines import FakeEngine, predictor_of
+from PIL import Image
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
-from paddleseg_ext.inference.class_table import find_class_table
+from paddleseg_ext.inference.predictor import Predictor, find_class_table
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.runtime import RuntimeSpec
+
+from .conftest import BrightnessNetwork, write_image
+
+
+def test_a_path_a_picture_and_an_array_are_answered_alike(
+    tmp_path: Path, brightness: BrightnessNetwork
+) -> None:
+    truth = write_image(tmp_path / "a.png", 10, 12)
+    pixels = cv2.cvtColor(cv2.imread(str(tmp_path / "a.png")), cv2.COLOR_BGR2RGB)
+    predictor = predictor_of(brightness)
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(pixels), pixels):
+        result = predictor(image)
+        np.testing.assert_array_equal(result.label_map, truth)
+        np.testing.assert_array_equal(result.image, pixels)
+    assert result.overlay().shape == (10, 12, 3) and result.overlay().dtype == np.uint8
+    assert result.class_pixels == {
+        name: int((truth == index).sum()) for index, name in enumerate(generic_table(3).class_names)
+    }
+    assert sum(result.class_pixels.values()) == 120 and result.timings.inference_ms > 0
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8), 7],
+)
+def test_what_is_no_image(brightness: BrightnessNetwork, image: Any) -> None:
+    with pytest.raises(DataError, match=r"\(H, W, 3\) uint8 RGB array is expected"):
+        predictor_of(brightness)(image)
+
+
+def test_a_streams_answers_are_those_of_the_calls(
+    tmp_path: Path, brightness: BrightnessNetwork
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        write_image(path, 10, 12, seed=number)
+    predictor = predictor_of(brightness, preprocess=Preprocess([]))
+    predictions = list(predictor.stream([*paths, tmp_path / "none.png"]))
+    for path, prediction in zip(paths, predictions, strict=False):
+        assert prediction.sample.name == path.stem
+        np.testing.assert_array_equal(prediction.label_map, predictor(path).label_map)
+    assert predictions[-1].segmentation is None and "does not exist" in predictions[-1].error
+
+
+class Alone(FakeEngine):
+    """Fails where two threads are inside at once."""
+
+    def __init__(self) -> None:
+        self.inside = Lock()
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        assert self.inside.acquire(blocking=False), "two runs at once"
+        try:
+            return np.stack([batch.mean(axis=1), np.full_like(batch[:, 0], 100)], axis=1)
+        finally:
+            self.inside.release()
+
+
+def test_several_threads_share_a_predictor() -> None:
+    predictor = predictor_of(Alone(), 2)
+    images = [np.full((64, 64, 3), value, np.uint8) for value in range(0, 250, 5)]
+    start = Barrier(4)
+
+    def answer(image: np.ndarray) -> int:
+        if image[0, 0, 0] < 20:
+            start.wait(timeout=10)  # the first four begin together
+        return int(predictor(image).label_map.max())
+
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(answer, images))
+    assert got == [int(image[0, 0, 0] < 100) for image in images]
+
+
+def test_a_predictor_closes() -> None:
+    engine = Mock(streams=1)
+    with predictor_of(engine) as predictor:
+        assert not engine.close.called
+    assert engine.close.called and predictor.engine is engine
+
+
+@pytest.mark.parametrize(
+    ("open_it", "message"),
+    [
+        (lambda: Predictor.open("net.pdparams", "openvino"), "export it first"),
+        (lambda: Predictor.open("net.pdparams", RuntimeSpec("paddle")), "export it first"),
+        (lambda: Predictor.open("net.pdparams", "eagr"), "did you mean 'eager'"),
+        (lambda: Predictor.open("nowhere/deploy.yaml"), "does not exist"),
+        (lambda: Predictor.open("deploy.yaml", config="x.yml"), "only a checkpoint takes one"),
+    ],
+)
+def test_what_cannot_be_opened(open_it: Callable[[], Predictor], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        open_it()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_number_beside_the_manifests_is_refused() -> None:

@@ -13,8 +13,9 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines import tensorrt
-from paddleseg_ext.inference.engines.paddle_inference import PaddleOptions, build_config
-from paddleseg_ext.inference.engines.tensorrt import ShapeRange, TensorRtOptions, shapes_of
+from paddleseg_ext.inference.engines.paddle_inference import build_config
+from paddleseg_ext.inference.engines.tensorrt import shapes_of
+from paddleseg_ext.inference.runtime import RuntimeSpec, ShapeRange, TensorRtOptions
 
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 SHAPES = ShapeRange((1, 3, 32, 48), (2, 3, 64, 96), (2, 3, 64, 128))
@@ -66,9 +67,7 @@ def test_paddle_3_converts_once_and_loads_what_came_of_it(
             return lambda *values: None
 
     monkeypatch.setattr(inference, "Config", Config)
-    options = PaddleOptions(
-        device="gpu", use_trt=True, precision="fp16", tensorrt=TensorRtOptions(SHAPES)
-    )
+    options = RuntimeSpec("paddle", "fp16", "gpu", tensorrt=TensorRtOptions(SHAPES))
     for _ in range(2):
         build_config(bundle, options)
     (asked,) = conversions
@@ -116,9 +115,7 @@ def test_paddle_without_tensorrt(bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 
 
 def test_int8_is_refused_before_anything_is_converted(bundle: Bundle, conversions: list) -> None:
-    options = PaddleOptions(
-        device="gpu", use_trt=True, precision="int8", tensorrt=TensorRtOptions(SHAPES)
-    )
+    options = RuntimeSpec("paddle", "int8", "gpu", tensorrt=TensorRtOptions(SHAPES))
     with pytest.raises(UsageError, match=r"Paddle 2\.6"):
         build_config(bundle, options)
     assert not conversions

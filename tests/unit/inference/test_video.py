@@ -11,12 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from engines import predictor_of
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.inference.outputs import blend
-from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.video import (
     Source,
     VideoSettings,
@@ -65,7 +64,7 @@ def frames_in(path: Path) -> tuple[list[np.ndarray], float]:
 
 def run(source: Source, save_dir: Path, network: BrightnessNetwork, **more) -> tuple[int, dict]:
     settings = VideoSettings(save_dir, print_detail=False, **more)
-    status = run_video(network, source, Preprocess([]), Postprocess(), table(), settings)
+    status = run_video(predictor_of(network), source, settings)
     return status, json.loads((save_dir / "inference.json").read_text())
 
 
@@ -354,16 +353,9 @@ def test_no_camera_is_told_in_one_line(capfd: pytest.CaptureFixture) -> None:
 
 def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNetwork) -> None:
     source = open_video(shared_dir / "data/video/street.mp4")
-    outcome = predict_video(
-        brightness,
-        source,
-        islice(read_frames(source), 5),
-        Preprocess([]),
-        Postprocess(),
-        table(),
-        VideoSettings(tmp_path),
-    )
+    frames = islice(read_frames(source), 5)
+    outcome = predict_video(predictor_of(brightness), source, frames, VideoSettings(tmp_path))
     source.capture.release()
-    frames, rate = frames_in(tmp_path / "overlays/street.mp4")
-    assert outcome.num_predicted == len(frames) == 5
-    assert frames[0].shape == (*source.size_hw, 3) and rate == source.frames_per_second
+    written, rate = frames_in(tmp_path / "overlays/street.mp4")
+    assert outcome.num_predicted == len(written) == 5
+    assert written[0].shape == (*source.size_hw, 3) and rate == source.frames_per_second

@@ -7,24 +7,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddleseg_ext.commands import quantize as cli
-from paddleseg_ext.commands.quantize import (
+from paddleseg_ext.commands.quantize import main
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
+from paddleseg_ext.inference.engines import openvino_runtime
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.quantization import quantize as module
+from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
+from paddleseg_ext.quantization.quantize import (
+    QuantizeOptions,
     Sensitivity,
     check_save_dir,
     choose_float,
     divide,
-    main,
     rank_layers,
 )
-from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.activity import shortfall
-from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
-from paddleseg_ext.inference.engines import openvino_runtime
-from paddleseg_ext.inference.engines.open import open_backend
-from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
 
 onnx = pytest.importorskip("onnx")
+
+
+def opened(bundle: Bundle, name: str) -> Engine:
+    return open_engine(bundle, RuntimeSpec(name, threads=1))
 
 
 def write_convolutions(path: Path) -> Path:
@@ -82,12 +88,12 @@ def test_int8_kernels_run_and_answer_alike(
 ) -> None:
     target = tmp_path / "int8.onnx"
     graph.write(target, ["conv2"])
-    backend = open_backend(bundle.with_onnx(target), name, threads=1)
+    backend = opened(bundle.with_onnx(target), name)
     told = backend.describe()
-    assert told["precision"] == "int8" and told["int8_kernels"] >= 1
-    assert shortfall(told, name, "int8", 1) == ""
-    assert "fp32 was asked for" in shortfall(told, name, "fp32", 1)
-    expected = open_backend(bundle, "onnxruntime", threads=1).run(batches[0])
+    assert told.precision == "int8" and told.int8_kernels >= 1
+    assert RuntimeSpec(name, "int8", threads=1).shortfall(told) == ""
+    assert "fp32 was asked for" in RuntimeSpec(name, threads=1).shortfall(told)
+    expected = opened(bundle, "onnxruntime").run(batches[0])
     assert 0 < relative_error(backend.run(batches[0]), expected) < 0.05
 
 
@@ -106,7 +112,7 @@ def test_a_new_size_is_compiled_on_the_clock(
         return compiled(*arguments)
 
     monkeypatch.setattr(openvino_runtime, "_compile", slowly)
-    backend = open_backend(bundle.with_onnx(tmp_path / "int8.onnx"), "openvino", threads=1)
+    backend = opened(bundle.with_onnx(tmp_path / "int8.onnx"), "openvino")
     times = [backend.run_timed(batch)[1] for batch in (*batches, *batches)]
     assert [time.run_s > 0.2 for time in times] == [True, True, False, False]
     assert all(time.copy_in_s < 0.2 for time in times)
@@ -121,7 +127,7 @@ def test_scores_are_not_rounded(bundle: Bundle, graph: QuantizableGraph, tmp_pat
     assert last.op_type == "Conv"
     assert maker[last.input[0]].op_type == "DequantizeLinear"  # it reads INT8 all the same
     noise = np.random.default_rng(2).standard_normal((1, 3, 32, 32)).astype(np.float32)
-    output = open_backend(bundle.with_onnx(target), "onnxruntime", threads=1).run(noise)
+    output = opened(bundle.with_onnx(target), "onnxruntime").run(noise)
     assert len(np.unique(output)) > 256
 
 
@@ -134,13 +140,14 @@ def test_the_layers_that_cost_most_come_first(
 ) -> None:
     threads = []
 
-    def opened(*arguments: object, **flags: int) -> object:
-        threads.append(flags["threads"])
-        return open_backend(*arguments, **flags)  # type: ignore[arg-type]
+    def watched(bundle: Bundle, spec: RuntimeSpec) -> Engine:
+        threads.append(spec.threads)
+        return open_engine(bundle, spec)
 
-    monkeypatch.setattr(cli, "open_backend", opened)
+    monkeypatch.setattr(module, "open_engine", watched)
+    options = QuantizeOptions(["onnxruntime", "openvino"], cpu_threads=1)
     assert graph.layers == ["conv0", "conv1", "conv2", "conv3"]
-    ranking = rank_layers(graph, bundle, batches, ["onnxruntime", "openvino"], tmp_path, threads=1)
+    ranking = rank_layers(graph, bundle, batches, options, tmp_path)
     assert set(threads) == {1} and len(threads) == 9
     # The others read or write the stretched range.
     assert {ranking[2].layer, ranking[3].layer} == {"conv2", "conv3"}

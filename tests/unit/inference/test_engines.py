@@ -1,4 +1,4 @@
-"""Backends by name: one answer from all, and a runtime's own word for what runs."""
+"""Engines by name: one answer from all, and each engine's own report of what runs."""
 
 import os
 import subprocess
@@ -13,16 +13,25 @@ import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import STARTING_CORES, cores_for
-from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
 from paddleseg_ext.inference.engines import onednn_trace, openvino_runtime
-from paddleseg_ext.inference.engines.base import as_input, runtime_errors
-from paddleseg_ext.inference.engines.open import BACKENDS, open_backend, stage_name
+from paddleseg_ext.inference.engines.base import Engine, GraphEngine, as_input
 from paddleseg_ext.inference.engines.paddle_inference import CALIBRATING
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.runtime import (
+    RuntimeReport,
+    RuntimeSpec,
+    TensorRtOptions,
+    known_runtimes,
+)
 
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
-ONNX_BACKENDS = ("onnxruntime", "openvino")
+ONNX_ENGINES = ("onnxruntime", "openvino")
 WEIGHTS = np.random.default_rng(3).standard_normal((8, 3, 3, 3)).astype(np.float32)
+
+
+def opened(bundle: Bundle, name: str, **settings) -> Engine:  # type: ignore[no-untyped-def]
+    return open_engine(bundle, RuntimeSpec(name, **settings))
 
 
 def write_onnx(path: Path, sides: tuple = ("N", 3, "H", "W"), input_type: str = "FLOAT") -> Path:
@@ -56,9 +65,9 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundle_for_onnx(write_onnx(tmp_path_factory.mktemp("onnx") / "elsewhere.onnx"))
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_graph_from_elsewhere_runs_at_any_size(onnx_bundle: Bundle, name: str) -> None:
-    backend = open_backend(onnx_bundle, name, threads=1)
+    backend = opened(onnx_bundle, name, threads=1)
     for shape in [(1, 3, 16, 24), (2, 3, 9, 31), (1, 3, 16, 24)]:
         batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         got = backend.run(batch)
@@ -66,25 +75,46 @@ def test_a_graph_from_elsewhere_runs_at_any_size(onnx_bundle: Bundle, name: str)
         np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_outputs_of_two_runs_are_apart(onnx_bundle: Bundle, name: str) -> None:
-    backend = open_backend(onnx_bundle, name, threads=1)
+    backend = opened(onnx_bundle, name, threads=1)
     ones = backend.run(np.ones((1, 3, 8, 8), np.float32))
     kept = ones.copy()
     backend.run(np.zeros((1, 3, 8, 8), np.float32))
     np.testing.assert_array_equal(ones, kept)
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_what_runs_is_told_by_the_runtime(onnx_bundle: Bundle, name: str) -> None:
-    told = open_backend(onnx_bundle, name, threads=2).describe()
-    assert told["name"] == name and told["device"] == "cpu" and told["cpu_threads"] == 2
-    assert told["precision"] == "fp32" and told["int8_kernels"] == 0
-    assert any("Conv" in kernel for kernel in told["kernels"])
-    assert shortfall(told, name, threads=2) == ""
-    assert shortfall(told, name, threads=1) == "1 threads were asked for, and the runtime has 2"
-    assert "no INT8 kernel" in shortfall(told, name, "int8")
-    assert shortfall(told, "paddle_onednn") == f"paddle_onednn was asked for, and {name} runs"
+    told = opened(onnx_bundle, name, threads=2).describe()
+    assert told.name == name and told.device == "cpu" and told.cpu_threads == 2
+    assert told.precision == "fp32" and told.int8_kernels == 0
+    assert any("Conv" in kernel for kernel in told.kernels)
+    assert RuntimeSpec(name, threads=2).shortfall(told) == ""
+    fallen = RuntimeSpec(name, threads=1).shortfall(told)
+    assert fallen == "1 threads were asked for, and the runtime has 2"
+    assert "no INT8 kernel" in RuntimeSpec(name, "int8").shortfall(told)
+    fallen = RuntimeSpec("paddle_onednn").shortfall(told)
+    assert fallen == f"paddle_onednn was asked for, and {name} runs"
+    assert RuntimeReport.from_dict(told.to_dict()) == told
+
+
+class Raising(GraphEngine):
+    title = "Paddle"
+
+    def __init__(self, error: Exception):
+        bundle = Bundle(Path("d.yaml"), Path("m.json"), None, [], None, "none", None)
+        super().__init__(bundle, RuntimeSpec("paddle"))
+        self.error = error
+
+    def _load(self, bundle: Bundle) -> None:
+        pass
+
+    def _compute(self, tensor: np.ndarray):  # type: ignore[no-untyped-def]
+        raise self.error
+
+    def describe(self) -> RuntimeReport:
+        return RuntimeReport("raising")
 
 
 @pytest.mark.parametrize(
@@ -99,28 +129,24 @@ def test_what_runs_is_told_by_the_runtime(onnx_bundle: Bundle, name: str) -> Non
     ],
 )
 def test_what_a_runtime_throws_is_one_line_with_the_file(error: Exception, told: str) -> None:
-    batch = np.zeros((1, 3, 4, 5), np.float32)
-    with pytest.raises(UsageError) as raised, runtime_errors(Path("m.json"), "Paddle", batch):
-        raise error
+    with pytest.raises(UsageError) as raised:
+        Raising(error).run(np.zeros((1, 3, 4, 5), np.float32))
     expected = f"m.json: Paddle cannot run it on an input of (1, 3, 4, 5): {told}"
     assert str(raised.value).startswith(expected)
     assert "\n" not in str(raised.value)
 
 
 def test_wrong_use_keeps_its_own_words() -> None:
-    with (
-        pytest.raises(DataError, match=r"^too large$"),
-        runtime_errors(Path("m.json"), "Paddle", np.zeros(1)),
-    ):
-        raise DataError("too large")
+    with pytest.raises(DataError, match=r"^too large$"):
+        Raising(DataError("too large")).run(np.zeros((1, 3, 4, 5), np.float32))
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_streams_share_the_threads_and_may_run_at_once(onnx_bundle: Bundle, name: str) -> None:
-    backend = open_backend(onnx_bundle, name, threads=2, streams=2)
+    backend = opened(onnx_bundle, name, threads=2, streams=2)
     told = backend.describe()
-    assert (told["streams"], told["cpu_threads"]) == (2, 2)
-    assert shortfall(told, name, threads=2) == ""
+    assert (told.streams, told.cpu_threads) == (2, 2)
+    assert RuntimeSpec(name, threads=2).shortfall(told) == ""
     batches = [np.full((1, 3, 8, 8), value, np.float32) for value in range(20)]
     with ThreadPoolExecutor(2) as pool:
         for batch, got in zip(batches, pool.map(backend.run, batches), strict=True):
@@ -130,13 +156,15 @@ def test_streams_share_the_threads_and_may_run_at_once(onnx_bundle: Bundle, name
 OPENS_TWO_AND_INTERRUPTS = """
 import gc, signal, sys
 from pathlib import Path
-from paddleseg_ext.inference.engines.open import open_backend
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.bundle import bundle_for_onnx
 
 # What a shell starts in the background ignores the signal, and so do its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 bundle = bundle_for_onnx(Path(sys.argv[2]))
-opened = [open_backend(bundle, sys.argv[1], threads=1) for _ in range(2)]
+spec = RuntimeSpec(sys.argv[1], threads=1)
+opened = [open_engine(bundle, spec) for _ in range(2)]
 while opened:
     del opened[0]  # first come, first gone
     gc.collect()
@@ -147,7 +175,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_ctrl_c_works_after_backends_have_come_and_gone(tmp_path: Path, name: str) -> None:
     """In a process of its own: where it fails, it takes the process with it."""
     command = [sys.executable, "-c", OPENS_TWO_AND_INTERRUPTS, name]
@@ -159,12 +187,12 @@ def test_ctrl_c_works_after_backends_have_come_and_gone(tmp_path: Path, name: st
 
 @pytest.mark.skipif(len(STARTING_CORES) < 2, reason="one core: nothing to bind to")
 @pytest.mark.parametrize("pinned", [False, True])
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_threads_are_bound_only_where_that_is_asked_for(
     onnx_bundle: Bundle, name: str, pinned: bool
 ) -> None:
-    backend = open_backend(onnx_bundle, name, threads=2, pinned=pinned)
-    assert backend.describe()["pinned"] is pinned
+    backend = opened(onnx_bundle, name, threads=2, pinned=pinned)
+    assert backend.describe().pinned is pinned
     assert os.sched_getaffinity(0) == STARTING_CORES  # the caller's stay its own
 
 
@@ -172,7 +200,7 @@ def test_threads_are_bound_only_where_that_is_asked_for(
 def test_onnx_runtimes_thread_is_on_the_core_that_it_was_given(onnx_bundle: Bundle) -> None:
     tasks = Path("/proc/self/task")
     before = set(tasks.iterdir())
-    backend = open_backend(onnx_bundle, "onnxruntime", threads=2, pinned=True)
+    backend = opened(onnx_bundle, "onnxruntime", threads=2, pinned=True)
     new = set(tasks.iterdir()) - before
     assert cores_for(1) in [sorted(os.sched_getaffinity(int(thread.name))) for thread in new]
     del backend
@@ -181,18 +209,18 @@ def test_onnx_runtimes_thread_is_on_the_core_that_it_was_given(onnx_bundle: Bund
 @pytest.mark.parametrize("name", ["paddle", "paddle_onednn"])
 def test_paddles_threads_are_not_bound(name: str) -> None:
     with pytest.raises(UsageError, match=r"--cpu_affinity True: .* --backend onnxruntime or openv"):
-        open_backend(read_bundle(LEGACY), name, pinned=True)
+        opened(read_bundle(LEGACY), name, pinned=True)
 
 
 def test_paddle_has_one_stream() -> None:
-    with pytest.raises(UsageError, match="several streams need an ONNX backend"):
-        open_backend(read_bundle(LEGACY), "paddle", streams=2)
+    with pytest.raises(UsageError, match="several streams need onnxruntime or openvino"):
+        opened(read_bundle(LEGACY), "paddle", streams=2)
 
 
-@pytest.mark.parametrize("name", [*ONNX_BACKENDS, "paddle", "paddle_onednn"])
+@pytest.mark.parametrize("name", [*ONNX_ENGINES, "paddle", "paddle_onednn"])
 def test_a_timed_run_gives_the_output_of_a_run(onnx_bundle: Bundle, name: str) -> None:
-    bundle = onnx_bundle if name in ONNX_BACKENDS else read_bundle(LEGACY)
-    backend = open_backend(bundle, name, threads=1)
+    bundle = onnx_bundle if name in ONNX_ENGINES else read_bundle(LEGACY)
+    backend = opened(bundle, name, threads=1)
     batch = np.random.default_rng(1).standard_normal((1, 3, 64, 64)).astype(np.float32)
     expected = backend.run(batch)
     started = time.perf_counter()
@@ -214,44 +242,45 @@ def test_openvino_that_fell_to_bfloat16_is_noticed(
         return compile_model(core, model, device, properties)
 
     monkeypatch.setattr(openvino.Core, "compile_model", without_hint)
-    told = open_backend(onnx_bundle, "openvino", threads=1).describe()
-    if told["precision"] == "fp32":
+    told = opened(onnx_bundle, "openvino", threads=1).describe()
+    if told.precision == "fp32":
         pytest.skip("this CPU has no bfloat16, and OpenVINO keeps fp32")
-    assert shortfall(told, "openvino").startswith("fp32 was asked for")
+    assert RuntimeSpec("openvino").shortfall(told).startswith("fp32 was asked for")
 
 
-GPU = {"device": "gpu", "precision": "fp16", "tensorrt_engines": 2}
+GPU = RuntimeReport("paddle_inference", device="gpu", precision="fp16", tensorrt_engines=2)
+TRT = TensorRtOptions()
 
 
 @pytest.mark.parametrize(
     ("change", "asked", "said"),
     [
-        ({}, {"precision": "fp16", "use_trt": True}, ""),
+        ({}, {"precision": "fp16", "tensorrt": TRT}, ""),
         ({"tensorrt_engines": 0}, {"precision": "fp16"}, ""),
         ({"device": "cpu"}, {"precision": "fp16"}, "device gpu was asked for"),
         ({}, {"precision": "fp32"}, "fp32 was asked for, and it runs in fp16"),
         ({"precision": CALIBRATING}, {"precision": "int8"}, "runs in fp32, measuring"),
-        ({"tensorrt_engines": 0}, {"precision": "fp16", "use_trt": True}, "in an engine"),
+        ({"tensorrt_engines": 0}, {"precision": "fp16", "tensorrt": TRT}, "in an engine"),
     ],
 )
-def test_a_gpu_that_fell_back_is_told(change: dict, asked: dict, said: str) -> None:
-    missing = shortfall(GPU | change, "paddle", device="gpu", **asked)
+def test_a_gpu_that_fell_back_is_reported(change: dict, asked: dict, said: str) -> None:
+    missing = RuntimeSpec("paddle", device="gpu", **asked).shortfall(replace(GPU, **change))
     assert said in missing and bool(missing) is bool(said)
 
 
 @pytest.mark.parametrize("name", ["paddle", "paddle_onednn"])
 def test_onednn_kernels_are_seen(name: str) -> None:
-    told = open_backend(read_bundle(LEGACY), name, threads=1).describe()
-    assert bool(told["kernels"]) is (name == "paddle_onednn")
-    assert shortfall(told, name) == ""
+    told = opened(read_bundle(LEGACY), name, threads=1).describe()
+    assert bool(told.kernels) is (name == "paddle_onednn")
+    assert RuntimeSpec(name).shortfall(told) == ""
     other = "paddle" if name == "paddle_onednn" else "paddle_onednn"
-    assert "oneDNN was" in shortfall(told, other)
+    assert "oneDNN was" in RuntimeSpec(other).shortfall(told)
 
 
 def test_nothing_is_claimed_where_the_log_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn_trace, "MAPS", "/nowhere")
-    told = open_backend(read_bundle(LEGACY), "paddle_onednn", threads=1).describe()
-    assert "nobody knows" in shortfall(told, "paddle_onednn")
+    told = opened(read_bundle(LEGACY), "paddle_onednn", threads=1).describe()
+    assert "kernels are unknown" in RuntimeSpec("paddle_onednn").shortfall(told)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +307,7 @@ def test_the_log_of_both_versions_is_read(lines: list[str]) -> None:
 
 
 def test_other_output_comes_through_a_trace(capfd: pytest.CaptureFixture) -> None:
-    backend = open_backend(read_bundle(LEGACY), "paddle_onednn", threads=1)
+    backend = opened(read_bundle(LEGACY), "paddle_onednn", threads=1)
     batch = np.load(LEGACY / "input.npy")
 
     def run_and_talk() -> None:
@@ -289,50 +318,49 @@ def test_other_output_comes_through_a_trace(capfd: pytest.CaptureFixture) -> Non
     assert capfd.readouterr().out.strip() == "hello"
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_package_that_is_not_installed(
     onnx_bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError, match=rf"pip install -r requirements-{name}\.txt"):
-        open_backend(onnx_bundle, name)
-    assert Path(f"requirements-{name}.txt").is_file()
+    with pytest.raises(UsageError, match=rf"pip install 'paddleseg_ext\[{name}\]'"):
+        opened(onnx_bundle, name)
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_file_that_is_no_graph(tmp_path: Path, name: str) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(UsageError, match=r"broken\.onnx: .* cannot") as caught:
-        open_backend(bundle_for_onnx(path), name)
+        opened(bundle_for_onnx(path), name)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_size_that_the_graph_does_not_take(tmp_path: Path, name: str) -> None:
     path = write_onnx(tmp_path / "fixed.onnx", (1, 3, 16, 24))
-    backend = open_backend(bundle_for_onnx(path), name, threads=1)
+    backend = opened(bundle_for_onnx(path), name, threads=1)
     with pytest.raises(DataError, match=r"24x16 .* got 24x17"):
         backend.run(np.zeros((1, 3, 17, 24), np.float32))
     with pytest.raises(UsageError, match="--batch_size 1"):
         backend.run(np.zeros((2, 3, 16, 24), np.float32))
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_smaller_batch_than_the_graph_takes(tmp_path: Path, name: str) -> None:
     """The rest of a folder, or what is left of a batch beside an image that cannot be read."""
     path = write_onnx(tmp_path / "fixed.onnx", (3, 3, 16, 24))
-    backend = open_backend(bundle_for_onnx(path), name, threads=1)
+    backend = opened(bundle_for_onnx(path), name, threads=1)
     for number in (1, 2, 3):
         batch = np.random.default_rng(number).normal(size=(number, 3, 16, 24)).astype(np.float32)
         np.testing.assert_allclose(backend.run(batch), convolved(batch), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_graph_that_takes_bytes(tmp_path: Path, name: str) -> None:
     path = write_onnx(tmp_path / "bytes.onnx", input_type="UINT8")
     bundle = replace(bundle_for_onnx(path), input_dtype="uint8")
-    backend = open_backend(bundle, name, threads=1)
+    backend = opened(bundle, name, threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8), dtype=np.uint8)
     expected = convolved(pixels.astype(np.float32))
     for batch in (pixels, pixels.astype(np.float32)):
@@ -358,17 +386,33 @@ def test_bytes_are_not_made_of_what_is_none(value: float) -> None:
 )
 def test_what_cannot_be_opened(onnx_bundle: Bundle, name: str, options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        open_backend(onnx_bundle, name, **options)
+        opened(onnx_bundle, name, **options)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ONNX_BACKENDS)
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_a_bundle_without_onnx_says_how_to_get_it(name: str) -> None:
     with pytest.raises(UsageError, match="--onnx True"):
-        open_backend(read_bundle(LEGACY), name)
+        opened(read_bundle(LEGACY), name)
 
 
-def test_names_of_stages() -> None:
-    assert [stage_name(name) for name in BACKENDS] == list(BACKENDS)
-    assert stage_name("openvino", "int8") == "openvino_int8"
+def test_every_name_is_parsed_and_spelled_alike() -> None:
+    for name, spec in known_runtimes().items():
+        assert RuntimeSpec.parse(name) == spec and spec.name == name
+    assert RuntimeSpec.parse("openvino_int8", threads=2) == RuntimeSpec(
+        "openvino", "int8", threads=2
+    )
+    on_gpu = RuntimeSpec.parse("paddle_gpu_fp16")
+    assert (on_gpu.engine, on_gpu.device, on_gpu.precision) == ("paddle", "gpu", "fp16")
+    assert RuntimeSpec.parse("paddle_trt").tensorrt == TensorRtOptions()
+    assert {"eager", "static", "paddle", "paddle_onednn"} <= known_runtimes().keys()
     assert openvino_runtime.PRECISIONS["u8"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("openvin_int8", "did you mean 'openvino_int8'"), ("paddle_int8", "has no INT8 on a CPU")],
+)
+def test_names_that_are_no_runtime(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        RuntimeSpec.parse(name)
