@@ -38,12 +38,13 @@ def measure(image_list: str, protocol: str, alone: list[int] | None) -> dict[str
     """Peak of this process after an evaluation, or after the network `alone` on such a tensor."""
     import numpy as np
 
-    from paddleseg_ext.data.datasets import read_sample_list
-    from paddleseg_ext.evaluation.eager import EagerNetwork
-    from paddleseg_ext.evaluation.evaluator import evaluate
+    from paddleseg_ext.evaluation.eager import EagerEngine
+    from paddleseg_ext.evaluation.evaluator import EvaluationOptions, evaluate
     from paddleseg_ext.images.functional import read_image
     from paddleseg_ext.images.labels import CITYSCAPES
+    from paddleseg_ext.images.samples import read_sample_list
     from paddleseg_ext.inference.postprocess import Postprocess
+    from paddleseg_ext.inference.predictor import Predictor
     from paddleseg_ext.inference.preprocess import Preprocess
     from paddleseg_ext.models.backbones.resnet import ResNet18
     from paddleseg_ext.models.bisenetv1 import BiSeNetV1
@@ -53,7 +54,7 @@ def measure(image_list: str, protocol: str, alone: list[int] | None) -> dict[str
     model.eval()
     largest: tuple[int, ...] = (0,)
 
-    class Watched(EagerNetwork):
+    class Watched(EagerEngine):
         def run(self, batch: np.ndarray) -> np.ndarray:
             nonlocal largest
             largest = max(largest, batch.shape, key=np.prod)
@@ -61,20 +62,13 @@ def measure(image_list: str, protocol: str, alone: list[int] | None) -> dict[str
 
     if alone is not None:
         tensor = np.zeros(alone, np.float32)
-        kept = [EagerNetwork(model).run(tensor) for _ in range(2)][-1]
+        kept = [EagerEngine(model).run(tensor) for _ in range(2)][-1]
         return {"peak": peak_bytes(), "output": list(kept.shape)}
     samples = read_sample_list(image_list)[:4]
     chosen = make_protocol(protocol, **OPTIONS.get(protocol, {}))
-    evaluate(
-        Watched(model),
-        samples,
-        Preprocess(NORMALIZE),
-        Postprocess(),
-        CITYSCAPES,
-        show_progress=False,
-        print_scores=False,
-        protocol=chosen,
-    )
+    predictor = Predictor(Watched(model), Preprocess(NORMALIZE), Postprocess(), CITYSCAPES)
+    options = EvaluationOptions(protocol=chosen, show_progress=False, print_scores=False)
+    evaluate(predictor, samples, options)
     peak = peak_bytes()
     height, width = read_image(samples[0].image).shape[:2]
     return {

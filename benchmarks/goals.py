@@ -36,16 +36,15 @@ from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_c
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.functional import read_image, read_label
-from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
-from paddleseg_ext.inference.choice import ONNX_BACKENDS, is_installed
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.engines.open import open_backend
+from paddleseg_ext.inference.engines.table import ENGINES, ONNX_ENGINES
 from paddleseg_ext.inference.outputs import save_label_map
-from paddleseg_ext.inference.pipeline import Prediction, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess, has_numba
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Step
+from paddleseg_ext.inference.runtime import RuntimeSpec
 
 SETTLE_SECONDS = 0.2  # OpenMP's threads spin for so long after a run
 MOST_INT8_LOSS = 0.005  # of mIoU
@@ -73,35 +72,22 @@ GOALS = (
 )
 
 
-@dataclass(frozen=True)
-class Way:
-    """A loaded bundle."""
+def predict_folder(
+    predictor: Predictor, samples: Sequence[Sample], folder: Path, workers: int | None
+) -> None:
+    """Predict images and write their label maps."""
 
-    bundle: Bundle
-    backend: Backend
-    streams: int = 1
+    def write(prediction: Prediction) -> None:
+        assert prediction.label_map is not None
+        path = folder / f"{prediction.sample.name}.png"
+        save_label_map(prediction.label_map, path, predictor.class_table)
 
-    def folder(self, samples: Sequence[Sample], folder: Path, workers: int | None) -> None:
-        """Predict images and write their label maps."""
-        assert self.bundle.manifest is not None
-        table = self.bundle.manifest.class_table
-
-        def write(prediction: Prediction) -> None:
-            assert prediction.label_map is not None
-            save_label_map(prediction.label_map, folder / f"{prediction.sample.name}.png", table)
-
-        done = predict_samples(
-            self.backend,
-            samples,
-            self.bundle.preprocess(),
-            self.bundle.postprocess(),
-            num_workers=workers,
-            finish=write,
-            streams=self.streams,
-        )
-        failed = [prediction.error for prediction in done if prediction.error is not None]
-        if failed:
-            raise CheckFailed(str(failed[0]))
+    streams = predictor.engine.streams
+    options = StreamOptions(num_workers=workers, finish=write, streams=streams)
+    done = predictor.stream(samples, options)
+    failed = [prediction.error for prediction in done if prediction.error is not None]
+    if failed:
+        raise CheckFailed(str(failed[0]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -111,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", required=True, metavar="YAML", help="a bundle, see above")
     parser.add_argument("--data", required=True, metavar="PATH", help="'image label' lines")
     parser.add_argument(
-        "--backend", choices=ONNX_BACKENDS, help="of ours (default: the last that is installed)"
+        "--backend", choices=ONNX_ENGINES, help="of ours (default: the last that is installed)"
     )
     parser.add_argument("--images", type=flags.positive_int, default=12, help="in a folder run")
     parser.add_argument("--rounds", type=flags.positive_int, default=10, help="of everything")
@@ -141,26 +127,29 @@ def make_images(samples: Sequence[Sample], folder: Path, size_wh: Sequence[int])
     return made
 
 
-def load(
-    path: str, name: str, precision: str, size_wh: Sequence[int], threads: int, streams: int = 1
-) -> Way:
-    """A bundle whose transforms begin with a resize to the network's size."""
+def load(path: str, spec: RuntimeSpec, size_wh: Sequence[int]) -> Predictor:
+    """A predictor for a bundle whose transforms begin with a resize to the network's size."""
     bundle = read_bundle(path)
     if bundle.manifest is None:
         raise UsageError(f"{path}: a bundle of export_model.py is expected")
     kept = [spec for spec in bundle.transforms if "Resize" not in spec["type"]]
     resize = {"type": "Resize", "target_size": list(size_wh)}
     bundle = replace(bundle, transforms=[resize, *kept])
-    backend = open_backend(bundle, name, precision=precision, threads=threads, streams=streams)
-    return Way(bundle, backend, streams)
+    return Predictor.of_bundle(bundle, spec)
 
 
-def check_bundles(host: Bundle, int8: Bundle, argmax: Bundle) -> ClassTable:
-    """The classes of all three; refuses bundles that answer another question.
+def in_streams(engine: str, threads: int) -> RuntimeSpec:
+    """INT8 with one stream per thread."""
+    return RuntimeSpec(engine, "int8", threads=threads, streams=threads)
+
+
+def check_bundles(host: Bundle | None, int8: Bundle | None, argmax: Bundle | None) -> None:
+    """Refuse bundles that answer another question.
 
     Raises:
         UsageError: not exported as the table needs it, or of different weights.
     """
+    assert host is not None and int8 is not None and argmax is not None
     for flag, bundle in (("--host", host), ("--int8", int8)):
         if bundle.postprocess().upsampling == "graph":
             raise UsageError(f"{flag}: export the network with --upsample host")
@@ -169,31 +158,30 @@ def check_bundles(host: Bundle, int8: Bundle, argmax: Bundle) -> ClassTable:
     manifests = [bundle.manifest for bundle in (host, int8, argmax) if bundle.manifest]
     if len({manifest.checkpoint.get("sha256") for manifest in manifests}) > 1:
         raise UsageError("--host, --int8 and --argmax: bundles of the same weights are expected")
-    return manifests[0].class_table
 
 
 def network_measures(
-    ways: Mapping[str, Way], samples: Sequence[Sample], original_hw: tuple[int, int]
+    ways: Mapping[str, Predictor], samples: Sequence[Sample], original_hw: tuple[int, int]
 ) -> dict[str, Callable[[], None]]:
     """One image through network and arg-max, at the network's size; and upsampling by itself."""
     host = ways["fp32"]
-    images = [host.bundle.preprocess()(read_image(sample.image))[0][None] for sample in samples]
+    images = [host.prepare(sample.image).tensor[None] for sample in samples]
     network_hw = images[0].shape[2:]
     plain = Geometry(network_hw, network_hw)
-    outputs = [host.backend.run(image)[0] for image in images]
+    outputs = [host.engine.run(image)[0] for image in images]
     back = Geometry(original_hw, network_hw, (Step("resize", original_hw),))
-    upsampling = host.bundle.postprocess().upsampling
+    upsampling = host.postprocess.upsampling
 
     def through(name: str) -> Callable[[], None]:
-        postprocess = ways[name].bundle.postprocess()
+        engine, postprocess = ways[name].engine, ways[name].postprocess
 
         def run() -> None:
             for image in images:
-                postprocess.label_map(ways[name].backend.run(image)[0], plain)
+                postprocess.label_map(engine.run(image)[0], plain)
 
         return run
 
-    def enlarge(sparse: bool) -> Callable[[], None]:
+    def upsample(sparse: bool) -> Callable[[], None]:
         way = Postprocess(upsampling=upsampling, sparse=sparse)
 
         def run() -> None:
@@ -204,9 +192,9 @@ def network_measures(
 
     measures = {f"network {name}": through(name) for name in ("fp32", "int8", "dense")}
     # One thread each: beside the network, the pipeline has no more for an image.
-    measures |= {"map dense": one_thread(enlarge(False))}
+    measures |= {"map dense": one_thread(upsample(False))}
     if has_numba():
-        measures |= {"map sparse": one_thread(enlarge(True))}
+        measures |= {"map sparse": one_thread(upsample(True))}
         dense, sparse = (Postprocess(upsampling=upsampling, sparse=s) for s in (False, True))
         for output in outputs * 2:  # the second image of a size goes the sparse way
             if not np.array_equal(dense.label_map(output, back), sparse.label_map(output, back)):
@@ -214,13 +202,12 @@ def network_measures(
     return measures
 
 
-def mean_iou(way: Way, samples: Sequence[Sample], table: ClassTable) -> float | None:
-    """Of the images that have labels."""
-    scorer = Scorer(table)
+def mean_iou(predictor: Predictor, samples: Sequence[Sample]) -> float | None:
+    """Mean IoU of the images that have labels."""
+    scorer = Scorer(predictor.class_table)
     labelled = [sample for sample in samples if sample.label is not None]
-    preprocess, postprocess = way.bundle.preprocess(), way.bundle.postprocess()
-    for prediction in predict_samples(way.backend, labelled, preprocess, postprocess):
-        scorer.add(prediction)
+    for prediction in predictor.stream(labelled):
+        scorer.add_counted(scorer.count_prediction(prediction))
     return float(scorer.result().scores.mean_iou) if labelled else None
 
 
@@ -260,27 +247,30 @@ def main() -> int | None:
     arguments = parse_arguments()
     threads = fix_thread_count()
     save_dir = require_writable(arguments.save_dir, "--save_dir")
-    installed = [name for name in ONNX_BACKENDS if is_installed(name)]
+    installed = [name for name in ONNX_ENGINES if ENGINES[name].is_installed]
     if "onnxruntime" not in installed:
-        raise UsageError("ONNX Runtime is needed: pip install -r requirements-onnxruntime.txt")
+        raise UsageError("ONNX Runtime is needed: pip install 'paddleseg_ext[onnxruntime]'")
     ours = arguments.backend or installed[-1]
     samples = collect_samples(arguments.data)[: arguments.images]
     size, (width, height) = arguments.network_size, arguments.image_size
     with tempfile.TemporaryDirectory(prefix="goals-") as work:
         ways = {
-            "fp32": load(arguments.host, ours, "fp32", size, threads),
-            "int8": load(arguments.int8, ours, "int8", size, threads),
-            "int8 streams": load(arguments.int8, ours, "int8", size, threads, streams=threads),
-            "dense": load(arguments.argmax, "onnxruntime", "fp32", size, threads),
-            "sequential": load(arguments.argmax, "paddle_onednn", "fp32", size, threads),
-            "alone": load(arguments.host, ours, "fp32", size, 1),
+            name: load(path, spec, size)
+            for name, path, spec in (
+                ("fp32", arguments.host, RuntimeSpec(ours, threads=threads)),
+                ("int8", arguments.int8, RuntimeSpec(ours, "int8", threads=threads)),
+                ("int8 streams", arguments.int8, in_streams(ours, threads)),
+                ("dense", arguments.argmax, RuntimeSpec("onnxruntime", threads=threads)),
+                ("sequential", arguments.argmax, RuntimeSpec("paddle_onednn", threads=threads)),
+                ("alone", arguments.host, RuntimeSpec(ours, threads=1)),
+            )
         }
-        table = check_bundles(*(ways[name].bundle for name in ("fp32", "int8", "dense")))
+        check_bundles(*(ways[name].bundle for name in ("fp32", "int8", "dense")))
         folder = Path(work)
         made = make_images(samples, folder, (width, height))
 
         def run(name: str, workers: int | None) -> Callable[[], object]:
-            return lambda: ways[name].folder(made, folder / name, workers)
+            return lambda: predict_folder(ways[name], made, folder / name, workers)
 
         measures = {
             "folder fp32": run("fp32", None),
@@ -290,7 +280,7 @@ def main() -> int | None:
             "core-seconds": one_thread(run("alone", 0)),
         } | network_measures(ways, made, (height, width))
         seconds = measure(measures, arguments.rounds, len(made))
-        scores = {name: mean_iou(ways[name], made, table) for name in ("fp32", "int8")}
+        scores = {name: mean_iou(ways[name], made) for name in ("fp32", "int8")}
     # With every core busy all the time, an image would take so long.
     seconds["bound"] = seconds["core-seconds"] / min(available_cores(), threads)
     report(seconds, scores, ours, arguments, save_dir)

@@ -27,9 +27,10 @@ from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.functional import read_image, resize_image
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.engines.open import open_backend
 from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Step
+from paddleseg_ext.inference.runtime import RuntimeSpec
 
 NETWORK_HW = (512, 1024)
 ORIGINALS_HW = (NETWORK_HW, (1024, 2048))
@@ -62,11 +63,13 @@ def main() -> int | None:
         raise UsageError(f"{args.config}: export the network with --upsample host")
     dense = Postprocess(upsampling=upsampling, sparse=False)
     sparse = Postprocess(upsampling=upsampling, sparse=True)
-    backend, preprocess = open_backend(bundle, "paddle_onednn", threads=1), bundle.preprocess()
+    predictor = Predictor.of_bundle(bundle, RuntimeSpec("paddle_onednn", threads=1))
     outputs = []
     for sample in track(collect_samples(args.image_path), "network"):
         image = resize_image(read_image(sample.image), NETWORK_HW[::-1])
-        outputs.append(backend.run(preprocess(image)[0][None])[0])
+        prepared = predictor.prepare(image)
+        ran = predictor.run(prepared.tensor[None], [prepared.geometry])
+        outputs.append(ran.outputs[0])
     for original_hw in ORIGINALS_HW:
         geometry = geometry_of(original_hw)
         for _ in range(2):  # the second image of a size is the first that goes the sparse way

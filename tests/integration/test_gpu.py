@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from paddleseg_ext.common.machine import has_gpu_build
-from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.trials import Trial, run_trials
 from paddleseg_ext.images.samples import collect_samples
-from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.engines.open import open_backend
-from paddleseg_ext.inference.engines.tensorrt import TensorRtOptions, shapes_of
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.engines.tensorrt import shapes_of
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeSpec, TensorRtOptions
 from paddleseg_ext.parity.budgets import read_budgets
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -35,20 +35,14 @@ def test_the_gpu_gives_the_answer_of_the_cpu(
 ) -> None:
     """Within the budget of the precision; with TensorRT, engines are really there."""
     loaded = read_bundle(bundle)
-    assert loaded.manifest is not None
-    table = loaded.manifest.class_table
     options = TensorRtOptions(shapes_of(loaded, SIZES_HW, 1), cache_dir=tmp_path)
-    gpu = open_backend(
-        loaded, "paddle", device="gpu", precision=precision, use_trt=use_trt, tensorrt=options
-    )
-    told = gpu.describe()
-    assert shortfall(told, "paddle", precision, device="gpu", use_trt=use_trt) == ""
-    trials = {
-        "cpu": Trial(open_backend(loaded, "paddle"), loaded, "", Scorer(table)),
-        "gpu": Trial(gpu, loaded, "", Scorer(table)),
-    }
+    spec = RuntimeSpec("paddle", precision, "gpu", tensorrt=options if use_trt else None)
+    gpu = Predictor.of_bundle(loaded, spec)
+    assert gpu.shortfall() == ""
+    cpu = Predictor.of_bundle(loaded, RuntimeSpec("paddle"))
+    trials = {"cpu": Trial(cpu), "gpu": Trial(gpu)}
     run_trials(trials, "cpu", collect_samples(deployment.list))
-    verdict = trials["gpu"].verdict(trials["cpu"], table, read_budgets()[precision])
+    verdict = trials["gpu"].verdict(trials["cpu"], read_budgets()[precision])
     assert verdict.passed, verdict.summary()
 
 
@@ -57,11 +51,9 @@ def test_engines_are_kept_for_the_next_run(bundle: Path, tmp_path: Path) -> None
     options = TensorRtOptions(shapes_of(loaded, SIZES_HW, 1), cache_dir=tmp_path)
     kept = []
     for _ in range(2):
-        told = open_backend(
-            loaded, "paddle", device="gpu", use_trt=True, tensorrt=options
-        ).describe()
+        told = open_engine(loaded, RuntimeSpec("paddle", device="gpu", tensorrt=options)).describe()
         files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-        kept.append((told["tensorrt_engines"], [(path, path.stat().st_mtime_ns) for path in files]))
+        kept.append((told.tensorrt_engines, [(path, path.stat().st_mtime_ns) for path in files]))
     assert kept[0][0] > 0
     assert kept[0] == kept[1]
 

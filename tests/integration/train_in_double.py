@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from paddleseg_ext.evaluation.eager import EagerNetwork
+from paddleseg_ext.evaluation.eager import EagerEngine
 from paddleseg_ext.training import sampling, validation
 from paddleseg_ext.training.sampling import stack_samples
 
@@ -19,7 +19,7 @@ def stack_in_double(samples: list) -> list[np.ndarray]:
     return [images.astype(np.float64), *others]
 
 
-class DoubleNetwork(EagerNetwork):
+class DoubleEngine(EagerEngine):
     def run(self, batch: np.ndarray) -> np.ndarray:
         return super().run(batch.astype(np.float64)).astype(np.float32)
 
@@ -27,5 +27,5 @@ class DoubleNetwork(EagerNetwork):
 if __name__ == "__main__":
     paddle.set_default_dtype("float64")
     sampling.stack_samples = stack_in_double
-    validation.EagerNetwork = DoubleNetwork
+    validation.EagerEngine = DoubleEngine
     runpy.run_path(str(Path(__file__).resolve().parents[2] / "train.py"), run_name="__main__")

@@ -15,7 +15,8 @@ from paddleseg_ext.export.onednn_safe import (
     traced_operators,
 )
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.open import open_backend
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.runtime import RuntimeSpec
 
 side = st.integers(1, 24)
 
@@ -122,7 +123,7 @@ def check_under_onednn(network: paddle.nn.Layer, folder: Path) -> None:
         paddle.jit.save(static, str(folder / "model"))
     files = folder / "model.json", folder / "model.pdiparams"
     bundle = Bundle(folder / "deploy.yaml", *files, [], [-1, 3, -1, -1], "none", None)
-    backend = open_backend(bundle, "paddle_onednn", threads=1)
+    backend = open_engine(bundle, RuntimeSpec("paddle_onednn", threads=1))
     for height, width in ((256, 512), (96, 64), (200, 328), (32, 40)):
         images = paddle.randn([2, 3, height, width])
         expected = network(images).numpy()
