@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from commands import PROJECT
 from PIL import Image
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.scoring.protocols import PROTOCOLS
 
 from .browser import count_images
-from .conftest import PROJECT, SIZES_HW, Deployment, load_script
+from .conftest import SIZES_HW, Deployment, load_script
 
 SLIDING = ["--crop_size", "64", "48", "--stride", "48", "32"]
 
