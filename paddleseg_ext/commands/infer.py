@@ -24,6 +24,7 @@ from paddleseg_ext.evaluation.prediction_run import (
     predict_and_save,
 )
 from paddleseg_ext.images.samples import Sample, collect_samples, image_sizes
+from paddleseg_ext.images.video import Source, open_camera, open_video
 from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.choice import ONNX_BACKENDS, choose_backend
@@ -36,13 +37,7 @@ from paddleseg_ext.inference.engines.paddle_inference import (
     check_options,
 )
 from paddleseg_ext.inference.engines.tensorrt import MIN_SUBGRAPH, TensorRtOptions, shapes_of
-from paddleseg_ext.inference.video import (
-    Source,
-    VideoSettings,
-    open_camera,
-    open_video,
-    result_path,
-)
+from paddleseg_ext.inference.video import VideoSettings, result_path
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS

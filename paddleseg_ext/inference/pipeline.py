@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images import functional
 from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import FloatImage, Geometry, Preprocess, SizeHW
 

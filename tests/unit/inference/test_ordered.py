@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import STARTING_CORES, available_cores
-from paddleseg_ext.inference.ordered import ordered_map, worker_threads
+from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.pipeline import Prediction, predict_samples
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
