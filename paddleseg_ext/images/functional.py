@@ -72,23 +72,32 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 
 
 def read_label(path: str | Path) -> np.ndarray:
-    """Read a label as `(H, W)` uint8, the values as stored: of a palette PNG the index.
+    """Read a label as `(H, W)` uint8: the stored values, of a palette PNG the index.
 
     Raises:
         DataError: the file is missing, empty, truncated, not an image, a colour image, or holds
             values above 255 or that are not whole.
     """
-    path = Path(path)
-    content = essential(_read_bytes(path), str(path))
+    return decode_label_values(_read_bytes(Path(path)), str(path))
+
+
+def decode_label_values(content: bytes, name: str) -> np.ndarray:
+    """Decode a label as `(H, W)` uint8; as `read_label`, from the file's content.
+
+    Args:
+        content: of an image file.
+        name: what messages call it.
+    """
+    content = essential(content, name)
     try:
         with Image.open(io.BytesIO(content)) as opened:
             mode = opened.mode
             label = np.asarray(opened)
     except Exception as error:  # PIL raises many kinds for a damaged file
-        raise DataError(f"{path}: cannot be decoded as a label image: {error}") from None
+        raise DataError(f"{name}: cannot be decoded as a label image: {error}") from None
     if label.ndim != 2:
         raise DataError(
-            f"{path}: a label has one channel whose value is the class; this is a colour image "
+            f"{name}: a label has one channel whose value is the class; this is a colour image "
             f"(mode {mode})"
         )
     stretched = _grey_stretch(content)
@@ -96,26 +105,31 @@ def read_label(path: str | Path) -> np.ndarray:
         label = label // stretched
     if label.dtype == np.uint8:
         return label
-    with np.errstate(invalid="ignore"):  # what is no number becomes 0, and is found below
+    with np.errstate(invalid="ignore"):  # NaN becomes 0, which differs from it below
         values = label.astype(np.uint8)
     wrong = label[values != label]
     if wrong.size:
-        raise DataError(f"{path}: label values must be whole and 0..255, got {wrong[0]}")
+        raise DataError(f"{name}: label values must be whole and 0..255, got {wrong[0]}")
     return values
 
 
 def _grey_stretch(content: bytes) -> int:
-    """By how much Pillow multiplies what a PNG stores: greys of 2 and 4 bits become 0..255."""
+    """The factor by which Pillow multiplies a PNG's greys of 2 and 4 bits, to fill 0..255."""
     if content.startswith(PNG_SIGNATURE):
         depth, colors = content[24:26]  # of the header: a grey image is colour type 0
         return {2: 85, 4: 17}.get(depth, 1) if colors == 0 else 1
     return 1
 
 
-def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Write a label `(H, W)` or an RGB image `(H, W, 3)`, uint8, whole or not at all."""
+def write_png(path: str | Path, array: np.ndarray, compression: int | None = None) -> None:
+    """Write a label `(H, W)` or an RGB image `(H, W, 3)`, uint8, whole or not at all.
+
+    Args:
+        compression: 0 (none) to 9; None for OpenCV's default.
+    """
     stored = array if array.ndim == 2 else array[:, :, ::-1]
-    done, encoded = cv2.imencode(".png", stored)
+    settings = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    done, encoded = cv2.imencode(".png", stored, settings)
     if not done:
         raise DataError(f"{path}: an array of shape {array.shape} cannot be encoded as PNG")
     write_bytes(path, encoded.tobytes())

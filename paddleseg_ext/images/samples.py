@@ -3,14 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import require_file, write_text
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
+from paddleseg_ext.images.header import opened_header
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,11 @@ def collect_samples(path: str | Path) -> list[Sample]:
 
 
 def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
-    """(height, width) of the images that can be opened, from their headers."""
+    """(height, width) per image that can be opened, from the headers."""
     sizes_hw = []
     for path in images:
-        try:
-            with Image.open(path) as image:
-                sizes_hw.append((image.height, image.width))
-        except Exception:  # PIL raises many kinds for a damaged file
-            continue  # reported where it is read
+        with suppress(DataError), opened_header(path, str(path)) as header:  # reported when read
+            sizes_hw.append((header.height, header.width))
     return sizes_hw
 
 
