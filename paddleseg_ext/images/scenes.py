@@ -14,7 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory
+from paddleseg_ext.common.flags import natural_int, positive_int
+from paddleseg_ext.common.options import option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, IGNORE_INDEX
 
@@ -531,31 +534,46 @@ def _photograph(canvas: Canvas) -> np.ndarray:
     return np.clip(image * exposure + tint + noise, 0, 255).astype(np.uint8)
 
 
-def write_synthetic(
-    save_dir: str | Path,
-    num_images: int = 160,
-    size_wh: tuple[int, int] = (384, 192),
-    seed: int = 0,
-) -> None:
-    """Write the data set: `num_images` scenes, one in five of them for validation.
+@dataclass(frozen=True)
+class SceneOptions:
+    """The scenes of an embedded data set, one in five of them for validation."""
 
-    Labels are written as `labelIds` and as `labelTrainIds`. One scene in five is a little smaller
-    than `size_wh`, by odd numbers of pixels.
+    num_images: int = option(160, "scenes in all", parse=positive_int)
+    size: tuple[int, int] = option(
+        (384, 192), "width and height in pixels", parse=positive_int, nargs=2, metavar=("W", "H")
+    )
+    seed: int = option(0, "other scenes", parse=natural_int)
+
+
+def write_synthetic(save_dir: str | Path, options: SceneOptions = SceneOptions()) -> None:
+    """Write an embedded data set.
+
+    Labels are written as `labelIds` and as `labelTrainIds`. One scene in five is smaller than
+    `options.size` by odd numbers of pixels.
 
     Args:
-        save_dir: becomes the data set's root, in one step.
-        num_images: scenes in all.
-        size_wh: width and height in pixels.
-        seed: another seed gives other scenes.
+        save_dir: the data set's root, a new or empty folder; filled in one step.
+        options: number, size and seed of the scenes.
+
+    Raises:
+        UsageError: the folder is not empty, or the scenes are too few or too small.
     """
+    save_dir = Path(save_dir)
+    if save_dir.exists() and (not save_dir.is_dir() or any(save_dir.iterdir())):
+        raise UsageError(f"--save_dir: '{save_dir}' is not empty; name a new folder")
+    width, height = options.size
+    if width < MIN_SIZE_WH[0] or height < MIN_SIZE_WH[1]:
+        raise UsageError(f"--size: at least {MIN_SIZE_WH[0]} {MIN_SIZE_WH[1]} is expected")
+    if options.num_images < VAL_SHARE:
+        raise UsageError(f"--num_images: at least {VAL_SHARE}, of which one is for validation")
     raw_of = np.full(256, VOID_RAW_ID, np.uint8)
     raw_of[: len(CITYSCAPES_RAW_IDS)] = CITYSCAPES_RAW_IDS
     with atomic_directory(save_dir) as root:
-        for number in track(range(num_images), "draw street scenes"):
+        for number in track(range(options.num_images), "draw street scenes"):
             split = "val" if number % VAL_SHARE == VAL_SHARE - 1 else "train"
             odd = number % ODD_SIZE_SHARE == 1 or number % (3 * VAL_SHARE) == VAL_SHARE - 1
-            size = (size_wh[0] - 11, size_wh[1] - 7) if odd else size_wh
-            image, label = draw_scene(seed * 1_000_003 + number, size)
+            size_wh = (width - 11, height - 7) if odd else (width, height)
+            image, label = draw_scene(options.seed * 1_000_003 + number, size_wh)
             name = f"{CITY}_{number:06d}_000019"
             for file, array in (
                 (f"leftImg8bit/{split}/{CITY}/{name}_leftImg8bit.png", image[:, :, ::-1]),
