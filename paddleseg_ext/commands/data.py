@@ -69,13 +69,13 @@ def _add_verb(
     return parser
 
 
-def _add_source(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """`--config` or `--dataset_root`, and `--opts`."""
+def _add_source(parser: argparse.ArgumentParser, other: str, metavar: str, text: str) -> None:
+    """`--config` with `--opts`, `--dataset_root`, or another flag."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="YML", help="its train_dataset and val_dataset")
     source.add_argument("--dataset_root", metavar="DIR", help="a folder in Cityscapes' layout")
+    source.add_argument(other, metavar=metavar, help=text)
     flags.add_opts_flag(parser)
-    return source
 
 
 def _parts(arguments: argparse.Namespace) -> list[Part]:
@@ -105,7 +105,7 @@ def _add_check(verbs: argparse._SubParsersAction) -> None:
         "images are printed; missing, unreadable, empty and misshapen files and label values "
         "outside the classes are listed, all of them, with status 2.",
     )  # fmt: skip
-    _add_source(parser).add_argument("--list", metavar="LIST", help="lines of 'image label'")
+    _add_source(parser, "--list", "LIST", "lines of 'image label'")
     parser.add_argument(
         "--num_classes", type=flags.positive_int,
         help="of --list; Cityscapes' classes unless given",
@@ -141,7 +141,7 @@ def _add_index(verbs: argparse._SubParsersAction) -> None:
         verbs, "index", _index, "write lists of 'image label' lines",
         "Write train.list and val.list, for ListDataset, infer.py and val.py.",
     )  # fmt: skip
-    _add_source(parser).add_argument("--images", metavar="DIR", help="any images; with --labels")
+    _add_source(parser, "--images", "DIR", "any images; with --labels")
     parser.add_argument(
         "--labels", metavar="DIR", help="PNG labels whose names are those of the images"
     )
