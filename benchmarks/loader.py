@@ -25,7 +25,7 @@ from paddleseg_ext.common.errors import CheckFailed, run_command
 from paddleseg_ext.common.flags import make_parser
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.packed import PackedDataset, pack
-from paddleseg_ext.images.scenes import write_synthetic
+from paddleseg_ext.images.scenes import SceneOptions, write_synthetic
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
 RECIPE: list[dict[str, Any]] = [
@@ -75,7 +75,7 @@ def main() -> int | None:
     with tempfile.TemporaryDirectory(prefix="loader-") as folder:
         root = given or str(Path(folder) / "scenes")
         if given is None:
-            write_synthetic(root, SCENES, SIZE_WH)
+            write_synthetic(root, SceneOptions(SCENES, SIZE_WH))
         ours = Cityscapes(root, transforms(only_paddleseg=False))
         pack(ours, {"type": "Cityscapes"}, folder)
         packed = PackedDataset(folder, ours.transforms)

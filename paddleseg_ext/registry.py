@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
 
 PADDLESEG_PREFIX = "paddleseg."
 
@@ -204,6 +204,6 @@ def _placed(where: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        if type(error) is not UsageError or str(error).startswith(where):
+        if isinstance(error, DataError) or str(error).startswith(where):
             raise
-        raise UsageError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None

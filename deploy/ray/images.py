@@ -1,17 +1,11 @@
-"""How large an image may be, checked on its header before a pixel is decoded."""
-
-import io
-
-from PIL import Image
+"""The limit of an image's size, checked on its header before a pixel is decoded."""
 
 from paddleseg_ext.common.errors import DataError
-
-# Pillow's names for IMAGE_SUFFIXES.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+from paddleseg_ext.images.header import FORMATS, opened_header
 
 
 def require_few_pixels(content: bytes, name: str, max_pixels: int) -> None:
-    """Read the header of an image file.
+    """Read the header of an image file and compare its size with the limit.
 
     Args:
         content: of the file.
@@ -19,21 +13,11 @@ def require_few_pixels(content: bytes, name: str, max_pixels: int) -> None:
         max_pixels: 0 for any number; nothing is read then.
 
     Raises:
-        DataError: it promises more pixels, or has no header that tells.
+        DataError: it promises more pixels, or its header cannot be read.
     """
-    if not max_pixels:
-        return
-    pillows_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours counts
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            width, height = opened.size
-    except Exception:  # Pillow raises many kinds for a damaged header
-        raise DataError(
-            f"{name}: its header cannot be read; one of {', '.join(FORMATS)} is expected"
-        ) from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = pillows_limit
-    require_size((height, width), name, max_pixels)
+    if max_pixels:
+        with opened_header(content, name, FORMATS, any_size=True) as header:
+            require_size((header.height, header.width), name, max_pixels)
 
 
 def require_size(size_hw: tuple[int, int], name: str, max_pixels: int) -> None:

@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int | None:
     require_writable(arguments.save_dir, "--save_dir")
     fix_thread_count()
 
-    from paddleseg_ext.data.build import class_table_of, first_image
+    from paddleseg_ext.data.build import validation_data
     from paddleseg_ext.export.exporter import ExportOptions, export, parse_input_shape
 
     options = ExportOptions(
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int | None:
         arguments.fold_normalize,
         arguments.upsample,
     )
-    table, image = class_table_of(config), first_image(config)
-    deploy_file = export(config, arguments.model_path, options, table, image)
+    data = validation_data(config)
+    deploy_file = export(config, arguments.model_path, options, data.class_table, data.first_image)
     log(f"exported to {deploy_file}")
     return None

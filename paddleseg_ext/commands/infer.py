@@ -32,17 +32,12 @@ from paddleseg_ext.evaluation.prediction_run import (
     predict_and_save,
 )
 from paddleseg_ext.images.samples import Sample, collect_samples, image_sizes
+from paddleseg_ext.images.video import Source, open_camera, open_video
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
-from paddleseg_ext.inference.video import (
-    Source,
-    VideoSettings,
-    open_camera,
-    open_video,
-    result_path,
-)
+from paddleseg_ext.inference.video import VideoSettings, result_path
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import AbsentRule
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS

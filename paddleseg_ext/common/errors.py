@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 STATUS_DONE = 0
@@ -45,6 +45,14 @@ class DataError(UsageError):
     """
 
 
+class MissingData(UsageError):
+    """A file or folder that does not exist, such as a data set that is on another machine.
+
+    Commands that can do without the data catch this and nothing wider: a wrong key or value is an
+    error on every machine.
+    """
+
+
 class CheckFailed(Exception):
     """A comparison failed or some of the work was lost. Exit status 1."""
 
@@ -63,6 +71,11 @@ def nearest_name(name: object, known: Iterable[str]) -> str:
     if close:
         return f" (did you mean '{folded[close[0]]}'?)"
     return f" (known: {', '.join(sorted(folded.values()))})"
+
+
+def listed_problems(title: str, problems: Sequence[str]) -> str:
+    """One message with all problems, so that the files can be mended in one go."""
+    return "\n  ".join([title, *problems])
 
 
 def run_command(main: Callable[[], int | None]) -> None:

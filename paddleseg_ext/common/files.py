@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import MissingData, UsageError
 
 TEMPORARY_PREFIX = ".writing-"
 LOCK_NAME = ".lock"
@@ -160,12 +160,12 @@ def require_file(path: str | Path, what: str) -> Path:
     """`path` if it is a readable, non-empty file.
 
     Raises:
-        UsageError: it is missing, a folder (then the file in it is named), or empty; `what` names
-            its role in the message.
+        MissingData: it does not exist; `what` names its role in the message.
+        UsageError: it is a folder (then the file in it is named), or empty.
     """
     path = Path(path)
     if not path.exists():
-        raise UsageError(f"{what}: '{path}' does not exist")
+        raise MissingData(f"{what}: '{path}' does not exist")
     if path.is_dir():
         inside = next((path / name for name in USUAL_FILES if (path / name).is_file()), None)
         meant = f" (did you mean '{inside}'?)" if inside else ""

@@ -1,13 +1,13 @@
-"""From a section of the yml to a data set, ours or PaddleSeg's."""
+"""Data sets, ours or PaddleSeg's, from the sections of a yml."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
@@ -16,11 +16,12 @@ from paddleseg_ext.images.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, ge
 from paddleseg_ext.images.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
-SECTIONS = ("train_dataset", "val_dataset")
+# How PaddleSeg's Cityscapes and COCO-Stuff report an absent folder, as a ValueError.
+PADDLESEGS_MISSING = "The dataset is not Found"
 
 
 class PaddleSegDataset:
-    """A data set of PaddleSeg with the attributes that ours have; items are its own."""
+    """A data set of PaddleSeg's with the attributes of ours; the items are its own."""
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
@@ -48,10 +49,10 @@ class PaddleSegDataset:
 
 
 def _paddlesegs_table(type_name: str, num_classes: int, ignore_index: int) -> ClassTable:
-    """What the label files of a data set of PaddleSeg hold."""
+    """The classes in the label files of a data set of PaddleSeg's."""
     if type_name == "Cityscapes":
         return CITYSCAPES
-    if type_name == "ADE20K":  # its files count from 1; it subtracts as it reads
+    if type_name == "ADE20K":  # its files count from 1, its reader subtracts 1
         return replace(ADE20K_TABLE, label_lookup=ADE20K_LOOKUP, lookup_suffix="")
     return generic_table(num_classes, raw_ignore=ignore_index, name=type_name.lower())
 
@@ -64,11 +65,10 @@ def build_dataset(config: Config, section: str) -> Any:
         (the list as written in the yml), `__len__` and `__getitem__`.
 
     Raises:
-        UsageError: the section is missing, or something in it is wrong.
+        MissingData: files or folders of the data set do not exist here.
+        UsageError: the section is missing, or a key or value in it is wrong.
     """
-    spec = getattr(config, section)
-    if not spec:
-        raise UsageError(f"{config.path}: no section '{section}:'")
+    spec = config.section(section)
     specs = spec.get("transforms") or []
     if not isinstance(specs, list):
         raise UsageError(f"{section}.transforms: a list is expected, got {specs!r}")
@@ -81,8 +81,12 @@ def build_dataset(config: Config, section: str) -> Any:
         dataset = _packed(spec, transforms, section) or build(
             DATASETS, described, section, config.only_paddleseg
         )
-    except FileNotFoundError as error:  # what PaddleSeg's data sets raise
-        raise UsageError(f"{section}: {error}") from None
+    except FileNotFoundError as error:  # of PaddleSeg's data sets
+        raise MissingData(f"{section}: {error}") from None
+    except UsageError as error:
+        if PADDLESEGS_MISSING in str(error):
+            raise MissingData(str(error)) from None
+        raise
     if not hasattr(dataset, "samples"):
         dataset = PaddleSegDataset(dataset)
     dataset.transform_specs = specs
@@ -90,9 +94,9 @@ def build_dataset(config: Config, section: str) -> Any:
 
 
 def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any:
-    """The packed copy that `dataset_root` holds, or None where it holds none.
+    """The packed copy in `dataset_root`; None where there is none.
 
-    Only training reads it: evaluation predicts from image files, as deployment does.
+    It is for training only: evaluation predicts from image files, as deployment does.
     """
     root, mode = spec.get("dataset_root"), spec.get("mode", "train")
     if section != "train_dataset" or not is_packed(root, mode):
@@ -106,19 +110,45 @@ def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any
     return dataset
 
 
-def class_table_of(config: Config) -> ClassTable:
-    """The classes of `val_dataset:`, also on a machine that has no copy of the data.
+@dataclass(frozen=True)
+class ValidationData:
+    """The parts of `val_dataset:` that an export needs.
+
+    Attributes:
+        first_image: the first image that exists; None on a machine without the data.
+    """
+
+    class_table: ClassTable
+    first_image: Path | None
+
+
+def validation_data(config: Config) -> ValidationData:
+    """Classes and first image of `val_dataset:`, also on a machine without the data.
 
     Raises:
-        UsageError: neither the data nor a class count is there.
+        UsageError: something in the section is wrong, or the number of classes is not known
+            without the data.
     """
     try:
-        return build_dataset(config, "val_dataset").class_table
-    except UsageError as error:
-        reason = error
+        dataset = build_dataset(config, "val_dataset")
+    except MissingData as error:
+        return ValidationData(_table_without_data(config, error), None)
+    images = (sample.image for sample in dataset.samples if sample.image.is_file())
+    return ValidationData(dataset.class_table, next(images, None))
+
+
+def class_table_of(config: Config) -> ClassTable:
+    """The classes of `val_dataset:`; see `validation_data`."""
+    return validation_data(config).class_table
+
+
+def first_image(config: Config) -> Path | None:
+    """The first validation image that exists; see `validation_data`."""
+    return validation_data(config).first_image
+
+
+def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     spec = config.val_dataset
-    if not isinstance(spec.get("type"), str):
-        raise reason
     dataset_type: Any = DATASETS.find(spec["type"], config.only_paddleseg)
     if hasattr(dataset_type, "CLASS_TABLE"):
         return dataset_type.CLASS_TABLE
@@ -128,18 +158,9 @@ def class_table_of(config: Config) -> ClassTable:
         or config.model.get("num_classes")
     )
     if num_classes is None:
-        raise UsageError(f"the class count is not known without the data: {reason}")
+        raise UsageError(f"the number of classes is not known without the data: {reason}")
     ignore_index = spec.get("ignore_index", IGNORE_INDEX)
     if dataset_type is ListDataset:
         name = Path(str(spec.get("dataset_root") or "list")).name
         return generic_table(num_classes, spec.get("class_names"), ignore_index, name)
     return _paddlesegs_table(dataset_type.__name__, num_classes, ignore_index)
-
-
-def first_image(config: Config) -> Path | None:
-    """The first validation image that is there, or None without the data."""
-    try:
-        samples = build_dataset(config, "val_dataset").samples
-    except UsageError:
-        return None
-    return next((sample.image for sample in samples if sample.image.is_file()), None)

@@ -1,37 +1,46 @@
-"""Augmented samples as the network sees them, image beside label, on one sheet."""
+"""A sheet of augmented samples as the network sees them, each image beside its label."""
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+
+from paddleseg_ext.common.flags import natural_int, positive_int
+from paddleseg_ext.common.options import option
 
 COLUMNS = 2
 CELL_WIDTH = 360
 GAP = 4
 
 
-def contact_sheet(dataset: Any, count: int, seed: int) -> np.ndarray:
-    """Pass `count` samples through the data set's transforms and lay them out.
+@dataclass(frozen=True)
+class SheetOptions:
+    """The samples of a sheet. Where the data set has fewer, they are repeated, augmented anew."""
+
+    count: int = option(12, "samples", parse=positive_int)
+    seed: int = option(0, "other samples", parse=natural_int)
+
+
+def contact_sheet(dataset: Any, options: SheetOptions) -> np.ndarray:
+    """Returns (H, W, 3) uint8 RGB: samples after the transforms, beside their labels.
 
     Args:
-        dataset: one of `data.build.build_dataset`.
-        count: samples; where there are fewer, they come again, augmented anew.
-        seed: of the augmentation and the choice.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+        dataset: from `data.build.build_dataset`.
+        options: which samples are drawn.
     """
-    order = np.random.default_rng(seed).permutation(len(dataset))
+    order = np.random.default_rng(options.seed).permutation(len(dataset))
     cells = []
-    for place in range(count):
-        random.seed(seed * 100_003 + place)
-        np.random.seed((seed * 100_003 + place) % 2**32)
+    for place in range(options.count):
+        seed = options.seed * 100_003 + place
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
         item = dataset[int(order[place % len(order)])]
         cells.append(_cell(item, dataset))
     height = max(cell.shape[0] for cell in cells)
     width = max(cell.shape[1] for cell in cells)
-    rows = -(-count // COLUMNS)
+    rows = -(-options.count // COLUMNS)
     sheet = np.full((rows * (height + GAP), COLUMNS * (width + GAP), 3), 255, np.uint8)
     for place, cell in enumerate(cells):
         top, left = place // COLUMNS * (height + GAP), place % COLUMNS * (width + GAP)
@@ -55,7 +64,7 @@ def _cell(item: dict[str, np.ndarray], dataset: Any) -> np.ndarray:
 
 
 def to_picture(image: np.ndarray, transform_specs: list[dict[str, Any]]) -> np.ndarray:
-    """A network's input (3, H, W) float32 back as (H, W, 3) uint8, its Normalize undone."""
+    """(H, W, 3) uint8 of a network's input (3, H, W) float32, with Normalize undone."""
     picture = image.transpose(1, 2, 0)
     for spec in transform_specs:
         if str(spec.get("type", "")).removeprefix("paddleseg.") == "Normalize":

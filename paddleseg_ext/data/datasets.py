@@ -1,7 +1,7 @@
-"""Data sets: which samples there are, and one sample as the network's training sees it.
+"""Data sets: lists of samples, read and transformed as the network's input in training.
 
 Plain Python, without Paddle: the training loop wraps them. Image and label are paired by their
-names, never by position, and what has no partner is listed before anything runs.
+names, never by position, and files without their partner are listed before anything runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,23 +10,31 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import DataError, MissingData, UsageError, listed_problems
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
-from paddleseg_ext.images.samples import Sample, read_sample_list
+from paddleseg_ext.images.samples import Pairs, Sample, pair_by_key, read_sample_list
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
+IMAGE_SUFFIX = "_leftImg8bit.png"  # of Cityscapes
+# Values of `mode` -> splits.
+SPLITS = {
+    "train": ("train",),
+    "val": ("val",),
+    "test": ("test",),
+    "trainval": ("train", "val"),
+}
 
 
 class SegmentationDataset:
-    """Samples with a class table; what every data set here is.
+    """Base of the data sets: samples with a class table.
 
     Attributes:
-        samples: all of them, in a fixed order.
+        samples: in a fixed order.
         class_table: names, colours and the lookup of the raw label values.
         num_classes: of the class table.
         ignore_index: of the class table.
-        mode: which part of the data set it is ("train").
+        mode: the part of the data set ("train").
     """
 
     mode: str
@@ -44,11 +52,11 @@ class SegmentationDataset:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """Read a sample and pass it through the transforms.
+        """Read a sample and apply the transforms.
 
         Returns:
-            `img` (3, H, W) float32; `label` (H, W) int64 where there is one, transformed with the
-            image; and what the transforms listed in `gt_fields`.
+            `img` (3, H, W) float32; `label` (H, W) int64 where the sample has one, transformed
+            with the image; and the arrays that transforms named in `gt_fields`.
 
         Raises:
             DataError: the image or its label cannot be used, or their sizes differ.
@@ -69,52 +77,85 @@ class SegmentationDataset:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The image (H, W, 3) uint8 and label (H, W) uint8 of a sample, before the transforms."""
-        sample = self.samples[index]
-        image = read_image(sample.image)
-        if sample.label is None:
-            return image, None
-        label = decode_label(sample.label, self.class_table)
-        check_same_size(sample, image, label)
-        return image, label
+        return read_pair(self.samples[index], self.class_table)
 
 
-def check_same_size(sample: Sample, image: np.ndarray, label: np.ndarray) -> None:
-    """Raise `DataError` where image and label differ in size."""
+def read_pair(sample: Sample, table: ClassTable) -> tuple[np.ndarray, np.ndarray | None]:
+    """The image (H, W, 3) uint8 of a sample, and its label (H, W) uint8 as classes, if any.
+
+    Raises:
+        DataError: a file cannot be used, or the two differ in size.
+    """
+    image = read_image(sample.image)
+    if sample.label is None:
+        return image, None
+    label = decode_label(sample.label, table)
     if image.shape[:2] != label.shape:
         raise DataError(
             f"{sample.label}: {label.shape[1]}x{label.shape[0]} pixels, but its image "
             f"'{sample.image}' has {image.shape[1]}x{image.shape[0]}"
         )
-
-
-def listed_problems(title: str, problems: Sequence[str]) -> str:
-    """One message for many problems, all of them: who mends files wants to mend them once."""
-    return "\n  ".join([title, *problems])
+    return image, label
 
 
 def require_mode(mode: str, known: Sequence[str]) -> str:
-    """`mode` if it is one of `known`; else a `UsageError`."""
+    """`mode`, if it is one of `known`; raises `UsageError` if not."""
     if mode not in known:
         raise UsageError(f"mode: one of {', '.join(known)} is expected, got '{mode}'")
     return mode
 
 
-class Cityscapes(SegmentationDataset):
+class SplitDataset(SegmentationDataset):
+    """A data set whose files lie in folders by split."""
+
+    CLASS_TABLE: ClassVar[ClassTable]
+    LAYOUT: ClassVar[str] = "images/SPLIT/* and labels/SPLIT/*.png"
+
+    def __init__(
+        self, dataset_root: str, transforms: Sequence[Transform] = (), mode: str = "train"
+    ):
+        """
+        Args:
+            dataset_root: the folder of the data set.
+            mode: train, val, test or trainval.
+
+        Raises:
+            MissingData: no such folder, no images of the split, or files without their partner;
+                all of these are listed.
+        """
+        self.mode = require_mode(mode, tuple(SPLITS))
+        root = Path(dataset_root)
+        samples: list[Sample] = []
+        problems: list[str] = []
+        for split in SPLITS[mode]:
+            found, lonely = self._pair(root, split)
+            samples += found
+            problems += lonely
+        if problems:
+            raise self._refusal(root, sorted(problems))
+        if not samples:
+            raise MissingData(f"{root}: no image of mode '{mode}' (expected: {self.LAYOUT})")
+        super().__init__(samples, self.CLASS_TABLE, transforms)
+
+    def _pair(self, root: Path, split: str) -> tuple[list[Sample], list[str]]:
+        """The samples of a split, and one line per problem."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _refusal(root: Path, problems: Sequence[str]) -> UsageError:
+        title = f"{root}: {len(problems)} files without their partner:"
+        return MissingData(listed_problems(title, problems))
+
+
+class Cityscapes(SplitDataset):
     """Cityscapes (https://www.cityscapes-dataset.com) in its publisher's layout.
 
     `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` and
-    `gtFine/SPLIT/CITY/NAME_gtFine_{labelTrainIds,labelIds}.png`. Either kind of label serves.
+    `gtFine/SPLIT/CITY/NAME_gtFine_{labelTrainIds,labelIds}.png`. One kind of label is enough.
     """
 
     CLASS_TABLE: ClassVar[ClassTable] = CITYSCAPES
     LAYOUT: ClassVar[str] = "leftImg8bit/SPLIT/CITY/*_leftImg8bit.png and gtFine/SPLIT/CITY/..."
-    IMAGE_SUFFIX: ClassVar[str] = "_leftImg8bit.png"
-    SPLITS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "train": ("train",),
-        "val": ("val",),
-        "test": ("test",),
-        "trainval": ("train", "val"),
-    }
     LABEL_KINDS: ClassVar[dict[str, tuple[str, ...]]] = {
         "auto": ("labelTrainIds", "labelIds"),
         "labelTrainIds": ("labelTrainIds",),
@@ -130,70 +171,58 @@ class Cityscapes(SegmentationDataset):
     ):
         """
         Args:
-            dataset_root: the folder that holds `leftImg8bit` and `gtFine`.
+            dataset_root: the folder with `leftImg8bit` and `gtFine`.
             mode: train, val, test (labels are optional) or trainval.
-            label_kind: labelTrainIds, labelIds, or auto: the first of these that is there.
+            label_kind: labelTrainIds, labelIds, or auto: the first of these that exists.
 
         Raises:
-            UsageError: no such folder, no images, or images and labels without their partner,
-                all of them listed.
+            MissingData: as `SplitDataset`.
         """
-        self.mode = require_mode(mode, tuple(self.SPLITS))
         if label_kind not in self.LABEL_KINDS:
             raise UsageError(
                 f"label_kind: one of {', '.join(self.LABEL_KINDS)} is expected, got '{label_kind}'"
             )
-        root = Path(dataset_root)
+        self._suffixes = [f"_gtFine_{kind}.png" for kind in self.LABEL_KINDS[label_kind]]
+        super().__init__(dataset_root, transforms, mode)
+
+    def _pair(self, root: Path, split: str) -> tuple[list[Sample], list[str]]:
         if not (root / "leftImg8bit").is_dir():
-            raise UsageError(
+            raise MissingData(
                 f"dataset_root: no Cityscapes in '{root}' (expected: {self.LAYOUT}); "
                 "download it from https://www.cityscapes-dataset.com, or make the embedded data "
                 f"set: paddleseg-ext data synthetic --save_dir {root}"
             )
-        samples: list[Sample] = []
-        problems: list[str] = []
-        for split in self.SPLITS[mode]:
-            found, lonely = self._pair(root, split, self.LABEL_KINDS[label_kind])
-            samples += found
-            problems += lonely
-        if problems:
-            raise UsageError(
-                listed_problems(
-                    f"{root}: {len(problems)} files without their partner:", sorted(problems)
-                )
-            )
-        if not samples:
-            raise UsageError(f"{root}: no image in leftImg8bit/{mode} (expected: {self.LAYOUT})")
-        super().__init__(samples, CITYSCAPES, transforms)
-
-    def _pair(self, root: Path, split: str, kinds: Sequence[str]) -> tuple[list[Sample], list[str]]:
-        """The samples of a split, and a line for every file without a partner."""
-        images = {
-            (file.parent.name, file.name.removesuffix(self.IMAGE_SUFFIX)): file
-            for file in (root / "leftImg8bit" / split).glob(f"*/*{self.IMAGE_SUFFIX}")
-        }
-        labels: dict[tuple[str, str], Path] = {}
-        for kind in reversed(kinds):  # so that the preferred kind is written last
-            suffix = f"_gtFine_{kind}.png"
-            for file in (root / "gtFine" / split).glob(f"*/*{suffix}"):
-                labels[file.parent.name, file.name.removesuffix(suffix)] = file
+        pairs = pair_cityscapes(root, split, self._suffixes)
         samples = [
-            Sample(image, labels.get(key), f"{key[0]}/{image.stem}")
-            for key, image in sorted(images.items())
+            Sample(image, label, f"{city}/{image.stem}") for (city, _), image, label in pairs.found
         ]
-        problems = [f"{labels[key]}: no image" for key in labels.keys() - images.keys()]
-        if split != "test":
-            expected = " or ".join(f"_gtFine_{kind}.png" for kind in kinds)
-            problems += [
-                f"{sample.image}: no label ({expected})"
-                for sample in samples
-                if sample.label is None
-            ]
-        return samples, problems
+        wanted = f"label ({' or '.join(self._suffixes)})"
+        return samples, pairs.problems(wanted, required=split != "test")
+
+
+def pair_cityscapes(
+    root: Path, split: str, label_suffixes: Sequence[str]
+) -> Pairs[tuple[str, str]]:
+    """Pair the images and labels of a split in Cityscapes' layout, by (city, name) in order.
+
+    Args:
+        label_suffixes: ends of the labels' names; of several labels of an image the first one's
+            is taken.
+    """
+    images = {
+        (file.parent.name, file.name.removesuffix(IMAGE_SUFFIX)): file
+        for file in (root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}")
+    }
+    labels = {
+        (file.parent.name, file.name.removesuffix(suffix)): file
+        for suffix in reversed(label_suffixes)  # so that the preferred one is written last
+        for file in (root / "gtFine" / split).glob(f"*/*{suffix}")
+    }
+    return pair_by_key(dict(sorted(images.items())), labels)
 
 
 class ListDataset(SegmentationDataset):
-    """Any images and labels, named by lists; the arguments of PaddleSeg's `Dataset`."""
+    """Images and labels that lists name; the arguments are those of PaddleSeg's `Dataset`."""
 
     def __init__(
         self,
@@ -210,16 +239,17 @@ class ListDataset(SegmentationDataset):
     ):
         """
         Args:
-            dataset_root: what the names in the lists are relative to.
-            mode: train, val or test; which of the lists is read.
-            train_path: a list of `image label` lines; as named, or below `dataset_root`.
-            separator: None: a tab or comma where the line has one, else white space.
-            ignore_index: the value in the label files that is ignored; it reads as 255.
-            class_names: as many as `num_classes`.
+            dataset_root: the folder that names in the lists are relative to.
+            mode: train, val or test; chooses the list.
+            train_path: a list of `image label` lines, below `dataset_root` or as named.
+            separator: None takes a tab or comma where the line has one, else white space.
+            ignore_index: the ignored value in the label files; it is read as 255.
+            class_names: `num_classes` names.
 
         Raises:
-            UsageError: no list for the mode, a line that is not a pair, or no label where one is
-                needed; all such are listed.
+            MissingData: the folder or the list does not exist.
+            UsageError: no list for the mode, lines that are no pairs, or images without a label
+                in train and val; all of these are listed.
         """
         self.mode = require_mode(mode, ("train", "val", "test"))
         paths = {"train": train_path, "val": val_path, "test": test_path}
@@ -232,7 +262,7 @@ class ListDataset(SegmentationDataset):
             )
         root = Path(dataset_root)
         if not root.is_dir():
-            raise UsageError(f"dataset_root: '{root}' is not a folder")
+            raise MissingData(f"dataset_root: '{root}' is not a folder")
         inside = root / path
         table = generic_table(num_classes, class_names, ignore_index, name=root.name)
         samples = read_sample_list(inside if inside.exists() else path, root, separator)

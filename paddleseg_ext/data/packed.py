@@ -1,11 +1,11 @@
-"""A packed copy of a data set: decoded pixels in a few large files, read without decoding.
+"""Packed copies of data sets: decoded pixels in a few large files.
 
-`ROOT/MODE/index.json` names the shards, with the SHA-256 of each, and the samples; a shard is a
+`ROOT/MODE/index.json` contains the samples, and the shards with their SHA-256. A shard is a
 safetensors file (memory-mapped, nothing in it is executed) with `N.img` (H, W, 3) and `N.label`
-(H, W, classes already) of its samples. It takes as much space as the raw pixels, 8 MB for a
-Cityscapes pair.
+(H, W), as classes, per sample. It takes as much space as the raw pixels, 8 MB per pair of
+Cityscapes.
 
-A yml reads the packed copy by its `dataset_root` alone; all else stays.
+A yml reads the packed copy where its `dataset_root` names it; nothing else in the yml changes.
 """
 
 import json
@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import atomic_directory, sha256_of, write_json
+from paddleseg_ext.common.errors import UsageError, listed_problems
+from paddleseg_ext.common.files import atomic_directory, require_writable, sha256_of, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.datasets import SegmentationDataset, Transform, listed_problems
+from paddleseg_ext.data.datasets import SegmentationDataset, Transform
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample
 
 INDEX = "index.json"
-SHARD_SIZE = 64  # samples a shard; half a gigabyte for Cityscapes
+SHARD_SIZE = 64  # samples per shard; half a gigabyte for Cityscapes
 FORMAT_VERSION = 2
 
 
@@ -43,27 +43,30 @@ def is_packed(dataset_root: Any, mode: Any) -> bool:
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a data set's section of the yml decides which labels are packed."""
+    """The keys of a data set's section that determine the packed pixels and labels."""
     kept = {key: spec[key] for key in spec if key not in ("dataset_root", "mode", "transforms")}
     return json.loads(json.dumps(kept, default=str))
 
 
-def pack(dataset: SegmentationDataset, spec: Mapping[str, Any], root: str | Path) -> Path:
+def pack(dataset: Any, spec: Mapping[str, Any], root: str | Path) -> Path:
     """Write the packed copy of a data set, whole or not at all, and read it back.
 
     Args:
-        dataset: one of ours; its transforms are not applied.
-        spec: its section of the yml, which the packed copy stands for.
-        root: the packed copy is `root/MODE`.
+        dataset: from `data.build.build_dataset`; its transforms are not applied.
+        spec: its section of the yml.
+        root: the folder that `dataset_root` will name.
 
     Returns:
-        `root/MODE`.
+        The copy's folder, `root/MODE`.
 
     Raises:
-        UsageError: a sample cannot be used, has no label, or the folder is there already.
+        UsageError: the data set is PaddleSeg's or packed already, a sample cannot be used or has
+            no label, or the folder exists.
     """
+    if not isinstance(dataset, SegmentationDataset) or isinstance(dataset, PackedDataset):
+        raise UsageError("train_dataset: a data set of ours that is not packed yet is expected")
     library = _safetensors()
-    folder = Path(root) / dataset.mode
+    folder = require_writable(root, "--save_dir") / dataset.mode
     if folder.exists():
         raise UsageError(f"--save_dir: '{folder}' exists already; delete it to pack anew")
     shards = []
@@ -98,7 +101,7 @@ def pack(dataset: SegmentationDataset, spec: Mapping[str, Any], root: str | Path
 
 
 def _compare(packed: "PackedDataset", dataset: SegmentationDataset) -> None:
-    """Read the first sample of every shard back; the files' sums cover the rest."""
+    """Compare the first sample of every shard; the checksums cover the others."""
     for index in range(0, len(dataset), SHARD_SIZE):
         for stored, original in zip(packed.read(index), dataset.read(index), strict=True):
             if not np.array_equal(stored, original):  # type: ignore[arg-type]
@@ -106,18 +109,18 @@ def _compare(packed: "PackedDataset", dataset: SegmentationDataset) -> None:
 
 
 class PackedDataset(SegmentationDataset):
-    """The samples of a packed copy."""
+    """A data set read from a packed copy."""
 
     def __init__(
         self, dataset_root: str, transforms: Sequence[Transform] = (), mode: str = "train"
     ):
         """
         Args:
-            dataset_root: the folder that was `--save_dir` of `data pack`.
-            mode: as it was packed.
+            dataset_root: the `--save_dir` of `data pack`.
+            mode: the mode of the data set that was packed.
 
         Raises:
-            UsageError: no packed copy is there, or an unknown version of one.
+            UsageError: there is no packed copy, or it has an unknown version.
         """
         self._safetensors = _safetensors()
         self.mode = mode
@@ -135,8 +138,9 @@ class PackedDataset(SegmentationDataset):
             Sample(Path(entry["image"]), Path(entry["label"]), entry["name"])
             for entry in self.index["samples"]
         ]
+        table = ClassTable.from_dict(self.index["class_table"], f"'{self.folder}': class_table")
         self._opened: dict[int, Any] = {}
-        super().__init__(samples, ClassTable.from_dict(self.index["class_table"]), transforms)
+        super().__init__(samples, table, transforms)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The image (H, W, 3) uint8 and label (H, W) uint8, copied out of the mapped file."""
@@ -148,14 +152,14 @@ class PackedDataset(SegmentationDataset):
         return shard.get_tensor(f"{index}.img"), shard.get_tensor(f"{index}.label")
 
     def __getstate__(self) -> dict[str, Any]:
-        # Mapped files and modules do not travel to another process; they are opened there.
+        # Mapped files and modules cannot be pickled; another process opens its own.
         return {**self.__dict__, "_opened": {}, "_safetensors": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _safetensors=_safetensors())
 
     def verify(self, name: str) -> None:
-        """Compare every shard with the checksum that was written with it.
+        """Compare every shard with its stored checksum.
 
         Raises:
             UsageError: shards are missing or damaged, all of them listed.

@@ -1,45 +1,45 @@
-"""What is in a data set: sizes, modes, class shares, mean and std, duplicates, and its problems."""
+"""Survey of a data set: sizes, modes, class shares, mean and std, duplicates, and problems."""
 
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.common.machine import available_cores
-from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.datasets import check_same_size
-from paddleseg_ext.images.functional import read_image
-from paddleseg_ext.images.labels import ClassTable, decode_label
+from paddleseg_ext.data.datasets import read_pair
+from paddleseg_ext.data.parts import Part
+from paddleseg_ext.data.validate import each_sample
+from paddleseg_ext.images.header import opened_header
+from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample
 
 
 @dataclass
 class Survey:
-    """The findings over a data set; what cannot be used is in `problems` and counted nowhere else.
+    """The findings over a part of a data set; files that cannot be used are in `problems` only.
 
     Attributes:
+        part: the samples that were read, and their classes.
+        images: number of images.
+        labelled: number of images with a label.
         sizes: "WIDTHxHEIGHT" -> images.
         modes: Pillow's mode of the image file ("RGB", "L"; "?" where only OpenCV reads it) ->
             images.
         class_pixels: `(C,)` int64.
         class_images: `(C,)` int64, images in which the class occurs.
-        ignored_pixels: labelled 255.
-        mean: `(3,)`, of all pixels, RGB in 0..1.
-        std: `(3,)`, likewise.
+        ignored_pixels: number of ignored pixels.
+        mean: `(3,)` over all pixels, RGB in 0..1.
+        std: `(3,)` over all pixels, RGB in 0..1.
         duplicates: groups of samples whose image files have the same content.
         digests: sample name -> SHA-256 of the image file.
-        problems: as `validate.check_samples` has them.
+        problems: as `validate.check_samples` returns them.
     """
 
-    name: str
-    table: ClassTable
+    part: Part
     images: int = 0
     labelled: int = 0
     sizes: Counter[str] = field(default_factory=Counter)
@@ -55,7 +55,7 @@ class Survey:
 
     @property
     def class_shares(self) -> np.ndarray:
-        """`(C,)`: of the labelled pixels; all 0 where there are none."""
+        """`(C,)`, shares of the labelled pixels; all 0 where there are none."""
         return self.class_pixels / max(1, int(self.class_pixels.sum()))
 
 
@@ -71,32 +71,23 @@ class _Look:
     counts: np.ndarray | None  # (256,) label values
 
 
-def survey(samples: Sequence[Sample], table: ClassTable, name: str) -> Survey:
-    """Read every image and label once.
-
-    Args:
-        samples: labels may be None.
-        table: the classes that labels may hold.
-        name: of the data set, for the progress line and the page.
-    """
-    result = Survey(name, table)
+def survey(part: Part) -> Survey:
+    """Read every image and label once."""
+    table = part.class_table
+    result = Survey(part)
     result.class_pixels = np.zeros(table.num_classes, np.int64)
     result.class_images = np.zeros(table.num_classes, np.int64)
     pixels, total, squares = 0, np.zeros(3), np.zeros(3)
-    # OpenCV decodes without the interpreter's lock, so threads use all cores.
-    with ThreadPoolExecutor(available_cores()) as pool:
-        looks = pool.map(lambda sample: _look(sample, table), samples)
-        for sample, look in zip(
-            samples, track(looks, f"check {name}", total=len(samples)), strict=True
-        ):
-            if isinstance(look, str):
-                result.problems.append(look)
-                continue
-            _add(result, sample, look)
-            area = look.size_wh[0] * look.size_wh[1]
-            pixels += area
-            total += look.mean * area
-            squares += look.square * area
+    looks = each_sample(partial(_look, table=table), part.samples, part.name)
+    for sample, look in zip(part.samples, looks, strict=True):
+        if isinstance(look, str):
+            result.problems.append(look)
+            continue
+        _add(result, sample, look)
+        area = look.size_wh[0] * look.size_wh[1]
+        pixels += area
+        total += look.mean * area
+        squares += look.square * area
     if pixels:
         result.mean = total / pixels / 255
         result.std = np.sqrt(np.maximum(squares / pixels / 255**2 - result.mean**2, 0))
@@ -106,26 +97,22 @@ def survey(samples: Sequence[Sample], table: ClassTable, name: str) -> Survey:
 
 def _look(sample: Sample, table: ClassTable) -> _Look | str:
     try:
-        image = read_image(sample.image)
-        counts = None
-        if sample.label is not None:
-            label = decode_label(sample.label, table)
-            check_same_size(sample, image, label)
-            counts = np.bincount(label.ravel(), minlength=256)
-        content = sample.image.read_bytes()
+        image, label = read_pair(sample, table)
     except DataError as error:
         return str(error)
+    content = sample.image.read_bytes()
+    counts = None if label is None else np.bincount(label.ravel(), minlength=256)
     mean, std = (values[:, 0] for values in cv2.meanStdDev(image))
     size_wh, digest = (image.shape[1], image.shape[0]), hashlib.sha256(content).hexdigest()
     return _Look(size_wh, _mode(content), digest, mean, std**2 + mean**2, counts)
 
 
 def _mode(content: bytes) -> str:
-    """Of an image that was decoded: Pillow may refuse it still, for a comment or its size."""
+    """Pillow's mode of an image that OpenCV decoded; Pillow may refuse it for a comment."""
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            return opened.mode
-    except Exception:  # PIL raises many kinds
+        with opened_header(content, "", any_size=True) as header:
+            return header.mode
+    except DataError:
         return "?"
 
 
@@ -135,11 +122,12 @@ def _add(result: Survey, sample: Sample, look: _Look) -> None:
     result.modes[look.mode] += 1
     result.digests[sample.name] = look.digest
     if look.counts is not None:
-        own = look.counts[: result.table.num_classes]
+        table = result.part.class_table
+        own = look.counts[: table.num_classes]
         result.labelled += 1
         result.class_pixels += own
         result.class_images += own > 0
-        result.ignored_pixels += int(look.counts[result.table.ignore_index])
+        result.ignored_pixels += int(look.counts[table.ignore_index])
 
 
 def same_content(surveys: Sequence[Survey]) -> list[list[str]]:
@@ -147,14 +135,14 @@ def same_content(surveys: Sequence[Survey]) -> list[list[str]]:
     names = defaultdict(list)
     for each in surveys:
         for name, digest in each.digests.items():
-            names[digest].append(f"{each.name}: {name}")
+            names[digest].append(f"{each.part.name}: {name}")
     return [group for group in names.values() if len(group) > 1]
 
 
 def survey_lines(result: Survey) -> list[str]:
-    """The survey as text."""
+    """The survey as lines of text."""
     lines = [
-        f"{result.name}: {result.images} images, {result.labelled} with a label, "
+        f"{result.part.name}: {result.images} images, {result.labelled} with a label, "
         f"{len(result.problems)} cannot be used"
     ]
     lines.append(f"  sizes: {', '.join(f'{size} ({n})' for size, n in common(result.sizes))}")
@@ -166,7 +154,10 @@ def survey_lines(result: Survey) -> list[str]:
         lines.append(f"  ignored: {result.ignored_pixels / max(1, all_pixels):.4f} of all pixels")
         lines.append(f"  {'class':<24} {'share':>8} {'images':>8}")
         for name, share, images in zip(
-            result.table.class_names, result.class_shares, result.class_images, strict=True
+            result.part.class_table.class_names,
+            result.class_shares,
+            result.class_images,
+            strict=True,
         ):
             never = "" if images else "  never occurs"
             lines.append(f"  {name:<24} {share:8.4f} {images:8d}{never}")
@@ -175,7 +166,7 @@ def survey_lines(result: Survey) -> list[str]:
 
 
 def common(counter: Counter[str], most: int = 8) -> list[tuple[str, int]]:
-    """The most frequent entries, and one for the others together."""
+    """The `most` frequent entries, and one for all others together."""
     entries = counter.most_common()
     if len(entries) <= most:
         return entries

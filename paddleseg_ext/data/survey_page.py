@@ -8,10 +8,9 @@ from markupsafe import Markup
 
 from paddleseg_ext.common import html
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.data.datasets import read_pair
+from paddleseg_ext.data.parts import Part
 from paddleseg_ext.data.survey import Survey, common, same_content
-from paddleseg_ext.images.functional import read_image
-from paddleseg_ext.images.labels import ClassTable, decode_label
-from paddleseg_ext.images.samples import Sample
 
 PICTURES = 6
 PICTURE_WIDTH = 420
@@ -24,7 +23,7 @@ _BODY = """
 {% endif %}
 {% for part in parts %}
 {% set survey = part.survey %}
-<h2>{{ survey.name }}</h2>
+<h2>{{ survey.part.name }}</h2>
 <div class="tiles">
   <div class="tile"><b>{{ survey.images }}</b>images</div>
   <div class="tile"><b>{{ survey.labelled }}</b>with a label</div>
@@ -56,19 +55,18 @@ Mean, RGB in 0..1: {{ part.mean }}; standard deviation: {{ part.std }}</p>
 """
 
 
-def survey_page(parts: Sequence[tuple[Survey, Sequence[Sample]]]) -> str:
-    """The page of several surveys, each with some of its samples as pictures."""
-    surveys = [survey for survey, _ in parts]
+def survey_page(surveys: Sequence[Survey]) -> str:
+    """One page of several surveys, each with some of its samples as pictures."""
     return html.page(
         "Data check",
         _BODY,
-        parts=[_part(survey, samples) for survey, samples in parts],
+        parts=[_part(survey) for survey in surveys],
         between=same_content(surveys) if len(surveys) > 1 else [],
     )
 
 
-def _part(survey: Survey, samples: Sequence[Sample]) -> dict[str, Any]:
-    table = survey.table
+def _part(survey: Survey) -> dict[str, Any]:
+    table = survey.part.class_table
     classes = [
         {"name": name, "share": share, "images": int(images), "colour": _css(colour)}
         for name, share, images, colour in zip(
@@ -86,7 +84,7 @@ def _part(survey: Survey, samples: Sequence[Sample]) -> dict[str, Any]:
         "mean": np.round(survey.mean, 4).tolist(),
         "std": np.round(survey.std, 4).tolist(),
         "classes": classes,
-        "pictures": _pictures(samples, table),
+        "pictures": _pictures(survey.part),
     }
 
 
@@ -94,20 +92,16 @@ def _css(colour: Sequence[int]) -> Markup:
     return Markup("rgb({}, {}, {})").format(*colour)
 
 
-def _pictures(samples: Sequence[Sample], table: ClassTable) -> list[dict[str, str]]:
-    """Evenly chosen samples, image and label side by side; those that cannot be read are left."""
-    step = max(1, len(samples) // PICTURES)
+def _pictures(part: Part) -> list[dict[str, str]]:
+    """Evenly chosen samples that can be used, image and label side by side."""
+    step = max(1, len(part.samples) // PICTURES)
     pictures = []
-    for sample in samples[::step][:PICTURES]:
+    for sample in part.samples[::step][:PICTURES]:
         try:
-            image = read_image(sample.image)
-            sides = [image]
-            if sample.label is not None:
-                label = decode_label(sample.label, table)
-                if label.shape == image.shape[:2]:
-                    sides.append(table.full_palette[label])
+            image, label = read_pair(sample, part.class_table)
         except DataError:
             continue
+        sides = [image] if label is None else [image, part.class_table.full_palette[label]]
         uri = html.picture_uri(np.hstack(sides), PICTURE_WIDTH * len(sides))
         pictures.append({"name": sample.name, "uri": uri})
     return pictures

@@ -1,10 +1,11 @@
-"""Augmentations with PaddleSeg's names, arguments and dict, so that both kinds mix in one list.
+"""Augmentations with PaddleSeg's names, arguments and dict, so that both can be mixed in a list.
 
-A transform changes `data["img"]` (H, W, 3) and, in step, every array that `data["gt_fields"]`
-names. The random ones draw from the global `random` and `np.random`, which the training loop seeds
-for every sample. They draw as PaddleSeg's do, so equal seeds give equal crops.
+A transform changes `data["img"]` (H, W, 3) and, in the same way, the arrays that
+`data["gt_fields"]` names. Random transforms draw from the global `random` and `np.random`, which
+the training loop seeds per sample. They draw in PaddleSeg's order, so that equal seeds give equal
+crops.
 
-What is not here is PaddleSeg's own, found by the same `type:`.
+Other values of `type:` are PaddleSeg's own transforms.
 """
 
 import math
@@ -39,7 +40,7 @@ def _resize(data: Data, size_wh: tuple[int, int], interpolation: str = "linear")
 
 
 class Resize:
-    """Resize to `target_size`; with `keep_ratio` to what fits into it."""
+    """Resize to `target_size`; with `keep_ratio`, to the largest size that fits into it."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Resize:
         Args:
             target_size: [width, height].
             size_divisor: both sides are rounded up to a multiple of it.
-            interp: NEAREST, LINEAR, CUBIC, AREA, LANCZOS4, or RANDOM: another one every time.
+            interp: NEAREST, LINEAR, CUBIC, AREA, LANCZOS4, or RANDOM for a random one per image.
         """
         self.target_wh = _size_wh(target_size, "target_size")
         if size_divisor is not None and size_divisor < 1:
@@ -81,7 +82,7 @@ class Resize:
 
 
 class ResizeStepScaling:
-    """Scale by a random factor: one of equal steps, or any where the step is 0."""
+    """Scale by a random factor: in equal steps, or continuous where the step is 0."""
 
     def __init__(
         self,
@@ -113,12 +114,12 @@ class ResizeStepScaling:
             return float(np.random.uniform(low, high))
         steps = int((high - low) / self.scale_step_size + 1)
         factors = np.linspace(low, high, steps).tolist()
-        np.random.shuffle(factors)  # PaddleSeg's way to choose; keeps the draws equal
+        np.random.shuffle(factors)  # as PaddleSeg chooses, so that the draws are equal
         return factors[0]
 
 
 class RandomPaddingCrop:
-    """Crop a random window; what is smaller is padded at the right and the bottom first."""
+    """Crop a random window; smaller images are padded at the right and the bottom first."""
 
     def __init__(
         self,
@@ -133,11 +134,11 @@ class RandomPaddingCrop:
         """
         Args:
             crop_size: [width, height].
-            im_padding_value: 0..255, one or one a channel.
-            category_max_ratio: below 1: windows are drawn, `loop_times` at most, until no class
-                covers more than this part of the labelled pixels.
-            ignore_index: the label value that does not count there.
-            enlarge_small: an image that is smaller than the window is enlarged to it, not padded.
+            im_padding_value: 0..255, one value or one per channel.
+            category_max_ratio: below 1, up to `loop_times` windows are drawn until no class covers
+                more than this share of the labelled pixels.
+            ignore_index: the label value that is left out of this share.
+            enlarge_small: resize an image that is smaller than the window instead of padding it.
                 Source: MichaelFan01/STDC-Seg transform.py.
         """
         self.crop_wh = _size_wh(crop_size, "crop_size")
@@ -200,7 +201,7 @@ class RandomHorizontalFlip:
 
 
 def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    return cv2.convertScaleAbs(image, alpha=max(0.0, factor))  # below 0 it would invert
+    return cv2.convertScaleAbs(image, alpha=max(0.0, factor))  # a negative factor would invert
 
 
 def _contrast(image: np.ndarray, factor: float) -> np.ndarray:
@@ -216,7 +217,7 @@ def _saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 def _hue(image: np.ndarray, delta: float) -> np.ndarray:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255, as PIL has it
-    hsv[:, :, 0] += np.uint8(int(delta) % 256)  # uint8 goes round, as the hue circle does
+    hsv[:, :, 0] += np.uint8(int(delta) % 256)  # uint8 wraps round as the hue circle does
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
@@ -228,8 +229,8 @@ def _sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 class RandomDistort:
     """Change brightness, contrast, saturation, hue and sharpness, in random order.
 
-    The first three and sharpness are blends with black, with the mean grey, with the grey image
-    and with the smoothed image; factor 1 is the image itself.
+    Brightness, contrast, saturation and sharpness are blends with black, the mean grey, the grey
+    image and the smoothed image; factor 1 is the image itself.
     """
 
     def __init__(
@@ -277,7 +278,7 @@ class Normalize:
         """
         Args:
             mean: 1 or 3 values in 0..1, RGB.
-            std: likewise, none of them 0.
+            std: as `mean`, none of them 0.
         """
         for name, values in (("mean", mean), ("std", std)):
             if not isinstance(values, Sequence) or len(values) not in (1, 3):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.common.files import write_bytes
+from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
 
@@ -55,10 +55,7 @@ class Submission:
     def add(self, image: Path, label_map: NDArray[np.uint8]) -> Path:
         """Write the (H, W) train ids of one image as label ids; returns the file."""
         path = self.path_of(image)
-        done, encoded = cv2.imencode(".png", cv2.LUT(label_map, self._label_ids))
-        if not done:
-            raise OSError(f"{path}: OpenCV could not encode a label map")
-        write_bytes(path, encoded.tobytes())
+        write_png(path, cv2.LUT(label_map, self._label_ids))
         return path
 
     def add_all(self, predictions: Iterable[Prediction]) -> int:

@@ -1,1 +1,1 @@
-"""Images, labels and class tables, with NumPy and OpenCV only."""
+"""Images, labels, class tables, samples and video frames, with NumPy, OpenCV and Pillow only."""

@@ -1,7 +1,7 @@
-"""Names of the classes of the large data sets, in the order of their class numbers.
+"""Class names of the large data sets, in the order of the class numbers.
 
-Sources, in which each name and position was looked up: CSAILVision/sceneparsing objectInfo150.txt,
-nightrome/cocostuff labels.txt, and the `atts` of face-parsing.PyTorch.
+Sources: CSAILVision/sceneparsing objectInfo150.txt, nightrome/cocostuff labels.txt, and `atts` of
+face-parsing.PyTorch.
 """
 
 
@@ -9,7 +9,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in text.split(","))
 
 
-# The first of each line's names in objectInfo150.txt.
+# The first name of each line of objectInfo150.txt.
 ADE20K_NAMES: tuple[str, ...] = _names(
     """
     wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk,
@@ -29,8 +29,8 @@ ADE20K_NAMES: tuple[str, ...] = _names(
     """
 )
 
-# COCO's 80 things, then COCO-Stuff's 91 stuff classes; the 11 ids that labels.txt has
-# and COCO removed (`data.prepare.coco_stuff164k.UNUSED_IDS`) are left out.
+# COCO's 80 things, then COCO-Stuff's 91 stuff classes, without the 11 ids of labels.txt that COCO
+# has removed (`data.prepare.coco_stuff164k.UNUSED_IDS`).
 COCO_STUFF_NAMES: tuple[str, ...] = _names(
     """
     person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light,
@@ -53,7 +53,7 @@ COCO_STUFF_NAMES: tuple[str, ...] = _names(
     """
 )
 
-# In the order of face-parsing.PyTorch, whose published weights have it.
+# In the order of face-parsing.PyTorch and its published weights.
 CELEBA_MASK_NAMES: tuple[str, ...] = _names(
     """
     background, skin, l_brow, r_brow, l_eye, r_eye, eye_g, l_ear, r_ear, ear_r, nose, mouth,

@@ -1,4 +1,4 @@
-"""Images and labels as arrays: reading, resizing, padding, cropping. NumPy and OpenCV only.
+"""Images and labels as arrays: reading, resizing, padding, cropping.
 
 Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. Sizes are
 `(width, height)` where the name ends in `_wh`.
@@ -50,8 +50,8 @@ def read_image(path: str | Path) -> np.ndarray:
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """Decode an image as RGB `(H, W, 3)` uint8.
 
-    Grey images get three equal channels, an alpha channel is dropped and 16 bits become 8. A
-    camera's orientation tag is not applied: the label belongs to the pixels as they are stored.
+    Grey images get three equal channels, alpha is dropped, 16 bits become 8. The camera's
+    orientation tag is not applied, since labels belong to the pixels as they are stored.
 
     Args:
         content: of an image file.
@@ -64,7 +64,7 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # a header that promises more pixels than OpenCV takes
+    except cv2.error:  # the header promises more pixels than OpenCV accepts
         image = None
     if image is None:
         raise DataError(f"{name}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
@@ -72,23 +72,32 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
 
 
 def read_label(path: str | Path) -> np.ndarray:
-    """Read a label as `(H, W)` uint8, the values as stored: of a palette PNG the index.
+    """Read a label as `(H, W)` uint8: the stored values, of a palette PNG the index.
 
     Raises:
-        DataError: the file is missing, empty, truncated, not an image, a colour image, or holds
-            values above 255 or that are not whole.
+        DataError: the file is missing, empty, truncated, no image or a colour image, or has
+            values above 255 or fractions.
     """
-    path = Path(path)
-    content = essential(_read_bytes(path), str(path))
+    return decode_label_values(_read_bytes(Path(path)), str(path))
+
+
+def decode_label_values(content: bytes, name: str) -> np.ndarray:
+    """Decode a label as `(H, W)` uint8; as `read_label`, from the file's content.
+
+    Args:
+        content: of an image file.
+        name: what messages call it.
+    """
+    content = essential(content, name)
     try:
         with Image.open(io.BytesIO(content)) as opened:
             mode = opened.mode
             label = np.asarray(opened)
     except Exception as error:  # PIL raises many kinds for a damaged file
-        raise DataError(f"{path}: cannot be decoded as a label image: {error}") from None
+        raise DataError(f"{name}: cannot be decoded as a label image: {error}") from None
     if label.ndim != 2:
         raise DataError(
-            f"{path}: a label has one channel whose value is the class; this is a colour image "
+            f"{name}: a label has one channel whose value is the class; this is a colour image "
             f"(mode {mode})"
         )
     stretched = _grey_stretch(content)
@@ -96,26 +105,31 @@ def read_label(path: str | Path) -> np.ndarray:
         label = label // stretched
     if label.dtype == np.uint8:
         return label
-    with np.errstate(invalid="ignore"):  # what is no number becomes 0, and is found below
+    with np.errstate(invalid="ignore"):  # NaN becomes 0, which differs from it below
         values = label.astype(np.uint8)
     wrong = label[values != label]
     if wrong.size:
-        raise DataError(f"{path}: label values must be whole and 0..255, got {wrong[0]}")
+        raise DataError(f"{name}: label values must be whole and 0..255, got {wrong[0]}")
     return values
 
 
 def _grey_stretch(content: bytes) -> int:
-    """By how much Pillow multiplies what a PNG stores: greys of 2 and 4 bits become 0..255."""
+    """The factor by which Pillow multiplies a PNG's greys of 2 and 4 bits, to fill 0..255."""
     if content.startswith(PNG_SIGNATURE):
         depth, colors = content[24:26]  # of the header: a grey image is colour type 0
         return {2: 85, 4: 17}.get(depth, 1) if colors == 0 else 1
     return 1
 
 
-def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Write a label `(H, W)` or an RGB image `(H, W, 3)`, uint8, whole or not at all."""
+def write_png(path: str | Path, array: np.ndarray, compression: int | None = None) -> None:
+    """Write a label `(H, W)` or an RGB image `(H, W, 3)`, uint8, whole or not at all.
+
+    Args:
+        compression: 0 (none) to 9; None for OpenCV's default.
+    """
     stored = array if array.ndim == 2 else array[:, :, ::-1]
-    done, encoded = cv2.imencode(".png", stored)
+    settings = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    done, encoded = cv2.imencode(".png", stored, settings)
     if not done:
         raise DataError(f"{path}: an array of shape {array.shape} cannot be encoded as PNG")
     write_bytes(path, encoded.tobytes())
@@ -126,8 +140,8 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
     Args:
         image: `(H, W, 3)`, values 0..255.
-        mean: per channel (or one for all), in 0..1.
-        std: likewise.
+        mean: one value per channel, or one for all, in 0..1.
+        std: as `mean`.
     """
     result = image.astype(np.float32) / np.float32(255.0)
     result -= np.asarray(mean, np.float32)
@@ -138,7 +152,7 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 def resize_image(
     image: np.ndarray, size_wh: Sequence[int], interpolation: str = "linear"
 ) -> np.ndarray:
-    """Resize `(H, W, 3)`, half-pixel centres, dtype kept.
+    """Resize `(H, W, 3)` with half-pixel centres, of any dtype.
 
     Args:
         interpolation: a key of `INTERPOLATIONS`.
@@ -148,35 +162,36 @@ def resize_image(
 
 
 def resize_label(label: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:
-    """Resize `(H, W)` by nearest neighbour: no value is invented."""
+    """Resize `(H, W)` by nearest neighbour, so that no new values arise."""
     width, height = size_wh
     return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tuple[int, int]:
-    """The largest size with the ratio of `size_wh` that fits `target_wh`, either way round.
+    """The largest size with the ratio of `size_wh` that fits `target_wh`.
 
-    A very narrow image keeps one pixel, where PaddleSeg fails.
+    Long side is compared with long side, so that the target may be turned. A very narrow image
+    keeps one pixel, where PaddleSeg fails.
 
-    Source: PaddleSeg `rescale_size`: the long side is held to the long side, as in mmseg.
+    Source: PaddleSeg `rescale_size`, as in mmseg.
     """
     scale = min(max(target_wh) / max(size_wh), min(target_wh) / min(size_wh))
     return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
 
 
 def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float]) -> np.ndarray:
-    """Pad at the right and the bottom up to `size_wh`; a side that is large enough stays.
+    """Pad at the right and the bottom up to `size_wh`; larger sides are kept.
 
     Args:
         array: image `(H, W, 3)` or label `(H, W)`.
-        value: one for all channels, or one for each.
+        value: one for all channels, or one per channel.
     """
     height, width = array.shape[:2]
     right, bottom = max(size_wh[0] - width, 0), max(size_wh[1] - height, 0)
     if not right and not bottom:
         return array
     channels = 1 if array.ndim == 2 else array.shape[2]
-    # OpenCV pads with 0 the channels that a shorter list leaves out.
+    # OpenCV pads channels beyond the list's end with 0.
     values = np.broadcast_to(np.asarray(value, np.float64), channels).tolist()
     return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=values)
 
@@ -187,7 +202,7 @@ def crop(array: np.ndarray, left: int, top: int, size_wh: Sequence[int]) -> np.n
 
 
 def flip_horizontal(array: np.ndarray) -> np.ndarray:
-    """Left and right exchanged; a view, not a copy."""
+    """The array with left and right exchanged; a view, not a copy."""
     return array[:, ::-1]
 
 
@@ -207,7 +222,7 @@ def resize_logits(
 
 
 def _resize_corners(values: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Linear interpolation along one axis, first and last samples on the corners."""
+    """Linear interpolation along one axis that keeps the first and last samples in place."""
     last = values.shape[axis] - 1
     step = last / (size - 1) if size > 1 else 0.0
     position = np.arange(size, dtype=np.float64) * step

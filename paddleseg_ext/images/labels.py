@@ -1,18 +1,18 @@
-"""Class tables: what the numbers in a label mean, their names and colours."""
+"""Class tables: names and colours of label values, and the lookup from raw values to classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
 from paddleseg_ext.images.functional import read_label
 
 IGNORE_INDEX = 255
-INVALID = 254  # what a lookup gives for a raw value that means nothing; never a class
+INVALID = 254  # in a lookup: a raw value without a meaning; never a class
 LABEL_IDS_SUFFIX = "_labelIds.png"
 MAX_CLASSES = 254
 
@@ -23,12 +23,12 @@ class ClassTable:
 
     Attributes:
         name: of the data set ("cityscapes").
-        class_names: index = class.
+        class_names: by class number.
         palette: `(C, 3)` uint8 RGB.
-        ignore_index: the label value that is not scored and gives no loss.
-        label_lookup: `(256,)` uint8, raw label value -> class, `ignore_index`, or 254 where the
-            raw value means nothing; None where labels hold classes already.
-        lookup_suffix: `label_lookup` holds for label files whose name ends so ("": for all).
+        ignore_index: the label value that is neither scored nor part of the loss.
+        label_lookup: `(256,)` uint8, from a raw label value to its class, to `ignore_index`, or
+            to 254 where the raw value has no meaning; None where labels hold classes already.
+        lookup_suffix: end of the names of label files that hold raw values; "" for all files.
     """
 
     name: str
@@ -40,24 +40,24 @@ class ClassTable:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, the ignored value not counted."""
+        """Number of classes, without the ignored value."""
         return len(self.class_names)
 
     @property
     def full_palette(self) -> np.ndarray:
-        """(256, 3) uint8 RGB, one colour for each value of a label: black for what is no class."""
+        """(256, 3) uint8 RGB, one colour per label value, black where the value is no class."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self.palette)] = self.palette
         return palette
 
     def lookup_for(self, label_path: str | Path) -> np.ndarray | None:
-        """The lookup that the file's raw values need, or None where they are classes already."""
+        """The lookup for the values of a label file; None where they are classes already."""
         if self.label_lookup is not None and str(label_path).endswith(self.lookup_suffix):
             return self.label_lookup
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a yml or JSON file; `from_dict` is the way back."""
+        """Plain values for a yml or JSON file, which `from_dict` reads."""
         return {
             "name": self.name,
             "class_names": list(self.class_names),
@@ -68,51 +68,57 @@ class ClassTable:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ClassTable":
+    def from_dict(cls, values: Any, where: str = "class table") -> "ClassTable":
         """The table that `to_dict` described.
 
+        Args:
+            values: a mapping, from a file.
+            where: names its place in messages.
+
         Raises:
-            UsageError: a key is missing or its value has the wrong form.
+            UsageError: a key is unknown (the nearest is named) or missing, or a value is of the
+                wrong kind.
         """
-        try:
-            palette = _bytes(values["palette"])
-            lookup = values.get("label_lookup")
-            table = cls(
-                name=str(values["name"]),
-                class_names=tuple(str(name) for name in values["class_names"]),
-                palette=palette,
-                ignore_index=int(values.get("ignore_index", IGNORE_INDEX)),
-                label_lookup=None if lookup is None else _bytes(lookup),
-                lookup_suffix=str(values.get("lookup_suffix", LABEL_IDS_SUFFIX)),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UsageError(
-                f"class table: {error!r}; name, class_names and palette are expected"
-            ) from None
-        if palette.shape != (table.num_classes, 3):
-            raise UsageError(
-                f"class table: a palette of {table.num_classes} RGB colours is expected, "
-                f"got shape {palette.shape}"
-            )
-        if not 0 <= table.ignore_index <= 255:
-            raise UsageError(
-                f"class table: ignore_index: 0..255 expected, got {table.ignore_index}"
-            )
-        if table.label_lookup is not None and table.label_lookup.shape != (256,):
-            raise UsageError("class table: label_lookup needs 256 values")
-        return table
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{where}: the keys of a class table are expected, got {values!r}")
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UsageError(f"{where}: unknown key '{key}'{nearest_name(key, known)}")
+        names = values.get("class_names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{where}: class_names: a list of words is expected, got {names!r}")
+        table: dict[str, Any] = {"ignore_index": IGNORE_INDEX, "lookup_suffix": LABEL_IDS_SUFFIX}
+        table |= values
+        for key in ("name", "lookup_suffix"):
+            if not isinstance(table.get(key), str):
+                raise UsageError(f"{where}: {key}: a word is expected, got {table.get(key)!r}")
+        ignored = _bytes(table["ignore_index"], (), f"{where}: ignore_index")
+        palette = _bytes(table.get("palette"), (len(names), 3), f"{where}: palette")
+        lookup = table.get("label_lookup")
+        if lookup is not None:
+            lookup = _bytes(lookup, (256,), f"{where}: label_lookup")
+        return cls(
+            table["name"], tuple(names), palette, int(ignored), lookup, table["lookup_suffix"]
+        )
 
 
-def _bytes(values: Any) -> np.ndarray:
-    """Numbers of a file as uint8; NumPy 1 lets those beyond a byte wrap round."""
-    array = np.array(values)
-    if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255):
-        raise ValueError("whole numbers 0..255 are expected")
+def _bytes(values: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Numbers of a file as uint8 of this shape; NumPy 1 would let larger ones wrap round."""
+    try:
+        array = np.array(values)
+    except (ValueError, OverflowError):  # lists of different lengths
+        array = np.array(None)
+    fits = array.shape == shape and array.dtype.kind in "iu"
+    if not fits or (array.size and (array.min() < 0 or array.max() > 255)):
+        wanted = f"{'x'.join(map(str, shape))} whole numbers" if shape else "a whole number"
+        shown = values if array.ndim == 0 else f"shape {array.shape}"
+        raise UsageError(f"{where}: {wanted} from 0 to 255 expected, got {shown!r}")
     return array.astype(np.uint8)
 
 
 def unknown_values(raw: np.ndarray, table: ClassTable, lookup: np.ndarray | None) -> list[int]:
-    """The values of a raw label that are neither a class nor ignored, in ascending order."""
+    """Values of a raw label that are neither a class nor ignored, in ascending order."""
     ids = np.arange(256, dtype=np.uint8) if lookup is None else lookup
     unknown = ((ids >= table.num_classes) & (ids != table.ignore_index)).astype(np.uint8)
     mask = cv2.LUT(raw, unknown)
@@ -139,7 +145,7 @@ def decode_label(path: str | Path, table: ClassTable) -> np.ndarray:
 
 
 def lookup_table(mapping: Mapping[int, int], ignored: set[int] | range) -> np.ndarray:
-    """`(256,)` uint8: `mapping` where it speaks, 255 for `ignored` and 255, else 254."""
+    """`(256,)` uint8: `mapping` for its keys, 255 for `ignored` and 255, else 254."""
     lookup = np.full(256, INVALID, np.uint8)
     lookup[[*ignored, IGNORE_INDEX]] = IGNORE_INDEX
     for raw, train_id in mapping.items():
@@ -148,7 +154,7 @@ def lookup_table(mapping: Mapping[int, int], ignored: set[int] | range) -> np.nd
 
 
 def spread_palette(num_classes: int) -> np.ndarray:
-    """`(C, 3)` uint8: the colours of PASCAL VOC, the bits of the class number spread over RGB."""
+    """`(C, 3)` uint8: the colours of PASCAL VOC, a class number's bits spread over RGB."""
     palette = np.zeros((num_classes, 3), np.uint8)
     for index in range(num_classes):
         value = index
@@ -165,16 +171,16 @@ def generic_table(
     raw_ignore: int = IGNORE_INDEX,
     name: str = "list",
 ) -> ClassTable:
-    """A table for labels nothing more is known of.
+    """A table for labels of which only the number of classes is known.
 
     Args:
         num_classes: 1..254.
-        class_names: as many; default `class_0`, `class_1`, ...
-        raw_ignore: the value in the label files that is ignored. It reads as 255, so that padding
-            and ignored pixels are one value everywhere.
+        class_names: `num_classes` names; by default `class_0`, `class_1`, ...
+        raw_ignore: the ignored value in the label files. It is read as 255, so that padding and
+            ignored pixels have one value everywhere.
 
     Raises:
-        UsageError: the numbers do not fit together.
+        UsageError: a value is out of range, or the names are not `num_classes` words.
     """
     if not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
         raise UsageError(f"num_classes: 1..{MAX_CLASSES} expected, got {num_classes}")
@@ -197,7 +203,7 @@ def generic_table(
     return ClassTable(name, tuple(names), spread_palette(num_classes), IGNORE_INDEX, lookup, "")
 
 
-# class, raw id in *_labelIds.png, colour; the ids between are void or not evaluated.
+# Class, raw id in *_labelIds.png, colour. Ids that are left out are void or not evaluated.
 _CITYSCAPES_CLASSES = (
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),
@@ -229,38 +235,24 @@ CITYSCAPES = ClassTable(
     ),
 )
 
-# The SegNet edition: the label value is the class, 11 is unlabelled.
+# The SegNet edition: label values are classes, 11 is unlabelled.
+_CAMVID_CLASSES = (
+    ("sky", (128, 128, 128)),
+    ("building", (128, 0, 0)),
+    ("pole", (192, 192, 128)),
+    ("road", (128, 64, 128)),
+    ("pavement", (60, 40, 222)),
+    ("tree", (128, 128, 0)),
+    ("sign", (192, 128, 128)),
+    ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)),
+    ("pedestrian", (64, 64, 0)),
+    ("bicyclist", (0, 128, 192)),
+)
 CAMVID = ClassTable(
     name="camvid",
-    class_names=(
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    palette=np.array(
-        [
-            (128, 128, 128),
-            (128, 0, 0),
-            (192, 192, 128),
-            (128, 64, 128),
-            (60, 40, 222),
-            (128, 128, 0),
-            (192, 128, 128),
-            (64, 64, 128),
-            (64, 0, 128),
-            (64, 64, 0),
-            (0, 128, 192),
-        ],
-        np.uint8,
-    ),
+    class_names=tuple(name for name, _ in _CAMVID_CLASSES),
+    palette=np.array([colour for _, colour in _CAMVID_CLASSES], np.uint8),
     label_lookup=lookup_table({index: index for index in range(11)}, ignored={11}),
     lookup_suffix="",
 )

@@ -1,16 +1,19 @@
-"""Which image belongs to which label: samples, and the lists they are read from and written to."""
+"""Samples: images with their labels, paired by name or read from lists."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from PIL import Image
-
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
 from paddleseg_ext.common.files import require_file, write_text
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
+from paddleseg_ext.images.header import opened_header
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class Sample:
     """One image and, where there is one, its label.
 
     Attributes:
-        name: relative, without suffix, unique in its data set; what is written for the image is
-            named by it.
+        name: relative, without suffix, unique in its data set; names the files written for the
+            image.
     """
 
     image: Path
@@ -28,7 +31,7 @@ class Sample:
 
 
 def unique_names(images: Sequence[Path]) -> list[str]:
-    """A relative name for every image, unique also where folders hold equal file names."""
+    """One relative name per image, unique also where folders hold equal file names."""
     if not images:
         return []
     absolute = [Path(os.path.abspath(image)) for image in images]  # noqa: PTH100 (links stay)
@@ -49,6 +52,56 @@ def unique_names(images: Sequence[Path]) -> list[str]:
     return result
 
 
+@dataclass(frozen=True)
+class Pairs(Generic[Key]):
+    """Images and labels by a key that both names contain.
+
+    Attributes:
+        found: (key, image, label) per image, in the images' order; None where it has no label.
+        lonely_labels: labels without an image, sorted.
+    """
+
+    found: list[tuple[Key, Path, Path | None]]
+    lonely_labels: list[Path]
+
+    def problems(self, wanted: str = "label", required: bool = True) -> list[str]:
+        """One line per file without its partner, sorted.
+
+        Args:
+            wanted: what messages call the missing label.
+            required: whether an image without a label is a problem.
+        """
+        lonely = [f"{file}: no image" for file in self.lonely_labels]
+        if required:
+            lonely += [f"{image}: no {wanted}" for _, image, label in self.found if label is None]
+        return sorted(lonely)
+
+
+def pair_by_key(images: Mapping[Key, Path], labels: Mapping[Key, Path]) -> Pairs[Key]:
+    """Pair images and labels with equal keys."""
+    found = [(key, image, labels.get(key)) for key, image in images.items()]
+    return Pairs(found, sorted(labels[key] for key in labels.keys() - images.keys()))
+
+
+def pair_by_stem(images: Path, labels: Path, split: str) -> tuple[list[Sample], list[str]]:
+    """Pair the images and PNG labels of two folders by their names without suffix.
+
+    Returns:
+        The samples, named `split/STEM`, and one line per file without its partner.
+    """
+    found: dict[str, Path] = {}
+    doubled = []
+    # "[!.]": hidden files are what killed writers, or macOS on foreign disks, leave.
+    for file in sorted(images.glob("[!.]*")):
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            first = found.setdefault(file.stem, file)
+            if first != file:
+                doubled.append(f"{file}: its label is that of {first.name}")
+    pairs = pair_by_key(found, {file.stem: file for file in labels.glob("[!.]*.png")})
+    samples = [Sample(image, label, f"{split}/{stem}") for stem, image, label in pairs.found]
+    return samples, sorted(doubled + pairs.problems())
+
+
 def _split_line(line: str, separator: str | None) -> list[str]:
     if separator is None:
         separator = next((mark for mark in "\t," if mark in line), None)
@@ -56,7 +109,7 @@ def _split_line(line: str, separator: str | None) -> list[str]:
 
 
 def _resolve(name: str, roots: Iterable[Path]) -> Path:
-    """The first of `roots` in which `name` exists, else the first: its absence is found later."""
+    """`name` in the first of `roots` that has it; in the first where none has."""
     candidates = [root / name for root in roots]
     return next((path for path in candidates if path.exists()), candidates[0])
 
@@ -64,16 +117,17 @@ def _resolve(name: str, roots: Iterable[Path]) -> Path:
 def read_sample_list(
     path: str | Path, root: str | Path | None = None, separator: str | None = None
 ) -> list[Sample]:
-    """Read a list with a line `image label`, or `image`, for every sample.
+    """Read a list with one line `image label`, or `image`, per sample.
 
     Args:
         path: the list.
-        root: what relative names are relative to; None: the list's folder, else the working
-            directory, whichever has the file.
-        separator: None: a tab or comma where the line has one, else white space.
+        root: the folder of relative names; None takes the list's folder or the working directory,
+            whichever has the file.
+        separator: None takes a tab or comma where the line has one, else white space.
 
     Raises:
-        UsageError: no list, no lines, or a line with more than two names; all such are listed.
+        MissingData: the list does not exist.
+        UsageError: it has no lines, or lines with more than two names; all these are listed.
     """
     path = require_file(path, "image list")
     roots = [Path(root)] if root is not None else [path.parent, Path()]
@@ -94,7 +148,7 @@ def read_sample_list(
             pairs.append((_resolve(fields[0], roots), label))
     if wrong:
         title = f"image list '{path}' (where names hold spaces or commas, a tab follows each):"
-        raise UsageError("\n  ".join([title, *wrong]))
+        raise UsageError(listed_problems(title, wrong))
     if not pairs:
         raise UsageError(f"image list '{path}' names no image")
     names = unique_names([image for image, _ in pairs])
@@ -102,10 +156,10 @@ def read_sample_list(
 
 
 def collect_samples(path: str | Path) -> list[Sample]:
-    """The samples of an image, of a folder (searched to the bottom), or of a list.
+    """The samples of an image, of a folder with its subfolders, or of a list.
 
     Raises:
-        UsageError: nothing there, or no image in it.
+        UsageError: it does not exist, or holds no image.
     """
     path = Path(path)
     if path.is_dir():
@@ -121,7 +175,7 @@ def collect_samples(path: str | Path) -> list[Sample]:
         names = unique_names(images)
         return [Sample(image, None, name) for image, name in zip(images, names, strict=True)]
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        # Its content is judged where it is read: one bad image is reported like any other.
+        # A damaged file is reported where it is read, as one of a folder is.
         if not path.exists():
             raise UsageError(f"image '{path}' does not exist")
         return [Sample(path, None, path.stem)]
@@ -129,14 +183,11 @@ def collect_samples(path: str | Path) -> list[Sample]:
 
 
 def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
-    """(height, width) of the images that can be opened, from their headers."""
+    """(height, width) per image that can be opened, from the headers."""
     sizes_hw = []
     for path in images:
-        try:
-            with Image.open(path) as image:
-                sizes_hw.append((image.height, image.width))
-        except Exception:  # PIL raises many kinds for a damaged file
-            continue  # reported where it is read
+        with suppress(DataError), opened_header(path, str(path)) as header:  # reported when read
+            sizes_hw.append((header.height, header.width))
     return sizes_hw
 
 
@@ -148,7 +199,7 @@ def write_sample_list(
     Names with white space or commas are separated by a tab.
 
     Args:
-        root: names are written relative to it; None: to the list's folder.
+        root: names are written relative to it; None takes the list's folder.
     """
     base = Path(path).parent if root is None else Path(root)
     lines = []
@@ -162,7 +213,7 @@ def write_sample_list(
 
 
 def _relative(path: Path, base: Path) -> str:
-    """`path` from `base`; through a link, `..` leads to where the link points."""
+    """`path` relative to `base`, with links resolved where `..` would lead elsewhere."""
     name = os.path.relpath(path, base)
     if (base / name).exists():
         return name

@@ -1,10 +1,10 @@
-"""The embedded data set: drawn street scenes in Cityscapes' own layout.
+"""The embedded data set: drawn street scenes in Cityscapes' layout.
 
-A street seen from a car: road with pavements towards a vanishing point, buildings, walls, fences
-and trees at its sides, poles with lights and signs along it, people and vehicles on it. Position,
-outline and texture tell the classes apart; colours do so only in part, since every thing is painted
-with a colour of its own around its class's, and pixels are noisy. There are void regions, and
-`train` never occurs. A scene follows from its seed to the byte.
+A scene is a street seen from a car: a road with pavements towards a vanishing point, buildings,
+walls, fences and trees at its sides, poles with lights and signs along it, people and vehicles on
+it. The classes differ in position, outline and texture. Their colours overlap, since each object
+has a random colour around its class's, and pixels are noisy. There are void regions, and `train`
+never occurs. Equal seeds give equal bytes.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory
+from paddleseg_ext.common.flags import natural_int, positive_int
+from paddleseg_ext.common.options import option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, IGNORE_INDEX
 
 CITY = "synthetic"
 MIN_SIZE_WH = (64, 32)
-VAL_SHARE = 5  # one scene in so many is for validation
-ODD_SIZE_SHARE = 5  # and one in so many has a size of its own
+VAL_SHARE = 5  # every fifth scene is for validation
+ODD_SIZE_SHARE = 5  # every fifth scene has an odd size
 VOID_RAW_ID = 4  # Cityscapes' "static"
 
 ID = {name: index for index, name in enumerate(CITYSCAPES.class_names)}
@@ -46,17 +49,15 @@ COLOURS = {
     "motorcycle": (62, 60, 70),
     "bicycle": (78, 92, 84),
 }
-COLOUR_SPREAD = 16.0  # standard deviation of a thing's colour around its class's
-VERGE = 1.45  # houses stand behind so many pavement widths; between is terrain
+COLOUR_SPREAD = 16.0  # standard deviation of an object's colour around its class's
+VERGE = 1.45  # distance of houses from the road, in pavement widths; terrain lies between
+SIGN_FACE = np.array([225.0, 222.0, 215.0])
 PIXEL_NOISE = 9.0  # standard deviation, 8-bit steps
 
 
 @dataclass
 class Canvas:
-    """A picture and its classes, painted together from far to near.
-
-    Lengths are in units of the height, so that every size shows the same street.
-    """
+    """An image and its label, painted together from far to near."""
 
     image: np.ndarray  # (H, W, 3) float32 RGB
     label: np.ndarray  # (H, W) uint8 train ids
@@ -73,11 +74,11 @@ class Canvas:
         return self.label.shape[1]
 
     def colour(self, name: str, spread: float = COLOUR_SPREAD) -> np.ndarray:
-        """A thing's own colour."""
+        """A random colour around the class's."""
         return np.clip(COLOURS[name] + self.random.normal(0.0, spread, 3), 8, 247)
 
     def fill(self, points: np.ndarray, name: str | None, colour: np.ndarray) -> np.ndarray:
-        """Paint a polygon of `(n, 2)` pixel positions; None leaves the class as it is.
+        """Paint a polygon of `(n, 2)` pixel positions; `name` None leaves the label as it is.
 
         Returns:
             The polygon's mask, `(H, W)` bool.
@@ -95,7 +96,7 @@ class Canvas:
         name: str | None,
         colour: np.ndarray,
     ) -> np.ndarray:
-        """Paint an upright rectangle, in pixels."""
+        """Paint an upright rectangle, in pixels; returns its mask."""
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
         return self.fill(corners, name, colour)
 
@@ -106,7 +107,7 @@ class Canvas:
         name: str | None,
         colour: np.ndarray,
     ) -> np.ndarray:
-        """Paint an upright ellipse; half axes, in pixels."""
+        """Paint an upright ellipse with these half axes, in pixels; returns its mask."""
         mask = np.zeros(self.label.shape, np.uint8)
         middle = (round(centre[0]), round(centre[1]))
         cv2.ellipse(
@@ -115,7 +116,7 @@ class Canvas:
         return self.paint(mask.astype(bool), name, colour)
 
     def paint(self, mask: np.ndarray, name: str | None, colour: np.ndarray) -> np.ndarray:
-        """Paint a mask."""
+        """Paint a mask `(H, W)` bool, and return it."""
         self.image[mask] = colour
         if name is not None:
             self.label[mask] = ID[name]
@@ -124,7 +125,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Street:
-    """The geometry of one scene: a vanishing point and how wide road and pavements are there."""
+    """The geometry of one scene: its vanishing point, and the widths of road and pavements."""
 
     vanishing_x: float
     horizon_y: float
@@ -132,24 +133,37 @@ class Street:
     pavement: float  # a pavement's width at the bottom edge, pixels
     height: int
 
-    def depth(self, y: float) -> float:
-        """Size of things that stand at row `y`: 0 at the horizon, 1 at the bottom edge."""
-        return (y - self.horizon_y) / (self.height - self.horizon_y)
-
     def row(self, depth: float) -> float:
-        """The row of a depth."""
+        """The row of a depth: 0 at the horizon, 1 at the bottom edge."""
         return self.horizon_y + depth * (self.height - self.horizon_y)
 
     def x(self, depth: float, offset: float) -> float:
-        """The column of what is `offset` pixels right of the middle at the bottom edge."""
+        """The column, at a depth, of a line `offset` pixels right of the middle at depth 1."""
         return self.vanishing_x + offset * depth
+
+    def strip(self, far: float, near: float, left: float, right: float) -> np.ndarray:
+        """Corners `(4, 2)` of the ground between two depths and two offsets."""
+        corners = ((far, left), (far, right), (near, right), (near, left))
+        return np.array([[self.x(depth, offset), self.row(depth)] for depth, offset in corners])
+
+    def wall(
+        self, far: float, near: float, offset: float, rise: float, base: float = 0.0
+    ) -> np.ndarray:
+        """Corners `(4, 2)` of an upright wall along the street, `base + rise * depth` high."""
+        corners = ((far, 0), (far, 1), (near, 1), (near, 0))
+        return np.array(
+            [
+                [self.x(depth, offset), self.row(depth) - top * (rise * depth + base)]
+                for depth, top in corners
+            ]
+        )
 
 
 def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Draw one street.
 
     Args:
-        seed: of everything in it.
+        seed: determines all of the scene.
         size_wh: width and height in pixels.
 
     Returns:
@@ -173,7 +187,7 @@ def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     _draw_ground(canvas, street)
     for side in (-1, 1):
         _draw_border(canvas, street, side)
-    _draw_things(canvas, street)
+    _draw_objects(canvas, street)
     _draw_void(canvas)
     return _photograph(canvas), canvas.label
 
@@ -184,38 +198,25 @@ def _draw_sky(canvas: Canvas) -> None:
     fade = np.linspace(-14.0, 16.0, canvas.height)[:, None, None]
     canvas.image += fade
     for _ in range(canvas.random.integers(2, 5)):
-        centre = (
-            canvas.random.uniform(0, canvas.width),
-            canvas.random.uniform(0, canvas.height * 0.3),
-        )
+        x, y = canvas.random.uniform(0, canvas.width), canvas.random.uniform(0, canvas.height * 0.3)
         axes = (canvas.width * canvas.random.uniform(0.05, 0.15), canvas.height * 0.03)
-        canvas.ellipse(centre, axes, None, canvas.colour("sky", 4.0) + 28.0)
+        canvas.ellipse((x, y), axes, None, canvas.colour("sky", 4.0) + 28.0)
 
 
 def _draw_row_of_houses(canvas: Canvas, street: Street, side: int) -> None:
-    """Houses and trees from the far end to the near one, standing behind pavement and verge."""
+    """Houses and trees behind pavement and verge, from the far end to the near one."""
     random, depth = canvas.random, 0.10
-    offset = street.road_half + street.pavement * VERGE
+    offset = side * (street.road_half + street.pavement * VERGE)
     while depth < 1.3:
-        step = depth * random.uniform(0.5, 0.8)
-        near = street.x(depth + step, side * offset)
-        far = street.x(depth, side * offset)
-        base_near, base_far = street.row(depth + step), street.row(depth)
+        near = depth + depth * random.uniform(0.5, 0.8)
         if random.uniform() < 0.62:
             rise = canvas.height * random.uniform(0.55, 1.1)
-            outline = np.array(
-                [
-                    [far, base_far],
-                    [far, base_far - rise * depth - canvas.height * 0.08],
-                    [near, base_near - rise * (depth + step) - canvas.height * 0.08],
-                    [near, base_near],
-                ]
-            )
-            _draw_house(canvas, outline)
+            _draw_house(canvas, street.wall(depth, near, offset, rise, canvas.height * 0.08))
         else:
-            size = canvas.height * 0.36 * (depth + step)
-            _draw_tree(canvas, ((near + far) / 2, base_near - size * 1.3), size)
-        depth += step
+            size = canvas.height * 0.36 * near
+            middle = (street.x(near, offset) + street.x(depth, offset)) / 2
+            _draw_tree(canvas, (middle, street.row(near) - size * 1.3), size)
+        depth = near
 
 
 def _draw_house(canvas: Canvas, outline: np.ndarray) -> None:
@@ -224,7 +225,7 @@ def _draw_house(canvas: Canvas, outline: np.ndarray) -> None:
     height = outline[3, 1] - outline[2, 1]
     pitch = max(8.0, height / 5)
     rows, columns = np.nonzero(mask)
-    # Windows stand in rows that lead to the vanishing point no more than this sketch does.
+    # Rows of windows, without perspective.
     panes = ((rows % pitch) > pitch * 0.45) & ((columns % pitch) > pitch * 0.5)
     canvas.image[rows[panes], columns[panes]] = colour * 0.55 + 12.0
 
@@ -232,44 +233,26 @@ def _draw_house(canvas: Canvas, outline: np.ndarray) -> None:
 def _draw_tree(canvas: Canvas, crown: tuple[float, float], size: float) -> None:
     random, colour = canvas.random, canvas.colour("vegetation")
     for _ in range(9):
-        centre = (
-            crown[0] + random.normal(0.0, size * 0.40),
-            crown[1] + random.normal(0.0, size * 0.34),
-        )
+        x = crown[0] + random.normal(0.0, size * 0.40)
+        y = crown[1] + random.normal(0.0, size * 0.34)
         radius = size * random.uniform(0.35, 0.60)
-        canvas.ellipse(centre, (radius, radius), "vegetation", colour + random.normal(0.0, 10.0))
+        canvas.ellipse((x, y), (radius, radius), "vegetation", colour + random.normal(0.0, 10.0))
 
 
 def _draw_ground(canvas: Canvas, street: Street) -> None:
-    """Terrain out to the sides, pavements, road, markings."""
+    """Terrain at the sides, pavements, road, markings."""
     outer = street.road_half + street.pavement
-    top = street.row(0.06)
     verge = street.road_half + street.pavement * VERGE
     for offset, name in ((verge, "terrain"), (outer, "sidewalk"), (street.road_half, "road")):
         colour = canvas.colour(name, 9.0)
-        outline = np.array(
-            [
-                [street.x(0.06, -offset), top],
-                [street.x(0.06, offset), top],
-                [street.x(1.6, offset), street.row(1.6)],
-                [street.x(1.6, -offset), street.row(1.6)],
-            ]
-        )
-        mask = canvas.fill(outline, name, colour)
+        mask = canvas.fill(street.strip(0.06, 1.6, -offset, offset), name, colour)
         if name == "sidewalk":
             slabs = np.arange(canvas.height)[:, None] % max(4, canvas.height // 24) == 0
             canvas.image[mask & slabs] -= 22.0
     for offset in (-street.road_half * 0.33, street.road_half * 0.33):
         for depth in np.arange(0.12, 1.0, 0.22):
             width = street.road_half * 0.035
-            dash = np.array(
-                [
-                    [street.x(depth, offset - width), street.row(depth)],
-                    [street.x(depth, offset + width), street.row(depth)],
-                    [street.x(depth + 0.1, offset + width), street.row(depth + 0.1)],
-                    [street.x(depth + 0.1, offset - width), street.row(depth + 0.1)],
-                ]
-            )
+            dash = street.strip(depth, depth + 0.1, offset - width, offset + width)
             canvas.fill(dash, None, np.array([205.0, 205.0, 200.0]))
 
 
@@ -281,18 +264,7 @@ def _draw_border(canvas: Canvas, street: Street, side: int) -> None:
         step = random.uniform(0.22, 0.4)
         kind = random.choice(["wall", "fence", "vegetation", ""], p=[0.36, 0.36, 0.14, 0.14])
         if kind:
-            rise = canvas.height * 0.24
-            outline = np.array(
-                [
-                    [street.x(depth, offset), street.row(depth)],
-                    [street.x(depth, offset), street.row(depth) - rise * depth],
-                    [
-                        street.x(depth + step, offset),
-                        street.row(depth + step) - rise * (depth + step),
-                    ],
-                    [street.x(depth + step, offset), street.row(depth + step)],
-                ]
-            )
+            outline = street.wall(depth, depth + step, offset, canvas.height * 0.24)
             colour = canvas.colour(str(kind))
             mask = canvas.fill(outline, str(kind), colour)
             _texture(canvas, mask, str(kind))
@@ -311,28 +283,27 @@ def _texture(canvas: Canvas, mask: np.ndarray, kind: str) -> None:
         canvas.image[rows, columns] += canvas.random.normal(0.0, 16.0, rows.size)[:, None]
 
 
-def _draw_things(canvas: Canvas, street: Street) -> None:
-    """Everything that stands on the ground, the far before the near."""
+def _draw_objects(canvas: Canvas, street: Street) -> None:
+    """Draw the objects on the ground, far ones first."""
     random = canvas.random
-    things = []
-    for draw, fewest, most, place in THINGS:
+    objects = []
+    for draw, fewest, most, place in OBJECTS:
         for _ in range(random.integers(fewest, most + 1)):
             offset = _offset(street, place, random)
-            things.append((random.uniform(FARTHEST, NEAREST), draw, offset))
-    for depth, draw, offset in sorted(things, key=lambda thing: thing[0]):
+            objects.append((random.uniform(FARTHEST, NEAREST), draw, offset))
+    for depth, draw, offset in sorted(objects, key=lambda each: each[0]):
         draw(canvas, street.x(depth, offset), street.row(depth), depth * canvas.height)
 
 
 def _offset(street: Street, place: str, random: np.random.Generator) -> float:
-    """Pixels right of the middle, at the bottom edge, of something that stands at `place`."""
+    """A random offset from the middle, in pixels at depth 1, for an object at `place`."""
     if place == "lane":
         return street.road_half * random.uniform(-0.85, 0.85)
     share = random.uniform(0.06, 0.2) if place == "kerb" else random.uniform(0.3, 0.85)
     return random.choice([-1.0, 1.0]) * (street.road_half + street.pavement * share)
 
 
-# Each of these stands with its foot in the middle at (x, y); `unit` is what the image's height is
-# at that distance.
+# The middle of each object's foot is at (x, y); `unit` is the image's height at that distance.
 
 
 def _draw_pole(canvas: Canvas, x: float, y: float, unit: float, tall: float) -> None:
@@ -344,15 +315,8 @@ def _draw_light(canvas: Canvas, x: float, y: float, unit: float) -> None:
     tall = canvas.random.uniform(0.55, 0.75)
     _draw_pole(canvas, x, y, unit, tall)
     half, top = max(3.0, 0.042 * unit), y - tall * unit
-    deep = max(9.0, 0.17 * unit)
-    canvas.box(
-        x - half,
-        top - deep / 2,
-        x + half,
-        top + deep / 2,
-        "traffic light",
-        canvas.colour("traffic light"),
-    )
+    deep, name = max(9.0, 0.17 * unit), "traffic light"
+    canvas.box(x - half, top - deep / 2, x + half, top + deep / 2, name, canvas.colour(name))
     lit = canvas.random.integers(0, 3)
     for number, colour in enumerate(((235, 60, 45), (240, 190, 60), (80, 220, 120))):
         shown = np.array(colour, float) * (1.0 if number == lit else 0.45)
@@ -367,19 +331,13 @@ def _draw_sign(canvas: Canvas, x: float, y: float, unit: float) -> None:
     colour = canvas.colour("traffic sign", 22.0)
     if canvas.random.uniform() < 0.5:
         canvas.ellipse((x, top), (radius, radius), "traffic sign", colour)
-        canvas.ellipse(
-            (x, top), (radius * 0.55, radius * 0.55), None, np.array([225.0, 222.0, 215.0])
-        )
+        canvas.ellipse((x, top), (radius * 0.55, radius * 0.55), None, SIGN_FACE)
     else:
         corners = np.array(
             [[x - radius, top - radius], [x + radius, top - radius], [x, top + radius]]
         )
         canvas.fill(corners, "traffic sign", colour)
-        canvas.fill(
-            corners * 0.5 + np.array([x, top - radius * 0.3]) * 0.5,
-            None,
-            np.array([225.0, 222.0, 215.0]),
-        )
+        canvas.fill(corners * 0.5 + np.array([x, top - radius * 0.3]) * 0.5, None, SIGN_FACE)
 
 
 def _draw_person(canvas: Canvas, x: float, y: float, unit: float, name: str = "person") -> None:
@@ -396,12 +354,9 @@ def _draw_person(canvas: Canvas, x: float, y: float, unit: float, name: str = "p
 
 def _draw_wheels(canvas: Canvas, x: float, y: float, half: float, radius: float, name: str) -> None:
     for wheel in (-half, half):
-        canvas.ellipse(
-            (x + wheel, y - radius), (radius, radius), name, np.array([34.0, 34.0, 36.0])
-        )
-        canvas.ellipse(
-            (x + wheel, y - radius), (radius * 0.45, radius * 0.45), None, np.array([120.0] * 3)
-        )
+        centre, hub = (x + wheel, y - radius), radius * 0.45
+        canvas.ellipse(centre, (radius, radius), name, np.array([34.0, 34.0, 36.0]))
+        canvas.ellipse(centre, (hub, hub), None, np.array([120.0] * 3))
 
 
 def _draw_car(canvas: Canvas, x: float, y: float, unit: float) -> None:
@@ -420,12 +375,8 @@ def _draw_car(canvas: Canvas, x: float, y: float, unit: float) -> None:
     glass = (roof - [x, y - tall * 0.78]) * 0.78 + [x, y - tall * 0.78]
     canvas.fill(glass, None, np.array([70.0, 84.0, 96.0]))
     for lamp in (-half * 0.8, half * 0.8):
-        canvas.ellipse(
-            (x + lamp, y - tall * 0.42),
-            (half * 0.12, tall * 0.07),
-            None,
-            np.array([235.0, 90.0, 70.0]),
-        )
+        centre, axes = (x + lamp, y - tall * 0.42), (half * 0.12, tall * 0.07)
+        canvas.ellipse(centre, axes, None, np.array([235.0, 90.0, 70.0]))
     _draw_wheels(canvas, x, y, half * 0.68, tall * 0.17, "car")
 
 
@@ -446,28 +397,15 @@ def _draw_bus(canvas: Canvas, x: float, y: float, unit: float) -> None:
     canvas.box(x - half, y - tall, x + half, y - tall * 0.1, "bus", colour)
     for number in range(4):
         left = x - half * 0.9 + number * half * 0.46
-        canvas.box(
-            left,
-            y - tall * 0.86,
-            left + half * 0.36,
-            y - tall * 0.5,
-            None,
-            np.array([66.0, 82.0, 96.0]),
-        )
+        right, top, bottom = left + half * 0.36, y - tall * 0.86, y - tall * 0.5
+        canvas.box(left, top, right, bottom, None, np.array([66.0, 82.0, 96.0]))
     _draw_wheels(canvas, x, y, half * 0.7, tall * 0.11, "bus")
 
 
 def _draw_motorcyclist(canvas: Canvas, x: float, y: float, unit: float) -> None:
     _draw_person(canvas, x, y - 0.13 * unit, unit * 0.9, "rider")
-    half = 0.17 * unit
-    canvas.box(
-        x - half,
-        y - 0.21 * unit,
-        x + half,
-        y - 0.07 * unit,
-        "motorcycle",
-        canvas.colour("motorcycle"),
-    )
+    half, top, bottom = 0.17 * unit, y - 0.21 * unit, y - 0.07 * unit
+    canvas.box(x - half, top, x + half, bottom, "motorcycle", canvas.colour("motorcycle"))
     _draw_wheels(canvas, x, y, half * 0.9, 0.085 * unit, "motorcycle")
 
 
@@ -475,10 +413,9 @@ def _draw_bicycle(canvas: Canvas, x: float, y: float, unit: float) -> None:
     half, radius = 0.14 * unit, 0.105 * unit
     colour = canvas.colour("bicycle", 22.0)
     for wheel in (-half, half):
-        canvas.ellipse((x + wheel, y - radius), (radius, radius), "bicycle", colour)
-        canvas.ellipse(
-            (x + wheel, y - radius), (radius * 0.68, radius * 0.68), None, colour * 0.5 + 92.0
-        )
+        centre, inner = (x + wheel, y - radius), radius * 0.68
+        canvas.ellipse(centre, (radius, radius), "bicycle", colour)
+        canvas.ellipse(centre, (inner, inner), None, colour * 0.5 + 92.0)
     canvas.box(x - half, y - radius * 2.1, x + half, y - radius * 1.3, "bicycle", colour)
 
 
@@ -487,9 +424,9 @@ def _draw_cyclist(canvas: Canvas, x: float, y: float, unit: float) -> None:
     _draw_bicycle(canvas, x, y, unit)
 
 
-# What is drawn, how many at least and at most, where. Things at the horizon are too small to learn.
+# Objects: least and largest number, and place. Those at the horizon are too small to learn.
 FARTHEST, NEAREST = 0.30, 0.80
-THINGS: tuple[tuple[Callable[[Canvas, float, float, float], None], int, int, str], ...] = (
+OBJECTS: tuple[tuple[Callable[[Canvas, float, float, float], None], int, int, str], ...] = (
     (_draw_light, 1, 3, "kerb"),
     (_draw_sign, 1, 3, "kerb"),
     (_draw_person, 2, 4, "walk"),
@@ -503,7 +440,7 @@ THINGS: tuple[tuple[Callable[[Canvas, float, float, float], None], int, int, str
 
 
 def _draw_void(canvas: Canvas) -> None:
-    """The own bonnet, and now and then a thing of no class."""
+    """The car's own bonnet and, in half of the scenes, an object without a class."""
     bonnet = np.zeros(canvas.label.shape, np.uint8)
     middle = (canvas.width // 2, round(canvas.height * 1.03))
     cv2.ellipse(
@@ -512,50 +449,61 @@ def _draw_void(canvas: Canvas) -> None:
     canvas.image[bonnet > 0] = canvas.random.uniform(30.0, 60.0)
     canvas.label[bonnet > 0] = IGNORE_INDEX
     if canvas.random.uniform() < 0.5:
-        x, y = (
-            canvas.random.uniform(0.1, 0.9) * canvas.width,
-            canvas.random.uniform(0.55, 0.8) * canvas.height,
-        )
-        size = canvas.height * 0.06
-        mask = canvas.box(
-            x, y, x + size, y + size * 1.3, None, canvas.random.uniform(60.0, 190.0, 3)
-        )
+        x = canvas.random.uniform(0.1, 0.9) * canvas.width
+        y = canvas.random.uniform(0.55, 0.8) * canvas.height
+        size, colour = canvas.height * 0.06, canvas.random.uniform(60.0, 190.0, 3)
+        mask = canvas.box(x, y, x + size, y + size * 1.3, None, colour)
         canvas.label[mask] = IGNORE_INDEX
 
 
 def _photograph(canvas: Canvas) -> np.ndarray:
-    """Blur, exposure, noise: the image as `(H, W, 3)` uint8."""
+    """The image as `(H, W, 3)` uint8, with blur, exposure and noise."""
     image = cv2.GaussianBlur(canvas.image, (3, 3), 0.7)
     exposure, tint = canvas.random.uniform(0.86, 1.14), canvas.random.normal(0.0, 4.0, 3)
     noise = canvas.random.normal(0.0, PIXEL_NOISE, image.shape)
     return np.clip(image * exposure + tint + noise, 0, 255).astype(np.uint8)
 
 
-def write_synthetic(
-    save_dir: str | Path,
-    num_images: int = 160,
-    size_wh: tuple[int, int] = (384, 192),
-    seed: int = 0,
-) -> None:
-    """Write the data set: `num_images` scenes, one in five of them for validation.
+@dataclass(frozen=True)
+class SceneOptions:
+    """The scenes of an embedded data set, one in five of them for validation."""
 
-    Labels are written as `labelIds` and as `labelTrainIds`. One scene in five is a little smaller
-    than `size_wh`, by odd numbers of pixels.
+    num_images: int = option(160, "scenes in all", parse=positive_int)
+    size: tuple[int, int] = option(
+        (384, 192), "width and height in pixels", parse=positive_int, nargs=2, metavar=("W", "H")
+    )
+    seed: int = option(0, "other scenes", parse=natural_int)
+
+
+def write_synthetic(save_dir: str | Path, options: SceneOptions = SceneOptions()) -> None:
+    """Write an embedded data set.
+
+    Labels are written as `labelIds` and as `labelTrainIds`. One scene in five is smaller than
+    `options.size` by odd numbers of pixels.
 
     Args:
-        save_dir: becomes the data set's root, in one step.
-        num_images: scenes in all.
-        size_wh: width and height in pixels.
-        seed: another seed gives other scenes.
+        save_dir: the data set's root, a new or empty folder; filled in one step.
+        options: number, size and seed of the scenes.
+
+    Raises:
+        UsageError: the folder is not empty, or the scenes are too few or too small.
     """
+    save_dir = Path(save_dir)
+    if save_dir.exists() and (not save_dir.is_dir() or any(save_dir.iterdir())):
+        raise UsageError(f"--save_dir: '{save_dir}' is not empty; name a new folder")
+    width, height = options.size
+    if width < MIN_SIZE_WH[0] or height < MIN_SIZE_WH[1]:
+        raise UsageError(f"--size: at least {MIN_SIZE_WH[0]} {MIN_SIZE_WH[1]} is expected")
+    if options.num_images < VAL_SHARE:
+        raise UsageError(f"--num_images: at least {VAL_SHARE}, of which one is for validation")
     raw_of = np.full(256, VOID_RAW_ID, np.uint8)
     raw_of[: len(CITYSCAPES_RAW_IDS)] = CITYSCAPES_RAW_IDS
     with atomic_directory(save_dir) as root:
-        for number in track(range(num_images), "draw street scenes"):
+        for number in track(range(options.num_images), "draw street scenes"):
             split = "val" if number % VAL_SHARE == VAL_SHARE - 1 else "train"
             odd = number % ODD_SIZE_SHARE == 1 or number % (3 * VAL_SHARE) == VAL_SHARE - 1
-            size = (size_wh[0] - 11, size_wh[1] - 7) if odd else size_wh
-            image, label = draw_scene(seed * 1_000_003 + number, size)
+            size_wh = (width - 11, height - 7) if odd else (width, height)
+            image, label = draw_scene(options.seed * 1_000_003 + number, size_wh)
             name = f"{CITY}_{number:06d}_000019"
             for file, array in (
                 (f"leftImg8bit/{split}/{CITY}/{name}_leftImg8bit.png", image[:, :, ::-1]),

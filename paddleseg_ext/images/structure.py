@@ -1,8 +1,8 @@
-"""The parts an image file is made of, looked through before a decoder works through them.
+"""Checks of the parts of JPEG and PNG files, before a decoder reads them.
 
 A few megabytes can keep a decoder busy for minutes without promising many pixels: a progressive
-JPEG with a hundred thousand scans, a PNG with a thousand compressed comments. What is bounded here
-is far above what cameras and programs write. Entropy-coded data is skipped by `re`, not by a loop.
+JPEG with a hundred thousand scans, a PNG with a thousand compressed comments. The limits here are
+far above what cameras and programs write. Entropy-coded data is skipped by `re`, not by a loop.
 """
 
 import re
@@ -14,12 +14,12 @@ from paddleseg_ext.common.errors import DataError
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
 
-# Progressive JPEGs have about 10 scans, CMYK ones 18. Decoding costs as many passes over the image.
+# Progressive JPEGs have about 10 scans, CMYK ones 18. Each is one pass over the image.
 MAX_SCANS = 64
-# Marker segments: an ICC profile may take 255, extended XMP (depth maps) hundreds.
+# Marker segments: an ICC profile may have 255, extended XMP (depth maps) hundreds.
 MAX_SEGMENTS = 4096
-MAX_PADDING = 64 * 1024  # bytes that belong to no segment, before the first scan
-# Of a PNG, and one more for each so many bytes: 8 KiB of pixels in a chunk are usual.
+MAX_PADDING = 64 * 1024  # bytes outside segments, before the first scan
+# Chunks of a PNG, plus one per CHUNK_BYTES: chunks of 8 KiB of pixels are usual.
 MAX_CHUNKS = 4096
 CHUNK_BYTES = 1024
 HEADER_BYTES = 13
@@ -30,19 +30,19 @@ INFLATE_STEP = 1 << 20  # bytes
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _END, _SCAN = 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset(range(0x01, 0xC0)) | {0xD8}
-# PNG specification, table 7: samples of a pixel by colour type.
+# PNG specification, table 7: samples per pixel, by colour type.
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def essential(content: bytes, name: str) -> bytes:
-    """What a decoder needs of a JPEG or PNG; any other file as it is.
+    """The parts of a JPEG or PNG that a decoder needs; other files unchanged.
 
     Args:
         content: of the file.
         name: what messages call it.
 
     Raises:
-        DataError: it is truncated or damaged, or has more parts than any picture needs.
+        DataError: it is truncated or damaged, or has more parts than an image needs.
     """
     if content.startswith(PNG_SIGNATURE):
         return _essential_png(content, name)
@@ -52,10 +52,10 @@ def essential(content: bytes, name: str) -> bytes:
 
 
 def _require_whole_jpeg(content: bytes, name: str) -> None:
-    """Walk from marker to marker up to the picture's end.
+    """Read from marker to marker up to the image's end.
 
-    The end marker of a thumbnail lies inside a segment, and what phones append behind the end;
-    neither is taken for this picture's.
+    End markers of thumbnails lie inside a segment and are skipped with it. Data that phones append
+    after the image's end is not read.
     """
     position, scans, padding = len(JPEG_START), 0, 0
     for _ in range(MAX_SEGMENTS):
@@ -76,16 +76,16 @@ def _require_whole_jpeg(content: bytes, name: str) -> None:
             if scans > MAX_SCANS:
                 raise DataError(f"{name}: a JPEG of at most {MAX_SCANS} scans is expected")
         if kind not in _WITHOUT_LENGTH:
-            # libjpeg goes on behind the two bytes of a length that is too small.
+            # libjpeg continues after the two bytes of a length that is too small.
             position += max(2, int.from_bytes(content[position : position + 2], "big"))
     raise DataError(f"{name}: a JPEG of at most {MAX_SEGMENTS} segments is expected")
 
 
 def _essential_png(content: bytes, name: str) -> bytes:
-    """The chunks that make pixels; every one must be there with its checksum.
+    """The chunks that pixels are decoded from, after a check of each one's checksum.
 
-    Pillow does not look at the checksums of pixel data, so a damaged label would read as others.
-    Comments, profiles and animations are left out: decoders unpack them, only to drop them.
+    Pillow ignores the checksums of pixel data, so that a damaged label would give other classes.
+    Comments, profiles and animations are left out, because decoders unpack them only to drop them.
     """
     view = memoryview(content)
     parts: list[bytes | memoryview] = [PNG_SIGNATURE]
@@ -114,13 +114,13 @@ def _essential_png(content: bytes, name: str) -> bytes:
 
 
 def require_bounded_pixels(content: bytes, name: str) -> None:
-    """Refuse a PNG whose pixel data goes on behind its last row: decoders unpack all of it.
+    """Refuse a PNG whose pixel data continues after its last row: decoders unpack all of it.
 
-    16 MiB can hold 16 GiB. It costs the unpacking of the pixels, so that it is for strangers'
-    files; any other format passes.
+    16 MiB can hold 16 GiB. The check unpacks the pixels, so that only uploads of strangers are
+    worth it. Other formats pass.
 
     Args:
-        content: which `essential` has found to be whole.
+        content: a whole file, as `essential` returns it.
         name: what messages call it.
 
     Raises:
@@ -131,7 +131,7 @@ def require_bounded_pixels(content: bytes, name: str) -> None:
     position = len(PNG_SIGNATURE)
     width, height, depth, colors = struct.unpack_from(">IIBB", content, position + 8)
     row_bytes = (width * depth * _PNG_SAMPLES.get(colors, 4) + 7) // 8
-    # Interlaced pictures have up to twice as many rows, each with a filter byte and a part of one.
+    # Interlaced images have up to twice as many rows, each with a filter byte and a partial byte.
     most = height * (row_bytes + 4) + INFLATE_STEP
     view, unpacker, unpacked = memoryview(content), zlib.decompressobj(), 0
     while position + 12 <= len(content):

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.predictor import Prepared, Segmentation
 from paddleseg_ext.inference.preprocess import Geometry
 

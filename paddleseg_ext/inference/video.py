@@ -1,22 +1,19 @@
-"""Videos and cameras: frames in, a video of overlays out, in order.
+"""A video of overlays, predicted from the frames of a video or camera, in order.
 
-A file is read as fast as it is predicted, and every frame of it is in the result; where one cannot
-be decoded, the overlay before it stands in its place. A camera does not wait: what comes while the
-network is busy is dropped and counted, and the next overlay stands in its place. So the result
-lasts as long as what was filmed.
+Every frame of a file has one in the result: for a frame that cannot be decoded the overlay before
+it is written again, for frames that a camera dropped the next overlay. So the result lasts as long
+as the recording.
 
-Frames are decoded by one thread and encoded by another, both beside the pipeline's own.
+Frames are decoded by one thread (`images.video`) and encoded by another, both beside the
+pipeline's own.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from threading import Condition, Thread
 from typing import Any, cast
 
 import cv2
@@ -24,71 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.common.files import atomic_path, require_file
-from paddleseg_ext.common.log import log
-from paddleseg_ext.inference.ordered import ordered_map, worker_threads
+from paddleseg_ext.common.files import atomic_path
+from paddleseg_ext.common.ordered import ordered_map, worker_threads
+from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source, count_frames
 from paddleseg_ext.inference.outputs import OVERLAYS
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 
 CODEC = "mp4v"
 SUFFIX = ".mp4"
-FRAMES_AHEAD = 4  # decoded or waiting to be encoded; a bound of memory
-MOST_FRAMES_PER_SECOND = 1000.0
-CAMERA_FRAMES_PER_SECOND = 25.0  # where the driver does not say
-# These store how many frames they hold. Elsewhere it is computed from the duration, and may be off
-# by some.
-COUNTING_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi")
-COUNT_TOLERANCE = 2
-SILENT = 0  # of OpenCV's log levels
 FPS_WINDOW = 30  # frames that the shown rate is taken over
 TEXT_SCALE = 1 / 400  # of the frame's height
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame on its way; a `SampleLike`.
-
-    Attributes:
-        image: the video's file, or the camera's name; for messages.
-        number: from 0, counting what was dropped or could not be decoded, too.
-        pixels: (H, W, 3) uint8 BGR, as OpenCV decodes.
-    """
-
-    image: Path
-    number: int
-    pixels: NDArray[np.uint8]
-    label: None = None
-
-    @property
-    def name(self) -> str:
-        """The frame's number."""
-        return f"frame {self.number}"
-
-
-@dataclass(frozen=True)
-class Source:
-    """An opened video or camera.
-
-    Attributes:
-        num_frames: of a file, as its container says; None for a camera.
-    """
-
-    path: Path
-    capture: Any
-    frames_per_second: float
-    size_hw: tuple[int, int]
-    num_frames: int | None
-
-    @property
-    def is_camera(self) -> bool:
-        """Whether frames come by themselves."""
-        return self.num_frames is None
-
-    @property
-    def count_tolerance(self) -> int:
-        """Frames that may be fewer than `num_frames` though nothing is lost."""
-        return 0 if self.path.suffix.lower() in COUNTING_SUFFIXES else COUNT_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -136,130 +79,6 @@ class Outcome:
     seconds: float = 0.0
 
 
-def open_video(path: str | Path) -> Source:
-    """Open a video file.
-
-    Raises:
-        UsageError: no such file, or none that OpenCV can decode.
-    """
-    path = require_file(path, "--video")
-    # FFmpeg writes its own lines to standard error; ours says what is to be known.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    source = _source(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), path)
-    if source is None:
-        raise UsageError(f"--video: '{path}' is no video that OpenCV can read")
-    rate = source.frames_per_second
-    if not 0.0 < rate <= MOST_FRAMES_PER_SECOND:
-        source.capture.release()
-        raise UsageError(f"--video: '{path}' tells a frame rate of {rate}; convert it first")
-    return source
-
-
-def open_camera(index: int) -> Source:
-    """Open the camera with this number.
-
-    Raises:
-        UsageError: there is none.
-    """
-    path = Path(f"camera{index}")
-    with _quiet_opencv():
-        capture = cv2.VideoCapture(index)
-    source = _source(capture, path, is_camera=True)
-    if source is None:
-        raise UsageError(f"--camera {index}: OpenCV finds no such camera; the first one is 0")
-    if not 0.0 < source.frames_per_second <= MOST_FRAMES_PER_SECOND:
-        rate = CAMERA_FRAMES_PER_SECOND
-        log(f"{path} tells no frame rate; the video is written with {rate:g} frames a second")
-        return Source(path, source.capture, rate, source.size_hw, None)
-    return source
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """OpenCV writes a line for each way in which it cannot open a camera; ours says enough."""
-    before = cv2.getLogLevel()
-    cv2.setLogLevel(SILENT)
-    try:
-        yield
-    finally:
-        cv2.setLogLevel(before)
-
-
-def _source(capture: Any, path: Path, is_camera: bool = False) -> Source | None:
-    height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) if capture.isOpened() else 0
-    width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)) if height else 0
-    if not (height and width):
-        capture.release()
-        return None
-    num_frames = None if is_camera else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    return Source(path, capture, capture.get(cv2.CAP_PROP_FPS), (height, width), num_frames)
-
-
-def read_frames(source: Source) -> Generator[Frame, None, None]:
-    """The frames of a file that can be decoded, each once, decoded ahead by a thread.
-
-    After one that cannot be decoded OpenCV goes on with the next. The end looks the same to it, so
-    what lies behind the container's count is read up to the first failure only.
-    """
-
-    def read(number: int) -> Frame | None:
-        read_one, pixels = source.capture.read()
-        return Frame(source.path, number, pixels) if read_one else None
-
-    with (
-        worker_threads(1) as reader,
-        closing(ordered_map(read, count(), reader, FRAMES_AHEAD)) as frames,
-    ):
-        for number, frame in enumerate(frames):
-            if frame is not None:
-                yield frame
-            elif number >= (source.num_frames or 0):
-                return
-
-
-class CameraFrames:
-    """The frames of a camera: always the newest, what came in between is dropped."""
-
-    def __init__(self, source: Source):
-        self._source = source
-        self._changed = Condition()
-        self._newest: Frame | None = None
-        self._ended = False
-        self._thread = Thread(target=self._watch, name="camera", daemon=True)
-
-    def __iter__(self) -> Iterator[Frame]:
-        self._thread.start()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._newest is not None or self._ended)
-                frame, self._newest = self._newest, None
-            if frame is None:
-                return
-            yield frame
-
-    def stop(self) -> None:
-        """No more frames after the one that waits; may be called from a signal handler."""
-        self._ended = True
-
-    def join(self) -> None:
-        """Stop, and wait for the thread to leave the camera."""
-        self.stop()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _watch(self) -> None:
-        for number in count():
-            read_one, pixels = self._source.capture.read()
-            with self._changed:
-                if read_one and not self._ended:
-                    self._newest = Frame(self._source.path, number, pixels)
-                else:
-                    self._ended = True
-                self._changed.notify()
-            if self._ended:
-                return
-
-
 def result_path(source: Source, save_dir: Path) -> Path:
     """Where the overlay video goes.
 
@@ -286,7 +105,7 @@ def predict_video(
     Args:
         predictor: its class table gives the colours.
         source: where the frames come from; the result has its frame rate.
-        frames: of `read_frames` or `CameraFrames`.
+        frames: of `images.video.read_frames` or `CameraFrames`.
         settings: where the result goes, and how the frames are run.
         track: shows progress over the frames that are done.
 
@@ -346,10 +165,8 @@ def _writer(path: Path, source: Source) -> Iterator[Any]:
 
 
 def _check(temporary: Path, path: Path, num_frames: int) -> None:
-    """OpenCV's writer tells no errors; a full disk shows in the file."""
-    written = cv2.VideoCapture(str(temporary), cv2.CAP_FFMPEG)
-    found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
-    written.release()
+    """OpenCV's writer reports no errors; a full disk shows in the file."""
+    found = count_frames(temporary)
     if found != num_frames:
         raise DataError(
             f"{path}: {num_frames} frames were written and {found} are there; is the disk full?"

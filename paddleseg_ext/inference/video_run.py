@@ -11,17 +11,9 @@ from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.images.video import CameraFrames, Frame, Source, read_frames
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.inference.video import (
-    CameraFrames,
-    Frame,
-    Outcome,
-    Source,
-    VideoSettings,
-    predict_video,
-    read_frames,
-    result_path,
-)
+from paddleseg_ext.inference.video import Outcome, VideoSettings, predict_video, result_path
 
 RESULT = "inference.json"
 

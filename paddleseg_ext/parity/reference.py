@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.functional import read_image, read_label, write_png
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.engines.base import Backend
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
@@ -116,10 +114,7 @@ class Reference:
         return self._folder / f"{number}.png"
 
     def _write(self, number: int, label_map: NDArray[np.uint8]) -> None:
-        done, encoded = cv2.imencode(".png", label_map, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        if not done:
-            raise OSError(f"{self._path(number)}: OpenCV could not encode a label map")
-        write_bytes(self._path(number), encoded.tobytes())
+        write_png(self._path(number), label_map, compression=1)
 
     def one_sided(self) -> str:
         """A warning where one class fills nearly all maps: then equal maps prove little."""
@@ -134,7 +129,7 @@ class Reference:
 
     def label_map(self, number: int) -> NDArray[np.uint8]:
         """(H, W) classes of sample `number`."""
-        return cv2.imread(str(self._path(number)), cv2.IMREAD_UNCHANGED)
+        return read_label(self._path(number))
 
     def output(self, number: int) -> NDArray:
         """(C, h, w) scores or (h, w) class ids of sample `number`, computed again."""

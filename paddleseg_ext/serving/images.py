@@ -1,11 +1,9 @@
 """Images from strangers: limits are checked on the header, before a pixel is decoded.
 
-Pillow reads the header only. The pixels are decoded by `data.functional.decode_image`, the one
-decoder of `infer.py`, so that the service answers what the command writes.
+The pixels are decoded by `images.functional.decode_image`, as `infer` does, so that the service
+returns what the command writes.
 """
 
-import io
-import warnings
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +13,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.functional import decode_image
+from paddleseg_ext.images.header import opened_header
 from paddleseg_ext.images.structure import essential, require_bounded_pixels
 from paddleseg_ext.inference.preprocess import Preprocess
 
@@ -50,11 +49,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may be.
+    """Limits of an image.
 
     Attributes:
         max_bytes: of the file.
-        max_pixels: of the image, and of what the network would see of it.
+        max_pixels: of the image, and of the network's input made from it.
     """
 
     max_bytes: int
@@ -63,7 +62,7 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture."""
+    """Size in pixels and Exif orientation of an image, from its header."""
 
     width: int
     height: int
@@ -85,22 +84,17 @@ def read_header(content: bytes, limits: ImageLimits) -> Header:
     except DataError as error:
         raise Refused(400, str(error)) from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels: refused below
-            opened = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
-    except Image.DecompressionBombError:
-        raise Refused(413, _too_many_pixels(limits)) from None
-    except Exception:  # Pillow raises many kinds for a damaged header
+        with opened_header(content, NAME, tuple(FORMATS), any_size=True) as opened:
+            width, height = opened.size
+            if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
+                raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
+            if getattr(opened, "n_frames", 1) > 1 and opened.format != CAMERA_FORMAT:
+                raise Refused(415, "one still picture is expected, this is an animation")
+            return Header(width, height, _orientation(opened))
+    except DataError:
         raise Refused(
             415, f"an image in one of {', '.join(FORMATS)} is expected; this is none, or damaged"
         ) from None
-    with opened:
-        width, height = opened.size
-        if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
-            raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
-        if getattr(opened, "n_frames", 1) > 1 and opened.format != CAMERA_FORMAT:
-            raise Refused(415, "one still picture is expected, this is an animation")
-        return Header(width, height, _orientation(opened))
 
 
 def decode_upload(
@@ -110,7 +104,7 @@ def decode_upload(
 
     Args:
         content: of an image file, from anybody.
-        limits: what it may be.
+        limits: of its size.
         preprocess: whose transforms must not make it too large either.
         upright: apply the camera's orientation tag; else the pixels come as they are stored.
 

@@ -11,7 +11,7 @@ from paddleseg_ext.common.files import atomic_directory, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.images.samples import Sample, image_sizes, write_sample_list
-from paddleseg_ext.images.scenes import write_synthetic
+from paddleseg_ext.images.scenes import SceneOptions, write_synthetic
 from paddleseg_ext.tipc.format import MODES, read_sections
 from paddleseg_ext.tipc.plan import check_mode
 
@@ -59,7 +59,7 @@ def prepare(config: Path, mode: str, source: str | None) -> Path:
             _link_cityscapes(Path(source), work, wanted)
         else:
             scenes = LITE_SCENES if wanted["val"] == "lite" else WHOLE_SCENES
-            write_synthetic(work, scenes, SCENE_SIZE_WH)
+            write_synthetic(work, SceneOptions(scenes, SCENE_SIZE_WH))
         train, val = (Cityscapes(str(work), mode=split).samples for split in ("train", "val"))
         write_sample_list(train, work / "train.list")
         write_sample_list(val, work / "val.list")

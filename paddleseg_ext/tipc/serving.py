@@ -1,7 +1,6 @@
 """Starts the HTTP service, waits until it is ready, asks it for every image, and stops it."""
 
 import contextlib
-import io
 import json
 import socket
 import subprocess
@@ -11,13 +10,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.common.files import atomic_path, require_writable, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.images.functional import decode_label_values
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 
@@ -112,14 +109,12 @@ def _ask(address: str, sample: Sample, save_dir: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             content = answer.read()
-        label_map = np.asarray(Image.open(io.BytesIO(content)))
+        decode_label_values(content, "its answer")
     except urllib.error.HTTPError as error:
         said = error.read(200).decode("utf-8", "replace")
         raise CheckFailed(f"{sample.image}: the service answers {error.code}: {said}") from None
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, DataError) as error:
         raise CheckFailed(f"{sample.image}: no label map from the service: {error}") from None
-    if label_map.ndim != 2:
-        raise CheckFailed(f"{sample.image}: a map of class ids is expected, got {label_map.shape}")
     path = save_dir / LABEL_MAPS / f"{sample.name}.png"
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)

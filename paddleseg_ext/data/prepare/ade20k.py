@@ -1,4 +1,4 @@
-"""ADE20K as `ADEChallengeData2016.zip` unpacks: value 0 is unlabelled, 1..150 the classes."""
+"""ADE20K as `ADEChallengeData2016.zip` unpacks: value 0 is unlabelled, 1..150 are the classes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CamVid in the SegNet edition: names that hold on any machine, labels checked, 255 unlabelled.
+"""CamVid in the SegNet edition, with checked labels, and names instead of absolute paths.
 
 `data.published.CamVid` reads the edition as it is shipped, too.
 """
@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test")
 
 
 def find(source: Path) -> list[Item]:
-    """The images of every list that is there; `train.txt` must be."""
+    """The images of the lists that exist; `train.txt` is required."""
     require_layout(source, ("train.txt",), "{train,val,test}.txt and the folders they name")
     items = []
     for split in SPLITS:

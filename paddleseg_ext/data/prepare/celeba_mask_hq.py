@@ -1,7 +1,7 @@
-"""CelebAMask-HQ: up to 18 masks a face are fused into one label of 512x512.
+"""CelebAMask-HQ: up to 18 masks per face are combined into one label of 512x512.
 
-Where masks overlap, the later part in the order of the classes wins (hair over skin). Images are
-reduced to the labels' size. The publisher has no split; 85, 10 and 5 percent are drawn with a fixed
+Where masks overlap, the later part in the order of the classes is kept (hair over skin). Images are
+resized to the labels' size. The publisher has no split; 85, 10 and 5 percent are drawn with a fixed
 seed.
 
 Source: zllrunning/face-parsing.PyTorch for the order of the parts; MaybeShewill-CV's
@@ -13,8 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.datasets import listed_problems
+from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
 from paddleseg_ext.data.prepare.converter import Item, require_layout
 from paddleseg_ext.images.class_names import CELEBA_MASK_NAMES
 from paddleseg_ext.images.functional import read_image, read_label
@@ -26,7 +25,7 @@ TRAIN_SHARE, VAL_SHARE = 0.85, 0.10
 
 
 def find(source: Path) -> list[Item]:
-    """All faces, each in its split. `annotation` is the face's masks without `_PART.png`."""
+    """All faces, each in its split; `annotation` is the masks' path without `_PART.png`."""
     require_layout(source, ("CelebA-HQ-img", "CelebAMask-HQ-mask-anno"), EXAMPLE)
     images = list((source / "CelebA-HQ-img").glob("*.jpg"))
     strange = sorted(str(file) for file in images if not file.stem.isdecimal())
@@ -78,7 +77,7 @@ def label_of(item: Item) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask, shipped as RGB with three equal channels, or grey; `(H, W)` uint8."""
+    """A mask, `(H, W)` uint8, of a grey file or an RGB file with three equal channels."""
     try:
         return read_label(path)
     except DataError:

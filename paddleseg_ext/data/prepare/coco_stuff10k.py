@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.datasets import listed_problems
+from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout, through_lookup
 from paddleseg_ext.images.labels import lookup_table
@@ -15,7 +14,7 @@ LOOKUP = lookup_table({number: index for index, number in enumerate(CATEGORY_IDS
 
 
 def find(source: Path) -> list[Item]:
-    """The images that the two lists name; `test` is what papers validate on."""
+    """The images that the two lists name; papers validate on `test`."""
     require_layout(source, ("images", "annotations", "imageLists/train.txt"), EXAMPLE)
     items, missing = [], []
     for split, listed in (("train", "train.txt"), ("val", "test.txt")):

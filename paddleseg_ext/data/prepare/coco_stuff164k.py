@@ -1,6 +1,6 @@
 """COCO-Stuff 164k: COCO's images and `stuffthingmaps_trainval2017.zip`.
 
-A label's value is the category's id less one, 255 where unlabelled; 11 of the ids were never
+A label's value is the category's id minus one, 255 where unlabelled; 11 of the ids were never
 annotated, which leaves 171 classes.
 """
 
@@ -27,7 +27,7 @@ def find(source: Path) -> list[Item]:
     items = []
     for split, folder in (("train", "train2017"), ("val", "val2017")):
         images = (source / "images" / folder).glob("*.jpg")
-        # The archive also holds *_labelTrainIds.png in copies that went through mmseg.
+        # Copies that mmseg has converted contain *_labelTrainIds.png, too.
         maps = [
             file
             for file in (source / "annotations" / folder).glob("*.png")

@@ -1,8 +1,8 @@
-"""What all converters share: the work list, processes, resuming, atomic writing.
+"""Conversion of published data sets: the work list, processes, resuming, atomic writing.
 
-A converter is a module with `find(source) -> list[Item]` and `label_of(item) -> (H, W) uint8`;
-optionally `image_of(item)`, where the image has to change too. Every file is written whole or not
-at all, and what is there already is kept, so an interrupted run goes on where it was.
+A converter is a module with `find(source) -> list[Item]` and `label_of(item) -> (H, W) uint8`, and
+with `image_of(item)` where the image changes, too. Every file is written whole or not at all, and
+existing files are kept, so that an interrupted run continues where it stopped.
 """
 
 import importlib
@@ -19,12 +19,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import (
+    CheckFailed,
+    DataError,
+    UsageError,
+    listed_problems,
+    nearest_name,
+)
 from paddleseg_ext.common.files import TEMPORARY_PREFIX, atomic_path, require_writable
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.datasets import listed_problems
 from paddleseg_ext.images.functional import write_png
+from paddleseg_ext.images.labels import INVALID
+from paddleseg_ext.images.samples import pair_by_key
 
 CONVERTERS = {
     name: f"paddleseg_ext.data.prepare.{name}"
@@ -45,9 +52,9 @@ class Item:
 
     Attributes:
         image: the publisher's image.
-        annotation: the publisher's annotation; what it is, the converter knows.
+        annotation: the publisher's annotation, in the form that the converter reads.
         image_target: relative to the new root.
-        label_target: likewise, a PNG.
+        label_target: a PNG, relative to the new root.
     """
 
     image: Path
@@ -70,14 +77,15 @@ def convert(name: str, source: str | Path, target: str | Path, processes: int) -
         name: a key of `CONVERTERS`.
         source: the publisher's folder; it is only read.
         target: the new root.
-        processes: how many work at once.
+        processes: number of processes.
 
     Returns:
-        How many images were converted now; those of an earlier run are not counted.
+        The number of images converted by this run.
 
     Raises:
-        UsageError: no such converter, `source` is not the publisher's layout.
-        CheckFailed: some files could not be converted; all are listed, the others are done.
+        UsageError: no such converter, or `source` does not have the publisher's layout.
+        CheckFailed: some files could not be converted; all of them are listed, the others are
+            done.
     """
     if name not in CONVERTERS:
         raise UsageError(f"unknown data set '{name}'{nearest_name(name, CONVERTERS)}")
@@ -106,13 +114,13 @@ def _run(name: str, items: list[Item], target: Path, processes: int) -> Iterable
     if processes == 1:
         yield from map(work, track(items, f"prepare {name}"))
         return
-    # Started afresh: a fork would copy whatever threads the caller has.
+    # Spawned: a fork would copy the caller's threads.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from track(pool.map(work, items, chunksize=4), f"prepare {name}", total=len(items))
 
 
 def convert_one(name: str, target: Path, item: Item) -> str:
-    """Convert one image; the problem, or "" where there was none."""
+    """Convert one image; returns the problem, or ""."""
     converter: Any = importlib.import_module(CONVERTERS[name])
     try:
         label = converter.label_of(item)
@@ -127,7 +135,7 @@ def convert_one(name: str, target: Path, item: Item) -> str:
 
 
 def take_file(source: Path, target: Path) -> None:
-    """Link `source` to `target`, or copy it where a link cannot be; `source` stays as it is."""
+    """Link `source` to `target`, or copy it where the disk allows no link."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(TEMPORARY_PREFIX + target.name)
     try:
@@ -161,24 +169,27 @@ def pair(images: Iterable[Path], annotations: Iterable[Path], split: str) -> lis
     Raises:
         UsageError: files without their partner, all of them listed.
     """
-    found = {file.stem: file for file in images}
-    annotated = {file.stem: file for file in annotations}
-    lonely = [f"{found[stem]}: no annotation" for stem in found.keys() - annotated.keys()]
-    lonely += [f"{annotated[stem]}: no image" for stem in annotated.keys() - found.keys()]
+    found, annotated = ({file.stem: file for file in files} for files in (images, annotations))
+    pairs = pair_by_key(dict(sorted(found.items())), annotated)
+    lonely = pairs.problems("annotation")
     if lonely:
         title = f"{split}: {len(lonely)} files without their partner:"
-        raise UsageError(listed_problems(title, sorted(lonely)))
-    return [prepared(found[stem], annotated[stem], split) for stem in sorted(found)]
+        raise UsageError(listed_problems(title, lonely))
+    return [
+        prepared(image, annotation, split)
+        for _, image, annotation in pairs.found
+        if annotation is not None
+    ]
 
 
 def through_lookup(path: Path, raw: np.ndarray, lookup: np.ndarray) -> np.ndarray:
-    """`raw` (H, W) uint8 through a lookup in which 254 marks values that mean nothing.
+    """Classes of a label `raw` (H, W) uint8 by a lookup, as `images.labels.lookup_table` makes it.
 
     Raises:
-        DataError: such a value occurs.
+        DataError: `raw` has a value that the lookup marks as invalid.
     """
     label = cv2.LUT(np.ascontiguousarray(raw), lookup)
-    wrong = np.unique(raw[label == 254])
+    wrong = np.unique(raw[label == INVALID])
     if wrong.size:
         raise DataError(f"{path}: value {wrong[0]} is no class of this data set")
     return label

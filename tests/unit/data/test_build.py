@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.config import load_config
-from paddleseg_ext.data.build import build_dataset, class_table_of, first_image
+from paddleseg_ext.data.build import build_dataset, class_table_of, first_image, validation_data
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.images.labels import decode_label
 
@@ -95,8 +95,66 @@ def test_the_class_table_needs_no_data(tmp_path: Path) -> None:
     config = _config(tmp_path, tmp_path / "absent")
     assert class_table_of(config).name == "cityscapes"
     assert first_image(config) is None
-    with pytest.raises(UsageError, match="no Cityscapes in"):
+    with pytest.raises(MissingData, match="no Cityscapes in"):
         build_dataset(config, "train_dataset")
+
+
+@pytest.mark.parametrize("root", ["absent", "empty"])
+@pytest.mark.parametrize(
+    ("spec", "num_classes"),
+    [
+        ("type: Cityscapes", 19),
+        ("type: paddleseg.Cityscapes", 19),
+        ("type: CamVid", 11),
+        ("type: CelebAMaskHQ", 19),
+        ("type: ListDataset\n  num_classes: 3\n  val_path: val.list", 3),
+        ("type: Dataset\n  num_classes: 4\n  val_path: nowhere/val.list", 4),
+    ],
+)
+def test_absent_files_are_missing_data_whatever_the_type(
+    spec: str, num_classes: int, root: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    yml = tmp_path / "c.yml"
+    yml.write_text(f"val_dataset:\n  {spec}\n  dataset_root: {tmp_path / root}\n  mode: val")
+    config = load_config(yml)
+    with pytest.raises(MissingData, match=r"^val_dataset: "):
+        build_dataset(config, "val_dataset")
+    data = validation_data(config)
+    assert (data.class_table.num_classes, data.first_image) == (num_classes, None)
+
+
+def test_labels_that_are_elsewhere_are_missing_data(tiny_cityscapes: Path, tmp_path: Path) -> None:
+    (tiny_cityscapes / "gtFine").rename(tmp_path / "labels")
+    config = _config(tmp_path, tiny_cityscapes)
+    with pytest.raises(MissingData, match="without their partner"):
+        build_dataset(config, "val_dataset")
+    assert class_table_of(config).num_classes == 19
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("label_knd: labelIds", "takes no 'label_knd' .did you mean 'label_kind'"),
+        ("label_kind: labelId", "label_kind: one of"),
+        ("mode: vall", "mode: one of"),
+        ("transforms: [{type: Normalise}]", "did you mean 'Normalize'"),
+    ],
+)
+@pytest.mark.parametrize("root", ["absent", "here"])
+def test_a_wrong_section_is_an_error_with_and_without_the_data(
+    wrong: str, message: str, root: str, tmp_path: Path, tiny_cityscapes_shared: Path
+) -> None:
+    where = tiny_cityscapes_shared if root == "here" else tmp_path / root
+    mode = "" if wrong.startswith("mode") else "mode: val, "
+    (tmp_path / "c.yml").write_text(
+        f"val_dataset: {{type: Cityscapes, dataset_root: {where}, {mode}{wrong}}}"
+    )
+    config = load_config(tmp_path / "c.yml")
+    for read in (class_table_of, first_image, validation_data):
+        with pytest.raises(UsageError, match=message) as caught:
+            read(config)
+        assert not isinstance(caught.value, MissingData)
 
 
 def test_without_data_labels_read_as_with_it(tmp_path: Path) -> None:

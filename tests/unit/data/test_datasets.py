@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.datasets import Cityscapes, ListDataset, listed_problems
+from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
+from paddleseg_ext.data.datasets import Cityscapes, ListDataset
 from paddleseg_ext.data.transforms import Normalize, RandomHorizontalFlip
 
 

@@ -9,13 +9,7 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
-from paddleseg_ext.data.published import (
-    ADE20K,
-    CamVid,
-    CocoStuff10k,
-    pair_by_stem,
-    resolve_by_tail,
-)
+from paddleseg_ext.data.published import ADE20K, CamVid, CocoStuff10k, resolve_by_tail
 from paddleseg_ext.images.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 from paddleseg_ext.registry import DATASETS
 
@@ -84,24 +78,6 @@ def test_the_prepared_layout(tmp_path: Path) -> None:
     (tmp_path / "images/train/2.jpg").unlink()
     with pytest.raises(UsageError, match="2 files without"):
         ADE20K(str(tmp_path))
-
-
-def test_what_a_killed_converter_left_is_no_sample(tmp_path: Path) -> None:
-    for name in ("images/a.jpg", "images/.writing-b.jpg", "labels/a.png", "labels/.writing-x1.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    samples, problems = pair_by_stem(tmp_path / "images", tmp_path / "labels", "train")
-    assert ([sample.name for sample in samples], problems) == (["train/a"], [])
-
-
-def test_two_images_of_one_label_are_named(tmp_path: Path) -> None:
-    """Neither may be left out in silence."""
-    for folder, names in (("images", ("a.jpg", "a.png", "b.png")), ("labels", ("a.png", "b.png"))):
-        (tmp_path / folder).mkdir()
-        for name in names:
-            (tmp_path / folder / name).touch()
-    _, problems = pair_by_stem(tmp_path / "images", tmp_path / "labels", "train")
-    assert problems == [f"{tmp_path / 'images/a.png'}: its label is that of a.jpg"]
 
 
 def test_an_absent_set_names_its_converter(tmp_path: Path) -> None:

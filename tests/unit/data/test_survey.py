@@ -12,6 +12,7 @@ from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.contact_sheet import to_picture
 from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.data.parts import Part
 from paddleseg_ext.data.survey import same_content, survey, survey_lines
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample, read_sample_list
@@ -58,7 +59,7 @@ def _samples(folder: Path) -> list[Sample]:
 
 def test_the_numbers(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
-    result = survey(samples, generic_table(3), "some")
+    result = survey(Part("some", samples, generic_table(3)))
     assert result.sizes == {"6x4": 1, "2x8": 1}
     assert result.modes == {"RGB": 2}
     assert result.class_pixels.tolist() == [12 + 12, 0, 12]
@@ -80,10 +81,10 @@ def test_equal_images_are_found(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
     shutil.copy(samples[0].image, tmp_path / "again.png")
     again = Sample(tmp_path / "again.png", None, "again")
-    result = survey([*samples, again], generic_table(3), "some")
+    result = survey(Part("some", [*samples, again], generic_table(3)))
     assert result.duplicates == [["some: a", "some: again"]]
-    other = survey([again], generic_table(3), "other")
-    first = survey(samples, generic_table(3), "some")
+    other = survey(Part("other", [again], generic_table(3)))
+    first = survey(Part("some", samples, generic_table(3)))
     assert same_content([first, other]) == [["some: a", "other: again"]]
 
 
@@ -92,14 +93,14 @@ def test_an_image_whose_comment_pillow_refuses(tmp_path: Path) -> None:
     content = sample.image.read_bytes()
     comment = b"\0\0\0\5tEXta\0bcd\0\0\0\0"  # its checksum is wrong
     sample.image.write_bytes(content[:33] + comment + content[33:])  # 33: behind the header
-    result = survey([sample], generic_table(3), "some")
+    result = survey(Part("some", [sample], generic_table(3)))
     assert (result.images, dict(result.modes), result.problems) == (1, {"?": 1}, [])
 
 
 def test_what_cannot_be_used_is_listed_and_not_counted(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
     samples[1].image.write_bytes(b"")
-    result = survey(samples, generic_table(3), "some")
+    result = survey(Part("some", samples, generic_table(3)))
     assert (result.images, len(result.problems)) == (1, 1)
     assert result.problems[0].startswith(str(samples[1].image))
 

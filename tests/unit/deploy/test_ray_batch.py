@@ -12,6 +12,7 @@ from PIL import Image
 
 from deploy.ray import batch, images, machine
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
+from paddleseg_ext.images.header import FORMATS
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
 
@@ -168,7 +169,7 @@ def test_the_limit_is_a_flag(
 
 def test_headers_of_every_kind() -> None:
     picture = Image.new("RGB", (40, 30))
-    for kind in (*images.FORMATS, "MPO"):  # a JPEG with a second picture behind it
+    for kind in (*FORMATS, "MPO"):  # a JPEG with a second picture behind it
         content = io.BytesIO()
         picture.save(content, kind)
         images.require_few_pixels(content.getvalue(), kind, 1200)

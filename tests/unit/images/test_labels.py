@@ -81,12 +81,41 @@ def test_a_table_survives_a_file(table: ClassTable) -> None:
         {"label_lookup": [1, 2]},
         {"label_lookup": [300] * 256},
         {"ignore_index": 300},
+        {"label_lookup": [0.5] * 256},
+        {"label_lookup": "all"},
+        {"ignore_index": "255"},
+        {"ignore_index": True},
+        {"ignore_index": None},
         {"class_names": None},
+        {"class_names": "a" * 19},
+        {"class_names": [*map(str, range(18)), False]},
+        {"palette": None},
+        {"palette": [[1, 2, 3], [4]]},
+        {"name": None},
+        {"name": 5},
+        {"lookup_suffix": ["a"]},
+        {"pallete": []},
     ],
 )
 def test_a_broken_table_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="class table"):
-        ClassTable.from_dict({**CITYSCAPES.to_dict(), **change})
+    with pytest.raises(UsageError, match=f"^here: .*{next(iter(change))}"):
+        ClassTable.from_dict({**CITYSCAPES.to_dict(), **change}, "here")
+
+
+@pytest.mark.parametrize("values", [None, 5, "cityscapes", [1, 2]])
+def test_a_table_that_is_no_mapping_is_refused(values: object) -> None:
+    with pytest.raises(UsageError, match="class table: the keys of a class table are expected"):
+        ClassTable.from_dict(values)
+
+
+@pytest.mark.parametrize("key", ["name", "class_names", "palette"])
+def test_a_table_without_a_key_is_refused(key: str) -> None:
+    values = CITYSCAPES.to_dict()
+    del values[key]
+    with pytest.raises(UsageError, match=f"class table: {key}: "):
+        ClassTable.from_dict(values)
+    optional = {k: CITYSCAPES.to_dict()[k] for k in ("name", "class_names", "palette")}
+    assert ClassTable.from_dict(optional).ignore_index == 255
 
 
 def test_the_generic_palette_is_that_of_pascal_voc() -> None:

@@ -15,6 +15,8 @@ from paddleseg_ext.images.samples import (
     Sample,
     collect_samples,
     image_sizes,
+    pair_by_key,
+    pair_by_stem,
     read_sample_list,
     unique_names,
     write_sample_list,
@@ -139,3 +141,34 @@ def test_names_with_spaces_want_a_tab(tmp_path: Path) -> None:
         "a street.png",
         "an image.png",
     ]
+
+
+def test_what_a_killed_converter_left_is_no_sample(tmp_path: Path) -> None:
+    for name in ("images/a.jpg", "images/.writing-b.jpg", "labels/a.png", "labels/.writing-x1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    samples, problems = pair_by_stem(tmp_path / "images", tmp_path / "labels", "train")
+    assert ([sample.name for sample in samples], problems) == (["train/a"], [])
+
+
+def test_two_images_of_one_label_are_named(tmp_path: Path) -> None:
+    """Neither may be left out in silence."""
+    for folder, names in (("images", ("a.jpg", "a.png", "b.png")), ("labels", ("a.png", "b.png"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    _, problems = pair_by_stem(tmp_path / "images", tmp_path / "labels", "train")
+    assert problems == [f"{tmp_path / 'images/a.png'}: its label is that of a.jpg"]
+
+
+def test_what_has_no_partner_is_listed_by_its_file() -> None:
+    images = {key: Path(f"{key}.jpg") for key in "bac"}
+    pairs = pair_by_key(images, {key: Path(f"{key}.png") for key in "ayx"})
+    assert [(key, label and label.name) for key, _, label in pairs.found] == [
+        ("b", None),
+        ("a", "a.png"),
+        ("c", None),
+    ]
+    lonely = ["x.png: no image", "y.png: no image"]
+    assert pairs.problems("mask") == ["b.jpg: no mask", "c.jpg: no mask", *lonely]
+    assert pairs.problems(required=False) == lonely

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.machine import STARTING_CORES, available_cores
-from paddleseg_ext.inference.ordered import ordered_map, worker_threads
+from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.inference.pipeline import Prediction, StreamOptions
 
 from .conftest import BrightnessNetwork, FakeSample

@@ -15,15 +15,9 @@ from engines import predictor_of
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import ClassTable, generic_table
+from paddleseg_ext.images.video import Source, open_camera, open_video, read_frames
 from paddleseg_ext.inference.outputs import blend
-from paddleseg_ext.inference.video import (
-    Source,
-    VideoSettings,
-    open_camera,
-    open_video,
-    predict_video,
-    read_frames,
-)
+from paddleseg_ext.inference.video import VideoSettings, predict_video
 from paddleseg_ext.inference.video_run import run_video
 
 from .conftest import BrightnessNetwork
@@ -219,18 +213,6 @@ def test_the_capture_is_released_when_nobody_reads_from_it(
     assert not [t.name for t in threading.enumerate() if t.name.startswith("pipeline")]
 
 
-@pytest.mark.parametrize("content", [b"hello\n" * 50, b"\x00\x00\x00\x18ftypmp42" + bytes(500)])
-def test_what_is_no_video_is_refused(
-    tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture
-) -> None:
-    path = tmp_path / "no.mp4"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"no\.mp4' is no video"):
-        open_video(path)
-    with pytest.raises(UsageError, match="does not exist"):
-        open_video(tmp_path / "nothing.mp4")
-
-
 def test_the_result_never_replaces_the_input(tmp_path: Path, brightness: BrightnessNetwork) -> None:
     (tmp_path / "overlays").mkdir()
     path = write_video(tmp_path / "overlays/in.mp4")
@@ -334,21 +316,6 @@ def test_ctrl_c_completes_a_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert status == 0 and result["num_predicted"] > 3
     assert len(frames_in(tmp_path / "overlays/camera0.mp4")[0]) == result["num_written"]
     assert signal.getsignal(signal.SIGINT) == before
-
-
-def test_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Missing(FakeCamera):
-        opened = False
-
-    with pytest.raises(UsageError, match="no such camera"):
-        camera(monkeypatch, Missing)
-
-
-def test_no_camera_is_told_in_one_line(capfd: pytest.CaptureFixture) -> None:
-    """OpenCV would write some of its own."""
-    with pytest.raises(UsageError, match="no such camera"):
-        open_camera(9999)
-    assert capfd.readouterr() == ("", "")
 
 
 def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNetwork) -> None:

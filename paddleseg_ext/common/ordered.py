@@ -1,7 +1,7 @@
-"""Work done beside the caller, in threads, with the results in the order of the items.
+"""Work in threads beside the caller, with the results in the order of the items.
 
 OpenCV, Pillow, zlib, numba and the runtimes release Python's lock while they work, so threads are
-enough. What is under way is bounded, which bounds memory, too.
+enough. The number of items in work is bounded, which bounds the memory, too.
 """
 
 from collections import deque
@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 def worker_threads(count: int) -> Iterator[Executor | None]:
     """A pool of `count` threads; None for 0.
 
-    However it ends, what has begun is finished and what waits is dropped: an interrupt leaves no
-    thread behind that still writes.
+    At the end, also after an interrupt, calls that have begun are finished and waiting ones are
+    dropped, so that no thread is left that still writes.
     """
     if count == 0:
         yield None
@@ -41,19 +41,19 @@ def ordered_map(
     size_of: Callable[[Item], int] | None = None,
     most_bytes: int = 0,
 ) -> Generator[Result, None, None]:
-    """`function` of each item, in order.
+    """Yields `function` of each item, in order.
 
-    Items are taken, by the caller's thread, while fewer than `most_under_way` are being worked on
-    or wait to be fetched. So where `items` is itself a generator that works in the caller's thread
-    (the network), that goes on while earlier items are finished beside it.
+    The caller's thread takes items while fewer than `most_under_way` are in work or wait to be
+    fetched. Where `items` is a generator that works in the caller's thread (the network), it
+    continues while earlier items are finished in the pool.
 
     Args:
-        function: what is done; an exception of its comes out where the result would have.
+        function: its exceptions are raised in place of the result.
         items: taken one by one.
-        pool: None calls `function` here and now.
+        pool: None calls `function` in the caller's thread.
         most_under_way: at least 1.
-        size_of: how many bytes an item holds, where `most_bytes` bounds those of all under way,
-            too; one of any size is always let through.
+        size_of: bytes that an item holds; `most_bytes` then bounds their sum, too. One item of
+            any size is always accepted.
         most_bytes: see `size_of`.
     """
     if pool is None:

@@ -1,0 +1,96 @@
+"""Parts of a data set: training and validation samples from a yml, a folder or lists."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddleseg_ext.common.errors import MissingData, UsageError, listed_problems
+from paddleseg_ext.common.flags import natural_int, positive_float
+from paddleseg_ext.common.options import option
+from paddleseg_ext.config import Config
+from paddleseg_ext.data.build import build_dataset
+from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples with their classes.
+
+    Attributes:
+        name: a section of a yml, a split, or the path of a list.
+    """
+
+    name: str
+    samples: list[Sample]
+    class_table: ClassTable
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """A random division into training and validation."""
+
+    val_share: float = option(0.1, "of --images, drawn with --seed", parse=positive_float)
+    seed: int = option(0, "another draw", parse=natural_int)
+
+
+def parts_of_config(config: Config) -> list[Part]:
+    """The data sets of a yml's `train_dataset:` and `val_dataset:`, whichever it has.
+
+    Raises:
+        UsageError: as `build_dataset`.
+    """
+    parts = []
+    for section in ("train_dataset", "val_dataset"):
+        if section in config.raw:
+            dataset = build_dataset(config, section)
+            parts.append(Part(section, dataset.samples, dataset.class_table))
+    return parts
+
+
+def parts_of_cityscapes(root: str | Path) -> list[Part]:
+    """The splits train and val of a folder in Cityscapes' layout.
+
+    Raises:
+        MissingData: as `Cityscapes`.
+    """
+    modes = ("train", "val")
+    return [Part(mode, Cityscapes(str(root), mode=mode).samples, CITYSCAPES) for mode in modes]
+
+
+def part_of_list(path: str | Path, num_classes: int | None = None) -> Part:
+    """The samples of a list of `image label` lines.
+
+    Args:
+        num_classes: of the labels; None takes Cityscapes' classes.
+    """
+    table = generic_table(num_classes) if num_classes else CITYSCAPES
+    return Part(str(path), read_sample_list(path), table)
+
+
+def split_pairs(
+    images: str | Path, labels: str | Path, options: SplitOptions
+) -> dict[str, list[Sample]]:
+    """Pair the images and PNG labels of two folders by name, and divide them at random.
+
+    Returns:
+        The samples of "train" and "val", at least one each.
+
+    Raises:
+        MissingData: files without their partner, all of them listed.
+        UsageError: fewer than two images, or a share of 1 and more.
+    """
+    if options.val_share >= 1:
+        raise UsageError(f"--val_share: below 1 expected, got {options.val_share}")
+    samples, lonely = pair_by_stem(Path(images), Path(labels), "all")
+    if lonely:
+        raise MissingData(listed_problems(f"{len(lonely)} files without their partner:", lonely))
+    if len(samples) < 2:
+        raise UsageError(f"--images: at least 2 images expected in '{images}'")
+    count = min(max(1, round(len(samples) * options.val_share)), len(samples) - 1)
+    chosen = set(random.Random(options.seed).sample(range(len(samples)), count))
+    parts: dict[str, list[Sample]] = {"train": [], "val": []}
+    for number, sample in enumerate(samples):
+        parts["val" if number in chosen else "train"].append(sample)
+    return parts
