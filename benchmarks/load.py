@@ -73,7 +73,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--queue_size", type=flags.positive_int, default=8)
     parser.add_argument("--max_batch", type=flags.positive_int, default=1)
     parser.add_argument(
-        "--python", default=sys.executable, help="that serves, with requirements-serving.txt"
+        "--python", default=sys.executable, help="that serves, with requirements/serve.txt"
     )
     parser.add_argument("--save_path", default="output/load.json", help="for the figures")
     return parser.parse_args(argv)

@@ -58,7 +58,6 @@ from paddleseg_ext.inference.engines.paddle_inference import (  # noqa: E402
     check_options,
 )
 
-REQUIREMENTS = "requirements-ray.txt"
 WITHOUT_END = -1
 RETRIES = 5  # of a block whose worker died; a file that kills every worker must not go on for ever
 BLOCK_IMAGES = 64  # what a dead worker had begun is at most this
@@ -368,7 +367,7 @@ def _explained(error: Exception) -> UsageError | CheckFailed:
 
 
 def _import_ray() -> Any:
-    with optional_imports("batches on Ray", f"-r {REQUIREMENTS}"):
+    with optional_imports("batches on Ray", "ray"):
         import fsspec  # noqa: F401
         import pyarrow  # noqa: F401
         import ray

@@ -142,7 +142,7 @@ def _tensor(value: Any, has_free_batch: bool, graph: Path) -> dict[str, Any]:
 
 
 def _import_triton() -> tuple[Any, Any]:
-    with optional_imports("make_repository", "-r requirements-triton.txt"):
+    with optional_imports("make_repository", "triton"):
         import onnx  # noqa: F401
         from google.protobuf import text_format
         from tritonclient.grpc import model_config_pb2

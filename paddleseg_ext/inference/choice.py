@@ -13,6 +13,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import cpu_name
+from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.open import BACKENDS, ONNX_PRECISIONS, stage_name
 
@@ -96,7 +97,7 @@ def choose_backend(bundle: Bundle, precision: str = "fp32") -> tuple[str, str]:
     if not possible:
         raise UsageError(
             f"{bundle.deploy_file}: its {precision} graph is ONNX, and neither ONNX Runtime nor "
-            "OpenVINO is installed: pip install -r requirements-onnxruntime.txt"
+            f"OpenVINO is installed: {how_to_install('onnxruntime')}"
         )
     for name in possible:
         if name not in failed:

@@ -28,7 +28,6 @@ from paddleseg_ext.inference.engines.base import (
 )
 
 PROVIDER = "CPUExecutionProvider"
-INSTALL = "-r requirements-onnxruntime.txt, or use --backend paddle"
 AFFINITIES = "session.intra_op_thread_affinities"
 ERRORS_ONLY = 3  # of ONNX Runtime's log
 INT8_PREFIX, INT8_SUFFIX = "QLinear", "Integer"  # QLinearConv, MatMulInteger, ...
@@ -42,7 +41,7 @@ def import_onnxruntime() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    with optional_imports("backend onnxruntime", INSTALL):
+    with optional_imports("backend onnxruntime", "onnxruntime", "use --backend paddle"):
         import onnxruntime
     return onnxruntime
 

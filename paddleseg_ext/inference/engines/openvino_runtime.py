@@ -37,7 +37,6 @@ from paddleseg_ext.inference.engines.base import (
     runtime_errors,
 )
 
-INSTALL = "-r requirements-openvino.txt, or use --backend paddle"
 DEVICE = "CPU"
 INT8_NODE = "FakeQuantize"
 MOST_SIZES = 10  # of INT8 graphs that are kept, the last that were asked for
@@ -60,7 +59,7 @@ def import_openvino() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    with optional_imports("backend openvino", INSTALL):
+    with optional_imports("backend openvino", "openvino", "use --backend paddle"):
         import openvino
     return openvino
 

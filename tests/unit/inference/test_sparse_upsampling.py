@@ -206,7 +206,7 @@ def test_nan_is_an_error_in_either_way() -> None:
 def test_without_numba_nothing_changes_but_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "has_numba", lambda: False)
     assert not Postprocess().sparse
-    with pytest.raises(UsageError, match=r"requirements-fast\.txt"):
+    with pytest.raises(UsageError, match=r"paddleseg_ext\[fast\]"):
         Postprocess(sparse=True)
 
 
