@@ -16,6 +16,7 @@ import yaml
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.shipped_configs import find_config
 from paddleseg_ext.common.yml import parse_yaml, read_sections
 from paddleseg_ext.scoring.metrics import AbsentRule
 
@@ -40,6 +41,19 @@ SECTIONS = {
     "absent_class": str,
     "pretrained": str,
     "sync_bn": bool,
+}
+# What holds where a yml leaves a key out; a key that is not here is required by those who read it.
+DEFAULTS: dict[str, Any] = {
+    "test_config": {},
+    "batch_size": 1,
+    "accumulate": 1,
+    "ema": None,
+    "freeze_bn": False,
+    "keep_best": [],
+    "registry": "paddleseg_ext",
+    "absent_class": "skip",
+    "pretrained": None,
+    "sync_bn": True,
 }
 _KINDS = {
     dict: "a section",
@@ -66,6 +80,14 @@ class Config:
 
     path: Path
     raw: dict[str, Any]
+
+    def with_defaults(self) -> dict[str, Any]:
+        """Every known key with its value here or its default, in a fixed order."""
+        whole = DEFAULTS | self.raw
+        return {key: copy.deepcopy(whole[key]) for key in SECTIONS if key in whole}
+
+    def _value(self, name: str) -> Any:
+        return self.raw.get(name, DEFAULTS[name])
 
     def section(self, name: str) -> Any:
         """The section `name`.
@@ -110,12 +132,12 @@ class Config:
     @property
     def test_config(self) -> dict[str, Any]:
         """`test_config:`, how to evaluate; empty when the yml has none."""
-        return self.raw.get("test_config", {})
+        return self._value("test_config")
 
     @property
     def batch_size(self) -> int:
         """Samples a process and iteration."""
-        return self.raw.get("batch_size", 1)
+        return self._value("batch_size")
 
     @property
     def iters(self) -> int:
@@ -125,37 +147,37 @@ class Config:
     @property
     def accumulate(self) -> int:
         """Batches whose gradients an iteration adds up before it steps."""
-        return self.raw.get("accumulate", 1)
+        return self._value("accumulate")
 
     @property
     def ema(self) -> dict[str, Any] | None:
         """`ema:`, see `training.ema`; None where the yml has none."""
-        return self.raw.get("ema")
+        return self._value("ema")
 
     @property
     def freeze_bn(self) -> bool:
         """Whether batch norms use their running statistics and leave them as they are."""
-        return self.raw.get("freeze_bn", False)
+        return self._value("freeze_bn")
 
     @property
     def keep_best(self) -> list[Any]:
         """Names of the protocols that training evaluates by, one best checkpoint each."""
-        return self.raw.get("keep_best", [])
+        return self._value("keep_best")
 
     @property
     def only_paddleseg(self) -> bool:
         """Whether `registry: paddleseg` makes every `type:` PaddleSeg's."""
-        return self.raw.get("registry") == "paddleseg"
+        return self._value("registry") == "paddleseg"
 
     @property
     def absent_class(self) -> AbsentRule:
         """How a class absent from labels and predictions counts in means (`scoring.metrics`)."""
-        return self.raw.get("absent_class", "skip")
+        return self._value("absent_class")
 
     @property
     def sync_bn(self) -> bool:
         """Whether several processes normalise by the statistics of all their batches."""
-        return self.raw.get("sync_bn", True)
+        return self._value("sync_bn")
 
     @property
     def pretrained(self) -> str | None:
@@ -167,14 +189,15 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     """Read a yml with its `_base_` files, apply `--opts` and flags, and check the result.
 
     Args:
-        path: the yml.
+        path: the yml, or the name of a shipped one (`common.shipped_configs`).
         opts: `dotted.key=value` each, values in yml syntax; list items by number.
         overrides: `iters`, `batch_size`, `accumulate`, `learning_rate`; None means "as in the yml".
 
     Raises:
         UsageError: naming the file, the key and what was expected.
     """
-    raw = _read_with_bases(Path(path), ())
+    path = find_config(path)
+    raw = _read_with_bases(path, ())
     for opt in opts:
         _apply_opt(raw, opt)
     learning_rate = overrides.pop("learning_rate", None)
@@ -185,7 +208,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     _check_names(raw, str(path))
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     _check(raw, str(path))
-    return Config(Path(path), raw)
+    return Config(path, raw)
 
 
 class _Loader(yaml.SafeLoader):

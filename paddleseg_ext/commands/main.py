@@ -1,4 +1,4 @@
-"""The front door: `paddleseg-ext VERB ...`, also `paddleseg-ext VERB ...`."""
+"""The front door: `paddleseg-ext VERB ...`, also `python -m paddleseg_ext VERB ...`."""
 
 import importlib
 import sys
@@ -19,6 +19,7 @@ VERBS = {
     "bench": ("bench", "speed, memory and parts of bundles on runtimes, in turns"),
     "quantize": ("quantize", "an INT8 graph for a bundle, judged"),
     "serve": ("serve", "answer images over HTTP, with a page"),
+    "config": ("config", "list the shipped configurations, or show one whole"),
     "data": ("data", "make, check and inspect data sets"),
     "import": ("import_weights", "turn a published checkpoint into ours"),
     "doctor": ("doctor", "parameters, multiply-adds and strides of a yml's network"),

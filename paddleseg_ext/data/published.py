@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import located
 from paddleseg_ext.data.datasets import (
     SegmentationDataset,
     Transform,
@@ -82,7 +83,8 @@ class PreparedDataset(SegmentationDataset):
             images, labels = root / "images" / split, root / "labels" / split
             if not images.is_dir():
                 raise UsageError(
-                    f"dataset_root: '{images}' does not exist; make it from the publisher's files: "
+                    f"dataset_root: {located(images)} does not exist; make it from the publisher's "
+                    "files: "
                     f"paddleseg-ext data prepare {self.COMMAND} --from DIR --to {root}"
                 )
             found, lonely = pair_by_stem(images, labels, split)
