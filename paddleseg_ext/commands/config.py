@@ -17,20 +17,20 @@ from paddleseg_ext.common.shipped_configs import describe_config, shipped_config
 from paddleseg_ext.config import load_config
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "config")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="names and what they train", allow_abbrev=False)
     show = actions.add_parser("show", help="the whole of a configuration", allow_abbrev=False)
     show.add_argument("config", metavar="NAME", help="of a shipped configuration, or a yml's path")
     flags.add_opts_flag(show)
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Print the list, or a configuration as a yml."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     if arguments.action == "list":
         found = shipped_configs()
         width = max(map(len, found), default=0)

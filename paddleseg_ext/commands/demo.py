@@ -15,11 +15,11 @@ from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.demo.run import DemoOptions, run_demo
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "demo")
     add_options(parser, DemoOptions)
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int | None:
         CheckFailed: the deployed network does not agree with the trained one.
     """
     started = time.perf_counter()
-    result = run_demo(read_options(DemoOptions, parse_arguments(argv)))
+    result = run_demo(read_options(DemoOptions, build_parser().parse_args(argv)))
     minutes = (time.perf_counter() - started) / 60
     log(
         f"[DEMO] verdict: {result.grade}; validation mIoU {result.mean_iou:.4f}; "

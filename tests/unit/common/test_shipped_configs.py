@@ -53,7 +53,7 @@ def test_an_installed_copy_is_used_alone(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("# One of PaddleSeg 2.8,\n# in two lines. More.\nmodel: {}", "One of PaddleSeg 2.8, in two lines"),
+        ("# As in 2.8,\n# in two lines. More.\nmodel: {}", "As in 2.8, in two lines"),
         ("# As in 2020:\n#\n#   paddleseg-ext import", "As in 2020"),
         ("# As in 2020:\n#   paddleseg-ext import", "As in 2020"),
         ("model: {}", ""),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.commands import data as data_cli
-from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.commands.main import VERBS
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.demo.report import Step, write_report
 from paddleseg_ext.demo.run import DemoOptions, Folders, make_room, plan
