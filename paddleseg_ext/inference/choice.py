@@ -87,7 +87,7 @@ def choose_backend(bundle: Bundle, precision: str = "fp32") -> tuple[str, str]:
     if usable:
         name = max(usable, key=lambda name: usable[name].get("ratio") or 0.0)
         return name, _praise(usable[name]) + note
-    if not bundle.is_onnx and precision == "fp32":
+    if not bundle.is_onnx and precision == "fp32" and is_installed("paddle"):
         possible = ["paddle"]
         why = "no other is verified here (paddleseg-ext tune)"
     else:
