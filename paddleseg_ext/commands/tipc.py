@@ -6,9 +6,9 @@
   paddleseg-ext tipc suite                   every chain of every network
   paddleseg-ext tipc lint CFG.txt ...        check txt files
 
-The first four need a checkout: test_tipc/*.sh call them in its folder. `prepare` uses the Cityscapes
-folder that the environment variable CITYSCAPES_ROOT names, else the embedded data set. Exit status:
-0 everything passed, 1 something failed, 2 wrong use, 3 nothing could run on this machine.
+The first four need a checkout: test_tipc/*.sh call them in its folder. `prepare` uses the data that
+the environment variable CITYSCAPES_ROOT names, else the embedded ones. Exit status: 0 everything
+passed, 1 something failed, 2 wrong use, 3 nothing could run on this machine.
 """
 
 import argparse

@@ -22,7 +22,7 @@ PICTURE_WIDTH = 560
 VOID_COLOR = (0, 0, 0)
 WRONG_COLOR = (235, 30, 30)
 RUNS = (
-    ("#predict (eager)", "predict/predict.json"),
+    ("#predict", "predict/predict.json"),
     ("#inference, oneDNN off", "infer/inference.json"),
     ("#inference, oneDNN on", "infer_onednn/inference.json"),
 )

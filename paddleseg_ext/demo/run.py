@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.flags import natural_int, positive_int
 from paddleseg_ext.common.options import option
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.demo.report import Step, read_json, write_report
+from paddleseg_ext.demo.report import RUNS, Step, read_json, write_report
 from paddleseg_ext.evaluation.evaluator import format_array
 from paddleseg_ext.images.samples import write_sample_list
 
@@ -63,32 +62,6 @@ class DemoResult:
     agrees: bool
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where the demo's steps leave their results."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        """The embedded data set, in Cityscapes' layout."""
-        return self.root / "data"
-
-    @property
-    def weights(self) -> Path:
-        """The best checkpoint."""
-        return self.root / "train" / "best_model" / "model.pdparams"
-
-    @property
-    def bundle(self) -> Path:
-        """The exported deploy.yaml."""
-        return self.root / "bundle" / "deploy.yaml"
-
-    def of(self, step: str) -> Path:
-        """The folder of a step that predicts or compares."""
-        return self.root / step
-
-
 def run_demo(options: DemoOptions) -> DemoResult:
     """Run every step and write the report; a failed comparison is reported, too.
 
@@ -96,24 +69,24 @@ def run_demo(options: DemoOptions) -> DemoResult:
         UsageError: `save_dir` holds something that no demo wrote.
         CheckFailed: a step broke.
     """
-    folders = Folders(make_room(options.save_dir))
+    root = make_room(options.save_dir)
     steps = []
-    commands = plan(folders, options)
+    commands = plan(root, options)
     for number, (name, command) in enumerate(commands, start=1):
         print(f"\n== demo, step {number} of {len(commands)}: {name}", flush=True)
         step = run_step(name, command)
         steps.append(step)
         # A failed verdict is reported; a step that broke has left nothing to report.
-        judged = name == "parity" and (folders.of(name) / "results.json").is_file()
+        judged = name == "parity" and (root / name / "results.json").is_file()
         if step.status != STATUS_DONE and not judged:
             raise CheckFailed(f"step '{name}' ended with status {step.status}: {step.command}")
         if name == "data":
             for split in ("train", "val"):
-                samples = Cityscapes(str(folders.data), mode=split).samples
-                write_sample_list(samples, folders.data / f"{split}.list")
-    report = write_report(folders.root, steps)
-    print_sections(folders)
-    results = read_json(folders.of("parity") / "results.json")
+                samples = Cityscapes(str(root / name), mode=split).samples
+                write_sample_list(samples, root / name / f"{split}.list")
+    report = write_report(root, steps)
+    print_sections(root)
+    results = read_json(root / "parity" / "results.json")
     mean_iou = results["reference"]["scores"]["mean_iou"]
     return DemoResult(results["grade"], mean_iou, report, steps[-1].status == STATUS_DONE)
 
@@ -134,21 +107,25 @@ def make_room(save_dir: Path) -> Path:
     return save_dir.resolve()
 
 
-def plan(folders: Folders, options: DemoOptions) -> list[tuple[str, list[str]]]:
-    """Name and command line of each step; a command line begins with its verb."""
+def plan(root: Path, options: DemoOptions) -> list[tuple[str, list[str]]]:
+    """Name and command line of each step.
+
+    A command line begins with its verb. Export writes to `bundle`, any other step to its name.
+    """
     num_images, (width, height) = NUM_IMAGES, SIZE_WH
     iters, save_interval = options.iters, SAVE_INTERVAL
     config = ["--config", CONFIG, "--opts"]
-    config += [f"{split}_dataset.dataset_root={folders.data}" for split in ("train", "val")]
+    config += [f"{split}_dataset.dataset_root={root / 'data'}" for split in ("train", "val")]
     crop = []
     if options.quick:
         num_images, (width, height) = QUICK_NUM_IMAGES, QUICK_SIZE_WH
         iters = save_interval = iters or QUICK_ITERS
         crop = [f"train_dataset.transforms.0.crop_size={list(QUICK_CROP_WH)}"]
-    weights, val_list = f"--model_path={folders.weights}", folders.data / "val.list"
+    weights = f"--model_path={root / 'train' / 'best_model' / 'model.pdparams'}"
+    bundle, val_list = root / "bundle" / "deploy.yaml", root / "data" / "val.list"
 
     def into(step: str) -> str:
-        return f"--save_dir={folders.of(step)}"
+        return f"--save_dir={root / step}"
 
     data = ["data", "synthetic", into("data"), f"--num_images={num_images}"]
     data += ["--size", str(width), str(height), f"--seed={options.seed}"]
@@ -156,10 +133,10 @@ def plan(folders: Folders, options: DemoOptions) -> list[tuple[str, list[str]]]:
     train += [into("train"), "--keep_checkpoint_max=1", f"--save_interval={save_interval}"]
     train += [f"--iters={iters}"] if iters else []
     on_images = [f"--image_path={val_list}", "--device=cpu"]
-    infer = ["infer", f"--config={folders.bundle}", *on_images, "--benchmark=True"]
-    parity = ["parity", *config, weights, f"--bundle={folders.bundle}", into("parity")]
+    infer = ["infer", f"--config={bundle}", *on_images, "--benchmark=True"]
+    parity = ["parity", *config, weights, f"--bundle={bundle}", into("parity")]
     parity += [f"--image_list={val_list}", "--negative_controls", "--stages", "static", "--results"]
-    parity += [f"{name}={folders.of(name)}" for name in ("val", "predict", "infer", "infer_onednn")]
+    parity += [f"{name}={root / name}" for name in ("val", "predict", "infer", "infer_onednn")]
     return [
         ("data", data),
         ("train", train),
@@ -181,18 +158,11 @@ def run_step(name: str, command: Sequence[str]) -> Step:
     return Step(name, shown, status, time.perf_counter() - started)
 
 
-def print_sections(folders: Folders) -> None:
+def print_sections(root: Path) -> None:
     """Print `#predict` and `#inference` once more, together: they are what the demo is about."""
-    for title, step, file in (
-        ("#predict", "predict", "predict.json"),
-        ("#inference, oneDNN off", "infer", "inference.json"),
-        ("#inference, oneDNN on", "infer_onednn", "inference.json"),
-    ):
-        scores = read_json(folders.of(step) / file)["evaluation"]["scores"]
+    for title, file in RUNS:
+        scores = read_json(root / file)["evaluation"]["scores"]
         print(f"\n{title}\nmIoU: {scores['mean_iou']:.4f} Acc: {scores['accuracy']:.4f}")
-        print(f"Class IoU:\n{format_array(_array(scores['class_iou']))}")
-        print(f"Class Acc:\n{format_array(_array(scores['class_precision']))}", flush=True)
-
-
-def _array(values: Sequence[float | None]) -> Any:
-    return np.array([np.nan if value is None else value for value in values])
+        for name, key in (("IoU", "class_iou"), ("Acc", "class_precision")):
+            values = np.array(scores[key], float)  # null of an absent class becomes NaN
+            print(f"Class {name}:\n{format_array(values)}", flush=True)

@@ -13,14 +13,14 @@ from paddleseg_ext.commands.main import VERBS
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.demo.report import Step, write_report
-from paddleseg_ext.demo.run import DemoOptions, Folders, make_room, plan
+from paddleseg_ext.demo.run import DemoOptions, make_room, plan
 from paddleseg_ext.images.samples import read_sample_list, write_sample_list
 from paddleseg_ext.scoring.confusion import count_pairs
 from paddleseg_ext.scoring.metrics import summarize
 
 
 def test_every_step_is_a_command_of_the_project(tmp_path):
-    steps = dict(plan(Folders(tmp_path), DemoOptions(seed=3, iters=7)))
+    steps = dict(plan(tmp_path, DemoOptions(seed=3, iters=7)))
     assert list(steps) == [
         "data", "train", "val", "predict", "export", "infer", "infer_onednn", "parity"
     ]  # fmt: skip
@@ -34,8 +34,8 @@ def test_every_step_is_a_command_of_the_project(tmp_path):
 
 
 def test_the_quick_variant_trains_less_on_less(tmp_path):
-    whole = dict(plan(Folders(tmp_path), DemoOptions()))
-    quick = dict(plan(Folders(tmp_path), DemoOptions(quick=True)))
+    whole = dict(plan(tmp_path, DemoOptions()))
+    quick = dict(plan(tmp_path, DemoOptions(quick=True)))
     assert list(quick) == list(whole)
     assert not [word for word in whole["train"] if word.startswith("--iters")]  # the yml's
     assert "--iters=20" in quick["train"]
