@@ -42,19 +42,6 @@ SECTIONS = {
     "pretrained": str,
     "sync_bn": bool,
 }
-# What holds where a yml leaves a key out; a key that is not here is required by those who read it.
-DEFAULTS: dict[str, Any] = {
-    "test_config": {},
-    "batch_size": 1,
-    "accumulate": 1,
-    "ema": None,
-    "freeze_bn": False,
-    "keep_best": [],
-    "registry": "paddleseg_ext",
-    "absent_class": "skip",
-    "pretrained": None,
-    "sync_bn": True,
-}
 _KINDS = {
     dict: "a section",
     int: "a whole number",
@@ -82,12 +69,10 @@ class Config:
     raw: dict[str, Any]
 
     def with_defaults(self) -> dict[str, Any]:
-        """Every known key with its value here or its default, in a fixed order."""
-        whole = DEFAULTS | self.raw
-        return {key: copy.deepcopy(whole[key]) for key in SECTIONS if key in whole}
-
-    def _value(self, name: str) -> Any:
-        return self.raw.get(name, DEFAULTS[name])
+        """All keys with their value or default; those that have neither are left out."""
+        names = ("test_config", "batch_size", "accumulate", "ema", "freeze_bn", "keep_best")
+        defaults = {name: getattr(self, name) for name in (*names, "absent_class", "sync_bn")}
+        return copy.deepcopy({"registry": "paddleseg_ext"} | self.raw | defaults)
 
     def section(self, name: str) -> Any:
         """The section `name`.
@@ -132,12 +117,12 @@ class Config:
     @property
     def test_config(self) -> dict[str, Any]:
         """`test_config:`, how to evaluate; empty when the yml has none."""
-        return self._value("test_config")
+        return self.raw.get("test_config", {})
 
     @property
     def batch_size(self) -> int:
         """Samples a process and iteration."""
-        return self._value("batch_size")
+        return self.raw.get("batch_size", 1)
 
     @property
     def iters(self) -> int:
@@ -147,37 +132,37 @@ class Config:
     @property
     def accumulate(self) -> int:
         """Batches whose gradients an iteration adds up before it steps."""
-        return self._value("accumulate")
+        return self.raw.get("accumulate", 1)
 
     @property
     def ema(self) -> dict[str, Any] | None:
         """`ema:`, see `training.ema`; None where the yml has none."""
-        return self._value("ema")
+        return self.raw.get("ema")
 
     @property
     def freeze_bn(self) -> bool:
         """Whether batch norms use their running statistics and leave them as they are."""
-        return self._value("freeze_bn")
+        return self.raw.get("freeze_bn", False)
 
     @property
     def keep_best(self) -> list[Any]:
         """Names of the protocols that training evaluates by, one best checkpoint each."""
-        return self._value("keep_best")
+        return self.raw.get("keep_best", [])
 
     @property
     def only_paddleseg(self) -> bool:
         """Whether `registry: paddleseg` makes every `type:` PaddleSeg's."""
-        return self._value("registry") == "paddleseg"
+        return self.raw.get("registry") == "paddleseg"
 
     @property
     def absent_class(self) -> AbsentRule:
         """How a class absent from labels and predictions counts in means (`scoring.metrics`)."""
-        return self._value("absent_class")
+        return self.raw.get("absent_class", "skip")
 
     @property
     def sync_bn(self) -> bool:
         """Whether several processes normalise by the statistics of all their batches."""
-        return self._value("sync_bn")
+        return self.raw.get("sync_bn", True)
 
     @property
     def pretrained(self) -> str | None:

@@ -6,8 +6,8 @@
   paddleseg-ext tipc suite                   every chain of every network
   paddleseg-ext tipc lint CFG.txt ...        check txt files
 
-The first four need a checkout: test_tipc/*.sh call them in its folder. `prepare` uses the data that
-the environment variable CITYSCAPES_ROOT names, else the embedded ones. Exit status: 0 everything
+test_tipc/*.sh call these from the project's folder. `prepare` uses the Cityscapes folder that the
+environment variable CITYSCAPES_ROOT names, else the embedded data set. Exit status: 0 everything
 passed, 1 something failed, 2 wrong use, 3 nothing could run on this machine.
 """
 
@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.log import log
 from paddleseg_ext.tipc.chains import CHAINS, make_plan
 from paddleseg_ext.tipc.data import prepare
@@ -24,7 +24,7 @@ from paddleseg_ext.tipc.format import MODES
 from paddleseg_ext.tipc.lint import lint_files
 from paddleseg_ext.tipc.run import run_plan
 from paddleseg_ext.tipc.serving import ask_service
-from paddleseg_ext.tipc.suite import CONFIG_ROOT, networks, run_suite
+from paddleseg_ext.tipc.suite import networks, run_suite
 from paddleseg_ext.tipc.training import compare_losses, write_speed
 
 
@@ -76,8 +76,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int | None:
     """Parse and do."""
     arguments = parse_arguments(argv)
-    if arguments.action in ("prepare", "plan", "run", "suite"):
-        require_checkout()
     match arguments.action:
         case "prepare":
             source = os.environ.get("CITYSCAPES_ROOT") or None
@@ -100,19 +98,6 @@ def main(argv: list[str]) -> int | None:
         case "ask":
             ask_service(arguments.service, arguments.image_path, arguments.save_dir)
     return None
-
-
-def require_checkout() -> None:
-    """Check that this is the folder of a checkout, whose scripts and txt files the chains run.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not CONFIG_ROOT.is_dir():
-        raise UsageError(
-            f"tipc: there is no {CONFIG_ROOT} in {Path.cwd()}; chains run in the folder of a "
-            "checkout of this project, an installed copy has none"
-        )
 
 
 def lint(paths: list[Path]) -> None:

@@ -7,7 +7,7 @@ import yaml
 from commands import call
 
 from paddleseg_ext.common.shipped_configs import shipped_configs
-from paddleseg_ext.config import DEFAULTS, load_config
+from paddleseg_ext.config import load_config
 
 NAME = "bisenetv1_cityscapes_1024x512_160k"
 
@@ -31,7 +31,8 @@ def test_what_show_prints_is_the_configuration(
     shown = tmp_path / "shown.yml"
     shown.write_text(capsys.readouterr().out)
     assert load_config(shown).with_defaults() == load_config(name).with_defaults()
-    assert set(DEFAULTS) <= set(yaml.safe_load(shown.read_text()))
+    keys = set(yaml.safe_load(shown.read_text()))
+    assert {"batch_size", "accumulate", "ema", "sync_bn", "registry", "absent_class"} <= keys
 
 
 def test_show_applies_opts_and_refuses_unknown_names() -> None:
