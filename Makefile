@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 GOLDEN_DIR ?= ../shared/golden
 # What `make bench` measures; by default what `make demo` left. INT8 is calibrated on other images
 # than those whose mIoU it must keep.
@@ -18,20 +19,22 @@ BENCH_FLAGS ?=
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/run.stamp: requirements.txt
-	@echo "== creating $(VENV) and installing the pinned requirements"
+# The pinned requirements include the setuptools that the editable install is built with.
+$(VENV)/run.stamp: requirements.txt pyproject.toml setup.py
+	@echo "== creating $(VENV), installing the pinned requirements and this package, editable"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
+$(VENV)/dev.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@echo "== installing what tests and linters need"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/run.stamp  ## train, score, export and infer on the embedded data; output/demo/report.html
 	@echo "== the demo: from an empty folder to a proven deployment"
-	@$(BIN)/python -m paddleseg_ext demo --save_dir output/demo
+	@$(BIN)/paddleseg-ext demo --save_dir output/demo
 
 test: $(VENV)/dev.stamp  ## the fast tests (some 10 minutes on 2 cores)
 	@echo "== the fast tests"
@@ -62,18 +65,16 @@ bench: $(VENV)/bench.stamp  ## the goals of docs/performance.md as ratios (some 
 		--save_dir $(BENCH_DIR)/host --upsample host --onnx True
 	@$(BIN)/python export_model.py --config $(BENCH_CONFIG) --model_path $(BENCH_WEIGHTS) \
 		--save_dir $(BENCH_DIR)/argmax --output_op argmax --onnx True
-	@$(BIN)/python -m paddleseg_ext quantize --config $(BENCH_DIR)/host/deploy.yaml \
+	@$(BIN)/paddleseg-ext quantize --config $(BENCH_DIR)/host/deploy.yaml \
 		--data $(BENCH_CALIBRATION) --backend openvino --save_dir $(BENCH_DIR)/int8
 	@echo "== the goals, in turns"
 	@$(BIN)/python benchmarks/goals.py --host $(BENCH_DIR)/host/deploy.yaml \
 		--int8 $(BENCH_DIR)/int8/deploy.yaml --argmax $(BENCH_DIR)/argmax/deploy.yaml \
 		--data $(BENCH_DATA) --save_dir $(BENCH_DIR) $(BENCH_FLAGS)
 
-$(VENV)/bench.stamp: $(VENV)/run.stamp requirements-onnx.txt requirements-onnxruntime.txt \
-		requirements-openvino.txt requirements-fast.txt
+$(VENV)/bench.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@echo "== installing the runtimes that are compared"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-onnx.txt \
-		-r requirements-onnxruntime.txt -r requirements-openvino.txt -r requirements-fast.txt
+	@$(INSTALL) -r requirements/onnx.txt -r requirements/openvino.txt -r requirements/fast.txt
 	@touch $@
 
 clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay

@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from paddleseg_ext.common.errors import CheckFailed, run_command
 
 NUM_CLASSES = 19

@@ -16,14 +16,11 @@ missed goal is a figure, not a failure.
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
@@ -33,6 +30,7 @@ from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
 from paddleseg_ext.common.files import require_writable, write_json
 from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_count
+from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.functional import read_image, read_label
@@ -249,7 +247,7 @@ def main() -> int | None:
     save_dir = require_writable(arguments.save_dir, "--save_dir")
     installed = [name for name in ONNX_ENGINES if ENGINES[name].is_installed]
     if "onnxruntime" not in installed:
-        raise UsageError("ONNX Runtime is needed: pip install 'paddleseg_ext[onnxruntime]'")
+        raise UsageError(f"ONNX Runtime is needed: {how_to_install('onnxruntime')}")
     ours = arguments.backend or installed[-1]
     samples = collect_samples(arguments.data)[: arguments.images]
     size, (width, height) = arguments.network_size, arguments.image_size

@@ -30,16 +30,14 @@ import cv2
 import httpx
 import numpy as np
 
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import CheckFailed, run_command
+from paddleseg_ext.common.files import write_json
+from paddleseg_ext.common.log import log
+from paddleseg_ext.images.scenes import draw_scene
+from paddleseg_ext.inference.engines.open import BACKENDS
+
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT))
-
-from paddleseg_ext.common import flags  # noqa: E402
-from paddleseg_ext.common.errors import CheckFailed, run_command  # noqa: E402
-from paddleseg_ext.common.files import write_json  # noqa: E402
-from paddleseg_ext.common.log import log  # noqa: E402
-from paddleseg_ext.images.scenes import draw_scene  # noqa: E402
-from paddleseg_ext.inference.engines.open import BACKENDS  # noqa: E402
-
 OVERLOAD = 1.2
 MOST_GROWTH = 0.05
 MOST_REFUSAL_MS = 50.0
@@ -73,7 +71,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--queue_size", type=flags.positive_int, default=8)
     parser.add_argument("--max_batch", type=flags.positive_int, default=1)
     parser.add_argument(
-        "--python", default=sys.executable, help="that serves, with requirements-serving.txt"
+        "--python", default=sys.executable, help="that serves, with requirements/serve.txt"
     )
     parser.add_argument("--save_path", default="output/load.json", help="for the figures")
     return parser.parse_args(argv)

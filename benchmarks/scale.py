@@ -3,7 +3,7 @@
     python benchmarks/scale.py --bundle output/demo/bundle/deploy.yaml --images images \
         --config configs/bisenetv1/bisenetv1_synthetic_demo.yml
 
-Runs `deploy/ray/batch.py` with 1 and 2 workers, and `train.py` in 1, 2 and 4 processes on the same
+Runs `deploy.ray.batch` with 1 and 2 workers, and `train.py` in 1, 2 and 4 processes on the same
 global batch, each with one thread, in turns. A worker's images/s come from the times of the label
 maps and leave the start out; a training's seconds an iteration are the median of its log. With more
 processes than cores the machine, not the code, is what is measured; the table says how many it has.
@@ -12,13 +12,12 @@ processes than cores the machine, not the code, is what is measured; the table s
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
@@ -77,9 +76,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def images_per_second(arguments: argparse.Namespace, workers: int) -> float:
-    """Of `deploy/ray/batch.py`, from the times at which the label maps were written."""
+    """Of `deploy.ray.batch`, from the times at which the label maps were written."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        command = ["deploy/ray/batch.py", "--config", arguments.bundle, "--images"]
+        command = ["-m", "deploy.ray.batch", "--config", arguments.bundle, "--images"]
         command += [arguments.images, "--save_dir", folder, "--workers", str(workers)]
         run([*command, "--backend", arguments.backend])
         times = sorted(path.stat().st_mtime_ns / 1e9 for path in Path(folder).rglob("*.png"))
@@ -116,7 +115,9 @@ def run(command: Sequence[str]) -> str:
         check=False,
     )
     if done.returncode:
-        raise CheckFailed(f"{command[0]} ended with {done.returncode}: {done.stdout[-500:]}")
+        raise CheckFailed(
+            f"{shlex.join(command)} ended with {done.returncode}: {done.stdout[-500:]}"
+        )
     return done.stdout
 
 

@@ -8,12 +8,8 @@ the status is 1 where ours costs more than a twentieth.
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

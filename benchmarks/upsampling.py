@@ -10,13 +10,9 @@ the medians. The status is 1 where a pixel differs.
 
 import os
 import time
-from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import sys
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np

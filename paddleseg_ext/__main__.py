@@ -1,4 +1,4 @@
-"""`paddleseg-ext VERB ...` is `paddleseg-ext VERB ...`."""
+"""`python -m paddleseg_ext VERB ...` is `paddleseg-ext VERB ...`."""
 
 from paddleseg_ext.commands.main import run
 

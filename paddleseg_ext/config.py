@@ -16,6 +16,7 @@ import yaml
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.shipped_configs import find_config
 from paddleseg_ext.common.yml import parse_yaml, read_sections
 from paddleseg_ext.scoring.metrics import AbsentRule
 
@@ -66,6 +67,12 @@ class Config:
 
     path: Path
     raw: dict[str, Any]
+
+    def with_defaults(self) -> dict[str, Any]:
+        """All keys with their value or default; those that have neither are left out."""
+        names = ("test_config", "batch_size", "accumulate", "ema", "freeze_bn", "keep_best")
+        defaults = {name: getattr(self, name) for name in (*names, "absent_class", "sync_bn")}
+        return copy.deepcopy({"registry": "paddleseg_ext"} | self.raw | defaults)
 
     def section(self, name: str) -> Any:
         """The section `name`.
@@ -167,14 +174,15 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     """Read a yml with its `_base_` files, apply `--opts` and flags, and check the result.
 
     Args:
-        path: the yml.
+        path: the yml, or the name of a shipped one (`common.shipped_configs`).
         opts: `dotted.key=value` each, values in yml syntax; list items by number.
         overrides: `iters`, `batch_size`, `accumulate`, `learning_rate`; None means "as in the yml".
 
     Raises:
         UsageError: naming the file, the key and what was expected.
     """
-    raw = _read_with_bases(Path(path), ())
+    path = find_config(path)
+    raw = _read_with_bases(path, ())
     for opt in opts:
         _apply_opt(raw, opt)
     learning_rate = overrides.pop("learning_rate", None)
@@ -185,7 +193,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     _check_names(raw, str(path))
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     _check(raw, str(path))
-    return Config(Path(path), raw)
+    return Config(path, raw)
 
 
 class _Loader(yaml.SafeLoader):

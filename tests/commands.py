@@ -31,7 +31,7 @@ class Finished:
 
 
 def call(script: str, *arguments: object) -> Finished:
-    """Run a script of the project, or `-m paddleseg_ext` for "paddleseg_ext", in this process."""
+    """Run a script of the project, or a module such as "paddleseg_ext", in this process."""
     out, err = io.StringIO(), io.StringIO()
     status: int | str | None = 0
     with (
@@ -40,10 +40,10 @@ def call(script: str, *arguments: object) -> Finished:
         contextlib.redirect_stderr(err),
     ):
         try:
-            if script == "paddleseg_ext":
-                runpy.run_module("paddleseg_ext", run_name="__main__", alter_sys=False)
-            else:
+            if script.endswith(".py"):
                 runpy.run_path(str(PROJECT / script), run_name="__main__")
+            else:
+                runpy.run_module(script, run_name="__main__", alter_sys=False)
         except SystemExit as stop:
             status = stop.code
     return Finished(status if isinstance(status, int) else 0, out.getvalue(), err.getvalue())

@@ -6,13 +6,13 @@
 # Without a key whoever reaches the port may use it, by an IP address or a name in --allowed_host;
 # then publish it as 127.0.0.1:8080:8080.
 # With OpenVINO, the fastest on Intel CPUs (then: --backend openvino, INT8 with --precision int8):
-#   docker build --build-arg EXTRA=requirements-openvino.txt -f deploy/docker/cpu.Dockerfile ...
+#   docker build --build-arg EXTRA=openvino -f deploy/docker/cpu.Dockerfile ...
 FROM python:3.11-slim AS packages
-ARG EXTRA=requirements-serving.txt
-COPY requirements-serving.txt requirements-openvino.txt ./
+ARG EXTRA=serve
+COPY requirements/serve.txt requirements/openvino.txt requirements/
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
-      -r requirements-serving.txt -r $EXTRA
+      -r requirements/serve.txt -r requirements/$EXTRA.txt
 
 FROM python:3.11-slim
 # libgomp1: the threads of PaddlePaddle's kernels.

@@ -6,14 +6,14 @@
 # Without a key whoever reaches the port may use it, by an IP address or a name in --allowed_host;
 # then publish it as 127.0.0.1:8080:8080.
 FROM python:3.11-slim AS packages
-COPY requirements-serving.txt .
+COPY requirements/serve.txt .
 # PaddlePaddle for CUDA is in Paddle's own index and brings the CUDA libraries as packages; the
 # driver comes from the host. The rest is that of the CPU.
-RUN sed -i 's/^paddlepaddle==/paddlepaddle-gpu==/' requirements-serving.txt \
+RUN sed -i 's/^paddlepaddle==/paddlepaddle-gpu==/' serve.txt \
  && python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
       -i https://www.paddlepaddle.org.cn/packages/stable/cu126/ \
-      --extra-index-url https://pypi.org/simple -r requirements-serving.txt
+      --extra-index-url https://pypi.org/simple -r serve.txt
 
 FROM python:3.11-slim
 # libgomp1: the threads of PaddlePaddle's kernels.

@@ -8,7 +8,7 @@ no image and doubles none, a rerun skips every image that has a row, and a bad i
 its error. A rerun with another bundle, backend, precision or device is refused; what lies below
 --save_dir is never an input.
 
-  python deploy/ray/batch.py --config bundle/deploy.yaml --images /data/images --save_dir out
+  python -m deploy.ray.batch --config bundle/deploy.yaml --images /data/images --save_dir out
   ... --address auto            on a cluster that runs; the bundle's folder is on every node
   ... --workers 8 --worker_gpus 1
 """
@@ -25,13 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
-
-from deploy.ray.images import require_few_pixels, require_size  # noqa: E402
-from deploy.ray.machine import require_room_for, warn_of_old_opencv  # noqa: E402
-from deploy.ray.manifest import COLUMNS, DONE, ERROR, Manifest, recipe_of  # noqa: E402
-from deploy.ray.storage import (  # noqa: E402
+from deploy.ray.images import require_few_pixels, require_size
+from deploy.ray.machine import require_room_for, warn_of_old_opencv
+from deploy.ray.manifest import COLUMNS, DONE, ERROR, Manifest, recipe_of
+from deploy.ray.storage import (
     absolute,
     is_text,
     list_images,
@@ -40,25 +37,25 @@ from deploy.ray.storage import (  # noqa: E402
     printable,
     write_whole,
 )
-from paddleseg_ext.common import flags  # noqa: E402
-from paddleseg_ext.common.errors import (  # noqa: E402
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import (
     CheckFailed,
     DataError,
     UsageError,
     run_command,
 )
-from paddleseg_ext.common.log import log  # noqa: E402
-from paddleseg_ext.common.packages import optional_imports  # noqa: E402
-from paddleseg_ext.common.progress import track  # noqa: E402
-from paddleseg_ext.inference.bundle import read_bundle  # noqa: E402
-from paddleseg_ext.inference.choice import ONNX_BACKENDS  # noqa: E402
-from paddleseg_ext.inference.engines.open import BACKENDS  # noqa: E402
-from paddleseg_ext.inference.engines.paddle_inference import (  # noqa: E402
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.packages import optional_imports
+from paddleseg_ext.common.progress import track
+from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.choice import ONNX_BACKENDS
+from paddleseg_ext.inference.engines.open import BACKENDS
+from paddleseg_ext.inference.engines.paddle_inference import (
     PaddleOptions,
     check_options,
 )
 
-REQUIREMENTS = "requirements-ray.txt"
+PROJECT = Path(__file__).resolve().parents[2]  # workers import deploy.ray from it
 WITHOUT_END = -1
 RETRIES = 5  # of a block whose worker died; a file that kills every worker must not go on for ever
 BLOCK_IMAGES = 64  # what a dead worker had begun is at most this
@@ -368,7 +365,7 @@ def _explained(error: Exception) -> UsageError | CheckFailed:
 
 
 def _import_ray() -> Any:
-    with optional_imports("batches on Ray", f"-r {REQUIREMENTS}"):
+    with optional_imports("batches on Ray", "ray"):
         import fsspec  # noqa: F401
         import pyarrow  # noqa: F401
         import ray

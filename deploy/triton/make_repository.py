@@ -17,19 +17,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
-
-from paddleseg_ext.common import flags  # noqa: E402
-from paddleseg_ext.common.errors import UsageError, run_command  # noqa: E402
-from paddleseg_ext.common.files import (  # noqa: E402
+from paddleseg_ext.common import flags
+from paddleseg_ext.common.errors import UsageError, run_command
+from paddleseg_ext.common.files import (
     atomic_directory,
     require_replaceable,
     write_text,
 )
-from paddleseg_ext.common.log import log  # noqa: E402
-from paddleseg_ext.common.packages import optional_imports  # noqa: E402
-from paddleseg_ext.inference.bundle import Bundle, read_bundle  # noqa: E402
+from paddleseg_ext.common.log import log
+from paddleseg_ext.common.packages import optional_imports
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
 
 VERSION = "1"
 CONFIG_FILE = "config.pbtxt"
@@ -142,7 +139,7 @@ def _tensor(value: Any, has_free_batch: bool, graph: Path) -> dict[str, Any]:
 
 
 def _import_triton() -> tuple[Any, Any]:
-    with optional_imports("make_repository", "-r requirements-triton.txt"):
+    with optional_imports("make_repository", "triton"):
         import onnx  # noqa: F401
         from google.protobuf import text_format
         from tritonclient.grpc import model_config_pb2

@@ -51,7 +51,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         default=False,
         metavar="True|False",
         help="also write model.onnx, for infer.py --backend onnxruntime or openvino and for "
-        "quantize; needs requirements-onnx.txt",
+        "quantize; needs paddleseg_ext[onnx]",
     )
     parser.add_argument(
         "--fold_normalize",

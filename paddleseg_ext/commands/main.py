@@ -1,12 +1,14 @@
-"""The front door: `paddleseg-ext VERB ...`, also `paddleseg-ext VERB ...`."""
+"""The front door: `paddleseg-ext VERB ...`, also `python -m paddleseg_ext VERB ...`."""
 
 import importlib
 import sys
 
 from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
+from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.common.version import __version__
 
 PROGRAM = "paddleseg-ext"
+HOST_PACKAGES = ("paddle", "paddleseg", "visualdl")  # the base installation has none of them
 # verb -> (module with `main(argv) -> int | None`, what it does)
 VERBS = {
     "train": ("train", "train the network that a yml describes"),
@@ -19,6 +21,7 @@ VERBS = {
     "bench": ("bench", "speed, memory and parts of bundles on runtimes, in turns"),
     "quantize": ("quantize", "an INT8 graph for a bundle, judged"),
     "serve": ("serve", "answer images over HTTP, with a page"),
+    "config": ("config", "list the shipped configurations, or show one whole"),
     "data": ("data", "make, check and inspect data sets"),
     "import": ("import_weights", "turn a published checkpoint into ours"),
     "doctor": ("doctor", "parameters, multiply-adds and strides of a yml's network"),
@@ -32,7 +35,8 @@ def main(argv: list[str]) -> int | None:
     """Run the verb with the rest of the command line; returns its exit status.
 
     Raises:
-        UsageError: an unknown verb; the nearest is named.
+        UsageError: an unknown verb (the nearest is named), or one that needs Paddle or PaddleSeg
+            where they are not installed.
     """
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: {PROGRAM} VERB ...\n")
@@ -46,7 +50,14 @@ def main(argv: list[str]) -> int | None:
     if argv[0] not in VERBS:
         raise UsageError(f"unknown verb '{argv[0]}'{nearest_name(argv[0], VERBS)}")
     module = importlib.import_module(f"paddleseg_ext.commands.{VERBS[argv[0]][0]}")
-    return module.main(argv[1:])
+    try:
+        return module.main(argv[1:])
+    except ModuleNotFoundError as error:
+        if error.name not in HOST_PACKAGES:
+            raise
+        raise UsageError(
+            f"{argv[0]}: {error.name} is not installed: {how_to_install('cpu')}"
+        ) from None
 
 
 def run(*verb: str) -> None:

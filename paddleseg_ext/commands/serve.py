@@ -27,7 +27,6 @@ from paddleseg_ext.inference.engines.base import Backend, probe_batch
 from paddleseg_ext.inference.engines.open import BACKENDS
 from paddleseg_ext.serving.backend import AUTO, open_service_backend
 
-REQUIREMENTS = "requirements-serving.txt"
 MIB = 1 << 20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY_LETTERS = 16
@@ -250,7 +249,7 @@ async def _announce(server: Any, host: str, backend: Backend) -> None:
 
 
 def _require_packages() -> None:
-    with optional_imports("the service", f"-r {REQUIREMENTS}"):
+    with optional_imports("the service", "serve"):
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401

@@ -156,6 +156,13 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def located(path: str | Path) -> str:
+    """A path for a message, with the folder that it is relative to."""
+    path = Path(path)
+    below = "" if path.is_absolute() else f" (relative to the working directory {Path.cwd()})"
+    return f"'{path}'{below}"
+
+
 def require_file(path: str | Path, what: str) -> Path:
     """`path` if it is a readable, non-empty file.
 

@@ -96,7 +96,12 @@ def make_parser(description: str, verb: str = "") -> argparse.ArgumentParser:
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """`--config` and `--opts`, which every command that reads a yml has."""
-    parser.add_argument("--config", required=True, metavar="YML", help="the configuration")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="YML",
+        help="the configuration: a path, or a name that `paddleseg-ext config list` prints",
+    )
     add_opts_flag(parser)
 
 

@@ -40,7 +40,7 @@ def resolve_device(device: str | None) -> str:
         return "gpu" if has_gpu_build() else "cpu"
     if device == "gpu" and not has_gpu_build():
         raise UsageError(
-            f"--device gpu: {NO_GPU}; install requirements-gpu.txt, or use --device cpu"
+            f"--device gpu: {NO_GPU}; install the GPU build (docs/gpu.md), or use --device cpu"
         )
     return device
 

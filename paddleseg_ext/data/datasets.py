@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError, MissingData, UsageError, listed_problems
+from paddleseg_ext.common.files import located
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
 from paddleseg_ext.images.samples import Pairs, Sample, pair_by_key, read_sample_list
@@ -188,7 +189,7 @@ class Cityscapes(SplitDataset):
     def _pair(self, root: Path, split: str) -> tuple[list[Sample], list[str]]:
         if not (root / "leftImg8bit").is_dir():
             raise MissingData(
-                f"dataset_root: no Cityscapes in '{root}' (expected: {self.LAYOUT}); "
+                f"dataset_root: no Cityscapes in {located(root)}; expected: {self.LAYOUT}; "
                 "download it from https://www.cityscapes-dataset.com, or make the embedded data "
                 f"set: paddleseg-ext data synthetic --save_dir {root}"
             )
@@ -262,7 +263,7 @@ class ListDataset(SegmentationDataset):
             )
         root = Path(dataset_root)
         if not root.is_dir():
-            raise MissingData(f"dataset_root: '{root}' is not a folder")
+            raise MissingData(f"dataset_root: {located(root)} is not a folder")
         inside = root / path
         table = generic_table(num_classes, class_names, ignore_index, name=root.name)
         samples = read_sample_list(inside if inside.exists() else path, root, separator)

@@ -30,7 +30,7 @@ FORMAT_VERSION = 2
 
 
 def _safetensors() -> Any:
-    with optional_imports("packed data", "'paddleseg_ext[pack]'"):
+    with optional_imports("packed data", "pack"):
         import safetensors
         import safetensors.numpy
     return safetensors

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from paddleseg_ext.common.errors import MissingData, UsageError, listed_problems
+from paddleseg_ext.common.files import located
 from paddleseg_ext.data.datasets import SplitDataset
 from paddleseg_ext.images.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
 from paddleseg_ext.images.labels import CAMVID, ClassTable, lookup_table, spread_palette
@@ -30,8 +31,8 @@ class PreparedDataset(SplitDataset):
         images = root / "images" / split
         if not images.is_dir():
             raise MissingData(
-                f"dataset_root: '{images}' does not exist; make it from the publisher's files: "
-                f"paddleseg-ext data prepare {self.COMMAND} --from DIR --to {root}"
+                f"dataset_root: {located(images)} does not exist; make it from the publisher's "
+                f"files: paddleseg-ext data prepare {self.COMMAND} --from DIR --to {root}"
             )
         return pair_by_stem(images, root / "labels" / split, split)
 

@@ -22,7 +22,7 @@ PICTURE_WIDTH = 560
 VOID_COLOR = (0, 0, 0)
 WRONG_COLOR = (235, 30, 30)
 RUNS = (
-    ("#predict (eager)", "predict/predict.json"),
+    ("#predict", "predict/predict.json"),
     ("#inference, oneDNN off", "infer/inference.json"),
     ("#inference, oneDNN on", "infer_onednn/inference.json"),
 )
@@ -124,8 +124,8 @@ def write_report(root: Path, steps: Sequence[Step]) -> Path:
         The report.
     """
     dataset = Cityscapes(str(root / "data"), mode="val")
-    results = _read(root / "parity" / "results.json")
-    evaluations = {name: _read(root / file)["evaluation"] for name, file in RUNS}
+    results = read_json(root / "parity" / "results.json")
+    evaluations = {name: read_json(root / file)["evaluation"] for name, file in RUNS}
     first = evaluations[RUNS[0][0]]
     text = html.page(
         "From training to a proven deployment",
@@ -133,7 +133,7 @@ def write_report(root: Path, steps: Sequence[Step]) -> Path:
         results=results,
         num_images=len(dataset.samples),
         tiles=_tiles(first["scores"], steps),
-        curve=_curve(_read(root / "train" / "history.json")),
+        curve=_curve(read_json(root / "train" / "history.json")),
         runs=[(name, evaluation["scores"]) for name, evaluation in evaluations.items()],
         rows=_rows(dataset.class_table, list(evaluations.values())),
         total=sum(first["counts"]["label_pixels"]),
@@ -146,7 +146,8 @@ def write_report(root: Path, steps: Sequence[Step]) -> Path:
     return path
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The content of a file that a step wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -16,7 +16,6 @@ from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.packages import optional_imports
 
 OPSET = 17
-INSTALL = "-r requirements-onnx.txt"
 PROGRAM = """
 import sys
 import paddle2onnx
@@ -35,7 +34,7 @@ def require_paddle2onnx() -> None:
     Raises:
         UsageError: one of them is not installed.
     """
-    with optional_imports("--onnx True", INSTALL):
+    with optional_imports("--onnx True", "onnx"):
         import onnxruntime  # noqa: F401
         import paddle2onnx  # noqa: F401
 

@@ -7,6 +7,7 @@ on the CPU where it was measured.
 from collections.abc import Mapping
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.table import ENGINES, ONNX_ENGINES
 from paddleseg_ext.inference.runtime import RuntimeSpec
@@ -68,7 +69,7 @@ def _fastest(usable: Mapping[str, Verified]) -> str:
 
 
 def _unverified(bundle: Bundle, precision: str, failed: list[str]) -> tuple[str, str]:
-    if not bundle.is_onnx and precision == "fp32":
+    if not bundle.is_onnx and precision == "fp32" and ENGINES["paddle"].is_installed:
         possible = ["paddle"]
         why = "no other is verified here (paddleseg-ext tune)"
     else:
@@ -78,7 +79,7 @@ def _unverified(bundle: Bundle, precision: str, failed: list[str]) -> tuple[str,
     if not possible:
         raise UsageError(
             f"{bundle.deploy_file}: its {precision} graph is ONNX, and neither ONNX Runtime nor "
-            "OpenVINO is installed: pip install 'paddleseg_ext[onnxruntime]'"
+            f"OpenVINO is installed: {how_to_install('onnxruntime')}"
         )
     for engine in possible:
         if engine not in failed:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.images import functional
 from paddleseg_ext.inference.preprocess import Geometry, SizeHW
 
@@ -66,7 +67,7 @@ class Postprocess:
                 f"upsampling: unknown '{upsampling}'{nearest_name(upsampling, UPSAMPLINGS)}"
             )
         if sparse and not has_numba():
-            raise UsageError("sparse upsampling needs numba: pip install 'paddleseg_ext[fast]'")
+            raise UsageError(f"sparse upsampling needs numba: {how_to_install('fast')}")
         self.output_op = output_op
         self.upsampling = upsampling
         self.sparse = has_numba() if sparse is None else sparse

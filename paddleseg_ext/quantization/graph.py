@@ -24,7 +24,7 @@ def import_quantizer() -> Any:
     Raises:
         UsageError: it, or `onnx` that it works with, is not installed.
     """
-    with optional_imports("quantize", "-r requirements-onnx.txt"):
+    with optional_imports("quantize", "onnx"):
         import onnx  # noqa: F401
         from onnxruntime import quantization
     return quantization

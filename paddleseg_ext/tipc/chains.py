@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.tipc.format import (
     NULL,
     Sections,
@@ -46,7 +47,7 @@ _PARAMS = re.compile(r"(dynamic|dynamicTostatic)_bs([1-9]\d*)_(\w+?)_(\w+?)_(N1C
 def why_no_backend(name: str) -> str:
     """Why a backend cannot run here; empty where it can."""
     if name in PACKAGES and importlib.util.find_spec(name) is None:
-        return f"{name} is not installed: pip install -r requirements-{name}.txt"
+        return f"{name} is not installed: {how_to_install(name)}"
     return ""
 
 

@@ -30,7 +30,7 @@ class Server:
 def serving(bundle: Path, *flags: str) -> Iterator[Server]:
     """Serve until the block ends; any free port, one thread.
 
-    SERVING_PYTHON names another environment's interpreter, such as requirements-serving.txt's.
+    SERVING_PYTHON names another environment's interpreter, such as requirements/serve.txt's.
     """
     python = os.environ.get("SERVING_PYTHON", sys.executable)
     command = [python, "-m", "paddleseg_ext", "serve", "--config", str(bundle)]

@@ -30,9 +30,20 @@ def blocks(page: Path, language: str) -> list[list[str]]:
 def words(command: str) -> list[str]:
     """The command without what only starts it."""
     parts = shlex.split(command, comments=True)
-    if "paddle.distributed.launch" in parts:
+    if "paddle.distributed.launch" in parts and "train.py" in parts:
         return ["python", *parts[parts.index("train.py") :]]
+    if "paddle.distributed.launch" in parts:
+        return ["paddleseg-ext", *parts[parts.index("paddleseg-ext)") + 1 :]]
     return parts
+
+
+def script_of(parts: list[str]) -> tuple[str, list[str]] | None:
+    """For `call`: script or module, and its arguments; None for a program that is not ours."""
+    if parts[0] == "paddleseg-ext":
+        return "paddleseg_ext", parts[1:]
+    if parts[:2] == ["python", "-m"]:
+        return parts[2], parts[3:]
+    return (parts[1], parts[2:]) if parts[0] == "python" else None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
@@ -44,9 +55,9 @@ def test_bash_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         if parts[0] == "make":
             assert re.search(rf"^{parts[1]}:", (PROJECT / "Makefile").read_text(), re.MULTILINE)
             continue
-        assert parts[0] == "python", command
-        script, *arguments = parts[2:] if parts[1] == "-m" else parts[1:]
-        finished = call(script, *arguments)
+        ours = script_of(parts)
+        assert ours, command
+        finished = call(ours[0], *ours[1])
         assert finished.status == 0, f"{command}\n{finished.out[-2000:]}\n{finished.err[-2000:]}"
 
 
@@ -56,9 +67,12 @@ def test_console_blocks_name_real_commands_and_flags(page: Path) -> None:
         parts = words(command)
         if parts[0] == "bash":
             assert (PROJECT / parts[1]).is_file(), command
-        if parts[0] != "python":
+        ours = script_of(parts)
+        if not ours:
             continue
-        helped = call(*parts[2:4], "--help") if parts[1] == "-m" else call(parts[1], "--help")
+        script, arguments = ours
+        verb = arguments[:1] if script == "paddleseg_ext" else []
+        helped = call(script, *verb, "--help")
         assert helped.status == 0, command
         for flag in (p.partition("=")[0] for p in parts if p.startswith("--")):
             assert re.search(rf"{flag}\b", helped.out), f"{flag} of: {command}"

@@ -1,6 +1,6 @@
 """Both kinds of graph: what Paddle 2.6 exports passes there and here, and its wrong pass is caught.
 
-The test makes an environment of its own from requirements-paddle26.txt (200 MB to fetch).
+The test makes an environment of its own from requirements/paddle26.txt (200 MB to fetch).
 """
 
 import json
@@ -33,7 +33,7 @@ def paddle26(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    install += ["-r", PROJECT / "requirements-paddle26.txt"]
+    install += ["-r", PROJECT / "requirements" / "paddle26.txt"]
     done = subprocess.run(install, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         pytest.skip(f"Paddle 2.6 cannot be installed: {done.stderr[-300:]}")

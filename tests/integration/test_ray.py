@@ -21,13 +21,14 @@ from .serving import PROJECT
 ray = pytest.importorskip("ray")
 parquet = pytest.importorskip("pyarrow.parquet")
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, str(PROJECT / "deploy" / "ray" / "batch.py")]
+COMMAND = [sys.executable, "-m", "deploy.ray.batch"]
 LIMIT_S = 400
 
 
 def run(bundle: Path, images: Path, save_dir: Path, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         arguments(bundle, images, save_dir, *flags),
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -138,6 +139,7 @@ def test_a_killed_worker_costs_and_doubles_nothing(bundle: Path, tmp_path: Path)
     images, save_dir = make_images(tmp_path / "images", 120), tmp_path / "out"
     process = subprocess.Popen(
         arguments(bundle, images, save_dir, "--workers", "2", "--part_size", "5"),
+        cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

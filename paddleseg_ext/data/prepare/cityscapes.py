@@ -41,7 +41,7 @@ def label_of(item: Item) -> np.ndarray:
     if item.annotation.suffix == ".png":
         return decode_label(item.annotation, CITYSCAPES)
     # Polygons are drawn by the publisher's own package.
-    with optional_imports("polygons of Cityscapes", "cityscapesscripts"):
+    with optional_imports("polygons of Cityscapes", "prepare"):
         from cityscapesscripts.helpers.annotation import Annotation
         from cityscapesscripts.preparation.json2labelImg import createLabelImage
     annotation = Annotation()

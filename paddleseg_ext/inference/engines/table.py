@@ -78,7 +78,7 @@ class EngineEntry:
             UsageError: the engine's package is not installed.
         """
         module, _, name = self.where.partition(":")
-        with optional_imports(f"engine {self.package}", f"'paddleseg_ext[{self.extra}]'"):
+        with optional_imports(f"engine {self.package}", self.extra):
             importlib.import_module(self.package)
         return getattr(importlib.import_module(module), name)
 

@@ -194,7 +194,7 @@ def convert(bundle: Bundle, options: TensorRtOptions, precision: str) -> tuple[P
         except ImportError as error:
             raise UsageError(
                 f"--use_trt True: this PaddlePaddle has no TensorRT ({error}); install "
-                "requirements-gpu.txt and TensorRT, or use --use_trt False"
+                "the GPU build (docs/gpu.md) and TensorRT, or use --use_trt False"
             ) from None
         shapes = resolve_shapes(bundle, options)
         ordered = (shapes.least, shapes.typical, shapes.most)

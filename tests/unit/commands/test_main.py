@@ -50,3 +50,14 @@ def test_import_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_verb_without_paddle_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(argv: list[str]) -> None:
+        raise ModuleNotFoundError("No module named 'paddle'", name=argv[0])
+
+    monkeypatch.setattr("paddleseg_ext.commands.train.main", main)
+    expected = "error: train: paddle is not installed: pip install 'paddleseg_ext[cpu]'"
+    assert call("paddleseg_ext", "train", "paddle").error_lines == [expected]
+    with pytest.raises(ModuleNotFoundError):  # a package of ours that is missing is a defect
+        call("paddleseg_ext", "train", "paddleseg_ext.nothing")

@@ -44,9 +44,9 @@ def test_a_good_key(tmp_path: Path) -> None:
     assert cli.read_api_key(None) is None
 
 
-def test_a_missing_package_names_the_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(
-        UsageError, match=r"uvicorn is not installed: pip install -r requirements-serving\.txt"
+        UsageError, match=r"uvicorn is not installed: pip install 'paddleseg_ext\[serve\]'"
     ):
         cli.main(["--config", "deploy.yaml"])

@@ -1,6 +1,5 @@
 """The demo's plan and report without the training between them."""
 
-import argparse
 import json
 import shlex
 from pathlib import Path
@@ -10,24 +9,23 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.commands import data as data_cli
-from paddleseg_ext.commands import demo as cli
+from paddleseg_ext.commands.main import VERBS
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.demo.report import Step, write_report
+from paddleseg_ext.demo.run import DemoOptions, make_room, plan
 from paddleseg_ext.images.samples import read_sample_list, write_sample_list
 from paddleseg_ext.scoring.confusion import count_pairs
 from paddleseg_ext.scoring.metrics import summarize
 
 
 def test_every_step_is_a_command_of_the_project(tmp_path):
-    arguments = argparse.Namespace(seed=3, iters=7)
-    steps = dict(cli.plan(cli.Folders(tmp_path), arguments))
+    steps = dict(plan(tmp_path, DemoOptions(seed=3, iters=7)))
     assert list(steps) == [
         "data", "train", "val", "predict", "export", "infer", "infer_onednn", "parity"
     ]  # fmt: skip
     for name, command in steps.items():
-        script = command[0]
-        assert script == "-m" or (cli.PROJECT / script).is_file(), name
+        assert command[0] in VERBS, name
     assert "--iters=7" in steps["train"]
     assert "--enable_mkldnn=False" in steps["infer"]
     assert "--enable_mkldnn=True" in steps["infer_onednn"]
@@ -35,16 +33,27 @@ def test_every_step_is_a_command_of_the_project(tmp_path):
     assert {"val", "predict", "infer", "infer_onednn"} <= set(compared)
 
 
+def test_the_quick_variant_trains_less_on_less(tmp_path):
+    whole = dict(plan(tmp_path, DemoOptions()))
+    quick = dict(plan(tmp_path, DemoOptions(quick=True)))
+    assert list(quick) == list(whole)
+    assert not [word for word in whole["train"] if word.startswith("--iters")]  # the yml's
+    assert "--iters=20" in quick["train"]
+    assert "--num_images=160" in whole["data"]
+    assert "--num_images=30" in quick["data"]
+    assert "train_dataset.transforms.0.crop_size=[128, 64]" in quick["train"]
+
+
 def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path):
     folder = tmp_path / "demo"
-    cli.make_room(folder)
+    make_room(folder)
     (folder / "report.html").write_text("old")
-    cli.make_room(folder)
+    make_room(folder)
     assert not (folder / "report.html").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match="holds other things"):
-        cli.make_room(tmp_path / "mine")
+        make_room(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 

@@ -65,5 +65,5 @@ def test_failures(convert, body: str, message: str) -> None:
 @pytest.mark.parametrize("package", ["paddle2onnx", "onnxruntime"])
 def test_what_is_not_installed(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=rf"{package} is not .* -r requirements-onnx\.txt"):
+    with pytest.raises(UsageError, match=rf"{package} is not .* 'paddleseg_ext\[onnx\]'"):
         require_paddle2onnx()

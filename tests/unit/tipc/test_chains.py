@@ -156,10 +156,8 @@ def test_a_file_of_another_kind_and_another_mode_stop_at_once(trained):
 
 def test_what_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(chains.importlib.util, "find_spec", lambda name: None)
-    assert "pip install -r requirements-openvino.txt" in chains.why_no_backend("openvino")
+    assert "pip install 'paddleseg_ext[openvino]'" in chains.why_no_backend("openvino")
     assert chains.why_no_backend("paddle") == ""
-    assert (PROJECT / "requirements-openvino.txt").is_file()
-    assert (PROJECT / "requirements-onnxruntime.txt").is_file()
 
 
 def test_every_network_has_the_whole_suite(monkeypatch):
