@@ -4,6 +4,8 @@ https://github.com/CoinCheung/BiSeNet; the dates are those of the commits that c
 zllrunning/face-parsing.PyTorch descends from it and has its layout. So does STDC-Seg's decoder.
 """
 
+from typing import Any
+
 from paddleseg_ext.published.generation import Check, Generation, Shapes, has, lacks, shaped
 from paddleseg_ext.published.mapping import Rule, layers
 
@@ -19,7 +21,7 @@ _DECODER = {
 }
 
 
-def decoder_rules(conv: str = "conv", norm: str = "bn", **options: bool) -> tuple[Rule, ...]:
+def decoder_rules(conv: str = "conv", norm: str = "bn", **options: Any) -> tuple[Rule, ...]:
     """Rules for context path, feature fusion and main head of BiSeNetV1; see `mapping.layers`."""
     gates = {"cp.arm(16|32)": "context_path.arm*.gate"}
     return (

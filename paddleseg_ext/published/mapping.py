@@ -10,6 +10,7 @@ tensor's name without its last part. In a path of the original, `(a|b)` matches 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def layers(
     norm: str = "bn",
     *,
     fold_bias: bool = False,
-    **options: bool,
+    **options: Any,
 ) -> tuple[Rule, ...]:
     """Rules for single layers, and for pairs of a convolution and a norm as our `ConvBN` has them.
 
