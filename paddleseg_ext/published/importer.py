@@ -214,9 +214,8 @@ def load_published(
 
 def _describe_network(config: Config, network: "nn.Layer") -> dict[str, Any]:
     """The entries of a manifest that let a checkpoint be opened without a yml."""
-    return {
-        "network": type(network).__name__,
-        "config": config.raw,
-        "classes": class_table_of(config).to_dict(),
-        "preprocessing": config.val_dataset.get("transforms", []),
-    }
+    entries: dict[str, Any] = {"network": type(network).__name__, "config": config.raw}
+    if "val_dataset" in config.raw:
+        entries["classes"] = class_table_of(config).to_dict()
+        entries["preprocessing"] = config.val_dataset.get("transforms", [])
+    return entries
