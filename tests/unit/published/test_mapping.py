@@ -82,7 +82,7 @@ def test_names_of_layouts_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_an_unknown_checkpoint_is_told() -> None:
+def test_an_unknown_checkpoint_is_refused() -> None:
     arrays = {"some.weight": np.zeros(3, np.float32)}
     with pytest.raises(UsageError, match="not a checkpoint of a known layout"):
         recognise(arrays, "auto", None, "x.pth")
