@@ -53,7 +53,7 @@ lint: $(VENV)/dev.stamp  ## ruff, mypy, import-linter, shellcheck, yamllint
 
 golden: $(VENV)/dev.stamp  ## compare with the original systems' numbers: GOLDEN_DIR=DIR
 	@echo "== the golden cases under $(GOLDEN_DIR)"
-	@$(BIN)/python tests/parity/run_golden.py $(GOLDEN_DIR)
+	@$(BIN)/python -m tests.parity.run_golden $(GOLDEN_DIR)
 
 tipc: $(VENV)/dev.stamp  ## every TIPC chain of every network, and a table of what came of it
 	@echo "== every TIPC chain of every network"

@@ -1,8 +1,7 @@
-"""Reading pickles without running anything they contain.
+"""Reads pickles without executing anything in them.
 
-A pickle is a program: it may name any function of any module and have it called. Here a name
-that is not on the caller's list is refused before anything is called, so that a checkpoint from
-a stranger can at worst be rejected.
+A pickle is a program: it can name any function of any module and call it. Here a name that is not
+on the caller's list is refused before anything is called. At worst, a checkpoint is rejected.
 """
 
 import importlib
@@ -15,7 +14,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
 
-# numpy moved its core in 2.0; files carry the name of the version that wrote them.
+# NumPy 2.0 moved its core. A file contains the name of the version that wrote it.
 _CORE = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
 _multiarray: Any = importlib.import_module(f"{_CORE}.multiarray")
 
@@ -23,7 +22,7 @@ Globals = Mapping[tuple[str, str], Any]
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """What `_codecs.encode` does in protocol-2 pickles: the raw bytes of an array."""
+    """The raw bytes of an array in a pickle of protocol 2, instead of `_codecs.encode`."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"unexpected encoding {encoding!r}")
     return text.encode("latin1")
@@ -65,7 +64,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 class ForbiddenGlobal(Exception):
-    """The pickle wanted something that is not on the list; the message is its full name."""
+    """A pickle names something that is not on the list; the message is the full name."""
 
 
 def load_restricted(
@@ -79,22 +78,22 @@ def load_restricted(
     Args:
         file: the open pickle.
         source: the file's name in messages.
-        allowed: (module, name) -> what stands for it.
-        persistent_load: resolver of persistent ids (PyTorch keeps its storages behind those).
+        allowed: (module, name) -> the object to use.
+        persistent_load: resolves persistent ids, which PyTorch uses for storages.
 
     Raises:
-        UsageError: the pickle names something else (the name is told), or it is damaged.
+        UsageError: the pickle names something else (the message has the name), or it is damaged.
     """
     try:
         return _RestrictedUnpickler(file, allowed, persistent_load).load()
     except ForbiddenGlobal as error:
         raise UsageError(
-            f"{source}: refused: it asks for '{error}', which is not a tensor or a plain "
+            f"{source}: refused: it asks for '{error}', which is neither a tensor nor a plain "
             "container; loading it could run code"
         ) from None
     except UsageError:
         raise
-    except Exception as error:  # a damaged pickle can fail in any way at all
+    except Exception as error:  # a damaged pickle raises anything
         raise UsageError(
             f"{source}: not a readable checkpoint, damaged or cut short "
             f"({type(error).__name__}: {error})"

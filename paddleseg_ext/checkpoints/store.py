@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 _NAME_TABLE = "StructuredToParameterName@@"
 _LISTED_NAMES = 8
 ZIP_MAGIC = b"PK\x03\x04"
-# The pickled long 0x1950a86a20f9469cfc6c, which opens PyTorch's files from before 1.6.
+# The pickled long 0x1950a86a20f9469cfc6c, with which PyTorch's files from before 1.6 begin.
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.pdparams` or `.pdopt` file by name; nothing in the file is executed.
+    """Arrays of a `.pdparams` or `.pdopt` file by name; nothing in the file is executed.
 
     Raises:
-        UsageError: the file is missing, empty, damaged, unsafe, or holds something else.
+        UsageError: the file is missing, empty, damaged or unsafe, or contains something else.
     """
     path = require_file(path, "checkpoint")
     with open(path, "rb") as file:
         head = file.read(16)
         if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)) or head[7:9] == b"\0{":
             raise UsageError(
-                f"{path}: not a .pdparams but a file of PyTorch, numpy or safetensors; make one of "
-                f"it: paddleseg-ext import --from auto --weights {path} ..."
+                f"{path}: a .pdparams is expected, got a file of PyTorch, NumPy or safetensors; "
+                f"convert it: paddleseg-ext import --from auto --weights {path} ..."
             )
         file.seek(0)
         content = load_restricted(file, str(path))
     if not isinstance(content, Mapping):
         raise UsageError(
-            f"{path}: a checkpoint holds a dict of arrays, this holds a {type(content).__name__}"
+            f"{path}: a dict of arrays is expected, the file contains a {type(content).__name__}"
         )
     arrays = {}
     for name, value in content.items():
@@ -95,11 +95,11 @@ class LoadReport:
 def load_arrays_into(
     model: "nn.Layer", arrays: Mapping[str, np.ndarray], source: str, strict: bool = True
 ) -> LoadReport:
-    """Copy arrays into a network by name; with `strict`, all of them or none.
+    """Copy arrays into a network by name. With `strict`, all are copied or none.
 
     Raises:
         UsageError: `strict` and a name is missing, unexpected, misshapen or of another kind of
-            number (they are listed), or nothing at all fits.
+            number (the message lists them), or no array fits.
     """
     state = model.state_dict()
     fitting, misshapen = {}, []
@@ -108,7 +108,8 @@ def load_arrays_into(
             continue
         if list(array.shape) != list(state[name].shape):
             misshapen.append(f"{name} {list(array.shape)} instead of {list(state[name].shape)}")
-        # A cast would make numbers of text, and of Paddle's bfloat16 (bits in a uint16) wrong ones.
+        # A cast would turn text into numbers, and Paddle's bfloat16 (bits in a uint16) into wrong
+        # ones.
         elif state[name].is_floating_point() and array.dtype.kind != "f":
             misshapen.append(f"{name} of {array.dtype} instead of {_numpy_dtype(state[name])}")
         else:
@@ -123,7 +124,7 @@ def load_arrays_into(
     if not fitting or (strict and not report.complete):
         raise UsageError(
             f"{source} does not fit {type(model).__name__}: {report.describe()}. "
-            "Is it a checkpoint of another network, class count or option?"
+            "Network, class count and options must be those of the checkpoint"
         )
     for name, array in fitting.items():
         state[name].set_value(np.ascontiguousarray(array).astype(_numpy_dtype(state[name])))
@@ -135,7 +136,7 @@ def _numpy_dtype(tensor: Any) -> str:
 
 
 def load_into(model: "nn.Layer", path: str | Path, strict: bool = True) -> LoadReport:
-    """Load `path` into `model`; see `load_arrays_into` and `read_manifest` for what is checked."""
+    """Load `path` into `model` with the checks of `load_arrays_into` and `read_manifest`."""
     path = Path(path)
     arrays = read_arrays(path)
     read_manifest(path)

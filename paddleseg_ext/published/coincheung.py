@@ -1,54 +1,47 @@
 """CoinCheung's BiSeNets, in the generations whose checkpoints were published.
 
 https://github.com/CoinCheung/BiSeNet; the dates are those of the commits that changed the layout.
-zllrunning/face-parsing.PyTorch descends from it and has its layout.
+zllrunning/face-parsing.PyTorch descends from it and has its layout. So does STDC-Seg's decoder.
 """
 
-from collections.abc import Callable
+from typing import Any
 
-from paddleseg_ext.published.generation import (
-    Generation,
-    Shapes,
-    all_of,
-    has,
-    lacks,
-    shaped,
-)
-from paddleseg_ext.published.mapping import Rule
+from paddleseg_ext.published.generation import Check, Generation, Shapes, has, lacks, shaped
+from paddleseg_ext.published.mapping import Rule, layers
+
+_DECODER = {
+    "cp.conv_avg": "context_path.global_context",
+    "cp.conv_head(16|32)": "context_path.refine*",
+    "cp.arm(16|32).conv": "context_path.arm*.conv",
+    "ffm.convblk": "ffm.conv",
+    "ffm.conv1": "ffm.gate.0",
+    "ffm.conv2": "ffm.gate.2",
+    "conv_out.conv": "head.conv",
+    "conv_out.conv_out": "head.classifier",
+}
 
 
-def _v1_rules(abn: bool = False) -> tuple[Rule, ...]:
-    """`abn`: every norm layer is an InPlaceABN."""
-    names = {
-        r"sp\.conv1": "spatial_path.0",
-        r"sp\.conv2": "spatial_path.1",
-        r"sp\.conv3": "spatial_path.2",
-        r"sp\.conv_out": "spatial_path.3",
-        r"cp\.conv_avg": "context_path.global_context",
-        r"cp\.conv_head(16|32)": r"context_path.refine\1",
-        r"cp\.arm(16|32)\.conv": r"context_path.arm\1.conv",
-        r"ffm\.convblk": "ffm.conv",
-        r"conv_out\.conv": "head.conv",
-        r"conv_out16\.conv": "aux_head8.conv",
-        r"conv_out32\.conv": "aux_head16.conv",
-    }
-    blocks = [Rule(rf"{old}\.conv", f"{new}.conv") for old, new in names.items()]
-    norms = [Rule(rf"{old}\.bn", f"{new}.bn", fold_abn=abn) for old, new in names.items()]
+def decoder_rules(conv: str = "conv", norm: str = "bn", **options: Any) -> tuple[Rule, ...]:
+    """Rules for context path, feature fusion and main head of BiSeNetV1; see `mapping.layers`."""
+    gates = {"cp.arm(16|32)": "context_path.arm*.gate"}
     return (
-        # A norm of the ResNet is bn1, bn2 or the second layer of a downsample.
-        Rule(r"cp\.resnet\.((?:.+\.)?(?:bn\d|downsample\.1))", r"backbone.\1", fold_abn=abn),
-        Rule(r"cp\.resnet\.(.+)", r"backbone.\1"),
-        *blocks,
-        *norms,
-        Rule(r"cp\.arm(16|32)\.conv_atten", r"context_path.arm\1.gate.conv"),
-        Rule(r"cp\.arm(16|32)\.bn_atten", r"context_path.arm\1.gate.bn", fold_abn=abn),
-        Rule(r"ffm\.(conv|bn)", r"ffm.gate.\1"),
-        Rule(r"ffm\.conv1", "ffm.gate.0"),
-        Rule(r"ffm\.conv2", "ffm.gate.2"),
-        Rule(r"conv_out\.conv_out", "head.classifier"),
-        Rule(r"conv_out16\.conv_out", "aux_head8.classifier"),
-        Rule(r"conv_out32\.conv_out", "aux_head16.classifier"),
+        *layers(_DECODER, conv, norm, **options),
+        *layers(gates, "conv_atten", "bn_atten", **options),
     )
+
+
+_V1_LAYERS = {
+    "cp.resnet.**": "backbone.*",
+    "sp.conv1": "spatial_path.0",
+    "sp.conv2": "spatial_path.1",
+    "sp.conv3": "spatial_path.2",
+    "sp.conv_out": "spatial_path.3",
+    "ffm": "ffm.gate",  # since 13 July 2021; the decoder's rules know the two convolutions before
+    "conv_out16.conv": "aux_head8.conv",
+    "conv_out16.conv_out": "aux_head8.classifier",
+    "conv_out32.conv": "aux_head16.conv",
+    "conv_out32.conv_out": "aux_head16.classifier",
+}
 
 
 def _is_pixel_shuffle(shapes: Shapes) -> bool:
@@ -57,50 +50,50 @@ def _is_pixel_shuffle(shapes: Shapes) -> bool:
     return main in shapes and coarse in shapes and shapes[coarse][0] == 4 * shapes[main][0]
 
 
-_V1 = has("cp.arm16.conv_atten.weight", "cp.conv_head16.conv.weight", "conv_out16.conv_out.weight")
-_R18 = shaped("cp.resnet.layer1.0.conv2.weight", 64, 64, 3, 3)
+_V1 = (
+    has("cp.arm16.conv_atten.weight", "cp.conv_head16.conv.weight", "conv_out16.conv_out.weight"),
+    shaped("cp.resnet.layer1.0.conv2.weight", 64, 64, 3, 3),
+)
 _GATE_OF_TWO = has("ffm.conv1.weight", "ffm.conv2.weight")
 _BIAS = "conv_out.conv_out.bias"
 _SPATIAL_PATH = "sp.conv1.conv.weight"
+_OLD_BISENET = (_GATE_OF_TWO, lacks(_BIAS), has(_SPATIAL_PATH))
+_OLD_WITHOUT_SPATIAL = (_GATE_OF_TWO, lacks(_BIAS, _SPATIAL_PATH))
 
 
 def _v1(
     name: str,
     title: str,
-    wiring: str,
-    matches: Callable[[Shapes], bool],
+    variant: str,
+    checks: tuple[Check, ...],
     abn: bool = False,
     system: str = "coincheung",
 ) -> Generation:
+    """`abn`: every norm is an InPlaceABN."""
     backbone = {"type": "ResNet18"} | ({"activation": "leaky_relu"} if abn else {})
-    model = {"type": "BiSeNetV1", "backbone": backbone, "wiring": wiring}
-    return Generation(system, name, title, model, _v1_rules(abn), all_of(_V1, _R18, matches))
+    model = {"type": "BiSeNetV1", "backbone": backbone, "wiring": variant}
+    rules = (*layers(_V1_LAYERS, fold_abn=abn), *decoder_rules(fold_abn=abn))
+    return Generation(system, name, title, model, rules, (*_V1, *checks))
 
-
-_OLD = all_of(_GATE_OF_TWO, lacks(_BIAS))
-_OLD_BISENET = all_of(_OLD, has(_SPATIAL_PATH))
-_OLD_WITHOUT_SPATIAL = all_of(_OLD, lacks(_SPATIAL_PATH))
 
 V1_GENERATIONS = (
     _v1(
         "v1",
         "BiSeNetV1 since 13 July 2021",
         "coincheung",
-        has("ffm.conv.weight", "ffm.bn.weight", _SPATIAL_PATH),
+        (has("ffm.conv.weight", "ffm.bn.weight", _SPATIAL_PATH),),
     ),
     _v1(
         "v1_202107",
         "BiSeNetV1, 7 to 13 July 2021",
         "coincheung_202107",
-        all_of(
-            _GATE_OF_TWO, has(_BIAS, _SPATIAL_PATH), lambda shapes: not _is_pixel_shuffle(shapes)
-        ),
+        (_GATE_OF_TWO, has(_BIAS, _SPATIAL_PATH), lambda shapes: not _is_pixel_shuffle(shapes)),
     ),
     _v1(
         "v1_202009",
         "BiSeNetV1, September 2020 to July 2021 (pixel shuffle heads)",
         "coincheung_202009",
-        all_of(_GATE_OF_TWO, has(_BIAS, _SPATIAL_PATH), _is_pixel_shuffle),
+        (_GATE_OF_TWO, has(_BIAS, _SPATIAL_PATH), _is_pixel_shuffle),
     ),
     # The next two differ in nothing but num_batches_tracked, and so do the two after them.
     _v1("v1_202008", "BiSeNetV1, August 2020", "coincheung_202008", _OLD_BISENET),
@@ -122,70 +115,61 @@ V1_GENERATIONS = (
 )
 
 
-def _gather_rules(old: str, new: str) -> list[Rule]:
-    """A gather-and-expansion layer: convolutions and norms are numbered in the original."""
-    rules = [
-        Rule(rf"{old}\.conv1\.conv", f"{new}.conv.conv"),
-        Rule(rf"{old}\.conv1\.bn", f"{new}.conv.bn"),
-    ]
-    for theirs, ours in (
-        ("dwconv", "depthwise"),
-        ("dwconv1", "depthwise1"),
-        ("dwconv2", "depthwise2"),
-        ("conv2", "project"),
-        ("shortcut", "shortcut.0"),
-    ):
-        rules.append(Rule(rf"{old}\.{theirs}\.0", f"{new}.{ours}.conv"))
-        rules.append(Rule(rf"{old}\.{theirs}\.1", f"{new}.{ours}.bn"))
-    rules.append(Rule(rf"{old}\.shortcut\.2", f"{new}.shortcut.1.conv"))
-    rules.append(Rule(rf"{old}\.shortcut\.3", f"{new}.shortcut.1.bn"))
-    return rules
+def _numbered_gather_layers(old: str, new: str) -> dict[str, str]:
+    """Gather-and-expansion layers whose convolution and norm are `0` and `1`."""
+    return {
+        f"{old}.dwconv": f"{new}.depthwise",
+        f"{old}.dwconv1": f"{new}.depthwise1",
+        f"{old}.dwconv2": f"{new}.depthwise2",
+        f"{old}.conv2": f"{new}.project",
+        f"{old}.shortcut": f"{new}.shortcut.0",
+    }
 
 
+_V2_NAMED = {
+    "detail.S#.#": "detail.stage*.*",
+    "segment.S1S2.(conv|fuse)": "semantic.stem.*",
+    "segment.S1S2.left.#": "semantic.stem.left.*",
+    "segment.S(3|4).#.conv1": "semantic.stage*.*.conv",
+    "segment.S5_4.#.conv1": "semantic.stage5.*.conv",
+    "segment.S5_5.bn": "semantic.context.bn",
+    "segment.S5_5.(conv_gap|conv_last)": "semantic.context.*",
+}
+_V2_NUMBERED = {
+    **_numbered_gather_layers("segment.S(3|4).#", "semantic.stage*.*"),
+    **_numbered_gather_layers("segment.S5_4.#", "semantic.stage5.*"),
+    "bga.left1": "bga.detail_keep.0",
+    "bga.left1.2": "bga.detail_keep.1",
+    "bga.left2": "bga.detail_down",
+    "bga.right1": "bga.semantic_up",
+    "bga.right2": "bga.semantic_keep.0",
+    "bga.right2.2": "bga.semantic_keep.1",
+    "bga.conv": "bga.conv",
+}
+_V2_SHORTCUTS = {
+    "segment.S(3|4).#.shortcut": "semantic.stage*.*.shortcut.1",
+    "segment.S5_4.#.shortcut": "semantic.stage5.*.shortcut.1",
+}
 _V2_BODY = (
-    Rule(r"detail\.S(\d)\.(\d)\.(conv|bn)", r"detail.stage\1.\2.\3"),
-    Rule(r"segment\.S1S2\.(conv|left\.\d|fuse)\.(conv|bn)", r"semantic.stem.\1.\2"),
-    *_gather_rules(r"segment\.S(3|4)\.(\d)", r"semantic.stage\1.\2"),
-    *_gather_rules(r"segment\.S5_4\.(\d)", r"semantic.stage5.\1"),
-    Rule(r"segment\.S5_5\.bn", "semantic.context.bn"),
-    Rule(r"segment\.S5_5\.(conv_gap|conv_last)\.(conv|bn)", r"semantic.context.\1.\2"),
-    Rule(r"bga\.left1\.0", "bga.detail_keep.0.conv"),
-    Rule(r"bga\.left1\.1", "bga.detail_keep.0.bn"),
-    Rule(r"bga\.left1\.2", "bga.detail_keep.1"),
-    Rule(r"bga\.left2\.0", "bga.detail_down.conv"),
-    Rule(r"bga\.left2\.1", "bga.detail_down.bn"),
-    Rule(r"bga\.right1\.0", "bga.semantic_up.conv"),
-    Rule(r"bga\.right1\.1", "bga.semantic_up.bn"),
-    Rule(r"bga\.right2\.0", "bga.semantic_keep.0.conv"),
-    Rule(r"bga\.right2\.1", "bga.semantic_keep.0.bn"),
-    Rule(r"bga\.right2\.2", "bga.semantic_keep.1"),
-    Rule(r"bga\.conv\.0", "bga.conv.conv"),
-    Rule(r"bga\.conv\.1", "bga.conv.bn"),
+    *layers(_V2_NAMED),
+    *layers(_V2_NUMBERED, "0", "1"),
+    *layers(_V2_SHORTCUTS, "2", "3"),
 )
-_V2_AUX = {"aux2": 0, "aux3": 1, "aux4": 2, "aux5_4": 3}
 
 
 def _v2(
-    name: str,
-    title: str,
-    wiring: str,
-    head: str,
-    aux: str,
-    expand: str | None,
-    matches: Callable[[Shapes], bool],
+    name: str, title: str, variant: str, classifiers: tuple[str, str, str | None], check: Check
 ) -> Generation:
-    """`head`, `aux`: the classifiers in the original; `expand`: what widens an auxiliary head."""
-    rules = [
-        Rule(r"head\.conv\.(conv|bn)", r"head.conv.\1"),
-        Rule(rf"head\.{head}", "head.classifier"),
-    ]
-    for old, index in _V2_AUX.items():
-        rules.append(Rule(rf"{old}\.conv\.(conv|bn)", rf"aux_heads.{index}.conv.\1"))
-        rules.append(Rule(rf"{old}\.{aux}", f"aux_heads.{index}.classifier"))
+    """`classifiers`: of the main head and the auxiliary heads, and the block that widens these."""
+    main, aux, expand = classifiers
+    heads = {"head.conv": "head.conv", f"head.{main}": "head.classifier"}
+    for index, old in enumerate(("aux2", "aux3", "aux4", "aux5_4")):
+        heads[f"{old}.conv"] = f"aux_heads.{index}.conv"
+        heads[f"{old}.{aux}"] = f"aux_heads.{index}.classifier"
         if expand is not None:
-            rules.append(Rule(rf"{old}\.{expand}\.(conv|bn)", rf"aux_heads.{index}.expand.\1"))
-    model = {"type": "BiSeNetV2", "wiring": wiring}
-    return Generation("coincheung", name, title, model, (*_V2_BODY, *rules), matches)
+            heads[f"{old}.{expand}"] = f"aux_heads.{index}.expand"
+    model = {"type": "BiSeNetV2", "wiring": variant}
+    return Generation("coincheung", name, title, model, (*_V2_BODY, *layers(heads)), (_V2, check))
 
 
 _V2 = has("detail.S1.0.conv.weight", "bga.left1.0.weight")
@@ -195,28 +179,22 @@ V2_GENERATIONS = (
         "v2",
         "BiSeNetV2 since July 2021",
         "coincheung",
-        r"conv_out\.1",
-        r"conv_out\.1",
-        r"conv_out\.0\.1",
-        all_of(_V2, has("aux2.conv_out.0.1.conv.weight")),
+        ("conv_out.1", "conv_out.1", "conv_out.0.1"),
+        has("aux2.conv_out.0.1.conv.weight"),
     ),
     _v2(
         "v2_202009",
         "BiSeNetV2, September 2020 to July 2021 (pixel shuffle heads)",
         "coincheung_202009",
-        r"conv_out\.0",
-        r"conv_out\.1",
-        r"conv_out\.0",
-        all_of(_V2, has("aux2.conv_out.0.conv.weight", "head.conv_out.0.weight")),
+        ("conv_out.0", "conv_out.1", "conv_out.0"),
+        has("aux2.conv_out.0.conv.weight", "head.conv_out.0.weight"),
     ),
     _v2(
         "v2_202008",
         "BiSeNetV2, August 2020",
         "coincheung_202008",
-        "conv_out",
-        "conv_out",
-        None,
-        all_of(_V2, has("head.conv_out.weight")),
+        ("conv_out", "conv_out", None),
+        has("head.conv_out.weight"),
     ),
     Generation(
         "coincheung",
@@ -224,7 +202,7 @@ V2_GENERATIONS = (
         "BiSeNetV2 without its heads (backbone_v2.pth)",
         {"type": "BiSeNetV2"},
         _V2_BODY,
-        all_of(_V2, lacks("head.conv.conv.weight")),
+        (_V2, lacks("head.conv.conv.weight")),
         part="body",
     ),
 )

@@ -1,9 +1,9 @@
-"""Checkpoint files of other systems, read without their libraries and without running anything.
+"""Reads checkpoint files of other systems without their libraries and without executing anything.
 
-Recognised by content, whatever the name ends in: PyTorch's zip format (1.6 and later) and the
-format before it, safetensors, NumPy's npz, Paddle's pdparams. PyTorch's two are pickles beside raw
-buffers; the pickle is read by the restricted unpickler, which builds nothing but containers and
-the descriptions of tensors below.
+The content decides the format, not the name: PyTorch's zip format (1.6 and later) and its format
+before that, safetensors, NumPy's npz, Paddle's pdparams. PyTorch's two are pickles beside raw
+buffers. The restricted unpickler reads the pickle and builds nothing but containers and the
+descriptions of tensors below.
 
 Source: the formats are those of torch/serialization.py and of
 https://github.com/huggingface/safetensors#format; both were checked against files that PyTorch
@@ -27,7 +27,7 @@ from paddleseg_ext.checkpoints.store import LEGACY_TORCH_MAGIC, ZIP_MAGIC, read_
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 
-# Where training scripts put the state dict among optimizer, epoch and the like.
+# Keys under which training scripts save the state dict, beside optimizer, epoch and others.
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 # NumPy has no bfloat16: its bytes are the upper half of a float32's.
 _BFLOAT16 = "bfloat16"
@@ -58,10 +58,10 @@ _SAFETENSORS = {
 
 
 def read_published(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint by name, unwrapped, without `module.` in front.
+    """Tensors of a checkpoint by name, without a wrapper and without the prefix `module.`.
 
     Raises:
-        UsageError: the file is missing, damaged, unsafe, or holds no tensors.
+        UsageError: the file is missing, damaged or unsafe, or it contains no tensors.
     """
     path = require_file(path, "--weights")
     with open(path, "rb") as file:
@@ -83,10 +83,10 @@ def _state_dict(content: Any, source: str) -> dict[str, np.ndarray]:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
         raise UsageError(
-            f"{source}: a dict of tensors is expected, bare or under one of "
-            f"{', '.join(WRAPPERS)}; this holds a {type(content).__name__}"
+            f"{source}: a dict of tensors is expected, at the top or under one of "
+            f"{', '.join(WRAPPERS)}; the file contains a {type(content).__name__}"
         )
-    if all(isinstance(value, Mapping) for value in content.values()):  # one dict a module
+    if all(isinstance(value, Mapping) for value in content.values()):  # one dict per module
         content = {f"{k}.{name}": v for k, part in content.items() for name, v in part.items()}
     arrays = {}
     for key, value in content.items():
@@ -105,7 +105,7 @@ def _state_dict(content: Any, source: str) -> dict[str, np.ndarray]:
 
 @dataclass
 class _Storage:
-    """A buffer that tensors are views of; legacy files bring the bytes after the pickle."""
+    """A buffer that tensors are views of; in legacy files its bytes follow the pickle."""
 
     dtype: str
     count: int
@@ -114,7 +114,7 @@ class _Storage:
 
 @dataclass
 class _Tensor:
-    """A view of a storage, in elements; made an array once the storage's bytes are there."""
+    """A view of a storage, in elements; `to_array` needs the storage's bytes."""
 
     storage: _Storage
     offset: int
@@ -193,13 +193,13 @@ def _read_zip(path: Path) -> Any:
                 raise UsageError(
                     f"{path}: a zip file, but neither a PyTorch checkpoint (no data.pkl) nor an npz"
                 )
-            # PyTorch never compresses; a small file that swells to fill the memory is not its.
+            # PyTorch never compresses. A small compressed file could fill the memory.
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise UsageError(f"{path}: a compressed zip file, which PyTorch does not write")
             return _read_torch_zip(archive, pickles[0].removesuffix("data.pkl"), str(path))
     except UsageError:
         raise
-    except Exception as error:  # damaged, zipfile and its decompressors can fail in any way at all
+    except Exception as error:  # zipfile and its decompressors raise anything on damaged files
         raise UsageError(
             f"{path}: damaged or cut short ({type(error).__name__}: {error})"
         ) from None
@@ -232,7 +232,7 @@ def _read_legacy(path: Path) -> Any:
         return storages.setdefault(str(persistent_id[2]), _make_storage(persistent_id))
 
     with open(path, "rb") as file:
-        for _ in range(3):  # magic number, protocol version, facts about the machine
+        for _ in range(3):  # magic number, protocol version, properties of the machine
             load_restricted(file, source, {})
         content = load_restricted(file, source, TORCH_GLOBALS, load_storage)
         for key in load_restricted(file, source, {}):
@@ -244,7 +244,7 @@ def _read_legacy(path: Path) -> Any:
 def _read_legacy_storage(file: IO[bytes], storage: _Storage | None, source: str) -> None:
     count = int.from_bytes(file.read(8), "little", signed=True)
     if storage is None or count != storage.count:
-        raise UsageError(f"{source}: damaged: a tensor's data are not where they should be")
+        raise UsageError(f"{source}: damaged: the data of a tensor are missing")
     itemsize = 2 if storage.dtype == _BFLOAT16 else np.dtype(storage.dtype).itemsize
     remaining = os.fstat(file.fileno()).st_size - file.tell()
     if not 0 <= count * itemsize <= remaining:
@@ -252,7 +252,7 @@ def _read_legacy_storage(file: IO[bytes], storage: _Storage | None, source: str)
     storage.data = file.read(count * itemsize)
 
 
-# --- the others ---------------------------------------------------------------------------------
+# --- npz and safetensors ------------------------------------------------------------------------
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a published checkpoint is: its system, its generation, and the network it belongs to."""
+"""A published checkpoint layout: its system, its name, and the network it belongs to."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,19 +7,20 @@ from typing import Any
 from paddleseg_ext.published.mapping import Rule
 
 Shapes = Mapping[str, tuple[int, ...]]
+Check = Callable[[Shapes], bool]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One layout of checkpoints that a system has published.
+    """One checkpoint layout that a system has published.
 
     Attributes:
-        system: what `--from` calls the system.
-        name: what `--generation` calls the layout.
+        system: its name for `--from`.
+        name: the layout's name for `--generation`.
         title: a line for people.
         model: the options of `model:` that these weights need, `type` and all but the defaults.
-        rules: where each tensor goes.
-        matches: whether tensors of these names and shapes can be of this layout.
+        rules: our name for each tensor.
+        checks: conditions on names and shapes that every checkpoint of this layout meets.
         part: `model`; `backbone` for weights of a classifier that a network starts from; `body`
             for a network without its heads.
     """
@@ -29,22 +30,26 @@ class Generation:
     title: str
     model: Mapping[str, Any]
     rules: tuple[Rule, ...]
-    matches: Callable[[Shapes], bool]
+    checks: tuple[Check, ...]
     part: str = "model"
 
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether tensors of these names and shapes can be of this layout."""
+        return all(check(shapes) for check in self.checks)
 
-def has(*keys: str) -> Callable[[Shapes], bool]:
-    """All of these keys are there."""
+
+def has(*keys: str) -> Check:
+    """Checks that all of these tensors exist."""
     return lambda shapes: all(key in shapes for key in keys)
 
 
-def lacks(*keys: str) -> Callable[[Shapes], bool]:
-    """None of these keys is there."""
+def lacks(*keys: str) -> Check:
+    """Checks that none of these tensors exists."""
     return lambda shapes: not any(key in shapes for key in keys)
 
 
-def shaped(key: str, *dims: int | None) -> Callable[[Shapes], bool]:
-    """`key` has this shape; None stands for any number."""
+def shaped(key: str, *dims: int | None) -> Check:
+    """Checks that the tensor `key` has this shape; None is any number."""
 
     def check(shapes: Shapes) -> bool:
         shape = shapes.get(key)
@@ -55,8 +60,3 @@ def shaped(key: str, *dims: int | None) -> Callable[[Shapes], bool]:
         )
 
     return check
-
-
-def all_of(*checks: Callable[[Shapes], bool]) -> Callable[[Shapes], bool]:
-    """Every one of the checks holds."""
-    return lambda shapes: all(check(shapes) for check in checks)

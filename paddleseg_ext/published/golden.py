@@ -1,7 +1,7 @@
 """Golden cases: our networks against numbers that the original systems' own code computed.
 
-A case is run by its meta.json alone. Its generated checkpoint goes the way a user's goes: layout,
-key map, folding, strict loading.
+The meta.json of a case describes its run. Its generated checkpoint is imported like a user's:
+layout, key map, folding, strict loading.
 """
 
 import copy
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paddleseg_ext.checkpoints.store import load_arrays_into
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.published.generation import Generation
 from paddleseg_ext.published.golden_data import (
@@ -25,6 +26,7 @@ from paddleseg_ext.published.golden_data import (
 from paddleseg_ext.published.mapping import rename
 from paddleseg_ext.published.stdc import classifier_generation
 from paddleseg_ext.published.systems import find_generation, recognise
+from paddleseg_ext.registry import BACKBONES, MODELS, build
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -34,33 +36,26 @@ if TYPE_CHECKING:
 NETWORK_TOLERANCE = 5e-5
 LEAST_AGREEMENT = 0.999
 
+# The cases of a checkout. An installed copy has none.
+CHECKOUT_CASES = Path(__file__).resolve().parents[2] / "tests" / "golden"
+
 # `arch` of a network case -> system and generation of its checkpoint.
 ARCHITECTURES = {
     "cc_v1_head": ("coincheung", "v1"),
-    "cc_v1_202107": ("coincheung", "v1_202107"),
-    "cc_v1_202009": ("coincheung", "v1_202009"),
-    "cc_v1_202008": ("coincheung", "v1_202008"),
-    "cc_v1_2019abn": ("coincheung", "v1_2019abn"),
-    "cc_v1_2019diss": ("coincheung", "v1_2019diss"),
-    "faceparsing": ("face_parsing", "face_parsing"),
-    "torchseg_r18": ("torchseg", "r18"),
-    "torchseg_r18speed": ("torchseg", "r18speed"),
-    "torchseg_x39": ("torchseg", "x39"),
-    "torchseg_x39speed": ("torchseg", "x39speed"),
     "cc_v2_head": ("coincheung", "v2"),
-    "cc_v2_202009": ("coincheung", "v2_202009"),
-    "cc_v2_202008": ("coincheung", "v2_202008"),
-    "stdc813_abn": ("stdc", "stdc813_abn"),
-    "stdc813_bn": ("stdc", "stdc813_bn"),
-    "stdc813_cls": ("stdc", "stdc813_imagenet"),
-    "stdc1446_abn": ("stdc", "stdc1446_abn"),
-    "stdc1446_bn": ("stdc", "stdc1446_bn"),
-    "stdc1446_cls": ("stdc", "stdc1446_imagenet"),
-    "dab_p1": ("dabnet", "r18_p1"),
-    "dab_p2": ("dabnet", "r18_p2"),
-    "dab_p4": ("dabnet", "r18_p4"),
-    "dab_p8": ("dabnet", "r18_p8"),
-    "dab_p16": ("dabnet", "r18_p16"),
+    **{
+        f"cc_{name}": ("coincheung", name)
+        for name in ("v1_202107", "v1_202009", "v1_202008", "v1_2019abn", "v1_2019diss")
+    },
+    **{f"cc_{name}": ("coincheung", name) for name in ("v2_202009", "v2_202008")},
+    "faceparsing": ("face_parsing", "face_parsing"),
+    **{f"torchseg_{name}": ("torchseg", name) for name in ("r18", "r18speed", "x39", "x39speed")},
+    **{
+        f"{depth}_{case}": ("stdc", f"{depth}_{name}")
+        for depth in ("stdc813", "stdc1446")
+        for case, name in (("abn", "abn"), ("bn", "bn"), ("cls", "imagenet"))
+    },
+    **{f"dab_p{patch}": ("dabnet", f"r18_p{patch}") for patch in (1, 2, 4, 8, 16)},
     "dab_e": ("dabnet", "e"),
 }
 # Arguments of the originals that are options of ours, by the same name.
@@ -71,7 +66,7 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What a case came to. `largest` is its largest difference, None where nothing was compared."""
+    """Result of one case; `largest` is its largest difference, None where nothing was compared."""
 
     name: str
     status: str
@@ -79,21 +74,19 @@ class CaseResult:
     note: str = ""
 
     def line(self) -> str:
-        """The case on one line."""
+        """The result on one line."""
         largest = "-" if self.largest is None else f"{self.largest:.2e}"
         return f"{self.status:<8} {self.name:<32} {largest:>9}  {self.note}".rstrip()
 
 
 def generation_of(case: GoldenCase) -> Generation | None:
-    """The checkpoint layout of a network case; None where the network is not known here."""
+    """The checkpoint layout of a network case; None if the network is unknown here."""
     architecture = ARCHITECTURES.get(case.meta.get("arch", ""))
     return find_generation(*architecture) if architecture else None
 
 
 def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
-    """The network of a case with its generated weights, through the importer, in eval mode."""
-    from paddleseg_ext.checkpoints.store import load_arrays_into
-
+    """The network of a case with its generated weights imported, in eval mode."""
     state = make_state_dict(case)
     generation = recognise(state, generation.system, generation.name, case.name)
     if generation.part == "backbone":  # cases of classifiers compare the class logits too
@@ -106,21 +99,18 @@ def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
 
 
 def _options(case: GoldenCase) -> dict[str, Any]:
-    """Constructor options that a case's arguments state and its architecture leaves open."""
+    """Constructor options that the case's arguments give and its architecture leaves open."""
     arguments = case.meta["source"]["args"]
-    class_counts = [
-        arguments[k] for k in ("n_classes", "out_planes", "num_classes") if k in arguments
-    ]
+    names = ("n_classes", "out_planes", "num_classes")
+    num_classes = next(int(arguments[name]) for name in names if name in arguments)
     shared = {key: arguments[key] for key in SHARED_ARGUMENTS if key in arguments}
     if arguments.get("use_conv_last"):
         shared["backbone"] = {"conv_last": True}
-    return {"num_classes": int(class_counts[0]), **shared}
+    return {"num_classes": num_classes, **shared}
 
 
 def build_for(generation: Generation, options: Mapping[str, Any]) -> "nn.Layer":
     """The network that a checkpoint layout belongs to, with fresh weights."""
-    from paddleseg_ext.registry import BACKBONES, MODELS, build
-
     spec = {**copy.deepcopy(dict(generation.model)), **options}
     if "backbone" in spec:
         backbone = {**generation.model["backbone"], **options.get("backbone", {})}
@@ -129,23 +119,27 @@ def build_for(generation: Generation, options: Mapping[str, Any]) -> "nn.Layer":
 
 
 def run_network(case: GoldenCase) -> CaseResult:
-    """Every output of a network case within `NETWORK_TOLERANCE`, its arg-max in agreement."""
-    import paddle
-    import paddle.nn.functional as F
-
+    """Compare every output of a network case, within `NETWORK_TOLERANCE`, and its arg-max."""
     generation = generation_of(case)
     if generation is None:
         return CaseResult(case.name, SKIPPED, None, f"unknown network '{case.meta.get('arch')}'")
-    network = build_network(case, generation)
+    return compare_outputs(case, run_heads(build_network(case, generation), case))
+
+
+def run_heads(network: "nn.Layer", case: GoldenCase) -> dict[str, np.ndarray]:
+    """Every output of a network for the input of a case, by the name that the case uses."""
+    import paddle
+    import paddle.nn.functional as F
+
     with paddle.no_grad():
         outputs = network.heads(paddle.to_tensor(make_input(case)))
         if "logits" in outputs:
             outputs["log_softmax"] = F.log_softmax(outputs["logits"], axis=1)
-    return compare_outputs(case, {name: value.numpy() for name, value in outputs.items()})
+    return {name: value.numpy() for name, value in outputs.items()}
 
 
 def compare_outputs(case: GoldenCase, outputs: Mapping[str, np.ndarray]) -> CaseResult:
-    """A network's outputs by name against the case's."""
+    """Compare a network's outputs, by name, with those of the case."""
     worst, problems = 0.0, []
     for spec in case.meta["outputs"]:
         name = spec["name"]
@@ -167,25 +161,33 @@ def compare_outputs(case: GoldenCase, outputs: Mapping[str, np.ndarray]) -> Case
     return CaseResult(case.name, FAILED if problems else PASSED, worst, "; ".join(problems) or note)
 
 
-def run_generation(directory: Path, generation: Generation) -> list[CaseResult]:
-    """The network cases under `directory` that belong to one checkpoint layout.
+def run_generation(generation: Generation, directory: Path | None = None) -> list[CaseResult]:
+    """Run the network cases of one checkpoint layout.
+
+    Args:
+        generation: the layout.
+        directory: that contains the cases; by default the checkout's.
 
     Raises:
-        UsageError: there is none, here or at all.
+        UsageError: there is no such case in the folder, or at all, or the folder must be given.
     """
+    layout = f"{generation.system} {generation.name}"
     if (generation.system, generation.name) not in ARCHITECTURES.values():
         raise UsageError(
-            f"--verify: no golden case exists for {generation.system} {generation.name} (README.md "
-            "says how its import was checked); import without --verify"
+            f"--verify: no golden case exists for {layout} (README.md says how its import was "
+            "checked); import without --verify"
         )
-    results = []
-    for path in find_cases(directory):
-        case = read_case(path)
-        if case.kind == "network" and generation_of(case) == generation:
-            results.append(run_network(case))
-    if not results:
+    if directory is None and not CHECKOUT_CASES.is_dir():
         raise UsageError(
-            f"--verify: '{directory}' holds no golden case of {generation.system} "
-            f"{generation.name}; give the folder that does with --golden_dir"
+            "--verify: an installed copy has no golden cases; name a folder of cases (tests/golden "
+            "of a checkout) with --golden_dir"
         )
-    return results
+    directory = directory or CHECKOUT_CASES
+    cases = [read_case(path) for path in find_cases(directory)]
+    cases = [c for c in cases if c.kind == "network" and generation_of(c) == generation]
+    if not cases:
+        raise UsageError(
+            f"--verify: '{directory}' contains no golden case of {layout}; name the folder that "
+            "does with --golden_dir"
+        )
+    return [run_network(case) for case in cases]

@@ -1,8 +1,8 @@
 """Weights, inputs and stored numbers of golden cases.
 
 A case stores no weights. Each tensor of the original's checkpoint is generated from its key, its
-shape and a seed, so that whoever knows the names can rebuild the file; the digest in meta.json
-tells a wrong generator from a wrong network.
+shape and a seed, so that the names are enough to rebuild the file. The digest in meta.json
+distinguishes a wrong generator from a wrong network.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _STORED_LINES = 32
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """One folder: what was run (meta), on which tensors (manifest), and what came out."""
+    """One folder: description of the run (meta), its tensors (manifest) and results (expected)."""
 
     directory: Path
     meta: Mapping[str, Any]
@@ -59,14 +59,14 @@ def read_case(directory: Path) -> GoldenCase:
 
 
 def find_cases(directory: Path) -> list[Path]:
-    """The folders under `directory` that hold a case, in order of their names.
+    """Folders under `directory` that contain a case, in order of their names.
 
     Raises:
         UsageError: there is none.
     """
     cases = sorted(path.parent for path in directory.glob("**/meta.json"))
     if not cases:
-        raise UsageError(f"'{directory}' holds no golden cases (folders with a meta.json)")
+        raise UsageError(f"'{directory}' contains no golden cases (folders with a meta.json)")
     return cases
 
 
@@ -91,14 +91,14 @@ def make_state_dict(case: GoldenCase) -> dict[str, np.ndarray]:
 
 
 def make_input(case: GoldenCase) -> np.ndarray:
-    """The images (N, 3, H, W), standard normal float32."""
+    """Images of the case, (N, 3, H, W) float32, standard normal."""
     spec = case.meta["input"]
     generator = np.random.default_rng([0x1F0, int(spec["seed"])])
     return generator.standard_normal(tuple(spec["shape"])).astype(np.float32)
 
 
 def stored_part(output: np.ndarray) -> np.ndarray:
-    """The rows and columns of an (N, C, H, W) output that a case stores."""
+    """Rows and columns of an (N, C, H, W) output that a case stores."""
     rows, columns = (_stored_lines(size) for size in output.shape[2:])
     return output[:, :, rows][:, :, :, columns]
 

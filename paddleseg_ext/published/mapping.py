@@ -1,8 +1,16 @@
-"""From the tensor names of a published checkpoint to ours, with every tensor accounted for."""
+"""Maps the tensor names of a published checkpoint to ours and accounts for every tensor.
+
+A layout is a tuple of rules, made by `layers` and `unused`. Each maps the path of a module: a
+tensor's name without its last part. In a path of the original, `(a|b)` matches one of the words,
+`#` a number and `**` any path. `*` in our path repeats what these matched, in their order:
+
+    layers({"cp.conv_head(16|32)": "context_path.refine*"})
+"""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +25,9 @@ _LEAVES = {
     "_mean": "_mean",
     "_variance": "_variance",
 }
-# A counter that neither system uses at inference, and that Paddle does not have.
+# A counter of PyTorch's norms that inference does not use, and that Paddle does not have.
 _COUNTER = "num_batches_tracked"
+_OMITTED = "the network is built without it"
 
 ABN_EPSILON = 1e-5
 _LISTED_NAMES = 8
@@ -26,17 +35,17 @@ _LISTED_NAMES = 8
 
 @dataclass(frozen=True)
 class Rule:
-    r"""Where the tensors of one module of the original go.
+    """Our module path for a module path of the original.
 
     Attributes:
-        module: regular expression for the whole module path (the key without its last part).
-        target: our module path, with `\1` for groups; None if the tensors are not needed.
-        why: the reason, where they are not needed.
-        fold_abn: the module is an InPlaceABN, which scales by |weight| + eps.
-        fold_bias: the norm, by our module path, that follows this convolution. Ours has no bias
-            there; theirs is subtracted from the norm's running mean, which is the same.
-        transpose: the weight is a linear layer's, which Paddle stores as (in, out).
-        optional: the module is one that a network may be built without.
+        module: the path in the original, in the notation above.
+        target: our path; None if the tensors are not needed.
+        why: the reason why they are not needed.
+        fold_abn: norms are InPlaceABNs, which scale by |weight| + eps.
+        fold_bias: our path of the norm that follows this convolution. Our convolution has no bias;
+            subtracting the original's from the norm's running mean has the same effect.
+        transpose: the module is a linear layer, whose weight Paddle stores as (in, out).
+        optional: a network may be built without the module.
     """
 
     module: str
@@ -48,9 +57,42 @@ class Rule:
     optional: bool = False
 
 
+def layers(
+    table: Mapping[str, str],
+    conv: str = "conv",
+    norm: str = "bn",
+    *,
+    fold_bias: bool = False,
+    **options: Any,
+) -> tuple[Rule, ...]:
+    """Rules for single layers, and for pairs of a convolution and a norm as our `ConvBN` has them.
+
+    Args:
+        table: path of the layer or pair in the original -> our path.
+        conv: the original's name of the convolution in a pair; ours is `conv`.
+        norm: the original's name of the norm in a pair; ours is `bn`.
+        fold_bias: the convolutions of pairs have biases.
+        **options: `fold_abn`, `transpose` and `optional` of every `Rule`.
+    """
+    rules: list[Rule] = []
+    for old, new in table.items():
+        biased_norm = f"{new}.bn" if fold_bias else None
+        rules += [
+            Rule(old, new, **options),
+            Rule(f"{old}.{conv}", f"{new}.conv", fold_bias=biased_norm, **options),
+            Rule(f"{old}.{norm}", f"{new}.bn", **options),
+        ]
+    return tuple(rules)
+
+
+def unused(module: str, why: str) -> Rule:
+    """The rule for tensors that our network does not need."""
+    return Rule(module, None, why)
+
+
 @dataclass
 class Imported:
-    """The tensors under our names, and what became of each of the checkpoint's."""
+    """The tensors under our names, and what was done with each tensor of the checkpoint."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     loaded: list[tuple[str, str]] = field(default_factory=list)
@@ -58,7 +100,7 @@ class Imported:
     dropped: list[tuple[str, str]] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """One line for each tensor of the checkpoint."""
+        """One line per tensor of the checkpoint."""
         return (
             [f"loaded   {key} -> {target}" for key, target in self.loaded]
             + [f"folded   {key} -> {target} ({how})" for key, target, how in self.folded]
@@ -77,80 +119,85 @@ def rename(
     source: str,
     wanted: Collection[str],
 ) -> Imported:
-    """Give every tensor our name by the first rule that matches its module.
+    """Returns the checkpoint's tensors under our names, by the first rule that matches each.
 
     Args:
         arrays: the checkpoint.
-        rules: of its layout.
+        rules: those of its layout.
         source: the file's name in messages.
-        wanted: the names that the network has; tensors of an optional module that is not among
-            them are dropped.
+        wanted: names of the network's tensors; a tensor of an optional module that is not among
+            them is dropped.
 
     Raises:
         UsageError: a tensor matches no rule, or two tensors with different values get one name.
     """
     result = Imported()
-    leftover = []
+    unknown = []
     biases: list[tuple[str, str, np.ndarray]] = []
-    compiled = [(re.compile(rule.module), rule) for rule in rules]
+    compiled = [(_pattern(rule.module), rule) for rule in rules]
     for key, array in arrays.items():
         module, _, leaf = key.rpartition(".")
         matches = ((m, rule) for pattern, rule in compiled if (m := pattern.fullmatch(module)))
         match, rule = next(matches, (None, None))
         if match is None or rule is None or leaf not in (*_LEAVES, _COUNTER):
-            leftover.append(key)
+            unknown.append(key)
         elif rule.target is None:
             result.dropped.append((key, rule.why))
         elif leaf == _COUNTER:
             result.dropped.append((key, "a counter that inference does not use"))
         elif leaf == "bias" and rule.fold_bias is not None:
-            biases.append((key, f"{match.expand(rule.fold_bias)}._mean", array))
+            biases.append((key, f"{_fill(rule.fold_bias, match)}._mean", array))
         else:
-            target = f"{match.expand(rule.target)}.{_LEAVES[leaf]}"
+            target = f"{_fill(rule.target, match)}.{_LEAVES[leaf]}"
             if rule.optional and target not in wanted:
-                result.dropped.append((key, "the network is built without it"))
-                continue
-            _store(result, key, target, leaf, array, rule, source)
-    if leftover:
-        more = f", ... ({len(leftover)} in all)" if len(leftover) > _LISTED_NAMES else ""
+                result.dropped.append((key, _OMITTED))
+            else:
+                _store(result, key, target, array, rule, source)
+    if unknown:
+        more = f", ... ({len(unknown)} in all)" if len(unknown) > _LISTED_NAMES else ""
         raise UsageError(
-            f"{source}: nothing is known of these tensors: "
-            f"{', '.join(leftover[:_LISTED_NAMES])}{more}. Is it a checkpoint of another system "
-            "or generation?"
+            f"{source}: unknown tensors: {', '.join(unknown[:_LISTED_NAMES])}{more}. The layout "
+            "does not have them; check --from and --generation"
         )
-    for key, mean, array in biases:
-        _subtract(result, key, mean, array)
+    for key, mean, bias in biases:
+        _subtract(result, key, mean, bias)
     return result
 
 
+def _pattern(module: str) -> re.Pattern[str]:
+    literal = module.replace(".", r"\.")
+    return re.compile(literal.replace("#", r"(\d+)").replace("**", "(.+)"))
+
+
+def _fill(target: str, match: re.Match[str]) -> str:
+    matched = iter(match.groups())
+    return re.sub(r"\*", lambda _: next(matched), target)
+
+
 def _subtract(result: Imported, key: str, mean: str, bias: np.ndarray) -> None:
-    """Fold a convolution's bias into the running mean of the norm behind it."""
+    """Fold a convolution's bias into the running mean of the norm that follows it."""
     if mean in result.arrays:
         result.arrays[mean] = result.arrays[mean] - bias
         result.folded.append((key, mean, "running mean - bias"))
-    else:  # of an optional module that the network is built without
-        result.dropped.append((key, "the network is built without it"))
+    else:  # the norm belongs to an optional module
+        result.dropped.append((key, _OMITTED))
 
 
 def _store(
-    result: Imported,
-    key: str,
-    target: str,
-    leaf: str,
-    array: np.ndarray,
-    rule: Rule,
-    source: str,
+    result: Imported, key: str, target: str, array: np.ndarray, rule: Rule, source: str
 ) -> None:
-    if rule.transpose and leaf == "weight":
+    is_weight = target.endswith(".weight")
+    if rule.transpose and is_weight:
         array = np.ascontiguousarray(array.T)
-    fold = rule.fold_abn and leaf == "weight"
+    fold = rule.fold_abn and is_weight and array.ndim == 1
     if fold:
         array = np.abs(array) + array.dtype.type(ABN_EPSILON)
     if target in result.arrays:
-        # A module under a second name; dropping it is right only while it holds the same values.
+        # The same module under a second name, as long as its values are the same.
         if not np.array_equal(result.arrays[target], array):
             raise UsageError(
-                f"{source}: '{key}' and another tensor both are '{target}', with different values"
+                f"{source}: '{key}' and another tensor both map to '{target}', but their values "
+                "differ"
             )
         result.dropped.append((key, f"the same tensor as {target}"))
         return

@@ -4,119 +4,98 @@ The names are those of mmseg/models/backbones/bisenetv1.py and bisenetv2.py and 
 configs/_base_/models.
 """
 
-from paddleseg_ext.published.generation import (
-    Generation,
-    all_of,
-    has,
-    lacks,
-    shaped,
-)
-from paddleseg_ext.published.mapping import Rule
-
-# The three convolutions and norms of a ResNetV1c's stem, and ours.
-V1C_STEM = {"0": "0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv", "7": "2.bn"}
-
-# The fusion module and the heads, as BiSeNet and DABNet have them in mmsegmentation.
-FFM_AND_HEADS = (
-    Rule(r"backbone\.ffm\.conv1\.(conv|bn)", r"ffm.conv.\1"),
-    Rule(r"backbone\.ffm\.conv_atten\.0\.(conv|bn)", r"ffm.gate.\1"),
-    Rule(r"decode_head\.convs\.0\.(conv|bn)", r"head.conv.\1"),
-    Rule(r"decode_head\.conv_seg", "head.classifier"),
-    Rule(r"auxiliary_head\.0\.convs\.0\.(conv|bn)", r"aux_head8.conv.\1"),
-    Rule(r"auxiliary_head\.0\.conv_seg", "aux_head8.classifier"),
-    Rule(r"auxiliary_head\.1\.convs\.0\.(conv|bn)", r"aux_head16.conv.\1"),
-    Rule(r"auxiliary_head\.1\.conv_seg", "aux_head16.classifier"),
-)
-
-BISENETV1_RULES = (
-    Rule(r"backbone\.context_path\.backbone\.(.+)", r"backbone.\1"),
-    *(
-        Rule(rf"backbone\.spatial_path\.layer{i + 1}\.(conv|bn)", rf"spatial_path.{i}.\1")
-        for i in range(4)
-    ),
-    Rule(
-        r"backbone\.context_path\.arm(16|32)\.conv_layer\.(conv|bn)",
-        r"context_path.arm\1.conv.\2",
-    ),
-    Rule(
-        r"backbone\.context_path\.arm(16|32)\.atten_conv_layer\.1\.(conv|bn)",
-        r"context_path.arm\1.gate.\2",
-    ),
-    Rule(r"backbone\.context_path\.conv_head(16|32)\.(conv|bn)", r"context_path.refine\1.\2"),
-    Rule(r"backbone\.context_path\.gap_conv\.1\.(conv|bn)", r"context_path.global_context.\1"),
-    *FFM_AND_HEADS,
-)
+from paddleseg_ext.published.generation import Generation, has, lacks, shaped
+from paddleseg_ext.published.mapping import Rule, layers, unused
 
 
-def _gather_rules() -> tuple[Rule, ...]:
+def resnet_v1c_rules(prefix: str, target: str) -> tuple[Rule, ...]:
+    """Rules for a ResNetV1c, whose stem is three numbered convolutions, norms and ReLUs."""
+    rules: list[Rule] = []
+    for i in range(3):
+        rules += layers({f"{prefix}stem": f"{target}convs.{i}"}, str(3 * i), str(3 * i + 1))
+    stages = {f"{prefix}layer{i + 1}.**": f"{target}layers.{i}.*" for i in range(4)}
+    return (*rules, *layers(stages))
+
+
+# The feature fusion and the heads, which BiSeNet and DABNet share in mmsegmentation.
+FFM_AND_HEADS = {
+    "backbone.ffm.conv1": "ffm.conv",
+    "backbone.ffm.conv_atten.0": "ffm.gate",
+    "decode_head.convs.0": "head.conv",
+    "decode_head.conv_seg": "head.classifier",
+    "auxiliary_head.0.convs.0": "aux_head8.conv",
+    "auxiliary_head.0.conv_seg": "aux_head8.classifier",
+    "auxiliary_head.1.convs.0": "aux_head16.conv",
+    "auxiliary_head.1.conv_seg": "aux_head16.classifier",
+}
+BISENETV1 = {
+    "backbone.context_path.backbone.**": "backbone.*",
+    "backbone.spatial_path.layer1": "spatial_path.0",
+    "backbone.spatial_path.layer2": "spatial_path.1",
+    "backbone.spatial_path.layer3": "spatial_path.2",
+    "backbone.spatial_path.layer4": "spatial_path.3",
+    "backbone.context_path.arm(16|32).conv_layer": "context_path.arm*.conv",
+    "backbone.context_path.arm(16|32).atten_conv_layer.1": "context_path.arm*.gate",
+    "backbone.context_path.conv_head(16|32)": "context_path.refine*",
+    "backbone.context_path.gap_conv.1": "context_path.global_context",
+    **FFM_AND_HEADS,
+}
+
+
+def _semantic_stage(old: str, new: str) -> dict[str, str]:
     """Gather-and-expansion layers; the first of a stage has stride 2 and two depthwise ones."""
-    rules = []
-    for stage in (2, 3, 4):
-        down = rf"backbone\.semantic\.stage{stage}\.0"
-        old, new = rf"backbone\.semantic\.stage{stage}\.(\d)", f"semantic.stage{stage + 1}"
-        rules += [
-            Rule(rf"{down}\.dwconv\.0\.(conv|bn)", rf"{new}.0.depthwise1.\1"),
-            Rule(rf"{down}\.dwconv\.1\.(conv|bn)", rf"{new}.0.depthwise2.\1"),
-            Rule(rf"{down}\.shortcut\.0\.depthwise_conv\.(conv|bn)", rf"{new}.0.shortcut.0.\1"),
-            Rule(rf"{down}\.shortcut\.0\.pointwise_conv\.(conv|bn)", rf"{new}.0.shortcut.1.\1"),
-            Rule(rf"{old}\.conv1\.(conv|bn)", rf"{new}.\1.conv.\2"),
-            Rule(rf"{old}\.dwconv\.0\.(conv|bn)", rf"{new}.\1.depthwise.\2"),
-            Rule(rf"{old}\.conv2\.0\.(conv|bn)", rf"{new}.\1.project.\2"),
-        ]
-    return tuple(rules)
+    return {
+        f"{old}.0.dwconv.0": f"{new}.0.depthwise1",
+        f"{old}.0.dwconv.1": f"{new}.0.depthwise2",
+        f"{old}.0.shortcut.0.depthwise_conv": f"{new}.0.shortcut.0",
+        f"{old}.0.shortcut.0.pointwise_conv": f"{new}.0.shortcut.1",
+        f"{old}.#.conv1": f"{new}.*.conv",
+        f"{old}.#.dwconv.0": f"{new}.*.depthwise",
+        f"{old}.#.conv2.0": f"{new}.*.project",
+    }
 
 
-BISENETV2_RULES = (
-    *(
-        Rule(
-            rf"backbone\.detail\.detail_branch\.{i}\.(\d)\.(conv|bn)",
-            rf"detail.stage{i + 1}.\1.\2",
-        )
-        for i in range(3)
-    ),
-    Rule(r"backbone\.semantic\.stage1\.conv_first\.(conv|bn)", r"semantic.stem.conv.\1"),
-    Rule(r"backbone\.semantic\.stage1\.convs\.(\d)\.(conv|bn)", r"semantic.stem.left.\1.\2"),
-    Rule(r"backbone\.semantic\.stage1\.fuse_last\.(conv|bn)", r"semantic.stem.fuse.\1"),
-    *_gather_rules(),
-    Rule(r"backbone\.semantic\.stage4_CEBlock\.gap\.1", "semantic.context.bn"),
-    Rule(
-        r"backbone\.semantic\.stage4_CEBlock\.(conv_gap|conv_last)\.(conv|bn)",
-        r"semantic.context.\1.\2",
-    ),
-    Rule(r"backbone\.bga\.detail_dwconv\.0\.depthwise_conv\.(conv|bn)", r"bga.detail_keep.0.\1"),
-    Rule(r"backbone\.bga\.detail_dwconv\.0\.pointwise_conv\.conv", "bga.detail_keep.1"),
-    Rule(r"backbone\.bga\.detail_down\.0\.(conv|bn)", r"bga.detail_down.\1"),
-    Rule(r"backbone\.bga\.semantic_conv\.0\.(conv|bn)", r"bga.semantic_up.\1"),
-    Rule(
-        r"backbone\.bga\.semantic_dwconv\.0\.depthwise_conv\.(conv|bn)",
-        r"bga.semantic_keep.0.\1",
-    ),
-    Rule(r"backbone\.bga\.semantic_dwconv\.0\.pointwise_conv\.conv", "bga.semantic_keep.1"),
-    Rule(r"backbone\.bga\.conv\.(conv|bn)", r"bga.conv.\1"),
-    Rule(r"decode_head\.convs\.0\.(conv|bn)", r"head.conv.\1"),
-    Rule(r"decode_head\.conv_seg", "head.classifier"),
-    Rule(r"auxiliary_head\.(\d)\.convs\.0\.(conv|bn)", r"aux_heads.\1.conv.\2"),
-    Rule(r"auxiliary_head\.(\d)\.convs\.1\.(conv|bn)", r"aux_heads.\1.expand.\2"),
-    Rule(r"auxiliary_head\.(\d)\.conv_seg", r"aux_heads.\1.classifier"),
-)
+BISENETV2 = {
+    "backbone.detail.detail_branch.0.#": "detail.stage1.*",
+    "backbone.detail.detail_branch.1.#": "detail.stage2.*",
+    "backbone.detail.detail_branch.2.#": "detail.stage3.*",
+    "backbone.semantic.stage1.conv_first": "semantic.stem.conv",
+    "backbone.semantic.stage1.convs.#": "semantic.stem.left.*",
+    "backbone.semantic.stage1.fuse_last": "semantic.stem.fuse",
+    **_semantic_stage("backbone.semantic.stage2", "semantic.stage3"),
+    **_semantic_stage("backbone.semantic.stage3", "semantic.stage4"),
+    **_semantic_stage("backbone.semantic.stage4", "semantic.stage5"),
+    "backbone.semantic.stage4_CEBlock.gap.1": "semantic.context.bn",
+    "backbone.semantic.stage4_CEBlock.(conv_gap|conv_last)": "semantic.context.*",
+    "backbone.bga.detail_dwconv.0.depthwise_conv": "bga.detail_keep.0",
+    "backbone.bga.detail_dwconv.0.pointwise_conv.conv": "bga.detail_keep.1",
+    "backbone.bga.detail_down.0": "bga.detail_down",
+    "backbone.bga.semantic_conv.0": "bga.semantic_up",
+    "backbone.bga.semantic_dwconv.0.depthwise_conv": "bga.semantic_keep.0",
+    "backbone.bga.semantic_dwconv.0.pointwise_conv.conv": "bga.semantic_keep.1",
+    "backbone.bga.conv": "bga.conv",
+    "decode_head.convs.0": "head.conv",
+    "decode_head.conv_seg": "head.classifier",
+    "auxiliary_head.#.convs.0": "aux_heads.*.conv",
+    "auxiliary_head.#.convs.1": "aux_heads.*.expand",
+    "auxiliary_head.#.conv_seg": "aux_heads.*.classifier",
+}
 
 
-def _bisenetv1(backbone: str, wiring: str, channels: tuple[int, int], depth16: int) -> Generation:
+def _bisenetv1(backbone: str, variant: str, channels: tuple[int, int], depth16: int) -> Generation:
     """`channels`: of the context path and of the backbone at 1/32; `depth16`: blocks at 1/16."""
-    resnet = "backbone.context_path.backbone"
+    context = "backbone.context_path"
     return Generation(
         "mmseg",
         f"bisenetv1_{backbone.lower().replace('esnet', '')}",
         f"mmsegmentation BiSeNetV1 on {backbone}",
-        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": wiring},
-        BISENETV1_RULES,
-        all_of(
-            has(
-                "backbone.context_path.gap_conv.1.conv.weight",
-                f"{resnet}.layer3.{depth16 - 1}.conv1.weight",
-            ),
-            lacks(f"{resnet}.layer3.{depth16}.conv1.weight"),
-            shaped("backbone.context_path.arm32.conv_layer.conv.weight", *channels, 3, 3),
+        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": variant},
+        layers(BISENETV1),
+        (
+            has(f"{context}.gap_conv.1.conv.weight"),
+            has(f"{context}.backbone.layer3.{depth16 - 1}.conv1.weight"),
+            lacks(f"{context}.backbone.layer3.{depth16}.conv1.weight"),
+            shaped(f"{context}.arm32.conv_layer.conv.weight", *channels, 3, 3),
         ),
     )
 
@@ -130,9 +109,10 @@ GENERATIONS = (
         "bisenetv2",
         "mmsegmentation BiSeNetV2",
         {"type": "BiSeNetV2", "wiring": "mmseg"},
-        BISENETV2_RULES,
-        has(
-            "backbone.semantic.stage4_CEBlock.gap.1.weight", "auxiliary_head.3.convs.1.conv.weight"
+        layers(BISENETV2),
+        (
+            has("backbone.semantic.stage4_CEBlock.gap.1.weight"),
+            has("auxiliary_head.3.convs.1.conv.weight"),
         ),
     ),
     Generation(
@@ -140,12 +120,8 @@ GENERATIONS = (
         "resnet18_v1c",
         "ResNet-18 with the stem of ResNet-C, ImageNet: DABNet starts from it",
         {"backbone": {"type": "ResNet18_v1c"}},
+        (unused("fc", "the classifier"), *resnet_v1c_rules("", "")),
         (
-            Rule(r"fc", None, "the classifier"),
-            *(Rule(rf"stem\.{old}", f"convs.{new}") for old, new in V1C_STEM.items()),
-            *(Rule(rf"layer{i + 1}\.(.+)", rf"layers.{i}.\1") for i in range(4)),
-        ),
-        all_of(
             has("stem.6.weight", "layer3.1.conv2.weight"),
             shaped("layer4.1.conv2.weight", 512, 512, 3, 3),
         ),

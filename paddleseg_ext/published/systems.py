@@ -1,4 +1,4 @@
-"""All published layouts, and which of them a checkpoint is."""
+"""All published layouts, and the recognition of a checkpoint's layout."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,10 +31,11 @@ SYSTEMS = tuple(dict.fromkeys(generation.system for generation in GENERATIONS))
 
 
 def find_generation(system: str, name: str) -> Generation:
-    """The layout `name` of `system`.
+    """The layout `name` of `system`, or of any system if that is `auto`.
 
     Raises:
-        UsageError: there is none; the system's are named.
+        UsageError: the system has no such layout; the nearest name or all of them are in the
+            message.
     """
     candidates = {g.name: g for g in GENERATIONS if system in (AUTO, g.system)}
     if name not in candidates:
@@ -45,28 +46,28 @@ def find_generation(system: str, name: str) -> Generation:
 def recognise(
     arrays: Mapping[str, np.ndarray], system: str, name: str | None, source: str
 ) -> Generation:
-    """Which layout a checkpoint has, by its names and shapes.
+    """The layout of a checkpoint, by the names and shapes of its tensors.
 
     Args:
         arrays: the checkpoint's tensors.
         system: one of `SYSTEMS`, or `auto` for any.
-        name: the layout if the user states it; it must still be possible.
+        name: the layout if the user names it; it must be possible.
         source: the file's name in messages.
 
     Raises:
-        UsageError: no layout fits, the stated one does not, or several do: some published layouts
+        UsageError: no layout fits, the named one does not, or several do: some published layouts
             have the same tensors and different arithmetic, and a guess could be silently wrong.
     """
     shapes = {key: array.shape for key, array in arrays.items()}
     fitting = [g for g in GENERATIONS if system in (AUTO, g.system) and g.matches(shapes)]
     if name is not None:
-        stated = find_generation(system, name)
-        if stated not in fitting:
+        named = find_generation(system, name)
+        if named not in fitting:
             raise UsageError(
-                f"{source}: its tensors are not those of '{name}' ({stated.title}); "
+                f"{source}: its tensors are not those of '{name}' ({named.title}); "
                 f"{_describe(fitting)}"
             )
-        return stated
+        return named
     if not fitting:
         elsewhere = [g for g in GENERATIONS if g.matches(shapes)]
         raise UsageError(

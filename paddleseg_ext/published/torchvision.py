@@ -1,17 +1,11 @@
-"""torchvision's ImageNet ResNets, which the context paths start from."""
+"""torchvision's ImageNet ResNets, from which context paths start."""
 
-from paddleseg_ext.published.generation import (
-    Generation,
-    all_of,
-    has,
-    lacks,
-    shaped,
-)
-from paddleseg_ext.published.mapping import Rule
+from paddleseg_ext.published.generation import Generation, has, lacks, shaped
+from paddleseg_ext.published.mapping import layers, unused
 
 RULES = (
-    Rule(r"fc", None, "the classifier"),
-    Rule(r"((?:conv1|bn1|layer\d\..+))", r"\1"),
+    unused("fc", "the classifier"),
+    *layers({"(conv1|bn1)": "*", "layer#.**": "layer*.*"}),
 )
 
 
@@ -22,7 +16,7 @@ def _resnet(name: str, backbone: str, channels32: int, depth16: int) -> Generati
         f"torchvision {backbone}, ImageNet",
         {"backbone": {"type": backbone}},
         RULES,
-        all_of(
+        (
             has("conv1.weight", f"layer3.{depth16 - 1}.conv1.weight"),
             lacks(f"layer3.{depth16}.conv1.weight"),
             shaped("fc.weight", None, channels32),

@@ -1,4 +1,4 @@
-"""Golden cases of kind "evaluation": a protocol run on a tiny network, driven by `meta.json`."""
+"""Golden cases of kind "evaluation": a protocol run on a tiny network, described by `meta.json`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +10,14 @@ import numpy as np
 from paddleseg_ext.evaluation.protocols import ProtocolRun
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
+from paddleseg_ext.published.golden import FAILED, PASSED, CaseResult
+from paddleseg_ext.published.golden_data import GoldenCase
 from paddleseg_ext.scoring.confusion import ConfusionMatrix
 from paddleseg_ext.scoring.metrics import summarize
 from paddleseg_ext.scoring.protocols import PROTOCOLS, Protocol, make_protocol
 
-IGNORE = 255
+from .golden_inputs import IGNORE, load_generator, make_labels
+
 NEAR_TIES_ALLOWED = 10  # where the case does not say how many pixels are undecided
 IMAGENET = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 # `hist` is exact; the scores derived from it come from the originals in float32.
@@ -46,7 +49,7 @@ class TinyNetwork:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far ours is from the original's."""
+    """Difference between our label maps and scores and the original's."""
 
     different_pixels: int
     allowed_pixels: int
@@ -78,18 +81,20 @@ def protocol_of(meta: dict[str, Any]) -> Protocol:
     return make_protocol("mmseg_whole", scales, flip)
 
 
-def run_case(directory: Path, fixture: ModuleType) -> Outcome:
+def run_evaluation(case: GoldenCase) -> CaseResult:
+    """Compare a protocol's label maps and scores."""
+    outcome = run_case(case.directory, load_generator(case.directory.parent))
+    note = f"{outcome.different_pixels} of {outcome.allowed_pixels} allowed pixels differ"
+    status = PASSED if outcome.passed else FAILED
+    return CaseResult(case.name, status, outcome.score_difference, note)
+
+
+def run_case(directory: Path, generator: ModuleType) -> Outcome:
     """Predict and score the case's images by its protocol."""
-    manifest, meta, expected = fixture.load_fixture(str(directory))
-    network = TinyNetwork(fixture.make_state_dict(manifest, meta["weights"]["seed"]))
-    labels = fixture.make_labels(
-        meta["labels"]["shape"],
-        meta["labels"]["n_classes"],
-        meta["labels"]["seed"],
-        meta["labels"]["block"],
-        meta["labels"]["ignore_frac"],
-    )
-    images = fixture.make_image(
+    manifest, meta, expected = generator.load_fixture(str(directory))
+    network = TinyNetwork(generator.make_state_dict(manifest, meta["weights"]["seed"]))
+    labels = make_labels(generator, meta["labels"])
+    images = generator.make_image(
         meta["images"]["shape"], meta["images"]["seed"], meta["images"]["block"]
     )
     preprocess = Preprocess([])

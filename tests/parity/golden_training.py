@@ -10,13 +10,14 @@ import numpy as np
 from paddleseg_ext.published.golden import FAILED, PASSED, SKIPPED, CaseResult
 from paddleseg_ext.published.golden_data import GoldenCase
 
+from .golden_inputs import load_generator, loss_and_gradient, make_labels, make_pixel_inputs
+
 LOSS_TOLERANCE = 1e-5
 SCHEDULE_TOLERANCE = 1e-12
-IGNORE = 255
 
 
 def _min_kept(rule: Any, shape: Sequence[int]) -> int | None:
-    """How many pixels are kept at least: a number, or a share of the batch's as "N*H*W//16"."""
+    """Least number of pixels to keep: a number, or a share of the batch's as "N*H*W//16"."""
     if rule is None or isinstance(rule, int):
         return rule
     share = re.fullmatch(r"N\*H\*W//(\d+)", str(rule).replace(" ", ""))
@@ -49,38 +50,16 @@ def _make_loss(source: Mapping[str, Any], shape: Sequence[int]) -> Callable[...,
     return None
 
 
-def _labels(fixture: ModuleType, sub: Mapping[str, Any], shape: tuple[int, ...], classes: int):
-    spec = sub["labels"]
-    if spec.get("edit"):
-        raise ValueError(f"{sub['name']}: unknown edit of the labels: {spec['edit']}")
-    return fixture.make_labels(shape, classes, spec["seed"], spec["block"], spec["ignore_frac"])
-
-
-def _gradient(loss: Callable[..., Any], logits: np.ndarray, labels: np.ndarray):
-    import paddle
-
-    tensor = paddle.to_tensor(logits, stop_gradient=False)
-    value = loss(tensor, paddle.to_tensor(labels))
-    value.backward()
-    return float(value), tensor.grad.numpy()
-
-
 def _relative(got: Any, expected: Any) -> float:
     """Largest difference, relative to the largest expected value."""
     scale = max(float(np.abs(expected).max()), 1e-12)
     return float(np.abs(np.asarray(got) - expected).max()) / scale
 
 
-def _pixel_loss(sub: Mapping[str, Any], case: GoldenCase, fixture: ModuleType) -> float:
-    n, classes, height, width = sub["logits"]["shape"]
+def _pixel_loss(sub: Mapping[str, Any], case: GoldenCase, generator: ModuleType) -> float:
     loss = _make_loss(case.meta["source"], sub["logits"]["shape"])
     assert loss is not None  # run_loss asked before
-    labels = _labels(fixture, sub, (n, height, width), classes)
-    logits = fixture.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
-    for image, row, column in np.argwhere(labels != IGNORE):
-        label = labels[image, row, column]
-        logits[image, label, row, column] += np.float32(sub["logits"]["boost"])
-    value, gradient = _gradient(loss, logits, labels)
+    value, gradient = loss_and_gradient(loss, *make_pixel_inputs(generator, sub))
     expected = case.expected[f"{sub['name']}.loss"]
     if np.isnan(expected):  # the stated deviation: no valid pixel is no loss and no gradient
         return 0.0 if value == 0.0 and not gradient.any() else np.inf
@@ -89,16 +68,16 @@ def _pixel_loss(sub: Mapping[str, Any], case: GoldenCase, fixture: ModuleType) -
     )
 
 
-def _detail_loss(sub: Mapping[str, Any], case: GoldenCase, fixture: ModuleType) -> float:
+def _detail_loss(sub: Mapping[str, Any], case: GoldenCase, generator: ModuleType) -> float:
     import paddle
 
     from paddleseg_ext.losses.detail import DetailAggregateLoss
 
-    labels = _labels(fixture, sub, sub["labels"]["shape"], sub["labels"]["n_classes"])
-    logits = fixture.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
+    labels = make_labels(generator, sub["labels"])
+    logits = generator.make_input(sub["logits"]["shape"], sub["logits"]["seed"])
     loss = DetailAggregateLoss(sub["fuse_kernel"])
     bce, dice = loss.parts(paddle.to_tensor(logits), paddle.to_tensor(labels))
-    _, gradient = _gradient(loss, logits, labels)
+    _, gradient = loss_and_gradient(loss, logits, labels)
     target = loss.boundaries(paddle.to_tensor(labels)).numpy().squeeze()
     name = sub["name"]
     if not np.array_equal(target, case.expected[f"{name}.target"].squeeze()):
@@ -120,15 +99,15 @@ def _judge(case: GoldenCase, differences: Mapping[str, float], tolerance: float)
     )
 
 
-def run_loss(case: GoldenCase, fixture: ModuleType) -> CaseResult:
-    """Values and gradients of one loss."""
+def run_loss(case: GoldenCase) -> CaseResult:
+    """Compare values and gradients of one loss."""
     source = case.meta["source"]
-    if source["cls"] == "DetailAggregateLoss":
-        differences = {s["name"]: _detail_loss(s, case, fixture) for s in case.meta["subcases"]}
-        return _judge(case, differences, LOSS_TOLERANCE)
-    if _make_loss(source, (1, 2, 8, 8)) is None:
+    is_detail = source["cls"] == "DetailAggregateLoss"
+    if not is_detail and _make_loss(source, (1, 2, 8, 8)) is None:
         return CaseResult(case.name, SKIPPED, None, f"no loss for {source['cls']}")
-    differences = {s["name"]: _pixel_loss(s, case, fixture) for s in case.meta["subcases"]}
+    difference = _detail_loss if is_detail else _pixel_loss
+    generator = load_generator(case.directory.parent)
+    differences = {s["name"]: difference(s, case, generator) for s in case.meta["subcases"]}
     return _judge(case, differences, LOSS_TOLERANCE)
 
 
@@ -153,7 +132,7 @@ def _schedule_section(meta: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def run_schedule(case: GoldenCase) -> CaseResult:
-    """The learning rates of every schedule of the case."""
+    """Compare the learning rates of every schedule of the case."""
     from paddleseg_ext.training.schedules import build_schedule
 
     differences = {}

@@ -4,16 +4,32 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.published.mapping import Rule, rename
+from paddleseg_ext.published.mapping import layers, rename, unused
 from paddleseg_ext.published.systems import GENERATIONS, recognise
 
 RULES = (
-    Rule(r"old\.bn", "new.bn", fold_abn=True),
-    Rule(r"(?:old|alias)\.conv", "new.conv", fold_bias="new.bn"),
-    Rule(r"old\.fc", "new.fc", transpose=True),
-    Rule(r"old\.extra", "new.extra", optional=True),
-    Rule(r"old\.unused", None, "never read"),
+    *layers({"old": "new"}, fold_abn=True, fold_bias=True),
+    *layers({"alias.conv": "new.conv"}),
+    *layers({"old.fc": "new.fc"}, transpose=True),
+    *layers({"old.extra": "new.extra"}, optional=True),
+    unused("old.unused", "never read"),
 )
+
+
+def test_paths_of_the_original_are_patterns() -> None:
+    table = {"stage#.(left|right).#": "stages.*.*.*", "resnet.**": "backbone.*"}
+    rules = layers(table, conv="0", norm="1")
+    names = {
+        "stage3.left.12.0": "stages.3.left.12.conv",
+        "stage3.right.0.1": "stages.3.right.0.bn",
+        "resnet.layer1.0.conv1": "backbone.layer1.0.conv1",
+    }
+    arrays = {f"{module}.weight": np.zeros(1) for module in names}
+    result = rename(arrays, rules, "x.pth", wanted=())
+    assert set(result.arrays) == {f"{target}.weight" for target in names.values()}
+    for strange in ("stage3.middle.0.0", "stage.left.0.0", "stage3xleft.0.0", "resnet"):
+        with pytest.raises(UsageError, match="unknown tensors"):
+            rename({f"{strange}.weight": np.zeros(1)}, rules, "x.pth", wanted=())
 
 
 def test_every_tensor_is_accounted_for() -> None:
@@ -54,10 +70,10 @@ def test_every_tensor_is_accounted_for() -> None:
 
 
 def test_leftovers_and_conflicts_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"x\.pth: nothing is known of these tensors: foreign"):
+    with pytest.raises(UsageError, match=r"x\.pth: unknown tensors: foreign"):
         rename({"foreign.weight": np.zeros(1)}, RULES, "x.pth", wanted=())
     arrays = {"old.conv.weight": np.zeros(1), "alias.conv.weight": np.ones(1)}
-    with pytest.raises(UsageError, match="different values"):
+    with pytest.raises(UsageError, match="values differ"):
         rename(arrays, RULES, "x.pth", wanted=())
 
 
@@ -66,7 +82,7 @@ def test_names_of_layouts_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_an_unknown_checkpoint_is_told() -> None:
+def test_an_unknown_checkpoint_is_refused() -> None:
     arrays = {"some.weight": np.zeros(3, np.float32)}
     with pytest.raises(UsageError, match="not a checkpoint of a known layout"):
         recognise(arrays, "auto", None, "x.pth")

@@ -14,7 +14,7 @@ FILES = Path(__file__).parent / "files"
 
 
 class Opens:
-    """What a hostile pickle does: it names a function that must not be called."""
+    """Pickled as a call of `open`, which must not be executed."""
 
     def __reduce__(self):
         return (open, ("this-file-must-not-appear", "w"))
