@@ -189,21 +189,19 @@ def _is_head(name: str) -> bool:
 def _save(
     target: "nn.Layer", path: Path, generation: Generation, config: Config, weights: str
 ) -> None:
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
 
-    save_weights(
-        _WithoutHeads(target) if generation.part == "body" else target,
-        path,
-        {
-            "config": str(config.path),
-            "imported_from": {
-                "system": generation.system,
-                "generation": generation.name,
-                "file": str(weights),
-                "sha256": sha256_of(weights),
-            },
+    manifest = CheckpointManifest(
+        config=config.raw,
+        imported_from={
+            "system": generation.system,
+            "generation": generation.name,
+            "file": str(weights),
+            "sha256": sha256_of(weights),
         },
     )
+    save_weights(_WithoutHeads(target) if generation.part == "body" else target, path, manifest)
 
 
 class _WithoutHeads:

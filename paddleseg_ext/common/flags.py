@@ -94,9 +94,17 @@ def make_parser(description: str, verb: str = "") -> argparse.ArgumentParser:
     )
 
 
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--opts`, which every command that reads a yml has."""
-    parser.add_argument("--config", required=True, metavar="YML", help="the configuration")
+def add_config_flags(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """`--config` and `--opts`, for every command that reads a yml.
+
+    Args:
+        parser: of the command.
+        required: False where the manifest of a checkpoint may hold the configuration.
+    """
+    where = "" if required else "; by default, the one in the checkpoint's manifest"
+    parser.add_argument(
+        "--config", required=required, metavar="YML", help=f"the configuration{where}"
+    )
     add_opts_flag(parser)
 
 

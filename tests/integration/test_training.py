@@ -11,7 +11,8 @@ import pytest
 import yaml
 from commands import PROJECT, call, spawn
 
-from paddleseg_ext.checkpoints.store import read_arrays, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import read_arrays
 
 CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
 
@@ -60,7 +61,7 @@ def test_four_and_four_iterations_equal_eight(tiny_cityscapes: Path, tmp_path: P
     assert finished.status == 0, finished.err
     for name in ("model.pdparams", "model.pdopt", "train_state.json"):
         assert same_bytes(whole / "iter_8" / name, parts / "iter_8" / name), name
-    assert read_manifest(whole / "best_model/model.pdparams")["scores"]["num_images"] == 2
+    assert read_manifest(whole / "best_model/model.pdparams").scores["num_images"] == 2
     first, second = (json.loads((d / "history.json").read_text()) for d in (whole, parts))
     assert first["train"][2:] == second["train"]
     assert [e["iter"] for e in first["eval"]] == [4, 8]
@@ -212,15 +213,15 @@ def test_features_of_the_loop_from_the_command_line(tiny_cityscapes: Path, tmp_p
     best = {p.name: p / "model.pdparams" for p in (tmp_path / "first").glob("best_model*")}
     assert sorted(best) == ["best_model", "best_model_scale_0.5", "best_model_scale_0.75"]
     manifest = read_manifest(best["best_model_scale_0.75"])
-    assert manifest["weights"] == "averaged"
-    assert manifest["scores"]["protocol"].startswith("scale_0.75")
+    assert manifest.weights == "averaged"
+    assert manifest.scores["protocol"].startswith("scale_0.75")
     scored = call(
         *("val.py", "--config", config, "--device", "cpu", "--protocol", "scale_0.75"),
         *("--model_path", best["best_model_scale_0.75"], "--save_dir", tmp_path / "val"),
     )
     assert scored.status == 0, scored.err
     again = json.loads((tmp_path / "val/val.json").read_text())["evaluation"]
-    assert again["confusion_matrix"] == manifest["scores"]["confusion_matrix"]
+    assert again["confusion_matrix"] == manifest.scores["confusion_matrix"]
 
     tuned = ("--iters", 1, "--finetune", best["best_model"], "--opts", "freeze_bn=true", "ema=null")
     finished = train(config, tmp_path / "second", *tuned)
@@ -310,7 +311,7 @@ def test_twenty_kills_change_nothing(tiny_cityscapes: Path, tmp_path: Path) -> N
         run_until_killed(config, run, moments.randint(1, 3), moments.uniform(0.0, 0.6))
         for folder in run.glob("iter_*"):
             assert read_arrays(folder / "model.pdparams")
-            assert read_manifest(folder / "model.pdparams")
+            assert read_manifest(folder / "model.pdparams").sha256
     assert list(run.glob("iter_*")), "killed before anything was saved"
     finished = train(config, run, *flags, "--resume_model", "auto")
     assert finished.status == 0 or "has done 40 iterations" in finished.err

@@ -8,7 +8,8 @@ import pytest
 from paddle import nn
 from tiny_training import ScriptedScores, tiny_config, train_tiny
 
-from paddleseg_ext.checkpoints.store import read_arrays, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import read_arrays
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.training.ema import EmaOptions, WeightAverage
 
@@ -82,7 +83,7 @@ def test_the_average_is_scored_and_saved_and_resumed_to_the_bit(tmp_path: Path) 
             np.testing.assert_array_equal(array, scored[name])
     best = tmp_path / "whole/best_model/model.pdparams"
     assert best.read_bytes() == (tmp_path / "whole/iter_4/model.pdparams").read_bytes()
-    assert read_manifest(best)["weights"] == "averaged"
+    assert read_manifest(best).weights == "averaged"
 
     other = tmp_path / "parts"
     other.mkdir()
