@@ -1,4 +1,4 @@
-"""The record beside a checkpoint: what made it, and the configuration that it can be opened with."""
+"""The record beside a checkpoint: its origin, its scores, and a configuration to open it with."""
 
 import json
 import re

@@ -129,10 +129,10 @@ def test_flags_are_trusted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [None, "configs/a.yml", {}, {"model": "BiSeNetV1"}])
 def test_without_a_configuration_the_yml_is_asked_for(tmp_path: Path, config: Any) -> None:
     path = save(tmp_path, CheckpointManifest(config=config))
-    with pytest.raises(UsageError, match="holds no configuration; give the yml .* --config"):
+    with pytest.raises(UsageError, match=r"holds no configuration; give the yml .* --config"):
         configuration_of(path)
     manifest_path(path).unlink()
-    with pytest.raises(UsageError, match="does not exist; give the yml .* --config"):
+    with pytest.raises(UsageError, match=r"does not exist; give the yml .* --config"):
         configuration_of(path)
 
 

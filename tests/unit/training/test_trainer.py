@@ -13,7 +13,7 @@ from tiny_training import NUM_CLASSES, ScriptedScores, TinyNet, TinySamples, tin
 from paddleseg_ext.checkpoints.manifest import read_manifest
 from paddleseg_ext.checkpoints.store import read_arrays, save_weights
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
-from paddleseg_ext.training.run_folder import read_state
+from paddleseg_ext.training.state import TrainState
 
 PLAIN = {"type": "TinyNet", "norm": False}
 
@@ -195,7 +195,7 @@ def test_a_damaged_history_is_one_line(tmp_path: Path, content: str) -> None:
     run, config = tmp_path / "run", tiny_config(tmp_path)
     train_tiny(config, run)
     (run / "history.json").write_text(content)
-    with pytest.raises(UsageError, match=r"history\.json: not the history of a run; delete it"):
+    with pytest.raises(UsageError, match=r"history\.json: a history\.json of .*; delete it"):
         train_tiny(config, run, resume_model=str(run / "iter_2"))
 
 
@@ -246,7 +246,7 @@ def test_an_evaluation_that_fails_costs_no_iteration(tmp_path: Path, call: int, 
     whole = tmp_path / "whole"
     for name in ["iter_2", "iter_4", "iter_6"]:
         assert_same_bits(whole / name, run / name)
-        assert read_state(run / name) == read_state(whole / name)
+        assert TrainState.read(run / name) == TrainState.read(whole / name)
     best = [read_manifest(folder / "best_model/model.pdparams") for folder in (whole, run)]
     assert best[0] == best[1]
     histories = [json.loads((folder / "history.json").read_text()) for folder in (whole, run)]
@@ -299,7 +299,7 @@ def test_each_protocol_keeps_its_best(tmp_path: Path) -> None:
     history = json.loads((run / "history.json").read_text())
     assert [e["mean_iou"] for e in history["eval"]] == [0.1, 0.3, 0.2]
     assert [e["mean_iou"] for e in history["eval_scale_0.75"]] == [0.4, 0.2, 0.5]
-    assert read_state(run / "iter_3").best_by_protocol == {"scale_0.5": 0.3, "scale_0.75": 0.5}
+    assert TrainState.read(run / "iter_3").best_by_protocol == {"scale_0.5": 0.3, "scale_0.75": 0.5}
 
     train_tiny(tiny_config(tmp_path, iters=1), run)  # another run in the same folder
     assert sorted(p.name for p in run.glob("best_model*")) == []
