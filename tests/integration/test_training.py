@@ -11,8 +11,11 @@ import pytest
 import yaml
 from commands import PROJECT, call, spawn
 
-from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
 from paddleseg_ext.checkpoints.store import read_arrays
+from paddleseg_ext.config import load_config
+from paddleseg_ext.training.train import TrainOptions
+from paddleseg_ext.training.train import train as train_from_python
 
 CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
 
@@ -72,6 +75,24 @@ def test_four_and_four_iterations_equal_eight(tiny_cityscapes: Path, tmp_path: P
     refused = train(config, parts, *flags, "--resume_model", parts / "iter_4", "--seed", 1)
     assert refused.status == 2
     assert "that run had seed 0, this one has 1" in refused.err
+
+
+def test_python_trains_the_weights_of_the_command(tiny_cityscapes: Path, tmp_path: Path) -> None:
+    config = write_config(tiny_cityscapes, tmp_path / "a.yml", iters=2)
+    assert train(config, tmp_path / "command", "--do_eval", "--log_iters", 1).status == 0
+    options = TrainOptions(tmp_path / "python", do_eval=True, log_iters=1, device="cpu")
+    result = train_from_python(load_config(config), options)
+    assert (result.iteration, len(result.history.train), len(result.history.eval)) == (2, 2, 1)
+    assert result.best_mean_iou == result.history.eval[0].mean_iou
+    assert result.best_weights is not None
+    assert result.best_weights.read_bytes() == result.weights.read_bytes()
+    assert same_bytes(tmp_path / "command/iter_2/model.pdparams", result.weights)
+
+    opened = configuration_of(result.weights)
+    assert opened.model == load_config(config).model
+    assert "dataset_root" not in opened.val_dataset
+    table = read_manifest(result.weights).class_table()
+    assert table is not None and table.class_names[0] == "road"
 
 
 def test_an_earlier_run_is_set_aside_and_old_checkpoints_go(
@@ -249,7 +270,7 @@ def test_features_of_the_loop_from_the_command_line(tiny_cityscapes: Path, tmp_p
         (["--profile", 3], "2 iterations come before, and the run has 4"),
         (["--opts", "ema={decoy: 0.9}"], "ema: unknown key 'decoy'"),
         (["--opts", "ema=3"], "'ema' must be a section"),
-        (["--opts", "accumulate=0"], "'accumulate' must be at least 1"),
+        (["--opts", "accumulate=0"], "'accumulate' must be a whole number of at least 1"),
         (["--opts", "freeze_bn=1"], "'freeze_bn' must be true or false"),
         (["--opts", "freeze_bn=true"], "freeze_bn: true keeps the running statistics"),
         (["--opts", "freeze_bn=true", "--resume_model", "auto"], "give --finetune"),
