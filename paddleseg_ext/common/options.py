@@ -12,6 +12,7 @@ rows of a page. A field that `option` did not declare has no flag.
 import argparse
 import dataclasses
 import math
+import operator
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,38 +23,10 @@ from paddleseg_ext.common.flags import boolean
 
 Options = TypeVar("Options")
 _HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
+_Bounds = Mapping[str, float]  # bound by the words of `_LIMITS`
+_LIMITS = {"at least": operator.ge, "above": operator.gt, "below": operator.lt}
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 _WORDS |= {list: "a list", tuple: "a list", dict: "a section", Path: "a path"}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bounds:
-    """The range of a number. An empty one allows all values, also those that are not finite."""
-
-    at_least: float | None
-    above: float | None
-    below: float | None
-
-    def allow(self, value: float) -> bool:
-        if self.describe() and not -math.inf < value < math.inf:
-            return False
-        return (
-            (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
-
-    def describe(self) -> str:
-        parts = [
-            f"{word} {bound}"
-            for word, bound in (
-                ("at least", self.at_least),
-                ("above", self.above),
-                ("below", self.below),
-            )
-            if bound is not None
-        ]
-        return " and ".join(parts)
 
 
 def option(
@@ -83,11 +56,12 @@ def option(
     """
     if parse is not None:
         flag["type"] = parse
+    bounds = {"at least": at_least, "above": above, "below": below}
     metadata = {
         _HELP: f"{text} ({unit})" if unit else text,
         _FLAG: flag,
         _NAMES: tuple(names),
-        _BOUNDS: _Bounds(at_least, above, below),
+        _BOUNDS: {words: bound for words, bound in bounds.items() if bound is not None},
     }
     if isinstance(default, list | dict | set):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
@@ -154,7 +128,7 @@ def from_section(
     for key, value in section.items():
         if key not in fields:
             raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), fields)}")
-        bounds = fields[key].metadata.get(_BOUNDS)
+        bounds = fields[key].metadata.get(_BOUNDS, {})
         if not _is_of(value, kinds[key], bounds):
             expected = _expected(kinds[key], bounds)
             raise UsageError(f"{where}: '{key}' must be {expected}, got {value!r}")
@@ -209,7 +183,7 @@ def _number_parser(kind: type, bounds: _Bounds) -> Callable[[str], Any]:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not bounds.allow(value):
+        if value is None or not _is_in(value, bounds):
             expected = _expected(kind, bounds)
             raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
         return value
@@ -223,7 +197,13 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _is_of(value: Any, kind: Any, bounds: _Bounds | None = None) -> bool:
+def _is_in(value: float, bounds: _Bounds) -> bool:
+    """Whether a number is in a range; the unlimited one contains values that are not finite."""
+    is_finite = not bounds or -math.inf < value < math.inf
+    return is_finite and all(_LIMITS[words](value, bound) for words, bound in bounds.items())
+
+
+def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
     """Whether a value of a file is of a field's type and in its range."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, types.UnionType):
@@ -233,7 +213,7 @@ def _is_of(value: Any, kind: Any, bounds: _Bounds | None = None) -> bool:
     if origin in (int, float):
         numbers = int if origin is int else int | float
         is_number = isinstance(value, numbers) and not isinstance(value, bool)
-        return is_number and (bounds is None or bounds.allow(value))
+        return is_number and _is_in(value, bounds)
     if origin in (list, tuple, Sequence):
         element = inner[0] if inner else Any
         return isinstance(value, list | tuple) and all(_is_of(v, element, bounds) for v in value)
@@ -250,12 +230,12 @@ def _converted(value: Any, kind: Any) -> Any:
     return value
 
 
-def _expected(kind: Any, bounds: _Bounds | None) -> str:
+def _expected(kind: Any, bounds: _Bounds) -> str:
     """`a whole number of at least 1`: what a message says was expected."""
     kind = _without_none(kind)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    words = _WORDS.get(get_origin(kind) or kind, str(kind))
-    limits = bounds.describe() if bounds else ""
-    joint = " of " if limits.startswith("at least") else " "
-    return f"{words}{joint}{limits}" if limits else words
+    expected = _WORDS.get(get_origin(kind) or kind, str(kind))
+    limits = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
+    joint = " of " if "at least" in bounds else " "
+    return f"{expected}{joint}{limits}" if limits else expected
