@@ -176,6 +176,7 @@ def make_weights(config: Any, path: Path, seed: int) -> Any:
     """Random weights under which the classes compete, saved to `path`; gives the network."""
     import paddle
 
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.data.build import build_dataset
     from paddleseg_ext.images.functional import read_image
@@ -198,7 +199,7 @@ def make_weights(config: Any, path: Path, seed: int) -> Any:
         norm._momentum = momentum
     model.eval()
     _scale_last_convolution(model, images)
-    save_weights(model, path, {"iteration": 0})
+    save_weights(model, path, CheckpointManifest(iteration=0))
     return model
 
 

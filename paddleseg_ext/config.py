@@ -1,59 +1,32 @@
 """A yml in PaddleSeg's form -> a checked configuration, without importing Paddle.
 
-What is checked here: the yml's syntax, duplicate and unknown keys of the top level, types and
-ranges of the numbers. The arguments of a component (a model, a transform) are checked against its
-constructor when it is built (`registry.build`). Nothing in a yml is ever executed.
+Checked here: the yml's syntax, duplicate and unknown keys of the top level, types and ranges of
+the numbers. The arguments of a component (a model, a transform) are checked against its
+constructor when it is built (`registry.build`), the sections of training when a training is
+planned (`training.plan`). Nothing in a yml is ever executed.
 """
 
 import copy
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.shipped_configs import find_config
 from paddleseg_ext.common.yml import parse_yaml, read_sections
 from paddleseg_ext.scoring.metrics import AbsentRule
 
 ABSENT_RULES = get_args(AbsentRule)
 
-# Top-level keys and the type each must have.
-SECTIONS = {
-    "train_dataset": dict,
-    "val_dataset": dict,
-    "model": dict,
-    "loss": dict,
-    "optimizer": dict,
-    "lr_scheduler": dict,
-    "test_config": dict,
-    "batch_size": int,
-    "iters": int,
-    "accumulate": int,
-    "ema": dict,
-    "freeze_bn": bool,
-    "keep_best": list,
-    "registry": str,
-    "absent_class": str,
-    "pretrained": str,
-    "sync_bn": bool,
-}
-_KINDS = {
-    dict: "a section",
-    int: "a whole number",
-    str: "a word",
-    bool: "true or false",
-    list: "a list",
-}
-
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
-# What PaddleSeg's trainer reads and this one does not, and another file's: better a sentence than
-# silence.
+# Keys of PaddleSeg's trainer that this one does not have, and a key of another file.
 _UNSUPPORTED = {
     "Deploy": "this is the deploy.yaml of a bundle; the yml of the training is expected",
     "distill_loss": "distillation is not part of this project",
@@ -62,23 +35,72 @@ _UNSUPPORTED = {
 
 
 @dataclass(frozen=True)
+class Sections:
+    """The keys that have no default. Each is required where it is used, and only there."""
+
+    model: dict[str, Any] | None = option(
+        None, "`type`, `backbone`, and the network's own arguments"
+    )
+    train_dataset: dict[str, Any] | None = option(
+        None, "training data: `type`, `dataset_root`, `mode`, `transforms`"
+    )
+    val_dataset: dict[str, Any] | None = option(None, "the same for the data that is scored")
+    loss: dict[str, Any] | None = option(
+        None, "`types`, one per head (a single one serves all heads), and `coef`, their weights"
+    )
+    optimizer: dict[str, Any] | None = option(None, "[below](#optimizer)")
+    lr_scheduler: dict[str, Any] | None = option(None, "[below](#lr_scheduler)")
+    iters: int | None = option(None, "training iterations", at_least=1)
+    pretrained: str | None = option(
+        None,
+        "file of the weights to start from; `model.pretrained` is the same, "
+        "`model.backbone.pretrained` is for the backbone alone. Nothing is downloaded",
+    )
+
+
+@dataclass(frozen=True)
 class Config:
-    """A checked configuration. Sections are plain dicts; treat them as read-only."""
+    """A checked configuration. Its mappings are read-only.
+
+    Attributes:
+        path: the yml, or the checkpoint whose manifest holds the configuration.
+        raw: all keys, with `_base_`, `--opts` and flags applied.
+    """
 
     path: Path
     raw: dict[str, Any]
+    batch_size: int = option(1, "samples per batch and process", at_least=1)
+    accumulate: int = option(1, "batches whose gradients an iteration adds up", at_least=1)
+    ema: dict[str, Any] | None = option(None, "averaged weights, [below](#ema)")
+    freeze_bn: bool = option(False, "batch norms use their running statistics and keep them")
+    keep_best: list[str] = option(
+        [], "protocols that training evaluates by, with one best checkpoint per protocol"
+    )
+    test_config: dict[str, Any] = option({}, "how to [evaluate](evaluation.md)")
+    absent_class: AbsentRule = option(
+        "skip",
+        "how a class absent from labels and predictions counts in means: `skip`, `zero`, `one`, "
+        "`smooth`",
+    )
+    sync_bn: bool = option(
+        True,
+        "[several processes](distributed.md) normalise by the mean and variance of all their "
+        "batches; `false`: each by its own",
+    )
+    registry: Literal["paddleseg_ext", "paddleseg"] = option(
+        "paddleseg_ext", "`paddleseg` makes every `type` PaddleSeg's"
+    )
 
     def with_defaults(self) -> dict[str, Any]:
         """All keys with their value or default; those that have neither are left out."""
-        names = ("test_config", "batch_size", "accumulate", "ema", "freeze_bn", "keep_best")
-        defaults = {name: getattr(self, name) for name in (*names, "absent_class", "sync_bn")}
-        return copy.deepcopy({"registry": "paddleseg_ext"} | self.raw | defaults)
+        defaults = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata}
+        return copy.deepcopy(self.raw | defaults)
 
     def section(self, name: str) -> Any:
-        """The section `name`.
+        """The value of the key `name`.
 
         Raises:
-            UsageError: the yml has none.
+            UsageError: the yml has no such key.
         """
         if name not in self.raw:
             raise UsageError(f"{self.path}: the section '{name}' is missing")
@@ -91,7 +113,7 @@ class Config:
 
     @property
     def loss(self) -> dict[str, Any]:
-        """`loss:` with `types` and `coef`, one of each a head."""
+        """`loss:` with `types` and `coef`, one of each per head."""
         return self.section("loss")
 
     @property
@@ -106,7 +128,7 @@ class Config:
 
     @property
     def train_dataset(self) -> dict[str, Any]:
-        """`train_dataset:`, the data that is learnt from."""
+        """`train_dataset:`, the training data."""
         return self.section("train_dataset")
 
     @property
@@ -115,58 +137,18 @@ class Config:
         return self.section("val_dataset")
 
     @property
-    def test_config(self) -> dict[str, Any]:
-        """`test_config:`, how to evaluate; empty when the yml has none."""
-        return self.raw.get("test_config", {})
-
-    @property
-    def batch_size(self) -> int:
-        """Samples a process and iteration."""
-        return self.raw.get("batch_size", 1)
-
-    @property
     def iters(self) -> int:
         """Training iterations."""
         return self.section("iters")
 
     @property
-    def accumulate(self) -> int:
-        """Batches whose gradients an iteration adds up before it steps."""
-        return self.raw.get("accumulate", 1)
-
-    @property
-    def ema(self) -> dict[str, Any] | None:
-        """`ema:`, see `training.ema`; None where the yml has none."""
-        return self.raw.get("ema")
-
-    @property
-    def freeze_bn(self) -> bool:
-        """Whether batch norms use their running statistics and leave them as they are."""
-        return self.raw.get("freeze_bn", False)
-
-    @property
-    def keep_best(self) -> list[Any]:
-        """Names of the protocols that training evaluates by, one best checkpoint each."""
-        return self.raw.get("keep_best", [])
-
-    @property
     def only_paddleseg(self) -> bool:
         """Whether `registry: paddleseg` makes every `type:` PaddleSeg's."""
-        return self.raw.get("registry") == "paddleseg"
-
-    @property
-    def absent_class(self) -> AbsentRule:
-        """How a class absent from labels and predictions counts in means (`scoring.metrics`)."""
-        return self.raw.get("absent_class", "skip")
-
-    @property
-    def sync_bn(self) -> bool:
-        """Whether several processes normalise by the statistics of all their batches."""
-        return self.raw.get("sync_bn", True)
+        return self.registry == "paddleseg"
 
     @property
     def pretrained(self) -> str | None:
-        """Weights to start from: a file; PaddleSeg's `model.pretrained` means the same."""
+        """File of the weights to start from; PaddleSeg's `model.pretrained` means the same."""
         return self.raw.get("pretrained") or self.model.get("pretrained")
 
 
@@ -175,7 +157,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
 
     Args:
         path: the yml, or the name of a shipped one (`common.shipped_configs`).
-        opts: `dotted.key=value` each, values in yml syntax; list items by number.
+        opts: texts `dotted.key=value` with values in yml syntax; list items go by number.
         overrides: `iters`, `batch_size`, `accumulate`, `learning_rate`; None means "as in the yml".
 
     Raises:
@@ -183,21 +165,36 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     """
     path = find_config(path)
     raw = _read_with_bases(path, ())
-    for opt in opts:
-        _apply_opt(raw, opt)
+    apply_opts(raw, opts)
     learning_rate = overrides.pop("learning_rate", None)
     scheduler = raw.get("lr_scheduler") or {}
-    if learning_rate is not None and isinstance(scheduler, dict):  # else `_check` says so
+    if learning_rate is not None and isinstance(scheduler, dict):  # else `check_config` says so
         raw["lr_scheduler"] = scheduler | {"learning_rate": learning_rate}
     raw.update({key: value for key, value in overrides.items() if value is not None})
-    _check_names(raw, str(path))
+    return check_config(raw, path)
+
+
+def check_config(raw: Mapping[str, Any], path: str | Path) -> Config:
+    """The configuration of plain values, read from `path`.
+
+    Raises:
+        UsageError: an unknown key (the nearest is named), or a value of another type or range.
+    """
+    sections = {field.name for field in fields(Sections)}
+    known = [*sections, *(field.name for field in fields(Config) if field.metadata)]
+    for key in raw:
+        if key in _UNSUPPORTED:
+            raise UsageError(f"{path}: '{key}': {_UNSUPPORTED[key]}")
+        if key not in known:
+            raise UsageError(f"{path}: unknown key '{key}'{nearest_name(str(key), known)}")
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
-    _check(raw, str(path))
-    return Config(path, raw)
+    from_section(Sections, {k: v for k, v in raw.items() if k in sections}, str(path))
+    others = {key: value for key, value in raw.items() if key not in sections}
+    return from_section(Config, others, str(path), path=Path(path), raw=raw)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that also reads `1e-4` as a number and refuses a key that stands twice."""
+    """SafeLoader that also reads `1e-4` as a number and refuses a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -205,7 +202,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key_node.tag != "tag:yaml.org,2002:merge" and str(key) in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                    None, None, f"the key '{key}' appears twice", key_node.start_mark
                 )
             seen.add(str(key))
         return super().construct_mapping(node, deep)
@@ -247,6 +244,12 @@ def _merge(child: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def apply_opts(raw: dict[str, Any], opts: Iterable[str]) -> None:
+    """Change keys of `raw` in place by `--opts`, see `load_config`."""
+    for opt in opts:
+        _apply_opt(raw, opt)
+
+
 def _apply_opt(raw: dict[str, Any], opt: str) -> None:
     key, separator, text = opt.partition("=")
     if not separator or not key:
@@ -276,31 +279,3 @@ def _step_into(place: Any, name: str, so_far: str, key: str) -> Any:
         raise UsageError(f"--opts {key}: '{so_far}': the list has items 0 to {len(place) - 1}")
     known = list(place) if isinstance(place, dict) else []
     raise UsageError(f"--opts {key}: there is no '{so_far}'{nearest_name(name, known)}")
-
-
-def _check_names(raw: Mapping[str, Any], source: str) -> None:
-    for key in raw:
-        if key in _UNSUPPORTED:
-            raise UsageError(f"{source}: '{key}': {_UNSUPPORTED[key]}")
-        if key not in SECTIONS:
-            raise UsageError(f"{source}: unknown key '{key}'{nearest_name(str(key), SECTIONS)}")
-
-
-def _check(raw: Mapping[str, Any], source: str) -> None:
-    for key, value in raw.items():
-        expected = SECTIONS[key]
-        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
-            raise UsageError(
-                f"{source}: '{key}' must be {_KINDS[expected]}, "
-                f"got {type(value).__name__}: {value!r}"
-            )
-    for key in ("batch_size", "iters", "accumulate"):
-        if raw.get(key, 1) < 1:
-            raise UsageError(f"{source}: '{key}' must be at least 1, got {raw[key]}")
-    _check_word(raw, "absent_class", ABSENT_RULES, source)
-    _check_word(raw, "registry", ("paddleseg", "paddleseg_ext"), source)
-
-
-def _check_word(raw: Mapping[str, Any], key: str, words: Iterable[str], source: str) -> None:
-    if key in raw and raw[key] not in words:
-        raise UsageError(f"{source}: '{key}: {raw[key]}'{nearest_name(raw[key], words)}")

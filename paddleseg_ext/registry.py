@@ -1,7 +1,7 @@
-"""Where the `type:` of a yml is looked up: our components first, then PaddleSeg's.
+"""Lookup of the `type:` of a yml: our components first, then PaddleSeg's.
 
-Every component of ours stands in one of the tables below as `module:Class`, so that names can be
-checked without importing Paddle, and so that a reader finds a component's file here.
+The tables below list every component of ours as `module:Class`. So names can be checked without
+importing Paddle, and a reader finds a component's file here.
 
 `type: X` finds ours, then PaddleSeg's; `type: paddleseg.X` only PaddleSeg's; `registry: paddleseg`
 at the top of a yml makes that the rule for the whole file. PaddleSeg's own manager is not touched.
@@ -19,14 +19,14 @@ PADDLESEG_PREFIX = "paddleseg."
 
 
 class Registry:
-    """The components of one kind: ours by lazy import, PaddleSeg's behind them."""
+    """The components of one kind: ours, imported when used, and PaddleSeg's."""
 
     def __init__(self, kind: str, targets: list[str], paddleseg_manager: str | None = None):
         """
         Args:
-            kind: what the components are called in messages ("model").
-            targets: `package.module:Class` each; the class name is the `type`.
-            paddleseg_manager: the attribute of `paddleseg.cvlibs.manager` that holds PaddleSeg's.
+            kind: word for a component in messages ("model").
+            targets: names of the form `package.module:Class`; the class name is the `type`.
+            paddleseg_manager: attribute of `paddleseg.cvlibs.manager` with PaddleSeg's components.
 
         Raises:
             ValueError: two targets have the same name.
@@ -38,7 +38,7 @@ class Registry:
             self.register(target)
 
     def register(self, target: str) -> None:
-        """Add `package.module:Class`. A name that is taken raises `ValueError`."""
+        """Add `package.module:Class`; raises `ValueError` for a duplicate class name."""
         name = target.partition(":")[2]
         if name in self._targets:
             raise ValueError(f"{self.kind} '{name}' is registered twice: {target}")
@@ -50,10 +50,10 @@ class Registry:
         return sorted(self._targets)
 
     def find(self, type_name: str, only_paddleseg: bool = False) -> Callable[..., Any]:
-        """The class behind `type: type_name`.
+        """The class that `type: type_name` names.
 
         Raises:
-            UsageError: nobody has it; the message names the nearest.
+            UsageError: it is unknown; the message names the nearest.
         """
         if type_name in self._targets and not only_paddleseg:
             module, _, attribute = self._targets[type_name].partition(":")
@@ -68,8 +68,8 @@ class Registry:
     def _paddleseg_components(self) -> Mapping[str, Any]:
         if self._paddleseg_manager is None:
             return {}
-        # libpaddle 2.6 exports a zlib of its own; whoever loads zlib first wins, and if that is
-        # libpaddle then importing PaddleSeg (through PIL) crashes. Harmless on 3.x.
+        # libpaddle 2.6 exports a zlib of its own. If it is loaded before Python's, importing
+        # PaddleSeg (through PIL) crashes. Harmless on 3.x.
         import zlib  # noqa: F401
 
         import paddleseg  # noqa: F401
@@ -151,18 +151,18 @@ def build(
     only_paddleseg: bool = False,
     **defaults: Any,
 ) -> Any:
-    """Make the component that a section of a yml describes.
+    """Returns the component that a section of a yml describes.
 
     Args:
-        registry: where `spec["type"]` is looked up.
+        registry: of the component's kind.
         spec: `type` and the constructor's arguments.
         where: the section's name in messages ("model.backbone").
-        only_paddleseg: the file says `registry: paddleseg`.
-        defaults: arguments that are passed where the constructor takes them and `spec` is silent.
+        only_paddleseg: whether the yml has `registry: paddleseg`.
+        defaults: arguments for constructors that take them, where `spec` has no value.
 
     Raises:
-        UsageError: no `type`, an unknown type, an argument the constructor does not take (the
-            nearest is named), a missing one, or one it rejects.
+        UsageError: no `type`, an unknown type, an argument that the constructor does not take (the
+            nearest is named), a missing one, or one that it rejects.
     """
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
         raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {spec!r}")
@@ -200,7 +200,7 @@ def build(
 
 @contextmanager
 def _placed(where: str) -> Iterator[None]:
-    """Name the section in what is refused within, where that does not name it itself."""
+    """Prefix a `UsageError` raised inside with the section's name, unless it begins with it."""
     try:
         yield
     except UsageError as error:

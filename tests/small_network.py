@@ -41,6 +41,7 @@ def write_checkpoint(config, path: Path) -> None:
     """Random weights, normalised by the pictures, so that the classes compete."""
     import paddle
 
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.data.build import build_dataset
     from paddleseg_ext.models.build import build_model
@@ -51,4 +52,4 @@ def write_checkpoint(config, path: Path) -> None:
     model.train()
     for _ in range(20):
         model(paddle.to_tensor(np.stack([image, image[:, ::-1].copy()])))
-    save_weights(model, path, {"iteration": 0})
+    save_weights(model, path, CheckpointManifest(iteration=0))

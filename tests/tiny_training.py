@@ -1,5 +1,6 @@
 """A network, data and a run of the trainer that take milliseconds."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ from paddle import Tensor, nn
 
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.distributed.world import joined_world
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.registry import MODELS
 from paddleseg_ext.training.options import TrainOptions
-from paddleseg_ext.training.run_folder import TrainState
-from paddleseg_ext.training.trainer import train
+from paddleseg_ext.training.plan import make_plan
+from paddleseg_ext.training.state import TrainState
+from paddleseg_ext.training.trainer import run_training
 
 NUM_CLASSES = 3
 
@@ -44,6 +47,7 @@ class TinySamples:
     ):
         """`bad` gives single samples rows of this value and its opposite."""
         self.num_classes = num_classes
+        self.class_table = generic_table(num_classes)
         self.samples = [SimpleNamespace(name=f"image_{i}") for i in range(count)]
         self._bad = bad or {}
 
@@ -66,6 +70,8 @@ def tiny_config(folder: Path, **changes: Any) -> Config:
     content = {
         "batch_size": 2,
         "iters": 4,
+        "train_dataset": {"type": "TinySamples"},
+        "val_dataset": {"type": "TinySamples"},
         "model": {"type": "TinyNet"},
         "loss": {"types": [{"type": "CrossEntropyLoss"}], "coef": [1, 0.4]},
         "optimizer": {"type": "sgd", "weight_decay": 1e-4},
@@ -79,24 +85,14 @@ def tiny_config(folder: Path, **changes: Any) -> Config:
 def train_tiny(
     config: Config, save_dir: Path, dataset: Any = None, validate: Any = None, **options: Any
 ) -> TrainState:
-    """Run the trainer."""
-    described = {
-        "save_dir": save_dir,
-        "device": "cpu",
-        "seed": 0,
-        "save_interval": 2,
-        "log_iters": 1,
-        "num_workers": 0,
-        "keep_checkpoint_max": 9,
-        "use_vdl": False,
-        "resume_model": None,
-        "threads": 1,
-    }
-    save_dir.mkdir(exist_ok=True)
+    """Run the trainer. `precision` is not checked: on a CPU it could not be used."""
+    precision = options.pop("precision", "fp32")
+    described = {"save_interval": 2, "log_iters": 1, "keep_checkpoint_max": 9} | options
+    do_eval = validate is not None
+    given = TrainOptions(save_dir=save_dir, device="cpu", do_eval=do_eval, **described)
+    plan = replace(make_plan(config, given), precision=precision)
     with joined_world("cpu") as world:
-        described |= options
-        dataset = dataset or TinySamples()
-        return train(config, TrainOptions(**described), dataset, validate, world)
+        return run_training(plan, dataset or TinySamples(), validate, world)[0]
 
 
 class ScriptedScores:

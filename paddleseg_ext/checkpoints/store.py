@@ -1,23 +1,22 @@
 """Checkpoints: `.pdparams` as everywhere in Paddle, and beside it a JSON manifest.
 
-`X.pdparams.json` says what `X.pdparams` is: configuration, iteration, scores, versions, sha256.
 The two are two files, and a kill may fall between their renames. So the manifest is written first
-and keeps the entry it replaces as `previous`; whichever of the two entries has the sha256 of the
-weights is the one that counts, and there is no moment at which none has.
+and keeps the record that it replaces as `previous`. The record with the sha256 of the weights is
+the one that counts, and at every moment there is one.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paddleseg_ext.checkpoints.manifest import CheckpointManifest, read_manifest
 from paddleseg_ext.checkpoints.pickles import load_restricted
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import atomic_path, require_file, sha256_of, write_json
+from paddleseg_ext.common.files import atomic_path, require_file, sha256_of
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -65,7 +64,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 @dataclass
 class LoadReport:
-    """What became of a checkpoint's tensors."""
+    """Numbers and names of a checkpoint's tensors that were loaded or not."""
 
     loaded: int
     total: int
@@ -75,7 +74,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the network was loaded and none was left over."""
+        """Whether every tensor of the network was loaded and none is left over."""
         return not (self.missing or self.unexpected or self.misshapen)
 
     def describe(self) -> str:
@@ -143,76 +142,34 @@ def load_into(model: "nn.Layer", path: str | Path, strict: bool = True) -> LoadR
     return load_arrays_into(model, arrays, str(path), strict)
 
 
-def manifest_path(weights: str | Path) -> Path:
-    """Where the manifest of a weights file stands."""
-    weights = Path(weights)
-    return weights.with_name(weights.name + ".json")
-
-
-def read_manifest(weights: str | Path) -> dict[str, Any] | None:
-    """The manifest entry that describes these weights, or None where there is no manifest.
-
-    Raises:
-        UsageError: there is a manifest and the weights are not the ones it describes.
-    """
-    path = manifest_path(weights)
-    if not path.exists():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a readable manifest: {error}") from None
-    if not isinstance(manifest, dict):
-        raise UsageError(f"{path}: not a manifest: it holds a {type(manifest).__name__}")
-    digest = sha256_of(weights)
-    previous = manifest.pop("previous", None)
-    for entry in (manifest, previous):
-        if isinstance(entry, dict) and entry.get("sha256") == digest:
-            return entry
-    raise UsageError(
-        f"{weights}: its sha256 is not the one in {path.name}: the file was damaged or replaced. "
-        f"Restore it, or delete {path.name} if the new file is meant"
-    )
-
-
-def update_manifest(weights: str | Path, changes: Mapping[str, Any]) -> None:
-    """Change keys of the entry that describes these weights.
-
-    Raises:
-        UsageError: there is none (`read_manifest`).
-    """
-    entry = read_manifest(weights)
-    if entry is None:
-        raise UsageError(f"{weights}: it has no manifest beside it")
-    write_json(manifest_path(weights), {**entry, **changes})
-
-
 def weights_of(model: "nn.Layer") -> dict[str, np.ndarray]:
-    """The tensors of a network by name, as they are saved."""
+    """Tensors of a network by name, as they are saved."""
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def save_weights(model: "nn.Layer", path: str | Path, manifest: Mapping[str, Any]) -> None:
+def save_weights(
+    model: "nn.Layer", path: str | Path, manifest: CheckpointManifest = CheckpointManifest()
+) -> None:
     """Write a network's weights; see `save_arrays`."""
     save_arrays(weights_of(model), path, manifest)
 
 
 def save_arrays(
-    arrays: Mapping[str, np.ndarray], path: str | Path, manifest: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray], path: str | Path, manifest: CheckpointManifest
 ) -> None:
     """Write weights and manifest so that a kill at any moment leaves a matching pair.
 
-    Arrays, not tensors: with those Paddle adds a table of names that count the layers a process
-    has made, and equal weights would not give equal files.
+    Arrays, not tensors: with tensors Paddle adds a table of names that count the layers of the
+    process, and equal weights would not give equal files.
     """
     import paddle
 
     path = Path(path)
     with atomic_path(path) as temporary:
         paddle.save(dict(arrays), str(temporary))
-        entry = {**manifest, "sha256": sha256_of(temporary)}
+        manifest = replace(manifest, sha256=sha256_of(temporary))
         if path.exists():
-            # What is replaced need not be sound: nobody will read it once the rename is done.
+            # The replaced file may be damaged: nobody will read it after the rename.
             with suppress(UsageError):
-                entry["previous"] = read_manifest(path)
-        write_json(manifest_path(path), entry)
+                manifest = replace(manifest, previous=asdict(read_manifest(path)))
+        manifest.write(path)

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from paddleseg_ext.checkpoints.store import read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import (
@@ -331,8 +331,8 @@ def compare(
             arguments.batch_size,
             reference.samples,
         )
-        manifest = read_manifest(subject.weights) if subject.weights else None
-        outcomes = compare_all(comparison, runs, folders, manifest)
+        scores = read_manifest(subject.weights).scores if subject.weights else None
+        outcomes = compare_all(comparison, runs, folders, scores)
         controls: list[Control] = []
         if arguments.negative_controls:
             with tempfile.TemporaryDirectory(prefix="controls-") as work:

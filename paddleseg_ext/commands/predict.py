@@ -47,7 +47,7 @@ class PredictOptions:
 def make_predict_parser() -> argparse.ArgumentParser:
     """The parser of `predict`."""
     parser = make_parser(__doc__ or "", "predict")
-    add_config_flags(parser)
+    add_config_flags(parser, required=False)
     add_options(parser, PredictOptions)
     add_device_flag(parser)
     return parser
@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
     args = make_predict_parser().parse_args(argv)
     options = read_options(PredictOptions, args)
-    config = load_config(args.config, args.opts)
+    if args.config:
+        load_config(args.config, args.opts)  # refuses a wrong yml before Paddle is imported
     device = resolve_device(args.device)
     require_file(options.model_path, "--model_path")
     require_writable(options.save_dir, "--save_dir")
@@ -74,8 +75,9 @@ def main(argv: list[str]) -> int:
     samples = collect_samples(options.image_path)
     check_inputs_stay(samples, output_files(samples, options.save_dir))
 
-    from paddleseg_ext.evaluation.eager import eager_predictor
+    from paddleseg_ext.evaluation.eager import configuration_for, eager_predictor
 
+    config, table = configuration_for(options.model_path, args.config, args.opts)
     settings = RunSettings(
         title="predict",
         save_dir=options.save_dir,
@@ -84,4 +86,5 @@ def main(argv: list[str]) -> int:
         print_detail=options.print_detail,
         source={"config": args.config, "model_path": options.model_path},
     )
-    return predict_and_save(eager_predictor(config, options.model_path, device), samples, settings)
+    predictor = eager_predictor(config, options.model_path, device, table)
+    return predict_and_save(predictor, samples, settings)

@@ -15,8 +15,9 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from paddleseg_ext.checkpoints.manifest import classes_of, configuration_of
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import require_writable, write_json
+from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.flags import (
     add_config_flags,
     add_device_flag,
@@ -92,7 +93,7 @@ class ValOptions:
 def make_val_parser() -> argparse.ArgumentParser:
     """The parser of `val`."""
     parser = make_parser(__doc__ or "", "val")
-    add_config_flags(parser)
+    add_config_flags(parser, required=False)
     add_options(parser, ValOptions)
     add_device_flag(parser)
     parser.add_argument(
@@ -112,7 +113,16 @@ def main(argv: list[str]) -> None:
         return
     args = make_val_parser().parse_args(argv)
     options = read_options(ValOptions, args)
-    config = load_config(args.config, args.opts)
+    if not args.config and not options.image_list:
+        raise UsageError(
+            "--config or --image_list is expected: a checkpoint's manifest names no data"
+        )
+    require_file(options.model_path, "--model_path")
+    config, table = (
+        (load_config(args.config, args.opts), None)
+        if args.config
+        else (configuration_of(options.model_path, args.opts), classes_of(options.model_path))
+    )
     protocol = chosen_protocol(options, config.test_config)
     device = resolve_device(args.device)
     fix_thread_count()
@@ -139,7 +149,7 @@ def main(argv: list[str]) -> None:
             "image_list": options.image_list,
         },
     )
-    score_checkpoint(config, options.model_path, scoring)
+    score_checkpoint(config, options.model_path, scoring, table)
 
 
 def chosen_protocol(options: ValOptions, test_config: dict[str, Any]) -> Protocol:

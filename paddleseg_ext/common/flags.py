@@ -94,13 +94,19 @@ def make_parser(description: str, verb: str = "") -> argparse.ArgumentParser:
     )
 
 
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--opts`, which every command that reads a yml has."""
+def add_config_flags(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """`--config` and `--opts`, for every command that reads a yml.
+
+    Args:
+        parser: of the command.
+        required: False where the manifest of a checkpoint may hold the configuration.
+    """
+    where = "" if required else " (default: the one in the checkpoint's manifest)"
     parser.add_argument(
         "--config",
-        required=True,
+        required=required,
         metavar="YML",
-        help="the configuration: a path, or a name that `paddleseg-ext config list` prints",
+        help=f"the configuration: a path, or a name that `paddleseg-ext config list` prints{where}",
     )
     add_opts_flag(parser)
 

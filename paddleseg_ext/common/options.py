@@ -1,17 +1,20 @@
-"""Options declared once: fields of a dataclass that flags, yml sections and tables are read from.
+"""Options declared once: dataclass fields that flags, yml sections and tables are made from.
 
     @dataclass(frozen=True)
     class RunOptions:
-        batch_size: int = option(1, "images per run", parse=positive_int)
+        batch_size: int = option(1, "images per run", at_least=1)
 
-`add_options` makes `--batch_size` of it, `read_options` the object, `from_section` reads the same
-key of a yml, and `options_table` writes the row of a page.
+`add_options` adds the flag `--batch_size`, `read_options` makes the object from parsed flags,
+`from_section` makes it from the same key of a yml or JSON file, and `options_table` writes the
+rows of a page. A field that `option` did not declare has no flag.
 """
 
 import argparse
 import dataclasses
+import math
+import operator
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,7 +22,11 @@ from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.flags import boolean
 
 Options = TypeVar("Options")
-_HELP, _FLAG = "help", "flag"
+_HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
+_Bounds = Mapping[str, float]  # bound by the words of `_LIMITS`
+_LIMITS = {"at least": operator.ge, "above": operator.gt, "below": operator.lt}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+_WORDS |= {list: "a list", tuple: "a list", dict: "a section", Path: "a path"}
 
 
 def option(
@@ -27,23 +34,35 @@ def option(
     text: str,
     *,
     parse: Callable[[str], Any] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
     unit: str = "",
     names: Sequence[str] = (),
     **flag: Any,
 ) -> Any:
-    """A dataclass field with a default, a help text and what its flag needs.
+    """A dataclass field with a default, a help text and the settings of its flag.
 
     Args:
-        default: its value where nothing is given; `dataclasses.MISSING` makes it required.
+        default: the value where nothing is given; `dataclasses.MISSING` makes it required.
         text: help for the command line and the tables.
-        parse: text to value, raising `ArgumentTypeError`; by default the field's type.
+        parse: text to value, raising `ArgumentTypeError`; by default the field's type decides.
+        at_least: smallest allowed number.
+        above: bound that the number must exceed.
+        below: bound that the number must not reach.
         unit: of the value, such as "ms"; appended to the help.
         names: further names of the flag, such as `("--weights",)`.
         **flag: passed to `add_argument`: `metavar`, `nargs`, `choices`, `action`.
     """
     if parse is not None:
         flag["type"] = parse
-    metadata = {_HELP: f"{text} ({unit})" if unit else text, _FLAG: flag, "names": tuple(names)}
+    bounds = {"at least": at_least, "above": above, "below": below}
+    metadata = {
+        _HELP: f"{text} ({unit})" if unit else text,
+        _FLAG: flag,
+        _NAMES: tuple(names),
+        _BOUNDS: {words: bound for words, bound in bounds.items() if bound is not None},
+    }
     if isinstance(default, list | dict | set):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -66,66 +85,80 @@ def add_options(
         parser: or a group of it.
         options: the dataclass.
         skip: fields that get no flag here.
-        **defaults: other defaults for this command than the dataclass has.
+        **defaults: defaults of this command where they differ from the dataclass's.
     """
     kinds = get_type_hints(options)
-    for field in dataclasses.fields(options):
-        if _FLAG not in field.metadata or field.name in skip:
+    for field in _declared(options):
+        if field.name in skip:
             continue
-        settings = _flag_settings(kinds[field.name]) | field.metadata[_FLAG]
+        settings = _flag_settings(kinds[field.name], field) | field.metadata[_FLAG]
         default = defaults.get(field.name, _default_of(field))
         if default is dataclasses.MISSING:
             settings["required"] = True
         else:
             settings["default"] = default
-        names = (f"--{field.name}", *field.metadata["names"])
+        names = (f"--{field.name}", *field.metadata[_NAMES])
         parser.add_argument(*names, help=field.metadata[_HELP], **settings)
 
 
 def read_options(options: type[Options], arguments: argparse.Namespace, **given: Any) -> Options:
-    """The dataclass, filled from parsed flags; fields without a flag come from `given`."""
+    """The dataclass, filled from parsed flags; `given` fills and replaces fields."""
     names = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
     read = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     return options(**(read | given))
 
 
-def from_section(options: type[Options], section: Mapping[str, Any], where: str) -> Options:
-    """The dataclass, filled from a section of a yml.
+def from_section(
+    options: type[Options], section: Mapping[str, Any], where: str, **given: Any
+) -> Options:
+    """The dataclass, filled from a section of a yml or a JSON object.
 
     Args:
-        options: every field is a key; those without a default are required.
-        section: of the yml.
-        where: names the section in messages.
+        options: every field that is not `given` is a key; those without a default are required.
+        section: the keys and their values.
+        where: the section's name in messages.
+        **given: fields that are no keys.
 
     Raises:
         UsageError: an unknown key (the nearest is named), a missing one, or a value of another
-            type.
+            type or outside its range.
     """
     kinds = get_type_hints(options)
-    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    fields = {
+        field.name: field
+        for field in dataclasses.fields(options)  # type: ignore[arg-type]
+        if field.name not in given
+    }
+    values = {}
     for key, value in section.items():
         if key not in fields:
             raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), fields)}")
-        if not _is_of(value, kinds[key]):
-            raise UsageError(f"{where}.{key}: {_words(kinds[key])} is expected, got {value!r}")
+        bounds = fields[key].metadata.get(_BOUNDS, {})
+        if not _is_of(value, kinds[key], bounds):
+            expected = _expected(kinds[key], bounds)
+            raise UsageError(f"{where}: '{key}' must be {expected}, got {value!r}")
+        values[key] = _converted(value, kinds[key])
     for name, field in fields.items():
         if name not in section and _default_of(field) is dataclasses.MISSING:
-            raise UsageError(f"{where}: the key '{name}' is missing")
+            raise UsageError(f"{where}: '{name}' is missing")
     try:
-        return options(**section)
-    except ValueError as error:  # of a `__post_init__` that checks ranges
+        return options(**values, **given)
+    except ValueError as error:  # of a `__post_init__` that compares fields
         raise UsageError(f"{where}: {error}") from None
 
 
 def options_table(options: type) -> list[str]:
-    """Markdown rows `| name | default | help |`, one per declared option, for the pages."""
-    rows = ["| option | default | what |", "|---|---|---|"]
-    for field in dataclasses.fields(options):
-        if _HELP in field.metadata:
-            default = _default_of(field)
-            shown = "" if default in (dataclasses.MISSING, None) else f"`{default}`"
-            rows.append(f"| `{field.name}` | {shown} | {field.metadata[_HELP]} |")
+    """Lines of a Markdown table, one row per declared option."""
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    for field in _declared(options):
+        default = _default_of(field)
+        shown = "" if default in (dataclasses.MISSING, None) else f"`{default}`"
+        rows.append(f"| `{field.name}` | {shown} | {field.metadata[_HELP]} |")
     return rows
+
+
+def _declared(options: type) -> Iterator[dataclasses.Field]:
+    return (field for field in dataclasses.fields(options) if _HELP in field.metadata)
 
 
 def _default_of(field: dataclasses.Field) -> Any:
@@ -134,16 +167,33 @@ def _default_of(field: dataclasses.Field) -> Any:
     return field.default
 
 
-def _flag_settings(kind: Any) -> dict[str, Any]:
-    """How argparse reads a value of this type."""
+def _flag_settings(kind: Any, field: dataclasses.Field) -> dict[str, Any]:
+    """`type`, `choices` and `nargs` of a flag whose field is of this type."""
     kind = _without_none(kind)
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     if get_origin(kind) in (list, tuple, Sequence):
-        return {"nargs": "+", **_flag_settings(get_args(kind)[0])}
+        return {"nargs": "+", **_flag_settings(get_args(kind)[0], field)}
     if kind is bool:
-        return {"type": boolean}
-    return {"type": kind} if kind in (int, float, Path) else {}
+        switch = {"nargs": "?", "const": True} if field.default is False else {}
+        return {"type": boolean, "metavar": "True|False"} | switch
+    if kind in (int, float):
+        return {"type": _number_parser(kind, field.metadata[_BOUNDS])}
+    return {"type": Path} if kind is Path else {}
+
+
+def _number_parser(kind: type, bounds: _Bounds) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not _is_in(value, bounds):
+            expected = _expected(kind, bounds)
+            raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
+        return value
+
+    return parse
 
 
 def _without_none(kind: Any) -> Any:
@@ -152,27 +202,45 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _is_of(value: Any, kind: Any) -> bool:
-    if get_origin(kind) in (Union, types.UnionType):
-        return any(_is_of(value, each) for each in get_args(kind))
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    origin = get_origin(kind) or kind
+def _is_in(value: float, bounds: _Bounds) -> bool:
+    """Whether a number is in a range; the unlimited one contains values that are not finite."""
+    is_finite = not bounds or -math.inf < value < math.inf
+    return is_finite and all(_LIMITS[words](value, bound) for words, bound in bounds.items())
+
+
+def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
+    """Whether a value of a file is of a field's type and in its range."""
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_is_of(value, each, bounds) for each in inner)
+    if origin is Literal:
+        return value in inner
+    if origin in (int, float):
+        numbers = int if origin is int else int | float
+        is_number = isinstance(value, numbers) and not isinstance(value, bool)
+        return is_number and _is_in(value, bounds)
     if origin in (list, tuple, Sequence):
-        return isinstance(value, list | tuple)
-    if origin is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if origin is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        element = inner[0] if inner else Any
+        return isinstance(value, list | tuple) and all(_is_of(v, element, bounds) for v in value)
     if origin is Path:
         return isinstance(value, str | Path)
     return origin is Any or isinstance(value, origin)
 
 
-def _words(kind: Any) -> str:
+def _converted(value: Any, kind: Any) -> Any:
+    """A file's text as the path, and its list as the tuple, that a field holds."""
+    kind = _without_none(kind)
+    if value is not None and (get_origin(kind) or kind) in (Path, tuple):
+        return (get_origin(kind) or kind)(value)
+    return value
+
+
+def _expected(kind: Any, bounds: _Bounds) -> str:
+    """`a whole number of at least 1`: what a message says was expected."""
     kind = _without_none(kind)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    words |= {list: "a list", tuple: "a list", dict: "a section", Path: "a path"}
-    return words.get(get_origin(kind) or kind, str(kind))
+    expected = _WORDS.get(get_origin(kind) or kind, str(kind))
+    limits = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
+    joint = " of " if "at least" in bounds else " "
+    return f"{expected}{joint}{limits}" if limits else expected

@@ -16,6 +16,7 @@ from paddleseg_ext.common.files import write_text
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.training.history import HISTORY, History
 
 NUM_PICTURES = 4
 PICTURE_WIDTH = 560
@@ -133,7 +134,7 @@ def write_report(root: Path, steps: Sequence[Step]) -> Path:
         results=results,
         num_images=len(dataset.samples),
         tiles=_tiles(first["scores"], steps),
-        curve=_curve(read_json(root / "train" / "history.json")),
+        curve=_curve(History.read(root / "train" / HISTORY)),
         runs=[(name, evaluation["scores"]) for name, evaluation in evaluations.items()],
         rows=_rows(dataset.class_table, list(evaluations.values())),
         total=sum(first["counts"]["label_pixels"]),
@@ -161,16 +162,12 @@ def _tiles(scores: dict[str, Any], steps: Sequence[Step]) -> list[tuple[str, str
     ]
 
 
-def _curve(history: dict[str, list[dict[str, float]]]) -> Markup:
-    train, evaluations = history["train"], history["eval"]
+def _curve(history: History) -> Markup:
+    train, scores = history.train, history.eval
+    mean_ious = [e.mean_iou for e in scores]
     return html.chart(
-        html.Line("loss", [e["iter"] for e in train], [e["loss"] for e in train], "#b42318"),
-        html.Line(
-            "validation mIoU",
-            [e["iter"] for e in evaluations],
-            [e["mean_iou"] for e in evaluations],
-            "#1a7f37",
-        ),
+        html.Line("loss", [e.iter for e in train], [e.loss for e in train], "#b42318"),
+        html.Line("validation mIoU", [e.iter for e in scores], mean_ious, "#1a7f37"),
         "iteration",
     )
 

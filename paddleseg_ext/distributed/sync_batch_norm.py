@@ -1,7 +1,7 @@
-"""Batch norm over the batch of all processes, where Paddle has no kernel for it: on CPU.
+"""Batch norm over the batches of all processes on CPU, where Paddle has no kernel for it.
 
-Paddle's own `SyncBatchNorm` runs on GPUs only. What is computed is what one process computes on
-the concatenated batch, running statistics included; only the order of the sums differs.
+Paddle's own `SyncBatchNorm` runs on GPUs only. The result, running statistics included, is that of
+one process on the concatenated batch; only the order of the sums differs.
 """
 
 from typing import Any
@@ -18,15 +18,14 @@ PIXELS = [0, 2, 3]  # the axes of (N, C, H, W) that are averaged over
 class SyncBatchNorm2D(nn.BatchNorm2D):
     """`nn.BatchNorm2D` with the mean and variance of all processes' batches.
 
-    Without gradients, in evaluation and where running statistics are to be used, it is the layer
-    it was made from.
+    In evaluation, and with `use_global_stats`, it computes what `nn.BatchNorm2D` computes.
     """
 
     def __init__(self, layer: nn.BatchNorm2D):
-        """Takes over parameters, statistics and mode of `layer`; an optimizer keeps what it has."""
+        """Take over the parameters, statistics and mode of `layer`; optimizers stay valid."""
         super().__init__(
             layer._num_features,
-            # Paddle's kernel holds both in single precision, whatever the tensors are.
+            # Paddle's kernel has both in single precision, whatever the dtype of the tensors.
             momentum=float(np.float32(layer._momentum)),
             epsilon=float(np.float32(layer._epsilon)),
             weight_attr=None if layer.weight is not None else False,
@@ -38,7 +37,7 @@ class SyncBatchNorm2D(nn.BatchNorm2D):
         self.training = layer.training
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, H, W)` to the same; every process must call it equally often."""
+        """Normalises `(N, C, H, W)`; every process must call it equally often."""
         if not self.training or self._use_global_stats:
             return super().forward(x)
         count, mean, variance = global_moments(x.detach())
@@ -57,9 +56,9 @@ class SyncBatchNorm2D(nn.BatchNorm2D):
 def global_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Pixel count (1,), mean (C,) and variance (C,) of `(N, C, H, W)` over all processes.
 
-    Each process gives the mean and the squared deviations from its own mean, which are combined
-    as Chan et al. do (Updating Formulae and a Pairwise Algorithm for Computing Sample Variances,
-    1979): sums of squares would cancel where the mean is large.
+    The processes' means and squared deviations from them are combined as by Chan et al. (Updating
+    Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979): sums of squares would
+    cancel where the mean is large.
     """
     channels = x.shape[1]
     mean = x.mean(PIXELS)
@@ -96,12 +95,12 @@ class _Normalize(PyLayer):
 
 
 def _per_channel(values: Tensor) -> Tensor:
-    """`(C,)` in the shape that goes with `(N, C, H, W)`."""
+    """`(C,)` reshaped to broadcast with `(N, C, H, W)`."""
     return values.reshape([1, -1, 1, 1])
 
 
-def convert(model: nn.Layer) -> None:
-    """Make every `nn.BatchNorm2D` inside `model` a `SyncBatchNorm2D`, in place."""
+def synchronize_batch_norms(model: nn.Layer) -> None:
+    """Replace every `nn.BatchNorm2D` inside `model` by a `SyncBatchNorm2D`, in place."""
     for parent in model.sublayers(include_self=True):
         for name, child in list(parent.named_children()):
             if type(child) is nn.BatchNorm2D:

@@ -1,9 +1,9 @@
-"""Ends this process when its job has lost another one: collectives would wait for it for ever.
+"""Ends this process when another one of its job is lost: collectives would wait for it for ever.
 
-A launcher ends its own processes when one of them dies. It learns nothing of another node's, of a
-machine that is gone or of a process that stands still; and when it is killed itself, its processes
-go on. So the first process and every other one send each other a byte a second, and who hears
-nothing, or the connection's end without a good-bye, stops.
+A launcher ends its own processes when one of them dies. It does not notice the loss of another
+node's process, of a machine, or of a process that is stopped; and when it is killed itself, its
+processes continue. So the first process and every other one send each other a byte per second. A
+process that receives none, or whose connection closes without a good-bye, ends.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any
 from paddleseg_ext.common.errors import STATUS_FAILED
 
 BEAT_SECONDS = 1.0
-# With the launcher's few seconds this stays below a minute; a loaded machine may well take ten.
+# Below a minute together with the launcher's few seconds; a busy machine may be silent for ten.
 SILENCE_SECONDS = 40.0
 GOOD_BYE_SECONDS = 10.0
 _BEAT, _GOOD_BYE = b".", b"!"
@@ -29,7 +29,7 @@ Connections = dict[int, socket.socket]  # by the rank at the other end
 
 
 class Watch:
-    """Beats on every connection and listens, each from a thread of its own."""
+    """Sends and expects beats on every connection, in one thread per connection."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class Watch:
     ):
         """
         Args:
-            connections: to those who are to be watched, and who watch this process.
-            on_loss: called, possibly more than once, with what has happened.
-            silence_seconds: after which another process counts as lost.
+            connections: to the processes that are watched and that watch this one.
+            on_loss: called with a description of each loss.
+            silence_seconds: time without a beat after which a process counts as lost.
         """
         self._on_loss = on_loss
         self._over = threading.Event()
@@ -57,7 +57,7 @@ class Watch:
             thread.start()
 
     def leave(self) -> None:
-        """Say good-bye: this process has done its work, and its end is no loss."""
+        """Send good-byes: the end of this process is no loss, its work is done."""
         self._over.set()
         for thread in self._threads:
             thread.join(GOOD_BYE_SECONDS)
@@ -74,7 +74,7 @@ class Watch:
             self._on_loss(f"process {rank} {loss}")
 
     def _exchange(self, connection: socket.socket) -> str:
-        """Beat and listen until one side has done its work; else, how the other was lost."""
+        """Exchange beats until one side is done; returns how the other was lost, or ""."""
         while not self._over.wait(BEAT_SECONDS):
             connection.sendall(_BEAT)
             heard = connection.recv(64)
@@ -93,7 +93,7 @@ class Watch:
 
 
 def _say_good_bye(connection: socket.socket) -> None:
-    """Until the other end closes, too: closing first could take the word out of its buffer."""
+    """Send and wait until the other end closes: closing first could discard its input."""
     with suppress(OSError):
         connection.sendall(_GOOD_BYE)
         connection.shutdown(socket.SHUT_WR)
@@ -101,11 +101,11 @@ def _say_good_bye(connection: socket.socket) -> None:
             pass
 
 
-def end_process(what: str) -> None:
-    """Say `what` has happened and end at once, wherever the main thread waits."""
+def end_process(loss: str) -> None:
+    """Print the loss and end at once, wherever the main thread waits."""
     print(
-        f"failed: {what}; this process ends, too. The same command with --resume_model auto goes "
-        "on from the last checkpoint",
+        f"failed: {loss}; this process ends, too. The same command with --resume_model auto "
+        "continues from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )
@@ -113,13 +113,13 @@ def end_process(what: str) -> None:
 
 
 def connect(rank: int, size: int, host: str, share: Callable[[Any], Any]) -> Connections:
-    """Connections of process 0 with every other process.
+    """Connections between process 0 and every other process.
 
     Args:
-        rank: this process.
-        size: how many there are.
+        rank: of this process.
+        size: number of processes.
         host: of process 0.
-        share: gives every process what process 0 has passed.
+        share: returns in every process the value that process 0 passes.
     """
     if rank > 0:
         port, token = share(None)
@@ -137,6 +137,6 @@ def connect(rank: int, size: int, host: str, share: Callable[[Any], Any]) -> Con
             greeting = connection.recv(_TOKEN_BYTES + _RANK_BYTES, socket.MSG_WAITALL)
             if secrets.compare_digest(greeting[:_TOKEN_BYTES], token):
                 connections[int.from_bytes(greeting[_TOKEN_BYTES:], "big")] = connection
-            else:  # a stranger
+            else:  # not of this job
                 connection.close()
     return connections

@@ -1,4 +1,4 @@
-"""Several processes, started by `python -m paddle.distributed.launch`; one needs nothing."""
+"""Several processes, started by `python -m paddle.distributed.launch`, or a single one."""
 
 import itertools
 import os
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MEETING_POLL_SECONDS = 0.05
-_meetings = itertools.count()  # all processes come to all of them, in one order
+_meetings = itertools.count()  # every process takes part in all of them, in the same order
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among its equals."""
+    """This process among those of its job."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process prints, evaluates and writes."""
+        """Whether this process logs and writes."""
         return self.rank == 0
 
     def share_of(self, items: Sequence[T]) -> Sequence[T]:
-        """The items that this process takes on: every `size`-th, none twice."""
+        """This process's share of the items: every `size`-th, without overlap."""
         return items[self.rank :: self.size]
 
 
 @contextmanager
 def joined_world(device: str) -> Iterator[World]:
-    """Select the device and, when launched with others, join them until the work is done.
+    """Select the device and join the other processes of the job, if any, inside the context.
 
-    Should one of them be lost inside, this process ends.
+    When one of them is lost meanwhile, this process ends.
     """
     import paddle
     import paddle.distributed as dist
@@ -51,18 +51,18 @@ def joined_world(device: str) -> Iterator[World]:
         paddle.set_device(device)
         yield World()
         return
-    if device == "cpu":  # else Paddle takes a GPU where there is one
+    if device == "cpu":  # else Paddle selects a GPU where there is one
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
     dist.init_parallel_env()
     world = World(dist.get_rank(), dist.get_world_size())
     host = os.environ["PADDLE_TRAINER_ENDPOINTS"].partition(":")[0]
     watch = Watch(connect(world.rank, world.size, host, share_first), end_process)
     yield world
-    watch.leave()  # not after an error: the others are to notice
+    watch.leave()  # not after an error, which the others must notice
 
 
 def share_first(value: Any) -> Any:
-    """What process 0 has passed, in every process."""
+    """Returns in every process the value that process 0 passes."""
     import paddle.distributed as dist
 
     everybody: list[Any] = []
@@ -71,13 +71,13 @@ def share_first(value: Any) -> Any:
 
 
 def parallelize(model: "nn.Layer", world: World, device: str, sync_bn: bool) -> "nn.Layer":
-    """`model` with gradients averaged over the processes.
+    """Returns `model` with gradients averaged over the processes; `model` itself for a single one.
 
     Args:
-        model: its batch norms are replaced in place where they are to be synchronised.
-        world: alone in it, a process gets its `model` back.
+        model: its batch norms are replaced in place where they are synchronised.
+        world: this process among those that train together.
         device: `cpu` or `gpu`.
-        sync_bn: normalise by the mean and variance of all processes' batches.
+        sync_bn: whether to normalise by the mean and variance of all processes' batches.
     """
     import paddle
     from paddle import nn
@@ -87,9 +87,9 @@ def parallelize(model: "nn.Layer", world: World, device: str, sync_bn: bool) -> 
     if sync_bn and device == "gpu":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     elif sync_bn:
-        from paddleseg_ext.distributed.sync_batch_norm import convert
+        from paddleseg_ext.distributed.sync_batch_norm import synchronize_batch_norms
 
-        convert(model)
+        synchronize_batch_norms(model)
     return paddle.DataParallel(model)
 
 
@@ -97,10 +97,11 @@ def require_same(mine: Mapping[str, Any], world: World) -> None:
     """Check that all processes are about to do the same run.
 
     Args:
-        mine: by what names, what this process has.
+        mine: settings of this process, by name.
+        world: this process among the others.
 
     Raises:
-        UsageError: another has something else; else they would wait for each other for ever.
+        UsageError: another process has other settings; both would wait for ever.
     """
     if world.size == 1:
         return
@@ -119,9 +120,9 @@ def require_same(mine: Mapping[str, Any], world: World) -> None:
 
 
 def share_statistics(model: "nn.Layer", world: World) -> None:
-    """Give every process the first one's running statistics (all that is not trained).
+    """Copy the first process's running statistics (all that is not trained) to the others.
 
-    They differ where each process normalises by its own batch; one network is to be scored.
+    They differ where each process normalises by its own batch; all must score one network.
     """
     if world.size > 1:
         import paddle.distributed as dist
@@ -132,7 +133,7 @@ def share_statistics(model: "nn.Layer", world: World) -> None:
 
 
 def average_of_all(value: "Tensor", world: World) -> "Tensor":
-    """The mean over the processes of a tensor, without gradient, the same in all of them."""
+    """Mean of a tensor over the processes, without gradient, equal in all of them."""
     value = value.detach()
     if world.size == 1:
         return value
@@ -144,9 +145,9 @@ def average_of_all(value: "Tensor", world: World) -> "Tensor":
 
 
 def wait_for_all(world: World) -> None:
-    """Return when every process has come here, however long it takes.
+    """Return when every process has called this, however long it takes.
 
-    Paddle's gloo gives a collective 30 seconds, which cannot be changed. So where one process
+    Paddle's gloo limits a collective to 30 seconds, which cannot be changed. So where one process
     works and the others wait (checking data, scoring, writing), they wait here first.
     """
     if world.size == 1:
@@ -159,4 +160,4 @@ def wait_for_all(world: World) -> None:
     store.add(f"meeting/{number}", 1)
     while store.add(f"meeting/{number}", 0) < world.size:
         time.sleep(MEETING_POLL_SECONDS)
-    dist.barrier()  # process 0 has the store: it may end only when nobody asks any more
+    dist.barrier()  # process 0 holds the store and may end only after the last query

@@ -1,13 +1,16 @@
 """The network in dynamic graph: the engine `eager`, which runs checkpoints."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.checkpoints.manifest import classes_of, configuration_of
 from paddleseg_ext.checkpoints.store import load_into
+from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config, load_config
 from paddleseg_ext.data.build import class_table_of
@@ -55,34 +58,40 @@ class EagerEngine(Engine):
         )
 
 
-def open_checkpoint(
-    weights: str | Path, config: Config | str | Path | None, spec: RuntimeSpec
-) -> Predictor:
+def open_checkpoint(weights: str | Path, config: str | Path | None, spec: RuntimeSpec) -> Predictor:
     """A predictor for a checkpoint; what the engine table calls for `eager`.
 
     Args:
         weights: the `.pdparams`.
-        config: of its training; None takes the configuration of the checkpoint's manifest.
+        config: yml of its training; None takes the configuration of the checkpoint's manifest.
         spec: the device.
 
     Raises:
         UsageError: the configuration describes no network, or the checkpoint is not of it.
     """
-    loaded = config if isinstance(config, Config) else configuration_for(weights, config)
-    return eager_predictor(loaded, weights, spec.device)
+    loaded, table = configuration_for(weights, config)
+    return eager_predictor(loaded, weights, spec.device, table)
 
 
-def configuration_for(weights: str | Path, config: str | Path | None) -> Config:
-    """The configuration of a yml, or of the checkpoint's manifest where none is given.
+def configuration_for(
+    weights: str | Path, config: str | Path | None, opts: Iterable[str] = ()
+) -> tuple[Config, ClassTable]:
+    """The configuration and the classes of a checkpoint.
+
+    Args:
+        weights: the `.pdparams`.
+        config: the yml; None takes what the checkpoint's manifest holds, of which no data set, path
+            or URL is used.
+        opts: `--opts` of the command line.
 
     Raises:
-        UsageError: the manifest holds none.
+        UsageError: there is no such file, or the manifest holds no configuration or no classes.
     """
     if config is not None:
-        return load_config(config)
-    from paddleseg_ext.checkpoints.configuration import configuration_of
-
-    return configuration_of(weights)
+        loaded = load_config(config, opts)
+        return loaded, class_table_of(loaded)
+    require_file(weights, "--model_path")
+    return configuration_of(weights, opts), classes_of(weights)
 
 
 def eager_predictor(

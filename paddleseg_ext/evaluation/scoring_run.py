@@ -61,11 +61,20 @@ class ScoringOptions:
 
 
 def score_checkpoint(
-    config: Config, weights: str | Path, options: ScoringOptions
+    config: Config,
+    weights: str | Path,
+    options: ScoringOptions,
+    class_table: ClassTable | None = None,
 ) -> Evaluation | None:
     """The scores of a checkpoint, printed and written to `SAVE_DIR/val.json`.
 
     Started in several processes, each scores its share, and the first one prints and writes.
+
+    Args:
+        config: of the training.
+        weights: the `.pdparams`.
+        options: how it is scored.
+        class_table: of `options.image_list`; by default that of the configuration.
 
     Returns:
         The evaluation of all images; None where they have no labels and only a submission is
@@ -87,7 +96,7 @@ def score_checkpoint(
         listed = read_sample_list(options.image_list)
         check_labels(listed, options.image_list, options.extras)
     with joined_world(options.device) as world:
-        samples, table = _samples_and_table(config, listed, options)
+        samples, table = _samples_and_table(config, class_table, listed, options)
         extras = Extras(options.extras, table, [sample.image for sample in samples])
         if extras.submission is not None:
             outputs = [extras.submission.path_of(sample.image) for sample in samples]
@@ -104,10 +113,13 @@ def score_checkpoint(
 
 
 def _samples_and_table(
-    config: Config, listed: list[Sample] | None, options: ScoringOptions
+    config: Config,
+    class_table: ClassTable | None,
+    listed: list[Sample] | None,
+    options: ScoringOptions,
 ) -> tuple[list[Sample], ClassTable]:
     if listed is not None:
-        return listed, class_table_of(config)
+        return listed, class_table or class_table_of(config)
     dataset = build_dataset(config, "val_dataset")
     check_labels(dataset.samples, f"{config.path}: val_dataset", options.extras)
     return dataset.samples, dataset.class_table

@@ -19,7 +19,8 @@ import paddle
 from numpy.typing import NDArray
 from paddle import Tensor, nn
 
-from paddleseg_ext.checkpoints.store import load_into, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import TEMPORARY_PREFIX, require_writable, sha256_of
 from paddleseg_ext.common.log import log
@@ -197,11 +198,10 @@ def _versions() -> dict[str, str]:
 
 
 def _describe_checkpoint(model_path: str) -> dict[str, Any]:
-    entry = read_manifest(model_path) or {}
     return {
         "path": str(model_path),
         "sha256": sha256_of(model_path),
-        "iteration": entry.get("iteration"),
+        "iteration": read_manifest(model_path).iteration,
     }
 
 

@@ -4,7 +4,8 @@ import copy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
-from paddleseg_ext.checkpoints.store import read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
 from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.parity.weights import WeightDifference, compare_weights, tensor_shapes
@@ -50,7 +50,7 @@ class Checkpoint:
             found = self.compare(bundle)
             if found.num_tensors and not found.num_foreign:
                 return ""
-            given = (read_manifest(self.path) or {}).get("iteration")
+            given = read_manifest(self.path).iteration
             return (
                 f"{STALE_CHECKPOINT}: {bundle.deploy_file} was exported from {told.get('path')} "
                 f"(iteration {told.get('iteration')}), the checkpoint given is {self.path} "

@@ -350,10 +350,9 @@ def _read_map(folder: Path, name: str) -> MapOrReason:
         return None, str(error)
 
 
-def judge_training(manifest: dict[str, Any] | None, reference: Reference) -> Outcome:
+def judge_training(scores: dict[str, Any] | None, reference: Reference) -> Outcome:
     """Compare the evaluation that the training run wrote beside its checkpoint."""
     name = "evaluation while training"
-    scores = (manifest or {}).get("scores")
     if not scores:
         note = "the checkpoint's manifest holds no evaluation (train.py --do_eval writes one)"
         return Outcome(name, "train", None, note=note)
@@ -409,14 +408,14 @@ def compare_all(
     comparison: Comparison,
     runs: Sequence[Candidate],
     folders: Sequence[tuple[str, Path]],
-    manifest: dict[str, Any] | None,
+    training_scores: dict[str, Any] | None,
 ) -> list[Outcome]:
     """Every comparison, one log line each, in the order train, commands, runs.
 
     The reference comes first, where it did not run as asked.
 
     Args:
-        manifest: of the checkpoint; None where the reference has none.
+        training_scores: of the checkpoint's manifest; None where it was not evaluated.
     """
     outcomes: list[Outcome] = []
 
@@ -428,7 +427,7 @@ def compare_all(
     if fallen:
         add(fallen)
     if comparison.reference.stage == EAGER:
-        add(judge_training(manifest, comparison.reference))
+        add(judge_training(training_scores, comparison.reference))
     for name, folder in folders:
         add(judge_folder(name, folder, comparison))
     for candidate in runs:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paddleseg_ext.checkpoints.manifest import CheckpointManifest
 from paddleseg_ext.checkpoints.store import load_arrays_into, save_arrays, weights_of
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import require_writable, sha256_of
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import option
+from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.models.build import build_model
@@ -114,15 +116,16 @@ def import_checkpoint(
     save_arrays(
         {name: array for name, array in weights_of(network).items() if name in tensors.arrays},
         save_path,
-        {
+        CheckpointManifest(
             **(_describe_network(config, network) if generation.part == "model" else {}),
-            "imported_from": {
+            versions={"paddleseg_ext": __version__},
+            imported_from={
                 "system": generation.system,
                 "generation": generation.name,
                 "file": source,
                 "sha256": sha256_of(weights),
             },
-        },
+        ),
     )
     return ImportResult(save_path, generation, tensors, golden)
 

@@ -1,6 +1,5 @@
 """What TIPC asks of training logs: are two trainings the same, and how fast was one."""
 
-import json
 import math
 import re
 import statistics
@@ -10,6 +9,7 @@ from typing import Any
 from paddleseg_ext.common.errors import CheckFailed, DataError
 from paddleseg_ext.common.files import require_file, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.training.history import History
 
 # The first iterations load and allocate; PaddlePaddle's benchmarks leave two out.
 SKIPPED_STEPS = 2
@@ -38,12 +38,7 @@ def compare_losses(first: Path, second: Path) -> None:
 
 
 def _losses(path: Path) -> dict[int, float]:
-    require_file(path, "history of a training")
-    try:
-        history = json.loads(path.read_text(encoding="utf-8"))
-        losses = {int(entry["iter"]): float(entry["loss"]) for entry in history["train"]}
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: a history.json of train.py is expected") from None
+    losses = {entry.iter: entry.loss for entry in History.read(path).train}
     if not losses:
         raise DataError(f"{path}: it holds no losses")
     return losses

@@ -1,63 +1,47 @@
-"""The moving average of a network's weights, which is what is scored and deployed.
+"""The moving average of a network's weights, which is scored and deployed in their place.
 
-`ema:` of the yml. The defaults are the rule of the system that publishes .9995; PaddleSeg's own is
-`{decay: 0.999, warmup: true, buffers: average}`.
+The defaults of the section `ema:` are the rule of the system that publishes .9995. PaddleSeg's own
+rule is `{decay: 0.999, warmup: true, buffers: average}`.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.options import option
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
 
-BUFFER_RULES = ("copy", "average")
-
 
 @dataclass(frozen=True)
 class EmaOptions:
-    """What `ema:` may say.
-
-    Attributes:
-        decay: d of `average = d * average + (1 - d) * weights`, after every iteration.
-        warmup: use `min(d, 1 - 1 / (i + 1))` at iteration i (from 1), so that the average leaves
-            the initial weights at once.
-        buffers: what becomes of batch norm's running statistics, which are averages already:
-            `copy` takes the network's, `average` averages them like weights.
+    """The section `ema:`.
 
     Source: MaybeShewill-CV/bisenetv2-tensorflow trainner/cityscapes (.9995 from the first step on,
     over the trainable variables); warm-up and averaged buffers: PaddleSeg 2.8 utils/ema.py.
     """
 
-    decay: float = 0.9995
-    warmup: bool = False
-    buffers: str = "copy"
-
-    @classmethod
-    def from_section(cls, section: Mapping[str, Any]) -> "EmaOptions":
-        """Check the section.
-
-        Raises:
-            UsageError: an unknown key (the nearest is named) or unfit value.
-        """
-        known = [f.name for f in fields(cls)]
-        for key in section:
-            if key not in known:
-                raise UsageError(f"ema: unknown key '{key}'{nearest_name(str(key), known)}")
-        options = cls(**section)
-        decay: Any = options.decay
-        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay < 1:
-            raise UsageError(f"ema: 'decay' must be above 0 and below 1, got {decay!r}")
-        if not isinstance(options.warmup, bool):
-            raise UsageError(f"ema: 'warmup' must be true or false, got {options.warmup!r}")
-        if options.buffers not in BUFFER_RULES:
-            raise UsageError(f"ema: 'buffers' must be copy or average, got {options.buffers!r}")
-        return options
+    decay: float = option(
+        0.9995,
+        "d of `average = d * average + (1 - d) * weights`, after every iteration",
+        above=0,
+        below=1,
+    )
+    warmup: bool = option(
+        False,
+        "`min(d, 1 - 1 / (i + 1))` at iteration i (from 1), so that the average leaves the "
+        "initial weights at once",
+    )
+    buffers: Literal["copy", "average"] = option(
+        "copy",
+        "batch norm's running statistics, which are averages already: `copy` takes the network's, "
+        "`average` averages them like weights",
+    )
 
 
 class WeightAverage:
@@ -78,7 +62,7 @@ class WeightAverage:
         self._average = {name: _copy(tensor) for name, tensor in _tensors(self._model).items()}
 
     def update(self, iteration: int) -> None:
-        """Take in the weights that iteration `iteration` (from 1) came to."""
+        """Add the weights after iteration `iteration` (from 1)."""
         import paddle
 
         decay = self._options.decay
@@ -96,7 +80,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place_of_weights(self) -> Iterator[None]:
-        """The network has the averaged weights inside, and its own again after."""
+        """Give the network the averaged weights inside the context, and its own afterwards."""
         tensors = _tensors(self._model)
         own = {name: tensor.clone() for name, tensor in tensors.items()}
         try:
@@ -106,11 +90,11 @@ class WeightAverage:
             _fill(tensors, own)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The average by the network's own names, as `weights_of` gives the weights."""
+        """The average under the names of the network's tensors, as in `weights_of`."""
         return {name: tensor.numpy() for name, tensor in self._average.items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray], source: str) -> None:
-        """Undo `arrays`.
+        """Take over an average that `arrays` gave.
 
         Raises:
             UsageError: the average is of another network.
@@ -127,7 +111,7 @@ class WeightAverage:
 
 
 def _tensors(model: "nn.Layer") -> "dict[str, Tensor]":
-    """What `state_dict` names, but never copies: under AMP O2 it casts what it gives."""
+    """The tensors that `state_dict` names, never copies: under AMP O2 `state_dict` casts."""
     live = dict(model.named_parameters()) | dict(model.named_buffers())
     return {name: live[name] for name in model.state_dict()}
 

@@ -1,7 +1,7 @@
-"""Starting from a whole trained network whose classes may be others: `--finetune`.
+"""Starting from a whole trained network that may have other classes: `--finetune`.
 
-`pretrained:` takes whatever fits, for backbones; `--resume_model` goes on with the same run. This
-is between the two: all tensors must fit but those whose size follows from the class count.
+`pretrained:` loads all tensors that fit, for backbones; `--resume_model` continues the same run.
+This is between the two: all tensors must fit but those whose size follows from the class count.
 """
 
 from dataclasses import replace
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
@@ -22,17 +23,17 @@ _LISTED_NAMES = 8
 
 
 def load_for_finetuning(config: Config, model: "nn.Layer", num_classes: int, path: str) -> None:
-    """Load all of `path` but what belongs to other classes, and say what was taken.
+    """Load all tensors of `path` but those of other classes, and log which were loaded.
 
     Args:
         config: that `model` was built from.
-        model: with fresh weights, which the class-dependent tensors keep where they do not fit.
+        model: with fresh weights, which class-dependent tensors keep where they do not fit.
         num_classes: of `model`.
         path: a `.pdparams` file.
 
     Raises:
         UsageError: a tensor that does not depend on the class count is missing or misshapen, the
-            checkpoint has one that the network has not, or the file is damaged.
+            checkpoint has one that the network lacks, or the file is damaged.
     """
     arrays = read_arrays(path)
     read_manifest(path)
@@ -51,8 +52,8 @@ def load_for_finetuning(config: Config, model: "nn.Layer", num_classes: int, pat
         report = replace(report, missing=missing)
         raise UsageError(
             f"--finetune: {path} does not fit {type(model).__name__}: {report.describe()}. Only "
-            "tensors that depend on the class count may differ; for weights of a backbone, or of "
-            "which any part may be missing, use --opts pretrained=FILE"
+            "tensors that depend on the class count may differ; for a backbone's weights, or where "
+            "some may be missing, use --opts pretrained=FILE"
         )
     log(f"--finetune: {path}: {report.loaded} of {report.total} tensors were taken")
     if others:

@@ -1,4 +1,4 @@
-"""Batch norms that keep the statistics they have, for batches too small to measure new ones."""
+"""Batch norms that keep their running statistics, for batches too small to estimate new ones."""
 
 from paddle import nn
 
@@ -7,9 +7,9 @@ _BATCH_NORM = nn.layer.norm._BatchNormBase
 
 
 def freeze_running_statistics(model: nn.Layer) -> None:
-    """Let every batch norm use its running statistics and leave them as they are.
+    """Let every batch norm use its running statistics and leave them unchanged.
 
-    Scale and shift go on learning, as with mmsegmentation's `norm_eval`. To be called after
+    Scale and shift are still trained, as with mmsegmentation's `norm_eval`. To be called after
     `model.train()`, which undoes it.
     """
     for layer in model.sublayers():

@@ -1,32 +1,56 @@
-"""What a run tells while it goes on: progress lines, history, VisualDL."""
+"""Reports of a run in progress: log lines, history, VisualDL."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import format_eta
-from paddleseg_ext.training.run_folder import HISTORY, TrainState
+from paddleseg_ext.training.history import HISTORY, EarlyStop, History, LossEntry, ScoreEntry
+from paddleseg_ext.training.state import TrainState
 
-EARLY_STOP = "early_stop"
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration that is done.
+
+    Attributes:
+        iteration: counted from 1.
+        epoch: counted from 1.
+        loss: mean over its batches, before the step.
+        learning_rate: of the step.
+        samples: number of samples, in all processes.
+        reader_seconds: time spent waiting for samples.
+        seconds: time of the whole iteration.
+    """
+
+    iteration: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    samples: int
+    reader_seconds: float
+    seconds: float
 
 
 class Monitor:
-    """Averages losses and times between progress lines, and keeps the run's history."""
+    """Averages losses and times between log lines, and keeps the run's history."""
 
     def __init__(self, save_dir: Path, iters: int, log_iters: int, use_vdl: bool):
+        """
+        Args:
+            save_dir: the run's folder.
+            iters: of the whole run.
+            log_iters: iterations between log lines.
+            use_vdl: whether to write a VisualDL log.
+        """
         self._path = save_dir / HISTORY
         self._iters = iters
         self._log_iters = log_iters
-        self._history: dict[str, list[dict[str, Any]]] = {"train": [], "eval": []}
-        self._losses: list[float] = []
-        self._reader_seconds = 0.0
-        self._seconds = 0.0
-        self._samples = 0
+        self._history = History()
+        self._steps: list[Step] = []
         self._writer = None
         if use_vdl:
             from visualdl import LogWriter
@@ -37,9 +61,8 @@ class Monitor:
         """Take over the history up to `iteration`.
 
         Args:
-            iteration: that the run goes on from.
-            evaluated: whether its evaluation counts as done; else it is done once more, and noted
-                then.
+            iteration: that the run continues from.
+            evaluated: whether its evaluation counts as done; else it will be noted once more.
 
         Raises:
             UsageError: the file is damaged.
@@ -47,48 +70,31 @@ class Monitor:
         if not self._path.exists():
             return
         try:
-            saved = json.loads(self._path.read_text(encoding="utf-8"))
-            saved.pop(EARLY_STOP, None)  # what goes on has not stopped
-            for kind, entries in saved.items():
-                last = iteration if kind == "train" or evaluated else iteration - 1
-                self._history[kind] = [e for e in entries if e["iter"] <= last]
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise UsageError(
-                f"{self._path}: not the history of a run; delete it, and resuming begins a new one"
-            ) from None
+            self._history = History.read(self._path).up_to(iteration, evaluated)
+        except UsageError as error:
+            raise UsageError(f"{error}; delete it, and resuming begins a new one") from None
 
-    def step(
-        self,
-        iteration: int,
-        epoch: int,
-        loss: float,
-        learning_rate: float,
-        samples: int,
-        reader_seconds: float,
-        seconds: float,
-    ) -> None:
-        """Count one iteration (from 1); every `log_iters`-th prints PaddleSeg's line."""
-        self._losses.append(loss)
-        self._samples += samples
-        self._reader_seconds += reader_seconds
-        self._seconds += seconds
-        if iteration % self._log_iters and iteration != self._iters:
+    def step(self, step: Step) -> None:
+        """Count one iteration; every `log_iters`-th prints PaddleSeg's line."""
+        self._steps.append(step)
+        if step.iteration % self._log_iters and step.iteration != self._iters:
             return
-        count = len(self._losses)
-        batch_cost, mean_loss = self._seconds / count, sum(self._losses) / count
+        count, seconds = len(self._steps), sum(each.seconds for each in self._steps)
+        mean_loss = sum(each.loss for each in self._steps) / count
+        reader_cost = sum(each.reader_seconds for each in self._steps) / count
+        samples, batch_cost = sum(each.samples for each in self._steps), seconds / count
         log(
-            f"[TRAIN] epoch: {epoch}, iter: {iteration}/{self._iters}, loss: {mean_loss:.4f}, "
-            f"lr: {learning_rate:.6f}, batch_cost: {batch_cost:.4f}, "
-            f"reader_cost: {self._reader_seconds / count:.5f}, "
-            f"ips: {self._samples / self._seconds:.4f} samples/sec | "
-            f"ETA {format_eta(batch_cost * (self._iters - iteration))}"
+            f"[TRAIN] epoch: {step.epoch}, iter: {step.iteration}/{self._iters}, "
+            f"loss: {mean_loss:.4f}, lr: {step.learning_rate:.6f}, "
+            f"batch_cost: {batch_cost:.4f}, reader_cost: {reader_cost:.5f}, "
+            f"ips: {samples / seconds:.4f} samples/sec | "
+            f"ETA {format_eta(batch_cost * (self._iters - step.iteration))}"
         )
-        self._history["train"].append({"iter": iteration, "loss": mean_loss, "lr": learning_rate})
-        self._scalar("Train/loss", mean_loss, iteration)
-        self._scalar("Train/lr", learning_rate, iteration)
-        self._scalar("Train/batch_cost", batch_cost, iteration)
-        self._losses, self._samples = [], 0
-        self._reader_seconds = self._seconds = 0.0
+        self._history.train.append(LossEntry(step.iteration, mean_loss, step.learning_rate))
+        self._scalar("Train/loss", mean_loss, step.iteration)
+        self._scalar("Train/lr", step.learning_rate, step.iteration)
+        self._scalar("Train/batch_cost", batch_cost, step.iteration)
+        self._steps = []
 
     def evaluated(
         self, iteration: int, mean_iou: float, accuracy: float, protocol: str | None = None
@@ -99,32 +105,33 @@ class Monitor:
             iteration: of the weights that were scored.
             mean_iou: 0 to 1.
             accuracy: 0 to 1.
-            protocol: where it is another than that of `best_model/`.
+            protocol: its name where it is not that of `best_model/`.
         """
-        kind = "eval" if protocol is None else f"eval_{protocol}"
-        entry = {"iter": iteration, "mean_iou": mean_iou, "accuracy": accuracy}
-        self._history.setdefault(kind, []).append(entry)
-        tag = "Evaluate" if protocol is None else f"Evaluate_{protocol}"
+        entries, tag = self._history.eval, "Evaluate"
+        if protocol is not None:
+            entries = self._history.by_protocol.setdefault(protocol, [])
+            tag = f"Evaluate_{protocol}"
+        entries.append(ScoreEntry(iteration, mean_iou, accuracy))
         self._scalar(f"{tag}/mIoU", mean_iou, iteration)
         self._scalar(f"{tag}/Acc", accuracy, iteration)
 
     def stopped_early(self, state: TrainState, evaluations: int) -> None:
-        """Say that the run ends, and note it in the history."""
+        """Log that the run ends, and note it in the history."""
         log(
             f"stopped early at iter {state.iteration}: {evaluations} evaluations without a better "
             f"mIoU than {state.best_mean_iou:.4f} at iter {state.best_iteration}"
         )
-        self._history[EARLY_STOP] = [
-            {
-                "iter": state.iteration,
-                "evaluations": evaluations,
-                "best_iter": state.best_iteration,
-            }
-        ]
+        stop = EarlyStop(state.iteration, evaluations, state.best_iteration)
+        self._history.early_stop = stop
+
+    @property
+    def history(self) -> History:
+        """The run so far."""
+        return self._history
 
     @property
     def shows_pictures(self) -> bool:
-        """Whether pictures go anywhere."""
+        """Whether `picture` writes anything."""
         return self._writer is not None
 
     def picture(self, tag: str, image: np.ndarray, iteration: int) -> None:
@@ -133,8 +140,8 @@ class Monitor:
             self._writer.add_image(tag, image, iteration)
 
     def save(self) -> None:
-        """Write `history.json`; called before a checkpoint says the same, so that the two agree."""
-        write_json(self._path, self._history)
+        """Write `history.json`; called before a checkpoint is written, so that the two agree."""
+        self._history.write(self._path)
 
     def close(self) -> None:
         """Flush VisualDL."""

@@ -4,12 +4,13 @@ The section is checked without Paddle. The rate itself comes from `training.sche
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.options import from_section, option
 
 if TYPE_CHECKING:
     import paddle
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SGD, ADAM, ADAMW = "SGD", "Adam", "AdamW"
 _TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW}
-# What Paddle's optimizers keep for a parameter, by the class's name.
+# State per parameter of Paddle's optimizers, by the class's name.
 _MOMENTS = {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
 _SLOTS = {"Momentum": {"velocity_0"}, ADAM: _MOMENTS, ADAMW: _MOMENTS}
 # Paddle's entry for the float32 copies of float16 weights: parameter name -> tensor.
@@ -27,84 +28,59 @@ _ONLY_FOR = {"momentum": (SGD,), "nesterov": (SGD,), "beta1": (ADAM, ADAMW), "be
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """What `optimizer:` may say.
+    """The section `optimizer:`."""
 
-    Attributes:
-        type: SGD, Adam or AdamW (any case).
-        momentum: of SGD.
-        nesterov: Nesterov's form of the momentum.
-        weight_decay: L2 coefficient (AdamW: decoupled).
-        beta1: Adam's decay rate of the first moment.
-        beta2: Adam's decay rate of the second moment.
-        no_decay_on_norm_and_bias: spare every one-dimensional parameter the weight decay, as
-            CoinCheung's BiSeNet does.
-        lr_multipliers: name part -> factor on the rate of every parameter whose name contains it;
-            the first that fits counts.
-        clip_grad_norm: global norm at which gradients are clipped; none by default.
-    """
+    type: Literal["SGD", "Adam", "AdamW"] = option(SGD, "SGD, Adam or AdamW, in any case")
+    momentum: float = option(0.9, "of SGD", at_least=0, below=1)
+    nesterov: bool = option(False, "Nesterov's form of the momentum")
+    weight_decay: float = option(0.0, "L2 coefficient (AdamW: decoupled)", at_least=0)
+    beta1: float = option(0.9, "Adam's decay rate of the first moment", at_least=0, below=1)
+    beta2: float = option(0.999, "Adam's decay rate of the second moment", at_least=0, below=1)
+    no_decay_on_norm_and_bias: bool = option(
+        False, "no weight decay on one-dimensional parameters, as in CoinCheung's BiSeNet"
+    )
+    lr_multipliers: dict[str, float] = option(
+        {},
+        "part of a name -> factor on the rate of every parameter whose name contains it; the "
+        "first that fits counts",
+    )
+    clip_grad_norm: float | None = option(
+        None, "global norm at which gradients are clipped", at_least=0
+    )
 
-    type: str = SGD
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    no_decay_on_norm_and_bias: bool = False
-    lr_multipliers: dict[str, float] = field(default_factory=dict)
-    clip_grad_norm: float | None = None
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a multiplier that is no number of at least 0."""
+        for part, factor in self.lr_multipliers.items():
+            is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
+            if not is_number or not 0 <= factor < np.inf:
+                raise ValueError(
+                    f"'lr_multipliers.{part}' must be a number of at least 0, got {factor!r}"
+                )
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> "OptimizerOptions":
-        """Check the section.
+        """The checked section.
 
         Raises:
-            UsageError: an unknown key (the nearest is named), type or unfit value.
+            UsageError: an unknown key or type (the nearest is named) or an unfit value.
         """
-        known = [f.name for f in fields(cls)]
-        for key in section:
-            if key not in known:
-                raise UsageError(f"optimizer: unknown key '{key}'{nearest_name(str(key), known)}")
-        arguments = dict(section)
-        name = str(arguments.get("type", SGD))
+        name = str(section.get("type", SGD))
         if name.lower() not in _TYPES:
             raise UsageError(f"optimizer: unknown type '{name}'{nearest_name(name, _TYPES)}")
-        arguments["type"] = _TYPES[name.lower()]
+        kind = _TYPES[name.lower()]
         for key, types in _ONLY_FOR.items():
-            if key in arguments and arguments["type"] not in types:
-                raise UsageError(f"optimizer: {arguments['type']} has no '{key}'")
-        for key in ("momentum", "weight_decay", "beta1", "beta2", "clip_grad_norm"):
-            _check_number(arguments.get(key, 0.0), key)
-        for key in ("momentum", "beta1", "beta2"):
-            if arguments.get(key, 0.0) >= 1:
-                raise UsageError(f"optimizer: '{key}' must be below 1, got {arguments[key]}")
-        for key in ("nesterov", "no_decay_on_norm_and_bias"):
-            if not isinstance(arguments.get(key, False), bool):
-                raise UsageError(
-                    f"optimizer: '{key}' must be true or false, got {arguments[key]!r}"
-                )
-        multipliers = arguments.get("lr_multipliers", {})
-        if not isinstance(multipliers, Mapping):
-            raise UsageError(
-                f"optimizer: 'lr_multipliers' must be a section, got {multipliers!r}; for one rate "
-                "for all, change lr_scheduler.learning_rate"
-            )
-        for part, factor in multipliers.items():
-            _check_number(factor, f"lr_multipliers.{part}")
-        return cls(**arguments)
-
-
-def _check_number(value: Any, key: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-        raise UsageError(f"optimizer: '{key}' must be a number of at least 0, got {value!r}")
+            if key in section and kind not in types:
+                raise UsageError(f"optimizer: {kind} has no '{key}'")
+        return from_section(cls, {**section, "type": kind}, "optimizer")
 
 
 def build_optimizer(
     options: OptimizerOptions, model: "nn.Layer", learning_rate: float
 ) -> "paddle.optimizer.Optimizer":
-    """An optimizer over the trainable parameters of `model`, in the groups that `options` ask for.
+    """An optimizer of the parameters of `model`, grouped by rate and weight decay.
 
     Raises:
-        UsageError: an `lr_multipliers` name that is part of no parameter's name.
+        UsageError: a name in `lr_multipliers` is part of no parameter's name.
     """
     import paddle
     from paddle import nn
@@ -155,9 +131,9 @@ def _group_parameters(options: OptimizerOptions, model: "nn.Layer") -> list[dict
 def optimizer_arrays(
     optimizer: "paddle.optimizer.Optimizer", model: "nn.Layer"
 ) -> dict[str, np.ndarray]:
-    """The optimizer's state by the network's own parameter names.
+    """The optimizer's state under the network's parameter names.
 
-    Paddle keys it by names such as `conv2d_7.w_0`, which count the layers a process has made.
+    Paddle's names, such as `conv2d_7.w_0`, count the layers that a process has made.
     """
     names = {parameter.name: name for name, parameter in model.named_parameters()}
     saved = dict(optimizer.state_dict())
@@ -176,7 +152,7 @@ def restore_optimizer(
     arrays: Mapping[str, np.ndarray],
     source: str,
 ) -> None:
-    """Undo `optimizer_arrays`.
+    """Take over a state that `optimizer_arrays` gave.
 
     Raises:
         UsageError: the state is of another network or another type of optimizer.

@@ -1,46 +1,82 @@
-"""What a training run is told beside its yml."""
+"""Options of a training that a yml does not hold, and flags that change keys of a yml."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from paddleseg_ext.common.options import option
 
 # Before --profile begins: the first iterations allocate memory and choose algorithms.
 WARMUP_ITERS = 2
 
 
 @dataclass(frozen=True)
+class YmlOverrides:
+    """Keys of the yml that have a flag of their own: keywords of `config.load_config`."""
+
+    iters: int | None = option(None, "iterations (as in the yml unless given)", at_least=1)
+    batch_size: int | None = option(None, "samples of a batch (as in the yml)", at_least=1)
+    learning_rate: float | None = option(None, "base rate (as in the yml)", above=0)
+    accumulate: int | None = option(
+        None,
+        "batches whose gradients an iteration adds up (as in the yml, or 1)",
+        at_least=1,
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True)
 class TrainOptions:
-    """The flags of `train.py` that do not change the yml.
+    """The flags of `train` that do not change the yml.
 
     Attributes:
-        save_dir: the run's folder.
-        device: `cpu` or `gpu`.
-        seed: of weights, order and augmentation.
-        save_interval: iterations between checkpoints (and evaluations).
-        log_iters: iterations between progress lines.
-        num_workers: processes that read samples; 0 reads in a thread of this one.
-        keep_checkpoint_max: how many `iter_N` are kept.
-        use_vdl: write a VisualDL log.
-        resume_model: the `iter_N` folder to go on from, or `auto` for the newest in `save_dir`.
-        threads: CPU threads a process, as `common.machine.fix_thread_count` set them.
-        precision: one of `training.precision.PRECISIONS`.
-        early_stop: evaluations without a better mIoU after which the run ends; 0 for never.
-        finetune: the checkpoint to start from, whose heads may have another class count.
-        profile: iterations whose time is taken apart; 0 for none.
-        to_static: train the network's static graph.
+        device: `cpu` or `gpu`; None takes a GPU where the installed Paddle has one.
     """
 
-    save_dir: Path
-    device: str
-    seed: int
-    save_interval: int
-    log_iters: int
-    num_workers: int
-    keep_checkpoint_max: int
-    use_vdl: bool
-    resume_model: str | None
-    threads: int
-    precision: str = "fp32"
-    early_stop: int = 0
-    finetune: str | None = None
-    profile: int = 0
-    to_static: bool = False
+    save_dir: Path = option(Path("output"), "the run's folder")
+    save_interval: int = option(
+        1000, "iterations between checkpoints and, with --do_eval, evaluations", at_least=1
+    )
+    log_iters: int = option(10, "iterations between log lines", at_least=1)
+    num_workers: int = option(
+        0, "processes that read and augment samples; 0 uses a thread", at_least=0
+    )
+    do_eval: bool = option(False, "evaluate at every checkpoint and keep best_model/")
+    use_vdl: bool = option(False, "write a VisualDL log to SAVE_DIR/vdl")
+    seed: int = option(
+        0,
+        "of weights, order and augmentation; same seed, same machine: same result to the bit",
+        at_least=0,
+    )
+    resume_model: str | None = option(
+        None, "continue from this iter_N folder, or 'auto' for the newest", metavar="DIR"
+    )
+    keep_checkpoint_max: int = option(5, "iter_N folders kept", at_least=1)
+    precision: Literal["fp32", "amp_O1", "amp_O2", "fp16"] = option(
+        "fp32", "mixed precision, on a GPU; fp16 is PaddleSeg's name for amp_O1"
+    )
+    amp_level: Literal["O1", "O2"] | None = option(
+        None, "with --precision fp16, as PaddleSeg has it"
+    )
+    early_stop: int = option(
+        0,
+        "end after N evaluations without a better mIoU; 0: never",
+        at_least=0,
+        names=("--early_stop_intervals",),
+        metavar="N",
+    )
+    finetune: str | None = option(
+        None,
+        "start from a whole network; only what depends on the class count may differ",
+        metavar="PDPARAMS",
+    )
+    to_static: bool = option(
+        False, "train in static graph, as export sees the network; one process"
+    )
+    profile: int = option(
+        0,
+        "measure N iterations by stage and operator; SAVE_DIR/profile.json, profile_trace.json",
+        at_least=0,
+        metavar="N",
+    )
+    device: Literal["cpu", "gpu"] | None = None

@@ -1,6 +1,6 @@
 """Float32 or Paddle's automatic mixed precision, with the same calls for both.
 
-O1 runs the operators that gain from it in float16 and keeps the weights in float32; O2 also keeps
+O1 runs operators in float16 where that is faster and keeps the weights in float32. O2 also keeps
 the weights in float16, with float32 copies in the optimizer. Losses are float32 in both.
 """
 
@@ -19,7 +19,7 @@ _INITIAL_SCALING = 1024.0  # PaddleSeg's
 
 
 def resolve_precision(precision: str, amp_level: str | None, device: str) -> str:
-    """One of `PRECISIONS` from `--precision`, `--amp_level` and the device.
+    """Returns one of `PRECISIONS` for `--precision`, `--amp_level` and the device.
 
     Raises:
         UsageError: flags that contradict each other, or mixed precision on a CPU.
@@ -32,14 +32,14 @@ def resolve_precision(precision: str, amp_level: str | None, device: str) -> str
         resolved = precision
     if resolved != FP32 and device == "cpu":
         raise UsageError(
-            f"--precision {precision}: on a CPU Paddle's mixed precision changes nothing and says "
-            "nothing; use --device gpu, or --precision fp32"
+            f"--precision {precision}: Paddle's mixed precision has no effect on a CPU; use "
+            "--device gpu, or --precision fp32"
         )
     return resolved
 
 
 class Precision:
-    """How a network is run, and how its gradients become a step."""
+    """Forward pass, backward pass and step of a network in one of `PRECISIONS`."""
 
     def __init__(self, name: str):
         """`name` is one of `PRECISIONS`."""
@@ -51,7 +51,7 @@ class Precision:
             self._scaler = paddle.amp.GradScaler(init_loss_scaling=_INITIAL_SCALING)
 
     def prepare(self, model: Any, optimizer: Any) -> None:
-        """Cast what O2 casts, in place; weights must be loaded before."""
+        """Cast weights in place where O2 does; they must be loaded before."""
         import paddle
 
         if self._level == "O2":
@@ -68,7 +68,7 @@ class Precision:
         return [head.astype("float32") for head in heads]
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Float16 weights (O2) cannot be evaluated in float32; all others are."""
+        """The context of an evaluation: autocast for float16 weights (O2), else none."""
         return self._autocast() if self._level == "O2" else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -77,11 +77,11 @@ class Precision:
         return paddle.amp.auto_cast(level=self._level)
 
     def backward(self, loss: Any) -> None:
-        """Add the gradients of a scalar loss to those that are there."""
+        """Add the gradients of a scalar loss to the accumulated ones."""
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
 
     def step(self, optimizer: Any) -> None:
-        """Step and clear. Gradients are unscaled first, so that clipping sees their true norm."""
+        """Step and clear. Gradients are unscaled before, so that clipping uses their true norm."""
         if self._scaler is None:
             optimizer.step()
         else:
@@ -97,6 +97,6 @@ class Precision:
         return {key: np.asarray(v).tolist() for key, v in self._scaler.state_dict().items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Undo `state`."""
+        """Take over a state that `state` gave."""
         if self._scaler is not None:
             self._scaler.load_state_dict({**state, "scale": np.float32(state["scale"])})

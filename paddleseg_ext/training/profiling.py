@@ -1,4 +1,4 @@
-"""Where an iteration's time goes: by stage always, by operator where a profile is asked for."""
+"""The time of an iteration: always by stage, with `--profile` also by operator."""
 
 import json
 import time
@@ -17,23 +17,23 @@ from paddleseg_ext.training.run_folder import PROFILE, PROFILE_TRACE
 
 STAGES = ("reader", "forward", "loss", "backward", "step")
 LISTED_OPERATORS = 15
-# Categories of Paddle's trace: what forward calls, and the gradient nodes that backward runs.
+# Categories of Paddle's trace: operators of the forward pass, gradient nodes of the backward pass.
 _FORWARD, _GRADIENT, _GRADIENT_NODE = "Operator", "OperatorInner", "GradNode"
-# Paddle 3 has an event for a gradient node, and one around it for node and bookkeeping.
+# Paddle 3 has one event per gradient node, and one around it for the node and its bookkeeping.
 _NODE, _AROUND_NODE = "Local_", "Global_"
 
 
 class StageClock:
-    """Seconds that the stages of an iteration take."""
+    """Seconds per stage of an iteration."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = defaultdict(float)
-        # What a stage waits for before it is over; a GPU works on after a call has returned.
+        # Called before a stage counts as over: a GPU still works after a call has returned.
         self.wait: Callable[[], None] = lambda: None
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count what happens inside towards `stage`, one of `STAGES`."""
+        """Add the time inside the context to `stage`, one of `STAGES`."""
         started = time.perf_counter()
         yield
         self.wait()
@@ -49,17 +49,17 @@ class StageClock:
 class Profile:
     """The profile of `num_iters` iterations of a run, written when they are done.
 
-    The run goes on after. While it is measured, Paddle's profiler watches every operator, which
-    itself takes time: shares say more than seconds.
+    The run continues afterwards. Meanwhile Paddle's profiler records every operator, which itself
+    takes time: shares are more reliable than seconds.
     """
 
     def __init__(self, num_iters: int, save_dir: Path, first: int, clock: StageClock):
         """
         Args:
-            num_iters: how many iterations are measured; with 0 nothing is.
+            num_iters: number of measured iterations; 0 for none.
             save_dir: gets `profile.json` and `profile_trace.json`.
-            first: the iteration, from 0, that the run begins with.
-            clock: that the run's stages are counted by.
+            first: the first iteration of the run, counted from 0.
+            clock: of the run's stages.
         """
         self._begin = first + WARMUP_ITERS
         self._end = self._begin + num_iters
@@ -69,7 +69,7 @@ class Profile:
         self._profiler: Any = None
 
     def before(self, iteration: int) -> None:
-        """To be called before iteration `iteration`, from 0."""
+        """To be called before each iteration, counted from 0."""
         if iteration != self._begin or self._begin == self._end:
             return
         import paddle
@@ -78,19 +78,19 @@ class Profile:
         if paddle.get_device().startswith("gpu"):
             targets.append(paddle.profiler.ProfilerTarget.GPU)
             self._clock.wait = paddle.device.synchronize
-        # Else Paddle writes a folder of its own to wherever the run was started.
+        # Without `on_trace_ready` Paddle writes a folder into the working directory.
         self._profiler = paddle.profiler.Profiler(targets=targets, on_trace_ready=self._write)
         self._profiler.start()
 
     def after(self, iteration: int, stages: Mapping[str, float]) -> None:
-        """To be called after it, with the seconds of its stages."""
+        """To be called after each iteration, with the seconds of its stages."""
         if self._profiler is None:
             return
         self._stages.append(stages)
         if iteration + 1 < self._end:
             self._profiler.step()
             return
-        self._profiler.stop()  # and so writes
+        self._profiler.stop()  # calls `_write`
         self._clock.wait = lambda: None
         self._profiler = None
 
@@ -113,7 +113,7 @@ class Profile:
 
 
 def stage_table(iterations: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Median milliseconds an iteration and share of the sum, for each stage."""
+    """Median milliseconds per iteration and share of the sum, per stage."""
     medians = {stage: float(np.median([i[stage] for i in iterations])) for stage in STAGES}
     whole = sum(medians.values())
     return [
@@ -123,11 +123,11 @@ def stage_table(iterations: Sequence[Mapping[str, float]]) -> list[dict[str, Any
 
 
 def operator_table(events: Sequence[Mapping[str, Any]], num_iters: int) -> list[dict[str, Any]]:
-    """Calls and milliseconds an iteration of each operator, the longest first.
+    """Calls and milliseconds per iteration of each operator, the longest first.
 
     Args:
         events: of a trace in Chrome's form, durations in microseconds.
-        num_iters: that the trace is of.
+        num_iters: number of iterations in the trace.
     """
     micros: dict[str, float] = defaultdict(float)
     calls: dict[str, int] = defaultdict(int)

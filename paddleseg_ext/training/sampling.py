@@ -1,8 +1,8 @@
 """Which samples an iteration sees, and with which random numbers they are augmented.
 
 Both follow from (seed, iteration) alone: the order of an epoch from (seed, epoch), the
-augmentation of a sample from (seed, epoch, sample). So a resumed run goes on exactly where it was,
-and neither workers nor processes change what is seen.
+augmentation of a sample from (seed, epoch, sample). So a resumed run continues exactly, and
+neither workers nor processes change which samples are seen.
 """
 
 import random
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.distributed.world import World
 
 if TYPE_CHECKING:
     from paddle import Tensor
@@ -26,80 +27,86 @@ class SampleKey(NamedTuple):
     sample: int
 
 
-def require_one_batch(
-    num_samples: int, batch_size: int, world_size: int = 1, accumulate: int = 1
-) -> None:
-    """Refuse a data set that does not fill a global batch.
-
-    Raises:
-        UsageError: fewer samples than that.
-    """
-    needed = batch_size * world_size * accumulate
-    if num_samples < needed:
-        raise UsageError(
-            f"the training set has {num_samples} samples, fewer than one batch of {needed} "
-            f"(batch_size {batch_size}, {world_size} processes, accumulate {accumulate})"
-        )
-
-
 # Image, label and number.
 Sample = tuple[np.ndarray, np.ndarray, int]
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """The samples of one iteration, in all processes together.
+
+    Attributes:
+        batch_size: samples of one batch of one process.
+        accumulate: batches per process and iteration.
+        world: this process among those that train together.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+    world: World = World()
+
+    @property
+    def share(self) -> int:
+        """Samples per process and iteration."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def size(self) -> int:
+        """Samples per iteration."""
+        return self.share * self.world.size
+
+    def require(self, num_samples: int) -> None:
+        """Refuse a data set that does not fill a global batch.
+
+        Raises:
+            UsageError: it has fewer samples.
+        """
+        if num_samples < self.size:
+            raise UsageError(
+                f"the training set has {num_samples} samples, fewer than one batch of {self.size} "
+                f"(batch_size {self.batch_size}, {self.world.size} processes, accumulate "
+                f"{self.accumulate})"
+            )
 
 
 class EpochBatches:
     """The batches of iterations `first` to `last` (excluded) of one process.
 
-    Every epoch is a permutation of all samples, cut into global batches; what does not fill one
-    is left out of that epoch. A global batch is split evenly between the processes, and a
+    Every epoch is a permutation of all samples, cut into global batches; the rest that does not
+    fill one is left out of that epoch. A global batch is split evenly between the processes, and a
     process's share into the `accumulate` batches of an iteration. So an iteration sees the same
-    samples, however its global batch is made up.
+    samples, whatever its global batch consists of.
     """
 
-    def __init__(
-        self,
-        num_samples: int,
-        batch_size: int,
-        seed: int,
-        first: int,
-        last: int,
-        rank: int = 0,
-        world_size: int = 1,
-        accumulate: int = 1,
-    ):
+    def __init__(self, num_samples: int, batch: GlobalBatch, seed: int, first: int, last: int):
         """
         Args:
-            num_samples: the size of the data set.
-            batch_size: samples of a batch.
+            num_samples: size of the data set.
+            batch: the samples of an iteration.
             seed: of the order.
             first: the first iteration, counted from 0.
-            last: where to stop.
-            rank: this process.
-            world_size: how many there are.
-            accumulate: batches a process and iteration.
+            last: the iteration to stop before.
 
         Raises:
             UsageError: fewer samples than a global batch.
         """
+        batch.require(num_samples)
         self._num_samples = num_samples
-        self._batch_size = batch_size
+        self._batch = batch
         self._seed = seed
         self._first, self._last = first, last
-        self._rank = rank
-        self._accumulate = accumulate
-        self._global_batch_size = batch_size * world_size * accumulate
-        require_one_batch(num_samples, batch_size, world_size, accumulate)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Iterations an epoch."""
-        return self._num_samples // self._global_batch_size
+        """Iterations per epoch."""
+        return self._num_samples // self._batch.size
 
     def __len__(self) -> int:
         """The number of batches to come."""
-        return (self._last - self._first) * self._accumulate
+        return (self._last - self._first) * self._batch.accumulate
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """The keys of one batch after the other."""
+        """Yields the keys of one batch after the other."""
         order: np.ndarray = np.empty(0)
         shuffled_epoch = -1
         for iteration in range(self._first, self._last):
@@ -107,10 +114,10 @@ class EpochBatches:
             if epoch != shuffled_epoch:
                 generator = np.random.default_rng([self._seed, epoch])
                 order, shuffled_epoch = generator.permutation(self._num_samples), epoch
-            share = self._batch_size * self._accumulate
-            start = batch * self._global_batch_size + self._rank * share
-            for begin in range(start, start + share, self._batch_size):
-                yield [SampleKey(epoch, int(i)) for i in order[begin : begin + self._batch_size]]
+            share, size = self._batch.share, self._batch.batch_size
+            start = batch * self._batch.size + self._batch.world.rank * share
+            for begin in range(start, start + share, size):
+                yield [SampleKey(epoch, int(i)) for i in order[begin : begin + size]]
 
 
 class SeededSamples:
@@ -130,7 +137,7 @@ class SeededSamples:
     def __getitem__(self, key: SampleKey) -> Sample | Exception:
         """`(3, H, W)` float32 image, `(H, W)` int64 label (augmented), and the sample's number.
 
-        What fails is returned and not raised; `batch_or_failure` has the reason.
+        An error is returned and not raised; see `batch_or_failure` for the reason.
         """
         try:
             return self._read(key)
@@ -163,10 +170,10 @@ def stack_samples(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def batch_or_failure(samples: list[Sample | Exception]) -> tuple[np.ndarray, ...]:
-    """The arrays of `stack_samples`; where anything failed, the two that `raise_failure` reads.
+    """The arrays of `stack_samples`, or after a failure the two that `raise_failure` reads.
 
-    An exception would not do: Paddle's reading thread ends with it and the run waits for ever, and
-    from a reading process it comes as a page of text.
+    An exception would end Paddle's reading thread and leave the run waiting for ever. From a
+    reading process it would arrive as a page of text.
     """
     try:
         good = []
@@ -184,11 +191,11 @@ def batch_or_failure(samples: list[Sample | Exception]) -> tuple[np.ndarray, ...
 
 
 def raise_failure(arrays: Sequence["Tensor"]) -> None:
-    """Raise what `batch_or_failure` caught, if these are its two arrays.
+    """Raise the error that `batch_or_failure` caught, if these are its two arrays.
 
     Raises:
         UsageError: a sample or the batch could not be used.
-        RuntimeError: anything else, with the traceback of where it happened.
+        RuntimeError: any other error, with its traceback.
     """
     if len(arrays) == 2:
         text, is_usage = arrays
@@ -198,12 +205,12 @@ def raise_failure(arrays: Sequence["Tensor"]) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step learns from.
+    """One batch of a step.
 
     Attributes:
         images: `(N, 3, H, W)` float32.
         labels: `(N, H, W)` int64.
-        numbers: `(N,)`, which samples of the data set they are.
+        numbers: `(N,)` indices of the samples in the data set.
     """
 
     images: "Tensor"
@@ -211,5 +218,5 @@ class Batch:
     numbers: "Tensor"
 
     def names(self, sample_names: Sequence[str]) -> list[str]:
-        """The images' names, out of those of all samples."""
+        """Names of the images, given the names of all samples."""
         return [sample_names[int(number)] for number in self.numbers]

@@ -1,6 +1,6 @@
-"""Values that are not finite are found where they come in, and never saved.
+"""Checks for values that are not finite, in images, losses and weights. Such weights are not saved.
 
-The loss alone does not show them: on a CPU, ReLU makes 0 of NaN.
+The loss alone does not show them: on a CPU, ReLU turns NaN into 0.
 """
 
 import math
@@ -14,10 +14,10 @@ from paddleseg_ext.training.sampling import Batch
 
 
 def require_finite_images(batch: Batch, sample_names: Sequence[str], iteration: int) -> None:
-    """Check what comes in at `iteration`, from 1.
+    """Check the images of a batch at `iteration`, counted from 1.
 
     Raises:
-        CheckFailed: naming the first image with NaN or infinity in it.
+        CheckFailed: an image contains NaN or infinity; the first is named.
     """
     finite = paddle.isfinite(batch.images).all(axis=[1, 2, 3]).numpy()  # (N,)
     if not finite.all():
@@ -36,17 +36,17 @@ def require_finite_loss(
     sample_names: Sequence[str],
     iteration: int,
 ) -> None:
-    """Check a loss at `iteration`, from 1.
+    """Check a loss at `iteration`, counted from 1.
 
     Args:
         value: the total.
-        head_losses: its parts, one a head, as this process has them.
-        batch: that it was computed on.
+        head_losses: its parts, one per head, of this process.
+        batch: of the loss.
         sample_names: of all samples.
-        iteration: where the run is.
+        iteration: of the run.
 
     Raises:
-        CheckFailed: with the iteration, the heads at fault and the images of the batch.
+        CheckFailed: naming the iteration, the heads at fault and the images of the batch.
     """
     if math.isfinite(value):
         return
@@ -65,7 +65,7 @@ def require_finite_weights(model: nn.Layer, iteration: int) -> None:
     """Check the weights before they are scored and saved.
 
     Raises:
-        CheckFailed: naming the first tensor that is not finite.
+        CheckFailed: a tensor is not finite; the first is named.
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(paddle.isfinite(tensor).all()):

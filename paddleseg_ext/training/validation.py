@@ -1,5 +1,7 @@
-"""Evaluation while training: the same path as `val.py`, and pictures for VisualDL."""
+"""Evaluation while training: the same path as `val`, and pictures for VisualDL."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -8,85 +10,109 @@ import numpy as np
 from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.config import Config
 from paddleseg_ext.distributed.world import World, share_statistics
 from paddleseg_ext.evaluation.eager import EagerEngine
 from paddleseg_ext.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
 from paddleseg_ext.evaluation.gather import gather
-from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
 from paddleseg_ext.evaluation.protocols import check_protocol
 from paddleseg_ext.images.labels import decode_label
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.scoring.metrics import AbsentRule
 from paddleseg_ext.scoring.protocols import Protocol
 from paddleseg_ext.training.monitor import Monitor
-from paddleseg_ext.training.trainer import Validate
+from paddleseg_ext.training.plan import TrainingPlan
 
 PICTURED_SAMPLES = 2
 PICTURE_WIDTH = 1024
 
 
-def make_validation(config: Config, dataset: Any, num_classes: int) -> Validate:
-    """A function that scores a network on `dataset` as `val.py` does, by a protocol of the yml.
+@dataclass(frozen=True)
+class Validation:
+    """Scores a network as `val` does. Every process calls it and scores its share.
 
-    Every process of the run calls it, scores its share, and returns the scores of all samples.
+    Attributes:
+        dataset: with `samples` and `class_table` (`data.datasets`).
+        preprocess: the validation transforms.
+        protocols: that can be asked for, by name; None is the name of `test_config:`'s.
+        absent: how a class absent from labels and predictions counts in means.
+        world: this process among those of the run.
+    """
+
+    dataset: Any
+    preprocess: Preprocess
+    protocols: Mapping[str | None, Protocol]
+    absent: AbsentRule
+    world: World
+
+    def __call__(
+        self, model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None
+    ) -> Evaluation:
+        """The scores of all samples, in every process; the first process logs them.
+
+        Args:
+            model: the network.
+            monitor: gets a few pictures where it shows any.
+            iteration: of the weights.
+            protocol: a name of `protocols`.
+        """
+        share_statistics(model, self.world)
+        predictor = Predictor(
+            EagerEngine(model), self.preprocess, Postprocess(), self.dataset.class_table
+        )
+        if monitor.shows_pictures:
+            self._show_pictures(predictor, monitor, iteration)
+        options = EvaluationOptions(
+            absent=self.absent,
+            protocol=self.protocols[protocol],
+            show_progress=self.world.is_first,
+            print_scores=False,
+        )
+        part = evaluate(predictor, self.world.share_of(self.dataset.samples), options)
+        evaluation = gather(part, self.world, [sample.name for sample in self.dataset.samples])
+        if self.world.is_first:
+            evaluation.print_lines()
+        return evaluation
+
+    def _show_pictures(self, predictor: Predictor, monitor: Monitor, iteration: int) -> None:
+        """Image, label and prediction of the first samples, side by side."""
+        samples = islice(self.dataset.samples, PICTURED_SAMPLES)
+        table = self.dataset.class_table
+        for prediction in predictor.stream(samples):
+            if prediction.segmentation is None:
+                continue
+            parts, palette = [prediction.segmentation.image], table.full_palette
+            if prediction.sample.label is not None:
+                parts.append(palette[decode_label(prediction.sample.label, table)])
+            parts.append(palette[prediction.segmentation.label_map])
+            picture = _thumbnail(np.hstack(parts))
+            monitor.picture(f"Evaluate/{prediction.sample.name}", picture, iteration)
+
+
+def make_validation(plan: TrainingPlan, dataset: Any, num_classes: int, world: World) -> Validation:
+    """The validation of a training.
 
     Args:
-        config: its `val_dataset.transforms` must be ones that inference has, too.
-        dataset: with `samples` and `class_table` (`data.datasets`).
+        plan: the `val_dataset.transforms` of its yml must be ones that inference has, too.
+        dataset: that is scored.
         num_classes: of the network.
+        world: this process among those of the run.
 
     Raises:
         UsageError: a transform that inference does not have, a protocol that it forbids, or other
             classes than the network's.
     """
-    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
-    postprocess = Postprocess()
-    table = dataset.class_table
-    protocols: dict[str | None, Protocol] = {None: requested_protocol(config.test_config)}
-    for name, kept in kept_protocols(config.keep_best).items():
-        protocols[name] = kept
-    for protocol in protocols.values():
+    preprocess = Preprocess(plan.config.val_dataset.get("transforms") or [])
+    for protocol in plan.protocols.values():
         check_protocol(protocol, preprocess)
-    if table.num_classes != num_classes:
+    if dataset.class_table.num_classes != num_classes:
         raise UsageError(
-            f"val_dataset has {table.num_classes} classes, train_dataset {num_classes}: one "
-            "network is trained on the one and scored on the other, so they must be the same"
+            f"val_dataset has {dataset.class_table.num_classes} classes, train_dataset "
+            f"{num_classes}: a network is trained on the one and scored on the other, so they must "
+            "be the same"
         )
-
-    def validate(
-        model: nn.Layer, monitor: Monitor, iteration: int, protocol: str | None, world: World
-    ) -> Evaluation:
-        share_statistics(model, world)
-        predictor = Predictor(EagerEngine(model), preprocess, postprocess, table)
-        if monitor.shows_pictures:
-            samples = islice(dataset.samples, PICTURED_SAMPLES)
-            for prediction in predictor.stream(samples):
-                if prediction.segmentation is None:
-                    continue
-                parts, palette = [prediction.segmentation.image], table.full_palette
-                if prediction.sample.label is not None:
-                    parts.append(palette[decode_label(prediction.sample.label, table)])
-                parts.append(palette[prediction.segmentation.label_map])
-                name = prediction.sample.name
-                monitor.picture(f"Evaluate/{name}", _thumbnail(np.hstack(parts)), iteration)
-        part = evaluate(
-            predictor,
-            world.share_of(dataset.samples),
-            EvaluationOptions(
-                absent=config.absent_class,
-                protocol=protocols[protocol],
-                show_progress=world.is_first,
-                print_scores=False,
-            ),
-        )
-        evaluation = gather(part, world, [sample.name for sample in dataset.samples])
-        if world.is_first:
-            evaluation.print_lines()
-        return evaluation
-
-    return validate
+    return Validation(dataset, preprocess, plan.protocols, plan.config.absent_class, world)
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:

@@ -65,6 +65,7 @@ class Deployment:
     def _make_checkpoint(self) -> Path:
         import paddle
 
+        from paddleseg_ext.checkpoints.manifest import CheckpointManifest
         from paddleseg_ext.checkpoints.store import save_weights
         from paddleseg_ext.config import load_config
         from paddleseg_ext.models.build import build_model
@@ -72,7 +73,7 @@ class Deployment:
         paddle.seed(7)
         model = build_model(load_config(self.config), NUM_CLASSES)
         path = self.folder / "model.pdparams"
-        save_weights(model, path, {"iteration": 3})
+        save_weights(model, path, CheckpointManifest(iteration=3))
         return path
 
     def export(self, config: Path, output_op: str = "none", **more: Any) -> Path:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from commands import PROJECT
 
-from paddleseg_ext.checkpoints.store import read_arrays, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import read_arrays
 
 from .test_training import write_config
 
@@ -87,9 +88,7 @@ def test_processes_train_the_weights_of_one(
         np.testing.assert_allclose(
             array / scale, expected[name] / scale, rtol=0, atol=1e-9, err_msg=name
         )
-    scores = [
-        read_manifest(folder / "best_model/model.pdparams")["scores"] for folder in (alone, run)
-    ]
+    scores = [read_manifest(folder / "best_model/model.pdparams").scores for folder in (alone, run)]
     assert scores[0] == scores[1]
     assert scores[0]["num_images"] == 5
     losses = [

@@ -232,6 +232,7 @@ def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> N
     """The test server's images have no labels here; a network of 19 classes predicts them."""
     import paddle
 
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.config import load_config
     from paddleseg_ext.models.build import build_model
@@ -253,7 +254,7 @@ def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> N
     config.write_text(yaml.safe_dump(content))
     paddle.seed(1)
     weights = tmp_path / "model.pdparams"
-    save_weights(build_model(load_config(config), 19), weights, {"iteration": 0})
+    save_weights(build_model(load_config(config), 19), weights, CheckpointManifest(iteration=0))
     arguments = ["--config", str(config), "--model_path", str(weights), "--device", "cpu"]
     arguments += ["--save_dir", str(tmp_path / "val")]
     with pytest.raises(UsageError, match="1 of 1 images have no label"):

@@ -16,12 +16,13 @@ CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of BiSeNetV1 as its author wired it, with fresh weights."""
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.config import load_config
     from paddleseg_ext.models.build import build_model
 
     path = tmp_path_factory.mktemp("trained") / "model.pdparams"
-    save_weights(build_model(load_config(CONFIG), 19), path, {"iteration": 0})
+    save_weights(build_model(load_config(CONFIG), 19), path, CheckpointManifest(iteration=0))
     return path
 
 
@@ -133,6 +134,7 @@ def test_a_graph_that_paddle2onnx_aborts_on_leaves_the_rest_of_the_bundle(
     from paddle import nn
     from paddle.nn import functional
 
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.export import exporter as export_module
 
@@ -147,7 +149,7 @@ def test_a_graph_that_paddle2onnx_aborts_on_leaves_the_rest_of_the_bundle(
 
     monkeypatch.setattr(export_module, "build_model", lambda config, num_classes: Pooled())
     weights = tmp_path / "pooled.pdparams"
-    save_weights(Pooled(), weights, {"iteration": 0})
+    save_weights(Pooled(), weights, CheckpointManifest(iteration=0))
     failed = export(weights, tmp_path / "free", "--onnx", True, "--input_shape", -1, 3, -1, 64)
     assert failed.status == 1
     assert len(failed.error_lines) == 1

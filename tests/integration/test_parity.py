@@ -333,6 +333,7 @@ def test_an_onnx_graph_from_elsewhere_needs_no_checkpoint(project):
 
 def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypatch):
     """The bundle of iteration 100 beside the checkpoint of iteration 200."""
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import load_into, save_weights
     from paddleseg_ext.config import load_config
     from paddleseg_ext.data.build import class_table_of
@@ -346,7 +347,7 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
     for parameter in model.parameters():
         step = 1 + 0.03 * generator.standard_normal(parameter.shape).astype(np.float32)
         parameter.set_value(parameter.numpy() * step)
-    save_weights(model, Path("older.pdparams"), {"iteration": 100})
+    save_weights(model, Path("older.pdparams"), CheckpointManifest(iteration=100))
     monkeypatch.setattr(
         "paddleseg_ext.export.exporter.check_bundle", lambda *arguments: None
     )  # for speed
@@ -457,6 +458,7 @@ def test_int8_of_another_checkpoint_fails_within_its_budget(project):
     """The step to the next checkpoint is smaller than what INT8 may differ by."""
     for package in ("paddle2onnx", "onnxruntime"):
         pytest.importorskip(package)
+    from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import load_into, save_weights
     from paddleseg_ext.commands import quantize as quantization
     from paddleseg_ext.config import load_config
@@ -477,7 +479,7 @@ def test_int8_of_another_checkpoint_fails_within_its_budget(project):
     load_into(model, "model.pdparams")
     for parameter in model.parameters():
         parameter.set_value(parameter.numpy() * np.float32(1.001))
-    save_weights(model, Path("next.pdparams"), {"iteration": 1})
+    save_weights(model, Path("next.pdparams"), CheckpointManifest(iteration=1))
 
     flags = ["--config", "net.yml", "--bundle", "int8/deploy.yaml", "--budgets", "int8.yml"]
     flags += ["--stages", "onnxruntime_int8", *QUICK, "--negative_controls"]

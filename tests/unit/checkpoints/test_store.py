@@ -10,7 +10,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from paddleseg_ext.checkpoints import store
+from paddleseg_ext.checkpoints import manifest, store
+from paddleseg_ext.checkpoints.manifest import CheckpointManifest, manifest_path, read_manifest
 from paddleseg_ext.common.errors import UsageError
 
 
@@ -21,13 +22,13 @@ def network(classes: int = 4) -> nn.Layer:
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     saved, loaded = network(), network()
     path = tmp_path / "model.pdparams"
-    store.save_weights(saved, path, {"iteration": 7})
+    store.save_weights(saved, path, CheckpointManifest(iteration=7))
     report = store.load_into(loaded, path)
     assert report.complete
     assert report.loaded == report.total == 8
     for name, tensor in saved.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), loaded.state_dict()[name].numpy())
-    assert store.read_manifest(path)["iteration"] == 7
+    assert read_manifest(path).iteration == 7
 
 
 def test_a_file_of_paddle_itself_is_read(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_file_of_paddle_itself_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("classes", [3, 5])
 def test_another_class_count_is_refused_and_changes_nothing(tmp_path: Path, classes: int) -> None:
     path = tmp_path / "model.pdparams"
-    store.save_weights(network(classes), path, {})
+    store.save_weights(network(classes), path)
     model = network()
     before = {k: v.numpy().copy() for k, v in model.state_dict().items()}
     with pytest.raises(UsageError, match=r"misshapen: 2\.weight"):
@@ -77,7 +78,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", [0, 1, 20, 500])
 def test_a_file_cut_short_is_refused(tmp_path: Path, keep: int) -> None:
     whole, path = tmp_path / "whole.pdparams", tmp_path / "cut.pdparams"
-    store.save_weights(network(), whole, {})
+    store.save_weights(network(), whole)
     path.write_bytes(whole.read_bytes()[:keep])
     with pytest.raises(UsageError, match=r"cut\.pdparams"):
         store.read_arrays(path)
@@ -85,7 +86,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, keep: int) -> None:
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "model.pdparams"
-    store.save_weights(network(), path, {})
+    store.save_weights(network(), path)
     data = bytearray(path.read_bytes())
     data[data.index(b"_mean") + 200] ^= 1
     path.write_bytes(bytes(data))
@@ -113,11 +114,11 @@ def test_other_than_floats_are_refused_and_not_cast(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["[]", '"text"', '{"previous": "text"}'])
 def test_a_strange_manifest_is_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "model.pdparams"
-    store.save_weights(network(), path, {})
-    store.manifest_path(path).write_text(content)
+    store.save_weights(network(), path)
+    manifest_path(path).write_text(content)
     with pytest.raises(UsageError, match=r"model\.pdparams"):
         store.load_into(network(), path)
-    store.save_weights(network(), path, {})
+    store.save_weights(network(), path)
     assert store.load_into(network(), path).complete
 
 
@@ -126,23 +127,23 @@ def test_a_kill_between_the_two_files_leaves_a_matching_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: str
 ) -> None:
     path = tmp_path / "model.pdparams"
-    store.save_weights(network(), path, {"iteration": 1})
+    store.save_weights(network(), path, CheckpointManifest(iteration=1))
 
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
     if stops_at == "weights written":
-        monkeypatch.setattr(store, "write_json", kill)
+        monkeypatch.setattr(manifest, "write_json", kill)
     else:
         monkeypatch.setattr(Path, "replace", replace_but_not(path, Path.replace))
     with pytest.raises(KeyboardInterrupt):
-        store.save_weights(network(), path, {"iteration": 2})
+        store.save_weights(network(), path, CheckpointManifest(iteration=2))
     monkeypatch.undo()
     assert store.load_into(network(), path).complete
-    assert store.read_manifest(path)["iteration"] == 1
+    assert read_manifest(path).iteration == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.pdparams", "model.pdparams.json"]
-    store.save_weights(network(), path, {"iteration": 3})
-    assert store.read_manifest(path)["iteration"] == 3
+    store.save_weights(network(), path, CheckpointManifest(iteration=3))
+    assert read_manifest(path).iteration == 3
 
 
 def replace_but_not(path: Path, replace):
@@ -157,10 +158,10 @@ def replace_but_not(path: Path, replace):
 def test_a_manifest_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "model.pdparams"
     for iteration in range(4):
-        store.save_weights(network(), path, {"iteration": iteration})
-    manifest = json.loads(store.manifest_path(path).read_text())
-    assert manifest["previous"]["iteration"] == 2
-    assert "previous" not in manifest["previous"]
+        store.save_weights(network(), path, CheckpointManifest(iteration=iteration))
+    written = json.loads(manifest_path(path).read_text())
+    assert written["previous"]["iteration"] == 2
+    assert not written["previous"].get("previous")
 
 
 @pytest.mark.parametrize(
@@ -176,18 +177,3 @@ def test_a_file_of_another_kind_is_sent_to_the_importer(tmp_path: Path, head: by
     path.write_bytes(head)
     with pytest.raises(UsageError, match=r"paddleseg-ext import .*model_final\.pth"):
         store.read_arrays(path)
-
-
-def test_a_manifest_is_changed_only_where_it_describes_the_weights(tmp_path: Path) -> None:
-    path = tmp_path / "net.pdparams"
-    store.save_weights(network(), path, {"iteration": 4})
-    store.update_manifest(path, {"scores": {"mean_iou": 0.5}})
-    manifest = store.read_manifest(path)
-    assert manifest is not None
-    assert (manifest["iteration"], manifest["scores"]) == (4, {"mean_iou": 0.5})
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(UsageError, match="sha256"):
-        store.update_manifest(path, {"iteration": 5})
-    store.manifest_path(path).unlink()
-    with pytest.raises(UsageError, match="no manifest"):
-        store.update_manifest(path, {"iteration": 5})

@@ -92,7 +92,7 @@ def finished(tmp_path) -> Path:
         "negative_controls": [{"name": "one weight changed", "caught": True, "summary": "s"}],
     }
     files["train/history.json"] = {
-        "train": [{"iter": 10, "loss": 3.0}, {"iter": 20, "loss": 1.0}],
+        "train": [{"iter": i, "loss": loss, "lr": 0.1} for i, loss in ((10, 3.0), (20, 1.0))],
         "eval": [{"iter": 20, "mean_iou": 0.5, "accuracy": 0.9}],
     }
     for name, content in files.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 import paddle
 import pytest
 
+from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.protocol_choice import kept_protocols
@@ -49,7 +50,7 @@ def test_config_builds_and_runs(path: Path) -> None:
     assert logits.shape == [2, num_classes, 32, 64]
     OptimizerOptions.from_section(config.optimizer)
     build_schedule(config.lr_scheduler, config.iters)
-    EmaOptions.from_section(config.ema or {})
+    from_section(EmaOptions, config.ema or {}, "ema")
     preprocess = Preprocess(config.val_dataset["transforms"])
     for protocol in kept_protocols(config.keep_best).values():
         ProtocolRun(protocol, preprocess)

@@ -183,7 +183,7 @@ def test_deployed_equals_eager(name: str, tmp_path: Path) -> None:
 def test_save_and_load(name: str, tmp_path: Path) -> None:
     first, second = NETWORKS[name](), NETWORKS[name]()
     path = tmp_path / "model.pdparams"
-    save_weights(first, path, {})
+    save_weights(first, path)
     assert load_into(second, path).complete
     images = paddle.randn([1, 3, 32, 64])
     first.eval()

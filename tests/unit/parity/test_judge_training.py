@@ -17,18 +17,17 @@ def reference():
     return SimpleNamespace(counts=COUNTS, samples=[None], table=table)
 
 
-def manifest(protocol: str, counts=COUNTS) -> dict:
+def scores(protocol: str, counts=COUNTS) -> dict:
     described = PROTOCOLS[protocol].describe()
-    scores = {"num_images": 1, "protocol": described, "confusion_matrix": counts.tolist()}
-    return {"scores": scores}
+    return {"num_images": 1, "protocol": described, "confusion_matrix": counts.tolist()}
 
 
 def test_equal_and_unequal_counts(reference):
-    assert judge_training(manifest("whole"), reference).verdict.grade == "identical"
-    assert judge_training(manifest("whole", COUNTS.T), reference).verdict.grade == "failed"
+    assert judge_training(scores("whole"), reference).verdict.grade == "identical"
+    assert judge_training(scores("whole", COUNTS.T), reference).verdict.grade == "failed"
 
 
 def test_another_protocol_is_not_compared(reference):
-    outcome = judge_training(manifest("scale_0.75", COUNTS.T), reference)
+    outcome = judge_training(scores("scale_0.75", COUNTS.T), reference)
     assert outcome.verdict is None
     assert "it scored by another protocol, scale_0.75" in outcome.note

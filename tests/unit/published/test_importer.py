@@ -8,7 +8,7 @@ import pytest
 from paddleseg_ext.checkpoints.store import load_into, read_manifest
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import sha256_of
-from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.models.build import build_model
 from paddleseg_ext.published import golden
@@ -37,12 +37,12 @@ def test_a_checkpoint_is_converted_with_its_configuration(weights: Path, tmp_pat
     assert result.golden == ()
 
     manifest = read_manifest(result.path)
-    assert manifest["config"] == config.raw
-    assert manifest["network"] == "BiSeNetV1"
-    assert manifest["preprocessing"] == config.val_dataset["transforms"]
-    assert manifest["classes"] == class_table_of(config).to_dict()
-    assert manifest["imported_from"]["sha256"] == sha256_of(weights)
-    opened = Config(result.path, manifest["config"])
+    assert manifest.config == config.raw
+    assert manifest.network == "BiSeNetV1"
+    assert manifest.preprocessing == config.val_dataset["transforms"]
+    assert manifest.classes == class_table_of(config).to_dict()
+    assert manifest.imported_from["sha256"] == sha256_of(weights)
+    opened = configuration_of(result.path)
     assert load_into(build_model(opened, 19), result.path).complete
 
 

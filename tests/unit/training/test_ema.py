@@ -8,8 +8,10 @@ import pytest
 from paddle import nn
 from tiny_training import ScriptedScores, tiny_config, train_tiny
 
-from paddleseg_ext.checkpoints.store import read_arrays, read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import read_arrays
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.options import from_section
 from paddleseg_ext.training.ema import EmaOptions, WeightAverage
 
 
@@ -30,7 +32,7 @@ def fill(model: nn.Layer, value: float) -> None:
 def test_two_updates_by_hand(section: dict, weight: float, statistic: float) -> None:
     model = nn.BatchNorm2D(2)
     fill(model, 1.0)
-    average = WeightAverage(EmaOptions.from_section(section), model)
+    average = WeightAverage(from_section(EmaOptions, section, "ema"), model)
     average.restart()
     for iteration, value in ((1, 2.0), (2, 4.0)):
         fill(model, value)
@@ -58,15 +60,15 @@ def test_the_network_has_the_average_inside_and_its_own_after() -> None:
     ("section", "words"),
     [
         ({"decoy": 0.9}, "did you mean 'decay'"),
-        ({"decay": 1.0}, "above 0 and below 1"),
+        ({"decay": 1.0}, "'decay' must be a number above 0 and below 1, got 1.0"),
         ({"decay": "x"}, "'decay' must be"),
         ({"warmup": 3}, "true or false"),
-        ({"buffers": "skip"}, "copy or average"),
+        ({"buffers": "skip"}, "one of copy, average"),
     ],
 )
 def test_wrong_sections_are_one_clear_line(section: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        EmaOptions.from_section(section)
+        from_section(EmaOptions, section, "ema")
 
 
 def test_the_average_is_scored_and_saved_and_resumed_to_the_bit(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_the_average_is_scored_and_saved_and_resumed_to_the_bit(tmp_path: Path) 
             np.testing.assert_array_equal(array, scored[name])
     best = tmp_path / "whole/best_model/model.pdparams"
     assert best.read_bytes() == (tmp_path / "whole/iter_4/model.pdparams").read_bytes()
-    assert read_manifest(best)["weights"] == "averaged"
+    assert read_manifest(best).weights == "averaged"
 
     other = tmp_path / "parts"
     other.mkdir()

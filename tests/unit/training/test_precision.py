@@ -19,7 +19,7 @@ from paddleseg_ext.training.optimizer import (
     restore_optimizer,
 )
 from paddleseg_ext.training.precision import resolve_precision
-from paddleseg_ext.training.run_folder import read_state
+from paddleseg_ext.training.state import TrainState
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_one_iteration_scales_unscales_clips_and_steps(
     # The scale is a power of two and clipping sees true gradients: the very same weights.
     one, other = (tmp_path / run / "iter_2/model.pdparams" for run in ("fp32", "amp"))
     assert one.read_bytes() == other.read_bytes()
-    state = read_state(tmp_path / "amp/iter_1")
+    state = TrainState.read(tmp_path / "amp/iter_1")
     assert (state.precision, state.loss_scaling) == ("amp_O1", {"scale": [1024.0], "incr_count": 1})
     longer = tiny_config(tmp_path, iters=3, accumulate=2, optimizer=optimizer)
     train_tiny(longer, tmp_path / "amp", precision="amp_O1", resume_model="auto")
-    assert read_state(tmp_path / "amp/iter_3").loss_scaling["incr_count"] == 3
+    assert TrainState.read(tmp_path / "amp/iter_3").loss_scaling["incr_count"] == 3
     with pytest.raises(UsageError, match="had precision amp_O1, this one has fp32"):
         train_tiny(longer, tmp_path / "amp", resume_model=str(tmp_path / "amp/iter_2"))
 

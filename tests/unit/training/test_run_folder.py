@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.training.run_folder import TrainState, find_resume_folder
+from paddleseg_ext.training.run_folder import find_resume_folder
+from paddleseg_ext.training.state import TrainState
 
 RUN = TrainState(seed=0, batch_size=2, world_size=2, num_samples=9, iters=20, threads=1)
 

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.training.sampling import EpochBatches, SampleKey, SeededSamples, stack_samples
+from paddleseg_ext.distributed.world import World
+from paddleseg_ext.training.sampling import (
+    EpochBatches,
+    GlobalBatch,
+    SampleKey,
+    SeededSamples,
+    stack_samples,
+)
 
 
 @given(
@@ -18,10 +25,10 @@ from paddleseg_ext.training.sampling import EpochBatches, SampleKey, SeededSampl
     cut=st.integers(0, 30),
 )
 def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(samples, batch, seed, cut) -> None:
-    whole = list(EpochBatches(samples, batch, seed, 0, 30))
+    whole = list(EpochBatches(samples, GlobalBatch(batch), seed, 0, 30))
     parts = [
-        *EpochBatches(samples, batch, seed, 0, cut),
-        *EpochBatches(samples, batch, seed, cut, 30),
+        *EpochBatches(samples, GlobalBatch(batch), seed, 0, cut),
+        *EpochBatches(samples, GlobalBatch(batch), seed, cut, 30),
     ]
     assert whole == parts
     assert all(len(b) == batch for b in whole)
@@ -29,8 +36,9 @@ def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(samples, batch, seed,
 
 @given(world=st.sampled_from([1, 2, 4]), seed=st.integers(0, 5))
 def test_processes_share_the_same_global_batches(world: int, seed: int) -> None:
-    alone = [set(b) for b in EpochBatches(23, 4, seed, 0, 20)]
-    ranks = [list(EpochBatches(23, 4 // world, seed, 0, 20, r, world)) for r in range(world)]
+    alone = [set(b) for b in EpochBatches(23, GlobalBatch(4), seed, 0, 20)]
+    parts = [GlobalBatch(4 // world, world=World(rank, world)) for rank in range(world)]
+    ranks = [list(EpochBatches(23, part, seed, 0, 20)) for part in parts]
     together = [{k for batch in parts for k in batch} for parts in zip(*ranks, strict=True)]
     assert together == alone
 
@@ -38,9 +46,11 @@ def test_processes_share_the_same_global_batches(world: int, seed: int) -> None:
 @given(world=st.sampled_from([1, 2]), accumulate=st.sampled_from([1, 2, 3]))
 def test_accumulated_batches_are_the_big_batch_in_order(world: int, accumulate: int) -> None:
     for rank in range(world):
-        small = list(EpochBatches(25, 2, 3, 1, 9, rank, world, accumulate))
-        big = list(EpochBatches(25, 2 * accumulate, 3, 1, 9, rank, world))
-        assert len(small) == len(EpochBatches(25, 2, 3, 1, 9, rank, world, accumulate))
+        here = World(rank, world)
+        batches = EpochBatches(25, GlobalBatch(2, accumulate, here), 3, 1, 9)
+        small = list(batches)
+        big = list(EpochBatches(25, GlobalBatch(2 * accumulate, world=here), 3, 1, 9))
+        assert len(small) == len(batches)
         groups = [small[i : i + accumulate] for i in range(0, len(small), accumulate)]
         joined = [[key for batch in group for key in batch] for group in groups]
         assert joined == big
@@ -48,7 +58,7 @@ def test_accumulated_batches_are_the_big_batch_in_order(world: int, accumulate: 
 
 @given(samples=st.integers(2, 30), batch=st.integers(1, 2), seed=st.integers(0, 5))
 def test_an_epoch_repeats_no_sample(samples: int, batch: int, seed: int) -> None:
-    batches = EpochBatches(samples, batch, seed, 0, 3 * (samples // batch))
+    batches = EpochBatches(samples, GlobalBatch(batch), seed, 0, 3 * (samples // batch))
     seen = [key for b in batches for key in b]
     assert len(set(seen)) == len(seen)
     assert {key.epoch for key in seen} == {0, 1, 2}
@@ -56,7 +66,7 @@ def test_an_epoch_repeats_no_sample(samples: int, batch: int, seed: int) -> None
 
 def test_a_set_smaller_than_a_batch_is_one_clear_line() -> None:
     with pytest.raises(UsageError, match="3 samples, fewer than one batch of 4"):
-        EpochBatches(3, 2, 0, 0, 1, 0, 2)
+        EpochBatches(3, GlobalBatch(2, world=World(0, 2)), 0, 0, 1)
 
 
 class RandomSamples:

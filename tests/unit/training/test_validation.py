@@ -12,6 +12,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.distributed.world import World
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.scoring.protocols import PROTOCOLS
 from paddleseg_ext.training.validation import PICTURE_WIDTH, make_validation
 
 WIDTH, HEIGHT = 400, 16
@@ -32,18 +33,17 @@ def test_pictures(tmp_path: Path) -> None:
     table = generic_table(3)
     samples = [Sample(tmp_path / "a.png", tmp_path / "a_label.png", "a")]
     # `transforms:` with nothing behind it is no transform.
-    config = SimpleNamespace(
-        val_dataset={"transforms": None}, test_config={}, keep_best=[], absent_class="skip"
-    )
+    config = SimpleNamespace(val_dataset={"transforms": None}, absent_class="skip")
+    plan = SimpleNamespace(config=config, protocols={None: PROTOCOLS["whole"]})
     data = SimpleNamespace(class_table=table, samples=samples)
     with pytest.raises(UsageError, match="val_dataset has 3 classes, train_dataset 5"):
-        make_validation(config, data, 5)  # type: ignore[arg-type]
-    validate = make_validation(config, data, 3)  # type: ignore[arg-type]
+        make_validation(plan, data, 5, World())  # type: ignore[arg-type]
+    validate = make_validation(plan, data, 3, World())  # type: ignore[arg-type]
     shown: dict[str, np.ndarray] = {}
     monitor = SimpleNamespace(
         shows_pictures=True, picture=lambda name, pixels, _: shown.update({name: pixels})
     )
-    validate(ChannelNetwork(), monitor, 1, None, World())  # type: ignore[arg-type]
+    validate(ChannelNetwork(), monitor, 1, None)  # type: ignore[arg-type]
     (picture,) = shown.values()
     assert list(shown) == ["Evaluate/a"] and picture.shape[1] == PICTURE_WIDTH
     third = PICTURE_WIDTH // 3

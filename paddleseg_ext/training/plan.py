@@ -1,0 +1,113 @@
+"""All that a training will do, read once from the yml and the options, without importing Paddle."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_file, require_writable
+from paddleseg_ext.common.machine import resolve_device
+from paddleseg_ext.common.options import from_section
+from paddleseg_ext.config import Config
+from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
+from paddleseg_ext.scoring.protocols import Protocol
+from paddleseg_ext.training.ema import EmaOptions
+from paddleseg_ext.training.optimizer import OptimizerOptions
+from paddleseg_ext.training.options import WARMUP_ITERS, TrainOptions
+from paddleseg_ext.training.precision import resolve_precision
+from paddleseg_ext.training.run_folder import find_resume_folder
+from paddleseg_ext.training.schedules import Schedule, build_schedule
+from paddleseg_ext.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A checked training.
+
+    Attributes:
+        config: the yml; its components are built from it.
+        options: the flags.
+        device: `cpu` or `gpu`.
+        precision: one of `precision.PRECISIONS`.
+        optimizer: the section `optimizer:`.
+        schedule: the section `lr_scheduler:`.
+        ema: the section `ema:`; None without one.
+        protocols: that evaluations go by. The names of `keep_best:`, or None as the only name for
+            the protocol of `test_config:`.
+        resumed: the `iter_N` folder that the run continues from; None for a new run.
+        threads: CPU threads per process.
+    """
+
+    config: Config
+    options: TrainOptions
+    device: str
+    precision: str
+    optimizer: OptimizerOptions
+    schedule: Schedule
+    ema: EmaOptions | None
+    protocols: Mapping[str | None, Protocol]
+    resumed: Path | None
+    threads: int = 1
+
+
+def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
+    """Read and check all that can be found wrong without Paddle, whose import takes seconds.
+
+    Raises:
+        UsageError: a section is missing or wrong, options contradict each other, a file is
+            missing, or the folder cannot be written to.
+    """
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, options.amp_level, device)
+    for section in ("model", "train_dataset", "loss"):
+        config.section(section)
+    protocols: dict[str | None, Protocol] = dict(kept_protocols(config.keep_best).items())
+    if options.do_eval:
+        config.section("val_dataset")
+        protocols = protocols or {None: requested_protocol(config.test_config)}
+    elif options.early_stop:
+        raise UsageError("--early_stop needs evaluations: add --do_eval")
+    if options.finetune and options.resume_model not in (None, "auto"):
+        raise UsageError(
+            "--finetune begins a run and --resume_model continues one: give one of them "
+            "(--resume_model auto continues where there is a checkpoint, else it fine-tunes)"
+        )
+    if options.to_static and int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+        raise UsageError("--to_static True trains in one process; several train without it")
+    plan = TrainingPlan(
+        config=config,
+        options=options,
+        device=device,
+        precision=precision,
+        optimizer=OptimizerOptions.from_section(config.optimizer),
+        schedule=build_schedule(config.lr_scheduler, config.iters),
+        ema=None if config.ema is None else from_section(EmaOptions, config.ema, "ema"),
+        protocols=protocols,
+        resumed=find_resume_folder(options.resume_model, options.save_dir),
+    )
+    _check_start(plan)
+    require_writable(options.save_dir, "--save_dir")
+    return plan
+
+
+def _check_start(plan: TrainingPlan) -> None:
+    """Check the weights that a run begins with, and that its iterations suffice for a profile."""
+    config, options, done = plan.config, plan.options, 0
+    if plan.resumed is not None:
+        done = TrainState.read(plan.resumed).iteration
+    else:
+        if options.finetune:
+            require_file(options.finetune, "--finetune")
+        backbone = config.model.get("backbone")
+        pretrained = isinstance(backbone, dict) and backbone.get("pretrained")
+        if config.freeze_bn and not (options.finetune or config.pretrained or pretrained):
+            raise UsageError(
+                "freeze_bn: true keeps the running statistics that the network begins with, and "
+                "fresh ones are of no use: give --finetune, or 'pretrained:' in the yml"
+            )
+    if options.profile and done + WARMUP_ITERS + options.profile > config.iters:
+        raise UsageError(
+            f"--profile {options.profile}: {WARMUP_ITERS} iterations come before, and the run "
+            f"has {max(0, config.iters - done)} to do; raise --iters or profile fewer"
+        )
