@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddleseg_ext.checkpoints.store import load_into, read_manifest
+from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
+from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.config import load_config
