@@ -38,9 +38,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int | None:
     """Serve until told to stop."""
     args = build_parser().parse_args(argv)
-    with optional_imports("the service", f"-r {REQUIREMENTS}"):
-        from paddleseg_ext.serving.server import serve
+    _require_packages()
+    from paddleseg_ext.serving.server import serve
+
     bundle = read_bundle(args.config)
     spec = runtime_of(read_options(RuntimeFlags, args), bundle, "[SERVE] ")
     serve(bundle, spec, read_options(ServeOptions, args))
     return None
+
+
+def _require_packages() -> None:
+    with optional_imports("the service", f"-r {REQUIREMENTS}"):
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
