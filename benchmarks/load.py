@@ -30,12 +30,12 @@ import cv2
 import httpx
 import numpy as np
 
+from paddleseg_ext.commands.runtime_flags import NAMES
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, run_command
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.images.scenes import draw_scene
-from paddleseg_ext.inference.engines.open import BACKENDS
 
 PROJECT = Path(__file__).resolve().parents[1]
 OVERLOAD = 1.2
@@ -49,7 +49,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request."""
+    """The outcome of one request."""
 
     status: int
     latency_ms: float
@@ -65,8 +65,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--capacity_seconds", type=flags.positive_float, default=20.0, help="of measuring capacity"
     )
     parser.add_argument("--size", type=int, nargs=2, default=(1024, 512), metavar=("W", "H"))
-    parser.add_argument("--backend", choices=BACKENDS, default="paddle", help="what runs it")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--backend", choices=NAMES, default="paddle", help="its runtime")
+    parser.add_argument("--precision", choices=("fp32", "int8"), help="unless --backend names it")
     parser.add_argument("--cpu_threads", type=flags.positive_int, help="of the network")
     parser.add_argument("--queue_size", type=flags.positive_int, default=8)
     parser.add_argument("--max_batch", type=flags.positive_int, default=1)
@@ -107,8 +107,10 @@ def main(argv: list[str] | None = None) -> int | None:
 def start(arguments: argparse.Namespace) -> subprocess.Popen:
     """The service, on any free port."""
     command = [arguments.python, "-m", "paddleseg_ext", "serve", "--config", arguments.config]
-    command += ["--port", "0", "--backend", arguments.backend, "--precision", arguments.precision]
+    command += ["--port", "0", "--backend", arguments.backend]
     command += ["--queue_size", str(arguments.queue_size), "--max_batch", str(arguments.max_batch)]
+    if arguments.precision:
+        command += ["--precision", arguments.precision]
     if arguments.cpu_threads:
         command += ["--cpu_threads", str(arguments.cpu_threads)]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
@@ -147,7 +149,7 @@ async def load(url: str, pid: int, image: bytes, arguments: argparse.Namespace) 
 
 
 async def keep_busy(client: httpx.AsyncClient, image: bytes, seconds: float) -> float:
-    """Images per second that a few clients get, each asking again as soon as it is answered."""
+    """Images per second of a few clients, each of which sends one image after the other."""
     start = time.perf_counter()
 
     async def ask_on() -> int:
@@ -163,7 +165,7 @@ async def keep_busy(client: httpx.AsyncClient, image: bytes, seconds: float) -> 
 async def overload(
     client: httpx.AsyncClient, image: bytes, rate: float, seconds: float
 ) -> list[Answer]:
-    """Requests at fixed moments; a slow answer delays no later request."""
+    """Answers to requests that are sent at fixed times, however slow earlier answers are."""
     start = time.perf_counter()
     tasks = []
     for number in range(int(rate * seconds)):
@@ -209,7 +211,7 @@ def summarise(answers: list[Answer]) -> dict[str, Any]:
 
 
 def judge(figures: dict[str, Any]) -> list[str]:
-    """Every bound that was broken, in a sentence each."""
+    """One sentence per bound that was exceeded."""
     broken = []
     if not figures["alive"] or figures["exit_status"] != 0:
         broken.append(f"the server died or did not stop well ({figures['exit_status']})")

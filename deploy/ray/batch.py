@@ -1,12 +1,12 @@
 """Segment any number of images on a Ray cluster, or on this machine; the same command for both.
 
-Paths are fsspec's: /data/images, s3://bucket/images, a list file with one path a line. Written
-below --save_dir: label_maps/NAME.png (palette PNG, pixel value = class id, original size),
-manifest/part-*.parquet with a row for each image: input, output, sha256 of the output, status
-(done or error), error; and run.json, what the label maps were made with. A worker that dies costs
-no image and doubles none, a rerun skips every image that has a row, and a bad image is a row with
-its error. A rerun with another bundle, backend, precision or device is refused; what lies below
---save_dir is never an input.
+Paths are fsspec's: /data/images, s3://bucket/images, a list file with one path per line. Below
+--save_dir it writes label_maps/NAME.png (palette PNG, pixel value = class id, original size),
+manifest/part-*.parquet with a row per image: input, output, sha256 of the output, status (done or
+error), error; and run.json, the recipe of the label maps. When a worker dies, no image is lost and
+none is done twice; a rerun skips every image that has a row; a bad image is a row with its error. A
+rerun with another bundle, backend, precision or device is refused. Files below --save_dir are never
+inputs.
 
   python -m deploy.ray.batch --config bundle/deploy.yaml --images /data/images --save_dir out
   ... --address auto            on a cluster that runs; the bundle's folder is on every node
@@ -21,9 +21,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deploy.ray.images import require_few_pixels, require_size
 from deploy.ray.machine import require_room_for, warn_of_old_opencv
@@ -37,23 +37,24 @@ from deploy.ray.storage import (
     printable,
     write_whole,
 )
-from paddleseg_ext.common import flags
+from paddleseg_ext.commands.runtime_flags import NAMES, RuntimeFlags, named_runtime
 from paddleseg_ext.common.errors import (
     CheckFailed,
     DataError,
     UsageError,
     run_command,
 )
+from paddleseg_ext.common.flags import make_parser, natural_float, positive_int
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.common.options import add_options, option, read_options
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.images.functional import decode_image
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.choice import ONNX_BACKENDS
-from paddleseg_ext.inference.engines.open import BACKENDS
-from paddleseg_ext.inference.engines.paddle_inference import (
-    PaddleOptions,
-    check_options,
-)
+from paddleseg_ext.inference.outputs import encode_label_map
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import PRECISIONS, RuntimeSpec
 
 PROJECT = Path(__file__).resolve().parents[2]  # workers import deploy.ray from it
 WITHOUT_END = -1
@@ -62,90 +63,8 @@ BLOCK_IMAGES = 64  # what a dead worker had begun is at most this
 USAGE_ERROR = re.compile(r"(?:[\w.]*\.)?UsageError: (.*)")
 
 
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What every worker loads."""
-
-    config: str
-    backend: str
-    precision: str
-    device: str
-    num_classes: int | None
-    cpu_threads: int
-    max_pixels: int
-    save_dir: str
-
-
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = flags.make_parser(__doc__ or "")
-    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
-    parser.add_argument(
-        "--images",
-        required=True,
-        metavar="PATH",
-        help="a folder, a .txt or .list of paths, or one image",
-    )
-    parser.add_argument("--save_dir", required=True, metavar="PATH", help="for the results")
-    parser.add_argument("--address", help="of a running cluster; by default Ray is started here")
-    parser.add_argument(
-        "--autoscaling",
-        type=flags.boolean,
-        default=False,
-        help="the cluster starts nodes on demand: wait where no node has room for a worker",
-    )
-    parser.add_argument("--workers", type=flags.positive_int, default=1, help="predictors")
-    parser.add_argument("--cpu_threads", type=flags.positive_int, default=1, help="of a predictor")
-    parser.add_argument(
-        "--worker_gpus",
-        type=gpu_share,
-        default=0.0,
-        help="of a predictor; 0.25 lets four of them share one",
-    )
-    parser.add_argument("--backend", choices=BACKENDS, default="paddle", help="what runs it")
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "fp16", "int8"),
-        default="fp32",
-        help="int8 needs a bundle that `quantize` wrote; fp16 a GPU",
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "gpu"), help="default: gpu with --worker_gpus, else cpu"
-    )
-    parser.add_argument(
-        "--num_classes",
-        type=flags.positive_int,
-        help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
-    )
-    parser.add_argument(
-        "--max_megapixels",
-        type=natural_float,
-        default=25.0,
-        help="largest image, in millions of pixels, and what the network may see of it; a larger "
-        "one is a row with its error; 0: any, and a file of a few kB can end a worker",
-    )
-    parser.add_argument(
-        "--part_size", type=flags.positive_int, default=1000, help="rows in a part of the manifest"
-    )
-    parser.add_argument(
-        "--retry_errors", type=flags.boolean, default=False, help="images with an error again"
-    )
-    return parser.parse_args(argv)
-
-
-def natural_float(text: str) -> float:
-    """A finite number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got '{text}'")
-    return value
-
-
 def gpu_share(text: str) -> float:
-    """What Ray takes for GPUs: a share of one, or a whole number of them."""
+    """GPUs as Ray takes them: a share of one, or a whole number of them."""
     value = natural_float(text)
     if value > 1 and value != int(value):
         raise argparse.ArgumentTypeError(
@@ -154,11 +73,74 @@ def gpu_share(text: str) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class BatchOptions:
+    """Options of a batch."""
+
+    config: str = option(MISSING, "deploy.yaml of the bundle", metavar="YAML")
+    images: str = option(
+        MISSING, "a folder, a .txt or .list of paths, or one image", metavar="PATH"
+    )
+    save_dir: str = option(MISSING, "for the results", metavar="PATH")
+    address: str | None = option(None, "of a running cluster; by default Ray is started here")
+    autoscaling: bool = option(
+        False, "the cluster starts nodes on demand: wait where no node has room for a worker"
+    )
+    workers: int = option(1, "predictors", parse=positive_int)
+    cpu_threads: int = option(1, "of a predictor", parse=positive_int)
+    worker_gpus: float = option(
+        0.0, "of a predictor; 0.25 lets four of them share one", parse=gpu_share
+    )
+    backend: str = option(
+        "paddle", f"runtime of the network: {', '.join(NAMES)}", choices=NAMES, metavar="NAME"
+    )
+    precision: str | None = option(
+        None,
+        "fp32 (default), int8 or fp16; part of some names of --backend. int8 needs a bundle that "
+        "`quantize` wrote; fp16 a GPU",
+        choices=PRECISIONS,
+    )
+    device: Literal["cpu", "gpu"] | None = option(
+        None, "where to run (default: gpu with --worker_gpus, else cpu)"
+    )
+    num_classes: int | None = option(
+        None,
+        "for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
+        parse=positive_int,
+    )
+    max_megapixels: float = option(
+        25.0,
+        "largest image, in millions of pixels, and of the network's input made from it; a larger "
+        "one is a row with its error; 0: any, and a file of a few kB can end a worker",
+        parse=natural_float,
+    )
+    part_size: int = option(1000, "rows in a part of the manifest", parse=positive_int)
+    retry_errors: bool = option(False, "images with an error again")
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Settings of every worker, wherever it runs."""
+
+    config: str
+    spec: RuntimeSpec
+    num_classes: int | None
+    max_pixels: int
+    save_dir: str
+
+
+def parse_arguments(argv: list[str]) -> BatchOptions:
+    """The options of a command line."""
+    parser = make_parser(__doc__ or "")
+    add_options(parser, BatchOptions)
+    return read_options(BatchOptions, parser.parse_args(argv))
+
+
 def main(argv: list[str] | None = None) -> int | None:
-    """Segment what has no row yet.
+    """Segment the images that have no row yet.
 
     Raises:
-        UsageError: wrong flags, or a --save_dir of another run; no image was segmented then.
+        UsageError: wrong flags, or a --save_dir of another recipe; no image was segmented then.
         CheckFailed: some images could not be segmented; the manifest says why.
     """
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
@@ -167,15 +149,8 @@ def main(argv: list[str] | None = None) -> int | None:
     warn_of_old_opencv()
     images = list_images(arguments.images, settings.save_dir)
     manifest = Manifest(settings.save_dir)
-    manifest.claim(
-        recipe_of(
-            read_bundle(settings.config),
-            settings.backend,
-            settings.precision,
-            settings.device,
-            settings.num_classes,
-        )
-    )
+    bundle = read_bundle(settings.config)
+    manifest.claim(recipe_of(bundle, settings.spec, settings.num_classes))
     if arguments.retry_errors:
         manifest.drop_errors()
     finished = manifest.inputs()
@@ -197,41 +172,40 @@ def main(argv: list[str] | None = None) -> int | None:
     return None
 
 
-def worker_settings(arguments: argparse.Namespace) -> WorkerSettings:
-    """What the flags say to a worker, wherever it runs.
+def worker_settings(arguments: BatchOptions) -> WorkerSettings:
+    """The settings that the options give a worker.
 
     Raises:
-        UsageError: flags that do not go together.
+        UsageError: options that contradict each other.
     """
+    flags = RuntimeFlags(backend=arguments.backend, precision=arguments.precision)
     device = arguments.device or ("gpu" if arguments.worker_gpus else "cpu")
-    if device == "gpu" and not arguments.worker_gpus:
+    spec = named_runtime(flags, device, arguments.cpu_threads)
+    if spec.device == "gpu" and not arguments.worker_gpus:
         raise UsageError(
             "--device gpu: Ray hides the GPUs from a worker that asks for none; "
             "give --worker_gpus 1, or a share of one"
         )
-    if device == "cpu" and arguments.backend not in ONNX_BACKENDS:
-        check_options(PaddleOptions(precision=arguments.precision))  # a GPU is the worker's to ask
+    if spec.device == "cpu":
+        spec.check()  # whether there is a GPU, each worker checks
     return WorkerSettings(
         config=str(Path(arguments.config).resolve()),
-        backend=arguments.backend,
-        precision=arguments.precision,
-        device=device,
+        spec=spec,
         num_classes=arguments.num_classes,
-        cpu_threads=arguments.cpu_threads,
         max_pixels=round(arguments.max_megapixels * 1e6),
         save_dir=absolute(arguments.save_dir, "--save_dir").rstrip("/"),
     )
 
 
 def rows_of_unnameable(inputs: list[str]) -> Iterator[dict[str, Any]]:
-    """A row for each input whose name is not UTF-8: neither Ray's tables nor Parquet hold it."""
+    """A row per input whose name is not UTF-8, which neither Ray's tables nor Parquet can hold."""
     for path in inputs:
         if not is_text(path):
             yield _row_of_error(printable(path), "the file's name is not UTF-8; rename it")
 
 
-def predict_all(inputs: list[str], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each input that has a name in UTF-8, in any order, each once."""
+def predict_all(inputs: list[str], arguments: BatchOptions) -> Iterator[dict[str, Any]]:
+    """One row per input whose name is UTF-8, in any order."""
     import ray
 
     inputs = [path for path in inputs if is_text(path)]
@@ -243,7 +217,7 @@ def predict_all(inputs: list[str], arguments: argparse.Namespace) -> Iterator[di
     predictions = ray.data.from_items(
         [{"input": path} for path in inputs], override_num_blocks=blocks
     ).map_batches(
-        Predictor,
+        Segmenter,
         fn_constructor_args=(worker_settings(arguments),),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=arguments.workers),
@@ -260,27 +234,14 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
 
-class Predictor:
-    """A worker: one loaded bundle, many images."""
+class Segmenter:
+    """A worker: one predictor, many images."""
 
     def __init__(self, settings: WorkerSettings):
-        """Loads the bundle; Ray calls it once for each worker."""
-        from paddleseg_ext.common.machine import fix_thread_count
-        from paddleseg_ext.inference.class_table import find_class_table
-        from paddleseg_ext.inference.engines.open import open_backend
-
-        fix_thread_count(settings.cpu_threads)
+        """Opens the predictor; Ray calls it once per worker."""
+        fix_thread_count(settings.spec.threads)
         bundle = read_bundle(settings.config)
-        self._backend = open_backend(
-            bundle,
-            settings.backend,
-            precision=settings.precision,
-            threads=settings.cpu_threads,
-            device=settings.device,
-        )
-        self._preprocess = bundle.preprocess()
-        self._postprocess = bundle.postprocess()
-        self._table = find_class_table(bundle, self._backend, settings.num_classes)
+        self._predictor = Predictor.of_bundle(bundle, settings.spec, settings.num_classes)
         self._save_dir = settings.save_dir
         self._max_pixels = settings.max_pixels
 
@@ -290,9 +251,8 @@ class Predictor:
         return {column: [row[column] for row in rows] for column in COLUMNS}
 
     def _row(self, path: str) -> dict[str, Any]:
-        # Whatever an image brings about is its own row: Ray gives up the whole run at the first
-        # exception, in every rerun again. What cannot be written is no image's fault and does end
-        # the run.
+        # Any error of an image is its row: Ray ends the whole run at the first exception, and again
+        # in every rerun. A result that cannot be written is not the image's error and ends the run.
         try:
             content = self._segment(path)
         except Exception as error:
@@ -303,21 +263,16 @@ class Predictor:
         return dict(zip(COLUMNS, (path, output, digest, DONE, ""), strict=True))
 
     def _segment(self, path: str) -> bytes:
-        from paddleseg_ext.images.functional import decode_image
-        from paddleseg_ext.inference.outputs import encode_label_map
-
         filesystem, name = open_path(path, "image")
         content = filesystem.cat_file(name)
         if not content:
             raise DataError(f"{path}: the file is empty (0 bytes)")
         require_few_pixels(content, path, self._max_pixels)
         image = decode_image(content, path)
-        height, width = image.shape[:2]
-        network_hw = self._preprocess.network_hw((height, width))
+        network_hw = self._predictor.preprocess.network_hw(image.shape[:2])
         require_size(network_hw, f"{path}: after the bundle's transforms", self._max_pixels)
-        tensor, geometry = self._preprocess(image)
-        output = self._backend.run(tensor[None])[0]
-        return encode_label_map(self._postprocess.label_map(output, geometry), self._table)
+        found = self._predictor(image)
+        return encode_label_map(found.label_map, found.class_table)
 
 
 def _row_of_error(path: str, reason: str) -> dict[str, Any]:
@@ -325,7 +280,7 @@ def _row_of_error(path: str, reason: str) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """One line for the manifest; of an error that is none of ours or the disk's with its kind."""
+    """One line for the manifest, with the error's type unless it is ours or the disk's."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
     if isinstance(error, (DataError, OSError)):
@@ -333,7 +288,7 @@ def _reason(error: Exception) -> str:
     return printable(f"{kind}: {lines[0]}" if lines else kind)
 
 
-def _start_ray(ray: Any, arguments: argparse.Namespace) -> None:
+def _start_ray(ray: Any, arguments: BatchOptions) -> None:
     try:
         ray.init(address=arguments.address, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:  # Ray's for a wrong address
@@ -354,7 +309,7 @@ def _start_ray(ray: Any, arguments: argparse.Namespace) -> None:
 
 
 def _explained(error: Exception) -> UsageError | CheckFailed:
-    """One line for what ended a run: a worker that cannot load is wrong use, the rest lost work."""
+    """The end of a run in one line: wrong use where a worker cannot load, else lost work."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     # With a worker's traceback its last line says what happened, without one Ray's first.
     said = lines[-1] if any(line.startswith("  File ") for line in lines) else lines[0]

@@ -1,4 +1,4 @@
-"""What a --save_dir says of itself: a row for each image, and what made the label maps."""
+"""Records in --save_dir: a row per image, and the recipe of the label maps."""
 
 import hashlib
 import json
@@ -10,25 +10,24 @@ from deploy.ray.storage import open_path, write_whole
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.choice import ONNX_BACKENDS
+from paddleseg_ext.inference.engines.table import ENGINES
+from paddleseg_ext.inference.runtime import RuntimeSpec
 
 DONE, ERROR = "done", "error"
 COLUMNS = ("input", "output", "sha256", "status", "error")
 RUN_FILE = "run.json"
 
 
-def recipe_of(
-    bundle: Bundle, backend: str, precision: str, device: str, num_classes: int | None
-) -> dict[str, Any]:
-    """What determines the label maps of a run, ready for JSON.
+def recipe_of(bundle: Bundle, spec: RuntimeSpec, num_classes: int | None) -> dict[str, Any]:
+    """Everything that determines the label maps of a run, ready for JSON.
 
-    Thread counts are not in it: they move a sum's last bit, and a run may go on elsewhere.
+    Thread counts are not in it: they move a sum's last bit, and a run may continue elsewhere.
 
     Raises:
-        UsageError: the bundle has no graph for the backend.
+        UsageError: the bundle has no graph for the engine.
     """
-    is_onnx = backend in ONNX_BACKENDS or bundle.is_onnx
-    graph = bundle.onnx_file(precision) if is_onnx else bundle.model_file
+    is_onnx = ENGINES[spec.engine].runs_onnx or bundle.is_onnx
+    graph = bundle.onnx_file(spec.precision) if is_onnx else bundle.model_file
     weights = None if is_onnx else bundle.params_file
     table = bundle.manifest.class_table if bundle.manifest else None
     palette = table.full_palette.tobytes() if table else None
@@ -42,19 +41,19 @@ def recipe_of(
         "upsampling": bundle.manifest.upsampling if bundle.manifest else "graph",
         "palette": hashlib.sha256(palette).hexdigest() if palette else None,
         "num_classes": None if table else num_classes,
-        "backend": backend,
-        "precision": precision,
-        "device": device,
+        "backend": f"{spec.engine}_trt" if spec.tensorrt else spec.engine,
+        "precision": spec.precision,
+        "device": spec.device,
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
     return plain
 
 
 class Manifest:
-    """The parts below SAVE_DIR/manifest; one process writes them, each part whole."""
+    """The parts below SAVE_DIR/manifest; one process writes them, each part atomically."""
 
     def __init__(self, save_dir: str):
-        """`save_dir` is fsspec's.
+        """`save_dir` is a path of fsspec's.
 
         Raises:
             UsageError: no such protocol, or its package is not installed.
@@ -66,12 +65,12 @@ class Manifest:
         self._url = f"{self._save_dir}/manifest"
 
     def claim(self, recipe: dict[str, Any]) -> None:
-        """Make the folder this recipe's, before anything else is written to it.
+        """Record the recipe, before anything else is written to the folder.
 
-        Without a row nothing there counts yet, and the folder is anybody's.
+        A folder without rows is free for any recipe.
 
         Raises:
-            UsageError: it has rows of label maps that were made otherwise, or nobody knows how.
+            UsageError: it has rows of another recipe, or of none that can be read.
         """
         if self._parts():
             self._require_same(recipe)
@@ -140,7 +139,7 @@ class Manifest:
         return found
 
     def drop_errors(self) -> None:
-        """Forget images that failed, so that they are done again."""
+        """Drop the rows of images that failed, so that they are done again."""
         for part in self._parts():
             rows = self._read(part)
             kept = [row for row in rows if row["status"] == DONE]
@@ -148,7 +147,7 @@ class Manifest:
                 self._write(PurePosixPath(part).name, kept)
 
     def append(self, rows: Iterable[dict[str, Any]], part_size: int) -> None:
-        """Write rows in parts as they come; what came before an end is kept."""
+        """Write rows in parts as they come; rows before an exception are written, too."""
         number = 1 + max((_number(part) for part in self._parts()), default=-1)
         waiting: list[dict[str, Any]] = []
         try:
@@ -167,6 +166,6 @@ def _number(part: str) -> int:
 
 
 def _brief(value: Any) -> str:
-    """A value in a message; of a hash the first letters."""
+    """A value as a message shows it: the first letters of a hash."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:12]}..."

@@ -6,83 +6,92 @@
 Arguments: replicas and replica_gpus (GPUs of each, 0.5 lets two share one); config (deploy.yaml)
 and api_key_file, both on every node; and, named as the flags of `paddleseg-ext serve` and
 explained there: backend, device, precision, num_classes, cpu_threads, queue_size, max_batch,
-max_wait_ms, deadline, max_mib, max_megapixels; allowed_host takes names separated by commas. Where
-to listen is Ray's to say (serve start).
+max_wait_ms, deadline, max_mib, max_megapixels; allowed_host takes names separated by commas. Ray's
+own settings say where to listen (serve start).
 """
 
-from typing import Literal
+import argparse
+from dataclasses import fields
+from typing import Annotated, Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    NonNegativeFloat,
+    PositiveInt,
+    create_model,
+)
 from ray import serve
 from ray.serve import Application
 
 from deploy.ray.machine import warn_of_old_opencv
-from paddleseg_ext.commands.serve import MIB, read_api_key
+from paddleseg_ext.commands.runtime_flags import RuntimeFlags, runtime_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import warn
+from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.class_table import find_class_table
-from paddleseg_ext.inference.engines.base import probe_batch
 from paddleseg_ext.serving.app import create_app
-from paddleseg_ext.serving.backend import open_service_backend
 from paddleseg_ext.serving.hosts import EVERYWHERE, allowed_hosts
-from paddleseg_ext.serving.images import ImageLimits
-from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
+from paddleseg_ext.serving.options import ServeOptions, ServiceSettings
+from paddleseg_ext.serving.server import open_service, read_api_key
+
+# Options of `serve` that a replica has, too; where to listen is set in Ray.
+SHARED = {
+    ServeOptions: ("api_key_file", "num_classes", *(f.name for f in fields(ServiceSettings))),
+    RuntimeFlags: ("backend", "device", "precision"),
+}
 
 
-class Arguments(BaseModel):
-    """What `serve run` takes behind the application's name."""
+def _field(options: type, name: str) -> tuple[Any, Any]:
+    """A pydantic field with the default and the checks of an option of `serve`."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, options, skip=[f.name for f in fields(options) if f.name != name])
+    default = parser.get_default(name)
+
+    def read(value: Any) -> Any:
+        if value is None and default is None:
+            return None
+        try:
+            return getattr(parser.parse_args([f"--{name}={value}"]), name)
+        except argparse.ArgumentError as error:
+            raise ValueError(error.message) from None
+
+    return Annotated[Any, BeforeValidator(read)], default
+
+
+_FIELDS = {name: _field(options, name) for options, names in SHARED.items() for name in names}
+
+
+class Arguments(create_model("Shared", **_FIELDS)):
+    """The arguments that `serve run` takes behind the application's name."""
 
     model_config = ConfigDict(extra="forbid")
     config: str
-    backend: Literal["auto", "paddle", "paddle_onednn", "onnxruntime", "openvino"] = "auto"
-    device: Literal["cpu", "gpu"] | None = None  # gpu with replica_gpus, else cpu
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    num_classes: PositiveInt | None = None
     cpu_threads: PositiveInt = 1
     replicas: PositiveInt = 1
     replica_gpus: NonNegativeFloat = 0
-    api_key_file: str | None = None
     allowed_host: str = ""
-    queue_size: PositiveInt = 16
-    max_batch: PositiveInt = 1
-    max_wait_ms: NonNegativeFloat = 5
-    deadline: PositiveFloat = 30
-    max_mib: PositiveFloat = 16
-    max_megapixels: PositiveFloat = 8.4
 
 
 def load(arguments: Arguments) -> FastAPI:
     """The application of one replica.
 
     Raises:
-        UsageError: no such bundle or key, or what the backend cannot do.
+        UsageError: no such bundle or key, or a runtime that cannot run here.
     """
-    from paddleseg_ext.common.machine import fix_thread_count
-
     warn_of_old_opencv()
-    # Read here, by each replica: as an argument the key would stand in Ray's own records.
+    # Read here, by each replica: as an argument the key would be in Ray's own records.
     api_key = read_api_key(arguments.api_key_file)
     if api_key is None:
         warn("no api_key_file: whoever reaches Ray Serve's port may use the service")
-    threads = fix_thread_count(arguments.cpu_threads)
-    device = device_of(arguments)
     bundle = read_bundle(arguments.config)
-    backend = open_service_backend(bundle, arguments.backend, arguments.precision, threads, device)
-    table = find_class_table(bundle, backend, arguments.num_classes)
-    backend.run(probe_batch(bundle.input_shape, bundle.input_dtype))  # the first run is slow
-    limits = ImageLimits(int(arguments.max_mib * MIB), int(arguments.max_megapixels * 1e6))
-    settings = ServiceSettings(
-        limits=limits,
-        max_batch=arguments.max_batch,
-        max_wait_ms=arguments.max_wait_ms,
-        queue_size=arguments.queue_size,
-        deadline_s=arguments.deadline,
-    )
+    flags = read_options(RuntimeFlags, arguments, device=device_of(arguments))
     named = [name for name in arguments.allowed_host.split(",") if name]
-    names = allowed_hosts(EVERYWHERE[0], named, api_key is not None)
-    return create_app(SegmentationService(bundle, backend, table, settings), api_key, names)
+    options = read_options(ServeOptions, arguments, host=EVERYWHERE[0], allowed_host=named)
+    service = open_service(bundle, runtime_of(flags, bundle, "[SERVE] "), options)
+    names = allowed_hosts(options.host, options.allowed_host, api_key is not None)
+    return create_app(service, api_key, names)
 
 
 def device_of(arguments: Arguments) -> str:
@@ -101,10 +110,10 @@ def device_of(arguments: Arguments) -> str:
 
 
 def build(arguments: Arguments) -> Application:
-    """What `serve run` starts; each replica loads its own predictor.
+    """The application that `serve run` starts; each replica loads its own predictor.
 
     Raises:
-        UsageError: arguments that do not go together.
+        UsageError: arguments that contradict each other.
     """
     device_of(arguments)
 

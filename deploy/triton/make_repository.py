@@ -5,26 +5,27 @@ r"""Write a Triton model repository from a bundle that holds an ONNX graph.
   python deploy/triton/make_repository.py --config bundle/deploy.yaml --save_dir repository
   tritonserver --model-repository repository
 
-With --fold_normalize the graph takes pixels as bytes; what is left to the client (changes of size,
-the way back) stands in the configuration's parameters.
+With --fold_normalize the graph takes pixels as bytes. Changes of size and the way back are left to
+the client; the configuration's parameters describe them.
 """
 
-import argparse
 import json
 import re
 import shutil
 import sys
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import UsageError, run_command
 from paddleseg_ext.common.files import (
     atomic_directory,
     require_replaceable,
     write_text,
 )
+from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.options import add_options, option, read_options
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 
@@ -34,29 +35,25 @@ CONFIG_FILE = "config.pbtxt"
 TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 6: "TYPE_INT32", 7: "TYPE_INT64", 10: "TYPE_FP16"}
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = flags.make_parser(__doc__ or "")
-    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
-    parser.add_argument("--save_dir", required=True, metavar="DIR", help="the model repository")
-    parser.add_argument("--name", default="segmentation", help="of the model")
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "int8"),
-        default="fp32",
-        help="int8 needs a bundle that `quantize` wrote",
-    )
-    parser.add_argument(
-        "--max_batch", type=flags.positive_int, default=8, help="images that may run together"
-    )
-    parser.add_argument(
-        "--max_wait_ms", type=flags.natural_int, default=5, help="how long the first one waits"
-    )
-    parser.add_argument(
-        "--instances", type=flags.positive_int, default=1, help="of the model on each device"
-    )
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="gpu", help="where it runs")
-    return parser.parse_args(argv)
+@dataclass(frozen=True)
+class RepositoryOptions:
+    """Options of a model repository."""
+
+    config: str = option(MISSING, "deploy.yaml of the bundle", metavar="YAML")
+    save_dir: Path = option(MISSING, "the model repository", metavar="DIR")
+    name: str = option("segmentation", "of the model")
+    precision: Literal["fp32", "int8"] = option("fp32", "int8 needs a bundle that `quantize` wrote")
+    max_batch: int = option(8, "images that may run together", parse=positive_int)
+    max_wait_ms: int = option(5, "how long the first one waits", parse=natural_int)
+    instances: int = option(1, "of the model on each device", parse=positive_int)
+    device: Literal["cpu", "gpu"] = option("gpu", "where it runs")
+
+
+def parse_arguments(argv: list[str]) -> RepositoryOptions:
+    """The options of a command line."""
+    parser = make_parser(__doc__ or "")
+    add_options(parser, RepositoryOptions)
+    return read_options(RepositoryOptions, parser.parse_args(argv))
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -70,7 +67,7 @@ def main(argv: list[str] | None = None) -> int | None:
     bundle = read_bundle(arguments.config)
     graph = bundle.onnx_file(arguments.precision)
     config = model_config.ModelConfig(**describe(bundle, graph, arguments))
-    target = Path(arguments.save_dir) / arguments.name
+    target = arguments.save_dir / arguments.name
     require_replaceable(target, CONFIG_FILE, {VERSION}, "--save_dir and --name")
     with atomic_directory(target) as folder:
         (folder / VERSION).mkdir()
@@ -80,7 +77,7 @@ def main(argv: list[str] | None = None) -> int | None:
     return None
 
 
-def describe(bundle: Bundle, graph: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def describe(bundle: Bundle, graph: Path, arguments: RepositoryOptions) -> dict[str, Any]:
     """The fields of Triton's ModelConfig.
 
     Raises:
@@ -114,18 +111,18 @@ def describe(bundle: Bundle, graph: Path, arguments: argparse.Namespace) -> dict
 
 
 def left_to_the_client(bundle: Bundle) -> dict[str, str]:
-    """What stands around the graph: everything a client needs beside the image."""
-    told = {
+    """Texts that describe the client's part: pre- and postprocessing, and the classes."""
+    texts = {
         "transforms": json.dumps(bundle.transforms),
         "color_order": bundle.color_order,
         "output_op": bundle.output_op,
         "resize_back": bundle.postprocess().resize_back,
     }
     if bundle.manifest:
-        told["classes"] = json.dumps(list(bundle.manifest.class_table.class_names))
-        told["upsampling"] = bundle.manifest.upsampling
-        told["checkpoint_sha256"] = str(bundle.manifest.checkpoint.get("sha256"))
-    return told
+        texts["classes"] = json.dumps(list(bundle.manifest.class_table.class_names))
+        texts["upsampling"] = bundle.manifest.upsampling
+        texts["checkpoint_sha256"] = str(bundle.manifest.checkpoint.get("sha256"))
+    return texts
 
 
 def _tensor(value: Any, has_free_batch: bool, graph: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Flags that describe a runtime, PaddleSeg's by name, and the `RuntimeSpec` that they mean."""
 
+import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,16 @@ from paddleseg_ext.inference.runtime import (
     known_runtimes,
 )
 
+MOST_THREADS = 1024
 NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in DEPLOYED)
+
+
+def thread_count(text: str) -> int:
+    """As many threads as a machine may have cores."""
+    value = positive_int(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_THREADS} threads, got '{text}'")
+    return value
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class RuntimeFlags:
         None, "folder of TensorRT's engines (default: tensorrt, beside the bundle)", metavar="DIR"
     )
     cpu_threads: int | None = option(
-        None, "threads of a run (default: OMP_NUM_THREADS, else every core)", parse=positive_int
+        None, "threads of a run (default: OMP_NUM_THREADS, else every core)", parse=thread_count
     )
     streams: int = option(
         1,
@@ -77,11 +87,26 @@ def asked_runtime(flags: RuntimeFlags) -> RuntimeSpec | None:
         UsageError: flags that contradict each other, or that cannot run here.
     """
     device, threads = resolve_device(flags.device), fix_thread_count(flags.cpu_threads)
-    for_paddle = device == "gpu" or flags.use_trt or flags.enable_mkldnn is not None
-    if flags.backend == AUTO and not for_paddle:
+    if flags.backend == AUTO and not _is_for_paddle(flags, device):
         return None
+    spec = named_runtime(flags, device, threads)
+    spec.check()
+    return spec
+
+
+def named_runtime(flags: RuntimeFlags, device: str, threads: int) -> RuntimeSpec:
+    """The runtime that the flags name, on any machine; `RuntimeSpec.check` asks this one.
+
+    Args:
+        flags: `auto` means Paddle.
+        device: `cpu` or `gpu`, instead of the flags'.
+        threads: likewise.
+
+    Raises:
+        UsageError: flags that contradict each other.
+    """
     named = RuntimeSpec.parse("paddle" if flags.backend == AUTO else flags.backend)
-    if ENGINES[named.engine].package != "paddle" and for_paddle:
+    if ENGINES[named.engine].package != "paddle" and _is_for_paddle(flags, device):
         raise UsageError(
             f"--backend {flags.backend} runs on a CPU and has no --enable_mkldnn or --use_trt; "
             "leave these out and give --device cpu, or use --backend paddle"
@@ -89,7 +114,7 @@ def asked_runtime(flags: RuntimeFlags) -> RuntimeSpec | None:
     if flags.precision and named.precision not in ("fp32", flags.precision):
         raise UsageError(f"--backend {flags.backend} and --precision {flags.precision} differ")
     uses_trt = flags.use_trt or named.tensorrt is not None
-    spec = replace(
+    return replace(
         named,
         engine="paddle_onednn" if flags.enable_mkldnn else named.engine,
         precision=flags.precision or named.precision,
@@ -101,8 +126,10 @@ def asked_runtime(flags: RuntimeFlags) -> RuntimeSpec | None:
         if uses_trt
         else None,
     )
-    spec.check()
-    return spec
+
+
+def _is_for_paddle(flags: RuntimeFlags, device: str) -> bool:
+    return device == "gpu" or flags.use_trt or flags.enable_mkldnn is not None
 
 
 def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> RuntimeSpec:

@@ -32,7 +32,7 @@ from paddleseg_ext.inference.engines.base import Engine, RunTimes, probe_batch
 from paddleseg_ext.inference.engines.table import ENGINES, open_engine
 from paddleseg_ext.inference.outputs import blend
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
+from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW, Step
 from paddleseg_ext.inference.runtime import AUTO, RuntimeReport, RuntimeSpec
 
 if TYPE_CHECKING:
@@ -303,11 +303,17 @@ class Predictor:
         return predict_samples(self, map(as_sample, samples), options or StreamOptions())
 
     def warm_up(self) -> None:
-        """Run the network and the postprocessing once, so that later calls compile nothing."""
+        """Run the network and the postprocessing, so that later calls compile nothing.
+
+        Where the transforms resize, the label map is resized back, too: that is compiled code.
+        """
         shape = self.bundle.input_shape if self.bundle else None
         batch = probe_batch(shape, str(self.preprocess.input_dtype))
-        size_hw = (batch.shape[2], batch.shape[3])
-        geometry = Geometry(size_hw, size_hw)
+        height, width = batch.shape[2:]
+        geometry = Geometry((height, width), (height, width))
+        if self.preprocess.resizes:
+            original_hw = (2 * height, 2 * width)
+            geometry = Geometry(original_hw, (height, width), (Step("resize", original_hw),))
         ran = self.run(batch, [geometry] * len(batch))
         self.warm_maps(ran.outputs[0], ran.geometries[0])
 

@@ -265,6 +265,11 @@ class Preprocess:
         """Whether a transform may resize or pad."""
         return any(transform.kind != "values" for transform in self._transforms)
 
+    @property
+    def resizes(self) -> bool:
+        """Whether a transform may resize."""
+        return any(transform.kind == "resize" for transform in self._transforms)
+
     def network_hw(self, original_hw: SizeHW) -> SizeHW:
         """The (height, width) that the network would see of an image, before it is decoded.
 

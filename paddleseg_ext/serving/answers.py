@@ -1,24 +1,27 @@
-"""The shapes of the service's JSON answers; OpenAPI is made from them."""
+"""Bodies of requests and answers, as OpenAPI describes them."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from paddleseg_ext.serving.images import FORMATS
+from paddleseg_ext.serving.requests import MULTIPART
+
 
 class ErrorAnswer(BaseModel):
-    """Why there is no answer."""
+    """The reason for a refusal."""
 
     error: str = Field(description="One sentence: what was expected, what came.")
 
 
 class Health(BaseModel):
-    """Whether the process lives or takes images."""
+    """The process runs, or accepts images."""
 
     status: Literal["ok"]
 
 
 class ClassEntry(BaseModel):
-    """A class."""
+    """Id, name and colour of a class."""
 
     id: int = Field(description="The value of a label map's pixel.")
     name: str
@@ -26,7 +29,7 @@ class ClassEntry(BaseModel):
 
 
 class ClassShare(ClassEntry):
-    """How much of an image a class has."""
+    """A class's share of an image."""
 
     pixels: int
     share: float = Field(description="0 to 1, of the image's pixels.")
@@ -40,10 +43,10 @@ class SizeAnswer(BaseModel):
 
 
 class SegmentAnswer(BaseModel):
-    """What was found in an image."""
+    """The segmentation of an image, in numbers."""
 
     size: SizeAnswer = Field(description="Of the image and of its label map.")
-    network_size: SizeAnswer = Field(description="Of what the network saw.")
+    network_size: SizeAnswer = Field(description="Of the network's input.")
     classes: list[ClassShare]
     batch_size: int = Field(description="Images that ran together.")
     timings_ms: dict[str, float] = Field(
@@ -52,7 +55,7 @@ class SegmentAnswer(BaseModel):
 
 
 class BatchItem(BaseModel):
-    """One image of a batch: its answer, or why there is none."""
+    """One image of a batch: its answer, or the reason for its refusal."""
 
     name: str = Field(description="The file name of the part.")
     status: int = Field(description="The HTTP status that this image alone would have had.")
@@ -64,13 +67,13 @@ class BatchItem(BaseModel):
 
 
 class BatchAnswer(BaseModel):
-    """The images in the order they came."""
+    """One item per image, in the order of the request."""
 
     results: list[BatchItem]
 
 
 class LimitsAnswer(BaseModel):
-    """What the service takes."""
+    """The service's limits."""
 
     max_bytes: int
     max_pixels: int
@@ -82,7 +85,7 @@ class LimitsAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """The bundle's manifest and what runs it."""
+    """The bundle's manifest, the runtime and the limits."""
 
     network: str | None
     classes: list[ClassEntry]
@@ -98,3 +101,48 @@ class ModelAnswer(BaseModel):
     backend: dict[str, Any]
     limits: LimitsAnswer
     service_version: str
+
+
+BINARY = {"type": "string", "format": "binary"}
+
+
+def _form(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    fields = {"type": "object", "properties": {name: schema}, "required": [name]}
+    return {MULTIPART: {"schema": fields}}
+
+
+ONE_IMAGE = {
+    "required": True,
+    "content": {media: {"schema": BINARY} for media in FORMATS.values()} | _form("image", BINARY),
+}
+MANY_IMAGES = {
+    "required": True,
+    "content": _form("images", {"type": "array", "items": BINARY, "minItems": 1}),
+}
+_RETRY_AFTER = {
+    "schema": {"type": "integer"},
+    "description": "Seconds; absent where the request itself took all the time",
+}
+
+
+def refusal(description: str, **more: Any) -> dict[str, Any]:
+    """A response that is an `ErrorAnswer`."""
+    return {"model": ErrorAnswer, "description": description, **more}
+
+
+Responses = dict[int | str, dict[str, Any]]
+REFUSALS: Responses = {
+    400: refusal("Empty, truncated or damaged"),
+    408: refusal("The body did not come within the deadline"),
+    413: refusal("Too many bytes, pixels or images"),
+    415: refusal("Not a still image in a known format"),
+    422: refusal("A wrong parameter, or not for this bundle"),
+    503: refusal(
+        "The queue is full, or the deadline passed", headers={"Retry-After": _RETRY_AFTER}
+    ),
+}
+OTHER_SITES: Responses = {
+    403: refusal("From a page of another site, without an API key"),
+    421: refusal("Another name in Host"),
+}
+UNKNOWN_KEY: Responses = {401: refusal("No API key, or another")}

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, statuses, OpenAPI. What they do is in `service`."""
+"""The HTTP side: routes, statuses and pages over `service.SegmentationService`."""
 
 import asyncio
 import base64
@@ -24,33 +24,27 @@ from starlette.requests import ClientDisconnect
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.images.scenes import draw_scene
 from paddleseg_ext.serving.answers import (
+    BINARY,
+    MANY_IMAGES,
+    ONE_IMAGE,
+    OTHER_SITES,
+    REFUSALS,
+    UNKNOWN_KEY,
     BatchAnswer,
     BatchItem,
     ClassEntry,
     ClassShare,
-    ErrorAnswer,
     Health,
     LimitsAnswer,
     ModelAnswer,
     SegmentAnswer,
     SizeAnswer,
+    refusal,
 )
 from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
 from paddleseg_ext.serving.middleware import AnswerDefects, CheckSite, CountAnswers, DrainUnread
-from paddleseg_ext.serving.requests import (
-    ENVELOPE_BYTES,
-    MULTIPART,
-    Arriving,
-    Upload,
-    read_many,
-    read_one,
-)
-from paddleseg_ext.serving.service import (
-    Orientation,
-    Output,
-    Segmentation,
-    SegmentationService,
-)
+from paddleseg_ext.serving.requests import ENVELOPE_BYTES, Arriving, Upload, read_many, read_one
+from paddleseg_ext.serving.service import Answer, Encoding, Orientation, SegmentationService
 
 T = TypeVar("T")
 SAMPLES = 3
@@ -59,54 +53,7 @@ COUNTED_PATHS = frozenset(
     ("/", "/v1/segment", "/v1/segment:batch", "/v1/model", "/healthz", "/readyz", "/metrics")
 )
 MEDIA_TYPES = {"labels": "image/png", "overlay": "image/jpeg"}
-_BINARY = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": _BINARY, "minItems": 1}
-ONE_IMAGE = {
-    "required": True,
-    "content": {media: {"schema": _BINARY} for media in FORMATS.values()}
-    | {
-        MULTIPART: {
-            "schema": {
-                "type": "object",
-                "properties": {"image": _BINARY},
-                "required": ["image"],
-            }
-        }
-    },
-}
-MANY_IMAGES = {
-    "required": True,
-    "content": {
-        MULTIPART: {
-            "schema": {"type": "object", "properties": {"images": _FILES}, "required": ["images"]}
-        }
-    },
-}
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "Empty, truncated or damaged"},
-    408: {"model": ErrorAnswer, "description": "The body did not come within the deadline"},
-    413: {"model": ErrorAnswer, "description": "Too many bytes, pixels or images"},
-    415: {"model": ErrorAnswer, "description": "Not a still image in a known format"},
-    422: {"model": ErrorAnswer, "description": "A wrong parameter, or not for this bundle"},
-    503: {
-        "model": ErrorAnswer,
-        "description": "The queue is full, or the deadline passed",
-        "headers": {
-            "Retry-After": {
-                "schema": {"type": "integer"},
-                "description": "Seconds; absent where the request itself took all the time",
-            }
-        },
-    },
-}
-OTHER_SITES: dict[int | str, dict[str, Any]] = {
-    403: {"model": ErrorAnswer, "description": "From a page of another site, without an API key"},
-    421: {"model": ErrorAnswer, "description": "Another name in Host"},
-}
-UNKNOWN_KEY: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorAnswer, "description": "No API key, or another"}
-}
-OutputFlag = Annotated[Output, Query(description="What is answered.")]
+OutputFlag = Annotated[Encoding, Query(description="The form of the answer.")]
 OrientationFlag = Annotated[
     Orientation,
     Query(description="stored: pixels as in the file; upright: the camera's tag is applied."),
@@ -122,9 +69,9 @@ def create_app(
 
     Args:
         service: closed when the application shuts down.
-        api_key: what `Authorization: Bearer ...` must hold for /v1 and /metrics; None: open.
-        names: that `Host` may hold beside IP addresses, see `hosts.allowed_hosts`; None: any, and
-            pages of other sites are answered.
+        api_key: that `Authorization: Bearer ...` must hold for /v1 and /metrics; None needs none.
+        names: that `Host` may hold beside IP addresses, see `hosts.allowed_hosts`; None allows any
+            name, and pages of other sites.
     """
 
     @asynccontextmanager
@@ -170,7 +117,7 @@ def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
 
 
 def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[Any]) -> None:
-    deadline_s = service.settings.deadline_s
+    deadline_s = service.settings.deadline
     max_bytes = service.settings.limits.max_bytes
     arriving = Arriving(service.settings.queue_size * max_bytes + ENVELOPE_BYTES)
     refusals = REFUSALS | (UNKNOWN_KEY if guard else {})
@@ -182,7 +129,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         | {
             200: {
                 "description": "Palette PNG, overlay JPEG or JSON, at the image's size",
-                "content": {media: {"schema": _BINARY} for media in MEDIA_TYPES.values()},
+                "content": {media: {"schema": BINARY} for media in MEDIA_TYPES.values()},
                 "model": SegmentAnswer,
             }
         },
@@ -193,7 +140,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
     ) -> Response:
         """Segment the image in the body.
 
-        A label map's pixel is a class id. `Server-Timing` tells where the time went.
+        A label map's pixel is a class id. `Server-Timing` holds the milliseconds per step.
         """
         async with within(deadline_s):
             service.require_room()
@@ -213,7 +160,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
     async def segment_batch(
         request: Request, output: OutputFlag = "json", orientation: OrientationFlag = "stored"
     ) -> BatchAnswer:
-        """Segment the images of a multipart body; a bad one costs the others nothing."""
+        """Segment the images of a multipart body; a bad one does not affect the others."""
         most = service.settings.queue_size
 
         async def work(uploads: list[Upload]) -> list[BatchItem]:
@@ -229,9 +176,9 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
 
 @asynccontextmanager
 async def within(deadline_s: float) -> AsyncIterator[None]:
-    """Refuse with 503 what is not answered in time.
+    """Refuse a request with 503 where it is not answered in time.
 
-    Without Retry-After: what took all that time by itself would take it again.
+    Without Retry-After: an image that took all that time by itself would take it again.
     """
     try:
         async with asyncio.timeout(deadline_s):
@@ -243,10 +190,10 @@ async def within(deadline_s: float) -> AsyncIterator[None]:
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do the work, or drop it when its client goes away; the request's body has been read.
+    """Do the work, or drop it when its client disconnects; the request's body has been read.
 
     Raises:
-        ClientDisconnect: nobody is there to answer.
+        ClientDisconnect: the client disconnected.
     """
     working = asyncio.create_task(work)
 
@@ -267,7 +214,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _reading(reading: Awaitable[Any]) -> Any:
-    """Tell a client that sends too slowly from a queue that is too long."""
+    """Refuse with 408 where the deadline passes while the body is read."""
     try:
         return await reading
     except asyncio.CancelledError:
@@ -275,7 +222,7 @@ async def _reading(reading: Awaitable[Any]) -> Any:
 
 
 async def _item(
-    service: SegmentationService, upload: Upload, output: Output, orientation: Orientation
+    service: SegmentationService, upload: Upload, output: Encoding, orientation: Orientation
 ) -> BatchItem:
     try:
         answer = await service.segment(upload.content, output, orientation)
@@ -289,19 +236,20 @@ async def _item(
     )
 
 
-def _as_json(service: SegmentationService, answer: Segmentation) -> SegmentAnswer:
-    height, width = answer.label_map.shape
-    network_h, network_w = answer.network_hw
+def _as_json(service: SegmentationService, answer: Answer) -> SegmentAnswer:
+    found = answer.segmentation
+    height, width = found.label_map.shape
+    network_h, network_w = found.input_hw
     return SegmentAnswer(
         size=SizeAnswer(width=width, height=height),
         network_size=SizeAnswer(width=network_w, height=network_h),
         classes=[ClassShare(**entry) for entry in service.class_shares(answer)],
-        batch_size=answer.batch_size,
+        batch_size=found.batch_size,
         timings_ms={stage: round(ms, 3) for stage, ms in answer.timings_ms.items()},
     )
 
 
-def _respond(service: SegmentationService, answer: Segmentation, output: Output) -> Response:
+def _respond(service: SegmentationService, answer: Answer, output: Encoding) -> Response:
     timing = ", ".join(f"{stage};dur={ms:.2f}" for stage, ms in answer.timings_ms.items())
     headers = {"Server-Timing": timing, "Cache-Control": "no-store"}
     if answer.encoded is None:
@@ -314,17 +262,17 @@ def _add_information(app: FastAPI, service: SegmentationService, guard: list[Any
 
     @app.get("/v1/model", dependencies=guard, responses=refusals)
     def model() -> ModelAnswer:
-        """The bundle's manifest, what runs it, and the service's limits."""
+        """The bundle's manifest, the runtime, and the service's limits."""
         return _describe(service)
 
     @app.get("/healthz")
     def healthz() -> Health:
-        """Whether the process lives."""
+        """Whether the process runs."""
         return Health(status="ok")
 
-    @app.get("/readyz", responses={503: {"model": ErrorAnswer, "description": "Not ready"}})
+    @app.get("/readyz", responses={503: refusal("Not ready")})
     def readyz() -> Health:
-        """Whether images are taken."""
+        """Whether images are accepted."""
         if not service.is_ready:
             raise Refused(503, "the network is not running", retry_after_s=1)
         return Health(status="ok")
@@ -341,11 +289,14 @@ def _add_information(app: FastAPI, service: SegmentationService, guard: list[Any
 
 
 def _describe(service: SegmentationService) -> ModelAnswer:
-    bundle, settings = service.bundle, service.settings
+    settings, predictor = service.settings, service.predictor
+    bundle = predictor.bundle
+    assert bundle is not None  # `server.open_service` opens bundles only
     manifest = bundle.manifest
     checkpoint = dict(manifest.checkpoint) if manifest else {}
-    if checkpoint.get("path"):  # the folders of whoever exported it are nobody's business
+    if checkpoint.get("path"):  # without the folders of the machine that exported it
         checkpoint["path"] = PurePath(checkpoint["path"]).name
+    versions = manifest.versions if manifest else {}
     return ModelAnswer(
         network=manifest.network if manifest else None,
         classes=[ClassEntry(**entry) for entry in service.classes()],
@@ -357,12 +308,10 @@ def _describe(service: SegmentationService) -> ModelAnswer:
         color_order=bundle.color_order,
         input_shape=bundle.input_shape,
         output_op=bundle.output_op,
-        resize_back=bundle.postprocess().resize_back,
-        versions={name: str(value) for name, value in manifest.versions.items()}
-        if manifest
-        else {},
+        resize_back=predictor.postprocess.resize_back,
+        versions={name: str(value) for name, value in versions.items()},
         files=dict(manifest.files) if manifest else {},
-        backend=service.backend_description,
+        backend=predictor.describe().to_dict(),
         limits=LimitsAnswer(
             max_bytes=settings.limits.max_bytes,
             max_pixels=settings.limits.max_pixels,
@@ -370,7 +319,7 @@ def _describe(service: SegmentationService) -> ModelAnswer:
             formats=list(FORMATS),
             queue_size=settings.queue_size,
             max_batch=settings.max_batch,
-            deadline_s=settings.deadline_s,
+            deadline_s=settings.deadline,
         ),
         service_version=__version__,
     )
@@ -388,7 +337,7 @@ def _add_page(app: FastAPI) -> None:
     @app.get(
         "/samples/{number}.png",
         response_class=Response,
-        responses={200: {"content": {"image/png": {"schema": _BINARY}}}, 422: REFUSALS[422]},
+        responses={200: {"content": {"image/png": {"schema": BINARY}}}, 422: REFUSALS[422]},
     )
     def sample(number: Annotated[int, Path(ge=0, lt=SAMPLES)]) -> Response:
         """A drawn street to try the page with."""

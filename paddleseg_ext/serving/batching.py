@@ -1,29 +1,32 @@
-"""Dynamic batching: what waits for the network and has one shape runs together.
+"""Dynamic batching: images that wait for the network and have one shape run together.
 
-One thread owns the backend, since no runtime's predictor may be entered twice at a time.
+One thread runs the network, so that a batch is gathered while another one runs.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-RunNetwork = Callable[[NDArray], NDArray]
+from paddleseg_ext.inference.predictor import NetworkRun, Prepared
+from paddleseg_ext.inference.preprocess import Geometry
+
+RunNetwork = Callable[[NDArray, Sequence[Geometry]], NetworkRun]
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much runs at once.
+    """Limits of one run.
 
     Attributes:
-        max_images: in a batch.
-        max_pixels: in a batch of more than one image; bounds the memory of a run.
-        max_wait_s: how long the first of a batch waits for others.
+        max_images: per batch.
+        max_pixels: per batch of more than one image; bounds the memory of a run.
+        max_wait_s: how long the first image of a batch waits for others.
     """
 
     max_images: int
@@ -32,17 +35,19 @@ class BatchLimits:
 
 
 @dataclass(frozen=True)
-class NetworkOutput:
+class BatchShare:
     """One image's share of a run.
 
     Attributes:
         output: of the network for this image.
+        geometry: the way back from `output` to the image's size.
         wait_ms: from `submit` to the run's start.
         network_ms: of the whole batch.
         batch_size: images that ran together.
     """
 
     output: NDArray
+    geometry: Geometry
     wait_ms: float
     network_ms: float
     batch_size: int
@@ -50,19 +55,19 @@ class NetworkOutput:
 
 @dataclass
 class _Waiting:
-    tensor: NDArray
+    prepared: Prepared
     since: float
-    future: "Future[NetworkOutput]" = field(default_factory=Future)
+    future: "Future[BatchShare]" = field(default_factory=Future)
 
 
 class Batcher:
-    """Gathers tensors of one shape and runs them; closes after all that was submitted is done."""
+    """Gathers prepared images of one shape and runs them; `close` finishes all of them first."""
 
     def __init__(self, run: RunNetwork, limits: BatchLimits):
         """
         Args:
-            run: (N, 3, H, W) to (N, ...); called from one thread only.
-            limits: how much runs at once.
+            run: `Predictor.run`; called from one thread only.
+            limits: of one run.
         """
         self._run = run
         self._limits = limits
@@ -75,21 +80,21 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether submitted tensors will be run."""
+        """Whether submitted images will be run."""
         return self._thread.is_alive() and not self._closing
 
     @property
     def running_since(self) -> float | None:
-        """`perf_counter` when the run that is under way began."""
+        """`perf_counter` at the start of the run that is under way; None between runs."""
         return self._running_since
 
-    def submit(self, tensor: NDArray) -> "Future[NetworkOutput]":
-        """Queue one image's (3, H, W); a future that is cancelled while it waits is not run.
+    def submit(self, prepared: Prepared) -> "Future[BatchShare]":
+        """Queue one image; a future that is cancelled while it waits is not run.
 
         Raises:
             RuntimeError: after `close`.
         """
-        item = _Waiting(tensor, time.perf_counter())
+        item = _Waiting(prepared, time.perf_counter())
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
@@ -115,18 +120,20 @@ class Batcher:
     def _run_batch(self, batch: list[_Waiting]) -> None:
         start = time.perf_counter()
         try:
-            outputs = self._run(np.stack([item.tensor for item in batch]))
-        except Exception as error:  # whatever it is, it belongs to those who wait
+            tensors = np.stack([item.prepared.tensor for item in batch])
+            ran = self._run(tensors, [item.prepared.geometry for item in batch])
+        except Exception as error:  # of any kind: each image of the batch gets it
             for item in batch:
                 item.future.set_exception(error)
             return
         network_ms = (time.perf_counter() - start) * 1000
-        for item, output in zip(batch, outputs, strict=True):
+        for item, output, geometry in zip(batch, ran.outputs, ran.geometries, strict=True):
             wait_ms = (start - item.since) * 1000
-            item.future.set_result(NetworkOutput(output, wait_ms, network_ms, len(batch)))
+            share = BatchShare(output, geometry, wait_ms, network_ms, len(batch))
+            item.future.set_result(share)
 
     def _next_batch(self) -> list[_Waiting]:
-        """The oldest item and what is like it; empty when closed and done."""
+        """The oldest image and those of its shape; empty when closed and done."""
         with self._changed:
             while not self._waiting:
                 if self._closing:
@@ -146,8 +153,10 @@ class Batcher:
             return batch
 
     def _alike(self, first: _Waiting) -> list[_Waiting]:
-        return [item for item in self._waiting if item.tensor.shape == first.tensor.shape]
+        shape = first.prepared.tensor.shape
+        return [item for item in self._waiting if item.prepared.tensor.shape == shape]
 
     def _most_of(self, first: _Waiting) -> int:
-        pixels = first.tensor.shape[-2] * first.tensor.shape[-1]
+        height, width = first.prepared.geometry.network_hw
+        pixels = height * width
         return max(1, min(self._limits.max_images, self._limits.max_pixels // pixels))

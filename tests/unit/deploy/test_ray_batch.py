@@ -15,13 +15,15 @@ from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.images.header import FORMATS
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 pytest.importorskip("fsspec")
 REQUIRED = ["--config", "deploy.yaml", "--images", "images", "--save_dir", "out"]
 MEGAPIXEL = 1_000_000
 
 
-class FlatNetwork:
+class FlatNetwork(Engine):
     """Class 1 everywhere, unless it is told to fail."""
 
     def __init__(self) -> None:
@@ -34,6 +36,9 @@ class FlatNetwork:
         scores[:, 1] = 1
         return scores
 
+    def describe(self) -> RuntimeReport:
+        return RuntimeReport("flat")
+
 
 @pytest.fixture
 def network() -> FlatNetwork:
@@ -41,15 +46,15 @@ def network() -> FlatNetwork:
 
 
 @pytest.fixture
-def asked(network: FlatNetwork, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """How the backend was opened."""
-    calls: list[dict] = []
+def asked(network: FlatNetwork, monkeypatch: pytest.MonkeyPatch) -> list[RuntimeSpec]:
+    """The runtimes that were opened."""
+    calls: list[RuntimeSpec] = []
 
-    def open_backend(_: Bundle, name: str, **options: object) -> FlatNetwork:
-        calls.append({"name": name} | options)
+    def open_engine(_: Bundle, spec: RuntimeSpec) -> FlatNetwork:
+        calls.append(spec)
         return network
 
-    monkeypatch.setattr("paddleseg_ext.inference.engines.open.open_backend", open_backend)
+    monkeypatch.setattr("paddleseg_ext.inference.predictor.open_engine", open_engine)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
     return calls
@@ -67,15 +72,15 @@ def bundle_with(transforms: list[dict]) -> Bundle:
     )
 
 
-def predictor(
+def segmenter(
     monkeypatch: pytest.MonkeyPatch, out: Path, *flags: str, transforms: list[dict] | None = None
-) -> batch.Predictor:
+) -> batch.Segmenter:
     monkeypatch.setattr(batch, "read_bundle", lambda _: bundle_with(transforms or []))
     arguments = batch.parse_arguments([*REQUIRED, "--save_dir", str(out), *flags])
-    return batch.Predictor(batch.worker_settings(arguments))
+    return batch.Segmenter(batch.worker_settings(arguments))
 
 
-def row_of(worker: batch.Predictor, path: Path | str) -> dict:
+def row_of(worker: batch.Segmenter, path: Path | str) -> dict:
     rows = worker({"input": [str(path)]})
     return {column: values[0] for column, values in rows.items()}
 
@@ -99,11 +104,11 @@ def test_whatever_an_image_brings_about_is_its_row(
     error: Exception,
     expected: str,
     network: FlatNetwork,
-    asked: list[dict],
+    asked: list[RuntimeSpec],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worker = predictor(monkeypatch, tmp_path / "out")
+    worker = segmenter(monkeypatch, tmp_path / "out")
     path = write_image(tmp_path / "a.png")
     network.error = error
     row = row_of(worker, path)
@@ -118,20 +123,20 @@ def test_whatever_an_image_brings_about_is_its_row(
 
 @pytest.mark.parametrize("name", ["gone.png", "a::b.png", "foo://x.png", "empty.png"])
 def test_inputs_that_cannot_be_read(
-    name: str, asked: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty.png").touch()
     path = name if "//" in name else str(tmp_path / name)
-    row = row_of(predictor(monkeypatch, tmp_path / "out"), path)
+    row = row_of(segmenter(monkeypatch, tmp_path / "out"), path)
     assert row["status"] == "error" and row["error"]
 
 
 def test_a_result_that_cannot_be_written_ends_the_run(
-    asked: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").write_bytes(b"a file is in the way")
     with pytest.raises(OSError):
-        row_of(predictor(monkeypatch, tmp_path / "out"), write_image(tmp_path / "a.png"))
+        row_of(segmenter(monkeypatch, tmp_path / "out"), write_image(tmp_path / "a.png"))
 
 
 def bomb(path: Path, side: int = 12_000) -> Path:
@@ -140,27 +145,25 @@ def bomb(path: Path, side: int = 12_000) -> Path:
 
 
 def test_too_many_pixels_are_never_decoded(
-    asked: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = predictor(monkeypatch, tmp_path / "out")
+    worker = segmenter(monkeypatch, tmp_path / "out")
     decoded = []
-    monkeypatch.setattr(
-        "paddleseg_ext.images.functional.decode_image", lambda *given: decoded.append(given)
-    )
+    monkeypatch.setattr(batch, "decode_image", lambda *given: decoded.append(given))
     row = row_of(worker, bomb(tmp_path / "bomb.png"))
     assert row["status"] == "error" and not decoded
     assert "12000x12000 are more pixels than --max_megapixels 25" in row["error"]
 
 
 def test_the_limit_is_a_flag(
-    asked: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_image(tmp_path / "a.png", 100, 100)
     for limit, status in [("0.0099", "error"), ("0.01", "done"), ("0", "done")]:
-        worker = predictor(monkeypatch, tmp_path / "out", "--max_megapixels", limit)
+        worker = segmenter(monkeypatch, tmp_path / "out", "--max_megapixels", limit)
         assert row_of(worker, path)["status"] == status
     enlarging = [{"type": "Resize", "target_size": [200, 100]}]
-    worker = predictor(
+    worker = segmenter(
         monkeypatch, tmp_path / "out", "--max_megapixels", "0.01", transforms=enlarging
     )
     row = row_of(worker, path)
@@ -188,29 +191,30 @@ def test_the_limit_may_exceed_pillows(tmp_path: Path) -> None:
 
 
 def test_the_flags_reach_the_backend(
-    asked: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor(monkeypatch, tmp_path)
+    segmenter(monkeypatch, tmp_path)
     flags = ["--backend", "openvino", "--precision", "int8", "--cpu_threads", "2"]
-    predictor(monkeypatch, tmp_path, *flags)
-    predictor(monkeypatch, tmp_path, "--worker_gpus", "0.5", "--precision", "fp16")
-    fp32 = {"name": "paddle", "precision": "fp32", "threads": 1, "device": "cpu"}
+    segmenter(monkeypatch, tmp_path, *flags)
+    segmenter(monkeypatch, tmp_path, "--worker_gpus", "0.5", "--precision", "fp16")
+    segmenter(monkeypatch, tmp_path, "--backend", "openvino_int8")
     assert asked == [
-        fp32,
-        {"name": "openvino", "precision": "int8", "threads": 2, "device": "cpu"},
-        fp32 | {"precision": "fp16", "device": "gpu"},
+        RuntimeSpec("paddle", threads=1),
+        RuntimeSpec("openvino", "int8", threads=2),
+        RuntimeSpec("paddle", "fp16", "gpu", threads=1),
+        RuntimeSpec("openvino", "int8", threads=1),
     ]
 
 
 def test_num_classes_of_a_graph_that_ends_in_argmax(
-    asked: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = replace(bundle_with([]), output_op="argmax", manifest=None)
     monkeypatch.setattr(batch, "read_bundle", lambda _: silent)
     arguments = batch.parse_arguments([*REQUIRED, "--num_classes", "7"])
-    assert batch.Predictor(batch.worker_settings(arguments))._table.num_classes == 7
+    assert batch.Segmenter(batch.worker_settings(arguments))._predictor.class_table.num_classes == 7
     with pytest.raises(UsageError, match="give --num_classes"):
-        batch.Predictor(batch.worker_settings(batch.parse_arguments(REQUIRED)))
+        batch.Segmenter(batch.worker_settings(batch.parse_arguments(REQUIRED)))
 
 
 def test_a_gpu_must_be_asked_of_ray() -> None:

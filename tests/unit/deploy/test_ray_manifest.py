@@ -12,6 +12,7 @@ from deploy.ray.manifest import COLUMNS, Manifest, recipe_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference import bundle as bundles
+from paddleseg_ext.inference.runtime import RuntimeSpec
 
 pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
@@ -34,9 +35,8 @@ def make_bundle(folder: Path, weights: bytes = b"weights") -> bundles.Bundle:
     )
 
 
-def recipe(bundle: bundles.Bundle, **changes: object) -> dict:
-    flags = {"backend": "paddle", "precision": "fp32", "device": "cpu", "num_classes": None}
-    return recipe_of(bundle, **(flags | changes))  # type: ignore[arg-type]
+def recipe(bundle: bundles.Bundle, engine: str = "paddle", precision: str = "fp32") -> dict:
+    return recipe_of(bundle, RuntimeSpec(engine, precision), None)
 
 
 def row(name: str) -> dict:
@@ -55,20 +55,20 @@ def test_a_recipe_names_what_determines_label_maps(tmp_path: Path) -> None:
     assert first["weights"] == hashlib.sha256(b"weights").hexdigest()
     assert recipe(make_bundle(tmp_path / "moved")) == first
     assert recipe(make_bundle(tmp_path / "other", b"trained on"))["weights"] != first["weights"]
-    onnx = recipe(bundle, backend="openvino")
+    onnx = recipe(bundle, engine="openvino")
     assert onnx["graph"] == hashlib.sha256(b"onnx").hexdigest() and onnx["weights"] is None
     assert recipe(replace(bundle, transforms=[]))["transforms"] == []
     assert bundle.manifest is not None
     recoloured = replace(bundle.manifest, class_table=generic_table(4))
     assert recipe(replace(bundle, manifest=recoloured)) != first
     with pytest.raises(UsageError, match="no int8 ONNX graph"):
-        recipe(bundle, backend="openvino", precision="int8")
+        recipe(bundle, engine="openvino", precision="int8")
 
 
 def test_a_rerun_with_something_else_is_refused(save_dir: str, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     manifest = Manifest(save_dir)
-    manifest.claim(recipe(bundle, backend="openvino"))
+    manifest.claim(recipe(bundle, engine="openvino"))
     manifest.claim(recipe(bundle))  # nothing has a row yet, so nothing is mixed
     manifest.append([row("a.png")], 10)
     Manifest(save_dir).claim(recipe(bundle))
@@ -76,7 +76,7 @@ def test_a_rerun_with_something_else_is_refused(save_dir: str, tmp_path: Path) -
         Manifest(save_dir).claim(recipe(make_bundle(tmp_path / "other", b"trained on")))
     assert "\n" not in str(caught.value) and "graph" not in str(caught.value)
     with pytest.raises(UsageError, match=r"another backend \(paddle there, paddle_onednn now\)"):
-        Manifest(save_dir).claim(recipe(bundle, backend="paddle_onednn"))
+        Manifest(save_dir).claim(recipe(bundle, engine="paddle_onednn"))
     with pytest.raises(UsageError, match="another precision"):
         Manifest(save_dir).claim(recipe(bundle, precision="int8"))
     with pytest.raises(UsageError, match=r'transforms \(\[{"type": "Normalize"}\] there'):

@@ -11,14 +11,19 @@ from PIL import Image
 
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.serving.images import ImageLimits
-from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
+from paddleseg_ext.serving.options import MIB, ServiceSettings
+from paddleseg_ext.serving.service import SegmentationService
 
 TABLE = generic_table(3, ["dark", "grey", "bright"])
 LIMITS = ImageLimits(max_bytes=200_000, max_pixels=100_000)
+BOUNDS = {"max_mib": LIMITS.max_bytes / MIB, "max_megapixels": LIMITS.max_pixels / 1e6}
 
 
-class BrightnessNetwork:
+class BrightnessNetwork(Engine):
     """Class = which third of the brightness range the pixel is in; may be held up or broken."""
 
     def __init__(self) -> None:
@@ -35,8 +40,8 @@ class BrightnessNetwork:
         centers = np.array([40.0, 128.0, 215.0], np.float32)[None, :, None, None]
         return -np.abs(batch.mean(axis=1)[:, None] - centers).astype(np.float32)
 
-    def describe(self) -> dict:
-        return {"name": "brightness"}
+    def describe(self) -> RuntimeReport:
+        return RuntimeReport("brightness")
 
 
 def brightness_classes(image: np.ndarray) -> np.ndarray:
@@ -56,6 +61,12 @@ def make_bundle(transforms: list[dict] | None = None) -> Bundle:
     )
 
 
+def make_predictor(network: Engine, transforms: list[dict] | None = None) -> Predictor:
+    bundle = make_bundle(transforms)
+    steps = (bundle.preprocess(), bundle.postprocess())
+    return Predictor(network, *steps, TABLE, bundle=bundle)
+
+
 @pytest.fixture
 def network() -> BrightnessNetwork:
     return BrightnessNetwork()
@@ -64,9 +75,10 @@ def network() -> BrightnessNetwork:
 @pytest.fixture
 def make_service(network: BrightnessNetwork) -> Callable[..., SegmentationService]:
     def make(transforms: list[dict] | None = None, **changes: object) -> SegmentationService:
-        values = {"max_batch": 1, "max_wait_ms": 0.0, "queue_size": 4, "deadline_s": 10.0}
-        settings = ServiceSettings(limits=LIMITS, **(values | changes))
-        return SegmentationService(make_bundle(transforms), network, TABLE, settings)
+        values = {"max_batch": 1, "max_wait_ms": 0.0, "queue_size": 4, "deadline": 10.0}
+        settings = ServiceSettings(**(BOUNDS | values | changes))
+        assert settings.limits == LIMITS
+        return SegmentationService(make_predictor(network, transforms), settings)
 
     return make
 

@@ -166,7 +166,7 @@ def test_places_are_given_back(make_service: MakeService) -> None:
 
 
 def test_the_deadline(make_service: MakeService, network: BrightnessNetwork) -> None:
-    service = make_service(deadline_s=0.2)
+    service = make_service(deadline=0.2)
     network.may_run.clear()
 
     async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
@@ -184,7 +184,7 @@ def test_an_image_that_waited_for_others_may_come_again(
     make_service: MakeService, network: BrightnessNetwork
 ) -> None:
     """The first had the network for itself and would not be done in time again."""
-    service = make_service(deadline_s=1.5)
+    service = make_service(deadline=1.5)
     network.may_run.clear()
 
     async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
@@ -342,7 +342,7 @@ def test_other_sites(make_service: MakeService) -> None:
 
 
 def test_a_slow_sender(make_service: MakeService) -> None:
-    service = make_service(deadline_s=0.2)
+    service = make_service(deadline=0.2)
 
     async def slowly() -> Any:
         yield b"\x89PNG"
@@ -410,7 +410,7 @@ def test_the_model_tells_its_manifest_and_no_folders(make_service: MakeService) 
     with TestClient(create_app(make_service())) as client:
         model = client.get("/v1/model").json()
     assert model["network"] == "Brightness" and model["checkpoint"]["path"] == "best.pdparams"
-    assert model["backend"] == {"name": "brightness"}
+    assert model["backend"]["name"] == "brightness"
     assert model["limits"]["max_pixels"] == LIMITS.max_pixels
     assert model["classes"][2] == {"id": 2, "name": "bright", "color": "#008000"}
 

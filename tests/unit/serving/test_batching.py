@@ -2,11 +2,15 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
 
+from paddleseg_ext.inference.engines.base import RunTimes
+from paddleseg_ext.inference.predictor import NetworkRun, Prepared
+from paddleseg_ext.inference.preprocess import Geometry
 from paddleseg_ext.serving.batching import Batcher, BatchLimits
 
 LONG_S = 5.0
@@ -19,16 +23,23 @@ class Doubling:
         self.batches: list[tuple[int, ...]] = []
         self.may_run = threading.Event()
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
+    def __call__(self, batch: np.ndarray, geometries: Sequence[Geometry]) -> NetworkRun:
         assert self.may_run.wait(10)
         self.batches.append(batch.shape)
         if batch.max() > 99:
             raise ValueError("too much")
-        return batch * 2
+        return NetworkRun(batch * 2, geometries, RunTimes(0.0, 0.0))
 
 
-def image(value: float, height: int = 4, width: int = 6) -> np.ndarray:
+def tensor(value: float, height: int = 4, width: int = 6) -> np.ndarray:
     return np.full((3, height, width), value, np.float32)
+
+
+def image(value: float, height: int = 4, width: int = 6) -> Prepared:
+    """Its original height, 100 + value, is no other image's."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    geometry = Geometry((100 + int(value), width), (height, width))
+    return Prepared(pixels, tensor(value, height, width), geometry)
 
 
 def test_alike_runs_together_and_answers_are_not_mixed_up() -> None:
@@ -40,7 +51,8 @@ def test_alike_runs_together_and_answers_are_not_mixed_up() -> None:
     first.append(batcher.submit(image(3)))  # the fourth: nobody waits any longer
     for i, future in enumerate(first):
         result = future.result(LONG_S)
-        np.testing.assert_array_equal(result.output, image(2 * i))
+        np.testing.assert_array_equal(result.output, tensor(2 * i))
+        assert result.geometry.original_hw[0] == 100 + i
         assert result.batch_size == 4
     batcher.close()  # does not wait for others of the last one's shape either
     assert other.result(LONG_S).batch_size == 1
@@ -76,7 +88,7 @@ def test_a_cancelled_one_is_not_run() -> None:
     gone, kept = batcher.submit(image(2)), batcher.submit(image(3))
     assert gone.cancel()
     network.may_run.set()
-    np.testing.assert_array_equal(kept.result(LONG_S).output, image(6))
+    np.testing.assert_array_equal(kept.result(LONG_S).output, tensor(6))
     with pytest.raises(CancelledError):
         gone.result()
     batcher.close()
@@ -90,7 +102,7 @@ def test_an_error_is_its_batchs_and_the_rest_goes_on() -> None:
     with pytest.raises(ValueError, match="too much"):
         batcher.submit(image(100)).result(LONG_S)
     assert batcher.is_alive
-    np.testing.assert_array_equal(batcher.submit(image(4)).result(LONG_S).output, image(8))
+    np.testing.assert_array_equal(batcher.submit(image(4)).result(LONG_S).output, tensor(8))
     batcher.close()
 
 

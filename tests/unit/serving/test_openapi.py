@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from paddleseg_ext.serving.app import create_app
-from paddleseg_ext.serving.service import SegmentationService, ServiceSettings
+from paddleseg_ext.serving.options import ServiceSettings
+from paddleseg_ext.serving.service import SegmentationService
 
-from .conftest import LIMITS, TABLE, BrightnessNetwork, make_bundle
+from .conftest import BOUNDS, BrightnessNetwork, make_predictor
 
 OPERATIONS = {
     "/": "GET",
@@ -42,8 +43,8 @@ async def kept_open(_: object) -> AsyncIterator[None]:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[SegmentationService]:
-    bounds = ServiceSettings(LIMITS, max_batch=2, max_wait_ms=1, queue_size=4, deadline_s=10)
-    made = SegmentationService(make_bundle(), BrightnessNetwork(), TABLE, bounds)
+    bounds = ServiceSettings(**BOUNDS, max_batch=2, max_wait_ms=1, queue_size=4, deadline=10)
+    made = SegmentationService(make_predictor(BrightnessNetwork()), bounds)
     yield made
     made.close()
 
