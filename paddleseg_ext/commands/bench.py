@@ -56,8 +56,8 @@ DEFAULT_STAGES = tuple(name for name, (_, precision) in STAGES.items() if precis
 SETTLE_SECONDS = 0.2
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "bench")
     parser.add_argument(
         "--config", required=True, nargs="+", type=Path, metavar="YAML", help="bundles"
@@ -98,12 +98,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     flags.add_device_flag(parser)
     parser.add_argument("--cpu_threads", type=flags.positive_int, help="default: every core")
     parser.add_argument("--save_dir", default="output/bench", help="for the results")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Check, open, take turns, report."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     device = resolve_device(arguments.device)
     threads = fix_thread_count(arguments.cpu_threads)
     samples = collect_samples(arguments.data)

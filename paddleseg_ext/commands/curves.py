@@ -1,6 +1,7 @@
 """`paddleseg-ext curves`: loss and mIoU of training runs in one picture."""
 
 import json
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,12 +93,17 @@ def draw(runs: list[Run]) -> "Figure":
     return figure
 
 
-def main(argv: list[str]) -> None:
-    """Draw the runs of the command line."""
+def build_parser() -> ArgumentParser:
+    """Returns the parser of the command line."""
     parser = make_parser(DESCRIPTION, "curves")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="--save_dir of a training")
     parser.add_argument("--save_path", default="curves.png", help="ends in .png, .svg or .pdf")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> None:
+    """Draw the runs of the command line."""
+    args = build_parser().parse_args(argv)
     target = Path(args.save_path)
     if target.suffix not in SUFFIXES:
         raise UsageError(f"--save_path {target}: one of {', '.join(SUFFIXES)} is expected")

@@ -22,8 +22,8 @@ from paddleseg_ext.images.samples import Sample, read_sample_list, write_sample_
 from paddleseg_ext.images.scenes import MIN_SIZE_WH, write_synthetic
 
 
-def main(argv: list[str]) -> int | None:
-    """Parse and hand on."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "data")
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_VerbParser)
     _add_synthetic(verbs)
@@ -32,7 +32,12 @@ def main(argv: list[str]) -> int | None:
     _add_index(verbs)
     _add_browse(verbs)
     _add_pack(verbs)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int | None:
+    """Parse and hand on."""
+    arguments = build_parser().parse_args(argv)
     if getattr(arguments, "opts", None) and not arguments.config:
         raise UsageError("--opts changes keys of --config")
     return arguments.run(arguments)

@@ -57,13 +57,13 @@ class Folders:
         return self.root / step
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "demo")
     parser.add_argument("--save_dir", type=Path, default="output/demo", help="for everything")
     parser.add_argument("--iters", type=flags.positive_int, help="training iterations (yml's)")
     parser.add_argument("--seed", type=flags.natural_int, default=0, help="of data and training")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int | None:
     Raises:
         CheckFailed: a step failed, or the deployed network does not agree with the trained one.
     """
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     folders = Folders(make_room(arguments.save_dir))
     started = time.perf_counter()
     steps = []

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 GOLDEN_DIR = Path(__file__).resolve().parents[1] / "tests" / "golden"
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     layouts = "\n".join(f"  {g.system:<13}{g.name:<19}{g.title}" for g in GENERATIONS)
     parser = flags.make_parser(f"{__doc__}\nLayouts (--from, --generation):\n{layouts}", "import")
     flags.add_config_flags(parser)
@@ -56,12 +56,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--golden_dir", default=GOLDEN_DIR, type=Path, metavar="DIR", help="cases for --verify"
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """`paddleseg-ext import`."""
-    args = parse_arguments(argv)
+    args = build_parser().parse_args(argv)
     fix_thread_count()
     save_path = Path(args.save_path)
     if save_path.suffix != ".pdparams":

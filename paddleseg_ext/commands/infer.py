@@ -68,8 +68,8 @@ are given. It says which, and why.
 """
 
 
-def parse_args(argv: list[str]) -> argparse.Namespace:
-    """The flags, PaddleSeg's by name."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = make_parser(DESCRIPTION, "infer")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     add_input_flags(parser)
@@ -96,7 +96,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         type=positive_int,
         help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def add_input_flags(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +172,7 @@ def add_backend_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
-    args = parse_args(argv)
+    args = build_parser().parse_args(argv)
     check_input_flags(args)
     device, threads = resolve_device(args.device), fix_thread_count(args.cpu_threads)
     options = PaddleOptions(

@@ -22,8 +22,8 @@ from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.config import ABSENT_RULES, load_config
 
 
-def parse_args(argv: list[str]) -> argparse.Namespace:
-    """The flags, PaddleSeg's by name."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = make_parser(__doc__ or "", "predict")
     add_config_flags(parser)
     parser.add_argument("--model_path", required=True, metavar="PDPARAMS", help="the checkpoint")
@@ -45,12 +45,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         default=argparse.SUPPRESS,
         help="how absent classes count (default: as in the yml)",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
-    args = parse_args(argv)
+    args = build_parser().parse_args(argv)
     config = load_config(args.config, args.opts)
     device = resolve_device(args.device)
     require_file(args.model_path, "--model_path")

@@ -89,8 +89,8 @@ def _auto_or_count(text: str) -> int | str:
     return AUTO if text == AUTO else flags.natural_int(text)
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "quantize")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(
@@ -122,12 +122,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--budgets", metavar="YML", help="as for parity, where its own INT8 budget is not meant"
     )
     parser.add_argument("--cpu_threads", type=flags.positive_int, help="default: every core")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Check what can be checked early, then quantise and judge."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     if "paddle" in arguments.backend:
         raise UsageError(WHY_NOT_PADDLE)
     if arguments.keep_float not in (AUTO, 0) and not arguments.sensitivity:

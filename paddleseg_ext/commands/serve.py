@@ -52,8 +52,8 @@ def thread_count(text: str) -> int:
     return value
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "serve")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument("--backend", choices=(AUTO, *BACKENDS), default=AUTO, help="what runs it")
@@ -90,7 +90,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
     )
     _add_limit_flags(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str]) -> int | None:
     """Check, load, warm up, serve until told to stop."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     _require_packages()
     api_key = read_api_key(arguments.api_key_file)
     if api_key is None and arguments.host not in LOOPBACK:

@@ -28,8 +28,8 @@ from paddleseg_ext.tipc.suite import networks, run_suite
 from paddleseg_ext.tipc.training import compare_losses, write_speed
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "tipc")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
@@ -70,12 +70,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     action.add_argument("--image_path", required=True, metavar="PATH", help="image, folder or list")
     action.add_argument("--save_dir", required=True, type=Path, metavar="DIR", help="for results")
     action.add_argument("service", nargs="*", metavar="-- COMMAND", help="starts the service")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Parse and do."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     match arguments.action:
         case "prepare":
             source = os.environ.get("CITYSCAPES_ROOT") or None

@@ -24,8 +24,8 @@ from paddleseg_ext.training.options import WARMUP_ITERS
 from paddleseg_ext.training.precision import FP32, PADDLESEG_FP16, PRECISIONS, resolve_precision
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "train")
     flags.add_config_flags(parser)
     flags.add_device_flag(parser)
@@ -64,7 +64,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--keep_checkpoint_max", type=flags.positive_int, default=5, help="iter_N folders kept"
     )
     _add_feature_flags(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_feature_flags(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +175,7 @@ def check_start(arguments: argparse.Namespace, config: Config) -> None:
 
 def main(argv: list[str]) -> int | None:
     """Parse, check, train."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     device = resolve_device(arguments.device)
     precision = resolve_precision(arguments.precision, arguments.amp_level, device)
     config = check(arguments)

@@ -31,8 +31,8 @@ from paddleseg_ext.inference.engines.open import BACKENDS, open_backend
 REFERENCE = "paddle"
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "tune")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(
@@ -42,12 +42,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--num_images", type=flags.positive_int, default=8, help="so many, evenly from the list"
     )
     parser.add_argument("--cpu_threads", type=flags.positive_int, help="default: every core")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Check what can be checked without Paddle, then try every backend."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     bundle = read_bundle(arguments.config)
     if bundle.manifest is None or bundle.is_onnx:
         raise UsageError(

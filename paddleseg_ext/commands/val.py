@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 RESULT_FILE = "val.json"
 
 
-def parse_args(argv: list[str]) -> argparse.Namespace:
-    """The flags, PaddleSeg's by name."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = make_parser(__doc__ or "", "val")
     add_config_flags(parser)
     parser.add_argument("--model_path", required=True, metavar="PDPARAMS", help="the checkpoint")
@@ -80,7 +80,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     _add_protocol_flags(parser)
     _add_extra_flags(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_protocol_flags(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +138,7 @@ def main(argv: list[str]) -> int | None:
     if any(argument.partition("=")[0] == "--compare" for argument in argv):
         compare_runs(argv)
         return None
-    args = parse_args(argv)
+    args = build_parser().parse_args(argv)
     config = load_config(args.config, args.opts)
     protocol = chosen_protocol(args, config.test_config)
     device = resolve_device(args.device)

@@ -17,7 +17,7 @@ import pytest
 from paddleseg_ext.bench import worker as worker_module
 from paddleseg_ext.bench.report import PICTURE, Row, table_lines, write_results
 from paddleseg_ext.bench.worker import PARTS, Bench, Candidate, Turn, Worker
-from paddleseg_ext.commands.bench import list_candidates, parse_arguments, take_turns
+from paddleseg_ext.commands.bench import build_parser, list_candidates, take_turns
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
@@ -257,12 +257,12 @@ def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cli, "read_bundle", lambda path: bundle(path.parent))
     common = ["--data", "x", "--backend", "paddle", "openvino_int8", "--streams", "1", "2"]
     common += ["--cpu_affinity", "False", "True"]
-    arguments = parse_arguments(["--config", "a/deploy.yaml", "b/deploy.yaml", *common])
+    arguments = build_parser().parse_args(["--config", "a/deploy.yaml", "b/deploy.yaml", *common])
     names = [c.name for c in list_candidates(arguments, 2, "cpu")]
     expected = ["paddle", "openvino_int8", "openvino_int8 pinned"]
     expected += ["openvino_int8 x2", "openvino_int8 x2 pinned"]
     assert names == [f"{folder} {stage}" for folder in "ab" for stage in expected]
-    arguments = parse_arguments(["--config", "a/deploy.yaml", "c/a/deploy.yaml", *common])
+    arguments = build_parser().parse_args(["--config", "a/deploy.yaml", "c/a/deploy.yaml", *common])
     with pytest.raises(UsageError, match="two are alike"):
         list(list_candidates(arguments, 2, "cpu"))
 
@@ -286,7 +286,7 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr("paddleseg_ext.commands.bench.SETTLE_SECONDS", 0)
     rows = {name: replace(row(tmp_path, name=name), turns=[], throughputs={}) for name in "ab"}
-    arguments = parse_arguments(
+    arguments = build_parser().parse_args(
         ["--config", "x", "--data", "y", "--rounds", "3", "--warm_up", "1", "--batch_sizes", "4"]
     )
     peak = take_turns({n: Fake(n) for n in "ab"}, Fake("gemm"), rows, arguments)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ def test_a_key_file_that_is_no_text(tmp_path: Path) -> None:
 )
 def test_wrong_numbers(flag: str, value: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.parse_arguments(["--config", "deploy.yaml", flag, value])
+        cli.build_parser().parse_args(["--config", "deploy.yaml", flag, value])
     assert end.value.code == 2 and f"argument {flag}: expected" in capsys.readouterr().err
 
 
