@@ -24,7 +24,8 @@ def test_the_reference_alone_is_refused():
     with pytest.raises(UsageError, match="eager is what others are compared with; name one more"):
         cli.check_stages(parse_stages(["eager"]), cli.build_parser().parse_args(words))
     given = cli.build_parser().parse_args([*words, "--results", "val=left"])
-    both = cli.build_parser().parse_args([*words, "--results", "val=left", "--results", "infer=right"])
+    pairs = ["--results", "val=left", "--results", "infer=right"]
+    both = cli.build_parser().parse_args([*words, *pairs])
     assert both.results == ["val=left", "infer=right"]
     cli.check_stages(parse_stages(["eager"]), given)
 
