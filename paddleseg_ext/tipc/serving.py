@@ -1,4 +1,4 @@
-"""Starts the HTTP service, waits until it is ready, asks it for every image, and stops it."""
+"""Starts the HTTP service, waits until it is ready, posts every image, and stops it."""
 
 import contextlib
 import io
@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import atomic_path, require_writable, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.options import option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.outputs import LABEL_MAPS
@@ -28,35 +30,46 @@ ANSWER_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
-def ask_service(command: Sequence[str], image_path: str, save_dir: Path) -> None:
-    """Serve, ask, stop; leaves `label_maps/NAME.png` and `inference.json` in `save_dir`.
+@dataclass(frozen=True)
+class AskOptions:
+    """Options of `tipc ask`.
 
-    Args:
-        command: starts the service; gets `--host` and a free `--port`.
-        image_path: an image, a folder, or a list.
+    Attributes:
+        service: the command that starts the service; it gets `--host` and a free `--port`.
+    """
+
+    image_path: str = option(MISSING, "image, folder or list", metavar="PATH")
+    save_dir: Path = option(MISSING, "for results", metavar="DIR")
+    service: Sequence[str] = ()
+
+
+def ask_service(options: AskOptions) -> None:
+    """Starts the service, asks it for label maps, and stops it.
+
+    Writes `label_maps/NAME.png` and `inference.json` to `save_dir`.
 
     Raises:
         UsageError: no command, no images.
-        CheckFailed: the service does not start, does not answer, or answers something else than
+        CheckFailed: the service does not start, does not answer, or returns something else than
             a label map.
     """
-    if not command:
+    if not options.service:
         raise UsageError("the command that starts the service is expected behind '--'")
-    samples = collect_samples(image_path)
-    require_writable(save_dir, "--save_dir")
-    with _service(command) as address:
+    samples = collect_samples(options.image_path)
+    require_writable(options.save_dir, "--save_dir")
+    with _service(options.service) as address:
         model = json.loads(_get(address + MODEL))
         for sample in track(samples, "asked"):
-            _ask(address, sample, save_dir)
-    # What runs, as the service tells: held against what was asked for like any other run's.
-    told = {"backend": model.get("backend") or {}, "service": model}
-    write_json(save_dir / "inference.json", told)
-    log(f"{len(samples)} answers written to {save_dir}")
+            _ask(address, sample, options.save_dir)
+    # The report of the runtime is compared with the request, as after infer.py.
+    result = {"backend": model.get("backend") or {}, "service": model}
+    write_json(options.save_dir / "inference.json", result)
+    log(f"{len(samples)} answers written to {options.save_dir}")
 
 
 @contextlib.contextmanager
 def _service(command: Sequence[str]) -> Iterator[str]:
-    """A running service; gives its address. It is ended however the block ends."""
+    """Yields the address of a running service, which is stopped however the block ends."""
     port = _free_port()
     try:
         process = subprocess.Popen([*command, f"--host={HOST}", f"--port={port}"])
@@ -103,7 +116,7 @@ def _get(url: str) -> bytes:
 
 
 def _ask(address: str, sample: Sample, save_dir: Path) -> None:
-    """Ask for one image and keep the label map, a PNG whose pixel values are class ids."""
+    """Posts one image and saves the label map, a PNG whose pixel values are class ids."""
     request = urllib.request.Request(
         address + SEGMENT,
         data=sample.image.read_bytes(),

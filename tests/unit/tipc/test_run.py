@@ -1,6 +1,7 @@
 """Running a plan: what fails must show in the log, in the XML and in the status."""
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ def verdict_of(log_dir: Path, *runs: dict) -> Run:
     text = json.dumps({"runs": runs})
     failed = any(run["grade"] == "failed" for run in runs)
     code = f"open({str(log_dir / 'results.json')!r}, 'w').write({text!r}); exit({int(failed)})"
-    return Run("parity", "verdict", (sys.executable, "-c", code, f"--save_dir={log_dir}"))
+    return Run("parity", "verdict", (sys.executable, "-c", code), verdict=log_dir / "results.json")
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_results_of_an_earlier_run_are_not_taken_for_this_ones(log_dir, tmp_path
     (old / "inference.json").write_text("{}")
     log_dir.mkdir(parents=True)
     (log_dir / "results.json").write_text(json.dumps({"runs": [SOUND]}))
-    silent = Run("parity", "verdict", (sys.executable, "-c", "", f"--save_dir={log_dir}"))
+    silent = Run("parity", "verdict", (sys.executable, "-c", ""), verdict=log_dir / "results.json")
     run_plan(Plan("net", log_dir, (python("infer", "x", "", results=old), silent)))
     assert not list(old.iterdir())
     assert cases_of(log_dir) == {"x": "passed", "verdict": "passed"}
@@ -144,6 +145,21 @@ def test_a_run_that_fell_back_fails(log_dir, tmp_path, change, fullest, failure)
     assert (failure or "") in tally.cases[1].failure
 
 
+def test_words_reach_the_process_and_the_log_as_they_are_written(log_dir, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    words = ("$HOME *", "it's", "a=b c", "")
+    code = "import json, sys; print(json.dumps([sys.executable, *sys.argv[1:]]))"
+    run = Run("eval", "x", ("env", "A=1", "python", "-c", code, *words))
+    run_plan(Plan("net", log_dir, [run]))
+    shown, printed = (log_dir / "x.log").read_text().splitlines()
+    assert tuple(shlex.split(shown.removeprefix("$ "))) == run.command
+    assert f" - {run.shown_command} - " in (log_dir / "results_python.log").read_text()
+    executable, *got = json.loads(printed)
+    assert tuple(got) == words
+    # `python` is the interpreter that runs the chain, whatever PATH says.
+    assert Path(executable).parent == Path(sys.executable).parent
+
+
 def test_what_needs_a_run_that_is_not_possible_is_not_run_either(log_dir):
     train = python("train", "train", "exit(1)", reason="no GPU")
     verdict = replace(verdict_of(log_dir, SOUND), needs=("train",))
@@ -155,6 +171,6 @@ def test_a_verdict_of_an_earlier_run_is_not_taken_for_this_ones(log_dir):
     folder = log_dir / "sub"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps({"runs": [SOUND]}))
-    silent = Run("parity", "verdict", (sys.executable, "-c", "", f"--save_dir={folder}"))
+    silent = Run("parity", "verdict", (sys.executable, "-c", ""), verdict=folder / "results.json")
     run_plan(Plan("net", log_dir, (silent,)))
     assert cases_of(log_dir) == {"verdict": "passed"}
