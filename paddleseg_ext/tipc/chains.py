@@ -12,19 +12,13 @@ from itertools import product
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.tipc import txt
+from paddleseg_ext.tipc import train_infer, txt
 from paddleseg_ext.tipc.plan import Asked, Comparison, Plan, Run, read_config
-from paddleseg_ext.tipc.train_infer import (
-    checkpoint_of,
-    plan_train_infer,
-    training_words,
-    variants_of,
-)
 from paddleseg_ext.tipc.verbs import Verbs
 
 TRAIN_SCRIPT = "test_train_inference_python.sh"
-# Backends that are packages of their own.
 SPEED_MODE = "benchmark_train"
+# Backends that are packages of their own.
 PACKAGES = ("onnxruntime", "openvino")
 _PARAMS = re.compile(r"(dynamic|dynamicTostatic)_bs([1-9]\d*)_(\w+?)_(\w+?)_(N1C[1-9]\d*)")
 
@@ -71,8 +65,7 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
     judged = Comparison(
         "python_parity_paddle2onnx", config, weights, folder / "deploy.yaml", images, (export,)
     )
-    plan.judge(judged, plan.results())
-    return plan
+    return plan.judge(judged)
 
 
 def plan_ptq(path: Path, mode: str) -> Plan:
@@ -101,11 +94,10 @@ def plan_ptq(path: Path, mode: str) -> Plan:
     quantize = plan.add(Run("export", "python_ptq", words, reason))
     _add_inferences(plan, {**infer, "--cpu_threads": txt.NULL}, folder, quantize, "int8")
     judged = Comparison(
-        "python_parity_ptq", params["--config"], checkpoint_of(source.parent),
+        "python_parity_ptq", params["--config"], train_infer.checkpoint_of(source.parent),
         folder / "deploy.yaml", infer["--image_path"], (quantize,), budgets,
     )  # fmt: skip
-    plan.judge(judged, plan.results())
-    return plan
+    return plan.judge(judged)
 
 
 def _add_inferences(
@@ -160,11 +152,15 @@ def plan_serving(path: Path, mode: str) -> Plan:
         plan.add(Run("serve", name, (*words, "--", *service), reason, results, asked=asked))
     needs = tuple(run.name for run in plan.runs)
     judged = Comparison(
-        *("python_parity_serving", params["--config"], checkpoint_of(bundle.parent), bundle),
+        *(
+            "python_parity_serving",
+            params["--config"],
+            train_infer.checkpoint_of(bundle.parent),
+            bundle,
+        ),
         *(images, needs),
     )
-    plan.judge(judged, plan.results())
-    return plan
+    return plan.judge(judged)
 
 
 def plan_dy2static(path: Path, mode: str) -> Plan:
@@ -176,12 +172,12 @@ def plan_dy2static(path: Path, mode: str) -> Plan:
     sections = read_config(path, "train_params", mode, ("lite_train_lite_infer",))
     train, export = sections["train_params"], sections["export_params"]["norm_export"]
     to_static = _tail(sections, "to_static_train_benchmark_params", path)["to_static_train"]
-    variant = next(variants_of(train))
+    variant = next(train_infer.variants_of(train))
     plan = Plan.of(train, "dy2static")
     for name, extra in (("dygraph", ""), ("to_static", to_static)):
         folder = plan.log_dir / name
         weights, scored = folder / train["train_model_name"], folder / "python_eval_results"
-        words = training_words(plan, variant, mode, folder, extra)
+        words = train_infer.training_words(plan, variant, mode, folder, extra)
         needs = (plan.add(Run("train", f"python_train_{name}", words, variant.reason)),)
         words = plan.words(
             sections["eval_params"]["eval"], device=variant.device, model_path=weights,
@@ -198,8 +194,7 @@ def plan_dy2static(path: Path, mode: str) -> Plan:
         "python_parity_dy2static", txt.option_of(export, "--config"), weights,
         folder / "deploy.yaml", sections["infer_params"]["--image_path"], (*trainings, exported),
     )  # fmt: skip
-    plan.judge(judged, plan.results())
-    return plan
+    return plan.judge(judged)
 
 
 def _own(plan: Plan, action: str, *paths: Path) -> tuple[str, ...]:
@@ -284,7 +279,7 @@ def _add_speed(plan: Plan, case: _SpeedCase, sections: txt.Sections, extra: str)
         "--iters": tail["epoch"],
         "--batch_size": case.batch_size,
     }
-    variant = next(variants_of({**train, **changes}))
+    variant = next(train_infer.variants_of({**train, **changes}))
     environment = [word for word in tail.get("flags", txt.NULL).split(";") if word not in txt.UNSET]
     if environment:
         variant = replace(variant, start=("env", *environment, *variant.start))
@@ -296,7 +291,7 @@ def _add_speed(plan: Plan, case: _SpeedCase, sections: txt.Sections, extra: str)
     histories = []
     for log_name, more in ways.items():
         folder = plan.log_dir / "train" / log_name
-        words = training_words(plan, variant, SPEED_MODE, folder, more)
+        words = train_infer.training_words(plan, variant, SPEED_MODE, folder, more)
         plan.add(Run("train", log_name, words, variant.reason))
         histories.append(folder / "history.json")
     if len(ways) > 1:
@@ -307,18 +302,12 @@ def _add_speed(plan: Plan, case: _SpeedCase, sections: txt.Sections, extra: str)
 
 
 CHAINS: dict[str, Callable[..., Plan]] = {
-    "train_infer": plan_train_infer,
+    "train_infer": train_infer.plan_train_infer,
     "paddle2onnx": plan_paddle2onnx,
     "ptq": plan_ptq,
     "dy2static": plan_dy2static,
     "serving": plan_serving,
     "benchmark": plan_benchmark,
-}
-_CHAIN_OF = {
-    "train_params": "train_infer",
-    "paddle2onnx_params": "paddle2onnx",
-    "ptq_params": "ptq",
-    "serving_params": "serving",
 }
 
 
@@ -333,9 +322,9 @@ def make_plan(request: ChainRequest, verbs: Verbs) -> Plan:
     """
     path, mode, chain = request.config, request.mode, request.chain
     if chain is None:
-        chain = _CHAIN_OF[txt.kind_of(txt.read_lines(path), path)]
-        if mode == SPEED_MODE and chain == "train_infer":
-            chain = "benchmark"
+        chain = txt.kind_of(txt.read_lines(path), path).removesuffix("_params")
+        if chain == "train":
+            chain = "benchmark" if mode == SPEED_MODE else "train_infer"
     if request.params and chain != "benchmark":
         raise UsageError(f"'{request.params}': only benchmark_train.sh takes a third argument")
     more = [request.params] if request.params else []

@@ -178,10 +178,9 @@ def _about_calls(
         # The lines of a section without commands are for the training.
         calls = _calls_of(entries, form.commands or forms[kind].commands, verbs)
         if key == "to_static_train":
+            words = tuple(txt.split_command(line.value))
             for call in calls[:1]:
-                yield from replace(
-                    call, words=(*txt.split_command(line.value),), required=()
-                ).faults()
+                yield from replace(call, words=words, required=()).faults()
         elif calls:  # without, the fault is reported with the command
             yield from _about_flag(key, _values_of(line) if line.is_set else [], calls)
 

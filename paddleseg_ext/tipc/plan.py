@@ -130,23 +130,24 @@ class Plan:
         added = [f"--{name}={value}" for name, value in given.items() if value not in txt.UNSET]
         return (*start, *written, *added)
 
-    def results(self) -> dict[str, Path]:
-        """Returns name -> folder of every run that leaves predictions."""
-        return {
-            run.name.removeprefix("python_"): run.results
-            for run in self.runs
-            if run.results is not None and not run.reason
-        }
-
     def judge(
-        self, judged: Comparison, results: Mapping[str, Path], save_dir: Path | None = None
-    ) -> None:
+        self,
+        judged: Comparison,
+        results: Mapping[str, Path] | None = None,
+        save_dir: Path | None = None,
+    ) -> "Plan":
         """Appends the run that compares folders of results, and shows the judge its faults.
 
         Args:
-            results: name -> folder.
+            results: name -> folder; by default every run that leaves predictions.
             save_dir: gets the verdict; by default the folder of the logs.
         """
+        if results is None:
+            results = {
+                run.name.removeprefix("python_"): run.results
+                for run in self.runs
+                if run.results and not run.reason
+            }
         save_dir = save_dir or self.log_dir
         words = self.words(
             "-m paddleseg_ext parity", config=judged.config, model_path=judged.weights,
@@ -158,6 +159,7 @@ class Plan:
             words += ("--results", *(f"{name}={folder}" for name, folder in results.items()))
         verdict = save_dir / "results.json"
         self.add(Run("parity", judged.name, words, needs=judged.needs, verdict=verdict))
+        return self
 
 
 def check_mode(mode: str, modes: tuple[str, ...]) -> None:

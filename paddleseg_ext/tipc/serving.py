@@ -58,7 +58,7 @@ def ask_service(options: AskOptions) -> None:
     samples = collect_samples(options.image_path)
     require_writable(options.save_dir, "--save_dir")
     with _service(options.service) as address:
-        model = json.loads(_get(address + MODEL))
+        model = json.loads(_request(address + MODEL))
         for sample in track(samples, "asked"):
             _ask(address, sample, options.save_dir)
     # The report of the runtime is compared with the request, as after infer.py.
@@ -104,27 +104,23 @@ def _wait_until_ready(process: subprocess.Popen, address: str) -> None:
                 f"the service ended with status {process.returncode} before it was ready"
             )
         with contextlib.suppress(OSError):  # refused, reset, or 503 while it loads
-            _get(address + READY)
+            _request(address + READY)
             return
         time.sleep(0.2)
     raise CheckFailed(f"the service was not ready within {READY_SECONDS:.0f} s")
 
 
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+def _request(url: str, body: bytes | None = None) -> bytes:
+    """Returns the answer to a GET, or to a POST where there is a body."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/octet-stream"})
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
         return answer.read()
 
 
 def _ask(address: str, sample: Sample, save_dir: Path) -> None:
     """Posts one image and saves the label map, a PNG whose pixel values are class ids."""
-    request = urllib.request.Request(
-        address + SEGMENT,
-        data=sample.image.read_bytes(),
-        headers={"Content-Type": "application/octet-stream"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            content = answer.read()
+        content = _request(address + SEGMENT, sample.image.read_bytes())
         label_map = np.asarray(Image.open(io.BytesIO(content)))
     except urllib.error.HTTPError as error:
         said = error.read(200).decode("utf-8", "replace")

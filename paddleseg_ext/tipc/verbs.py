@@ -17,13 +17,8 @@ from paddleseg_ext.common.errors import UsageError, nearest_name
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODULE, PROGRAM = "paddleseg_ext", "paddleseg-ext"
 # PaddleSeg's names of the root scripts -> the verbs that they call.
-SCRIPTS = {
-    "train.py": "train",
-    "val.py": "val",
-    "predict.py": "predict",
-    "export_model.py": "export",
-    "infer.py": "infer",
-}
+SCRIPTS = {f"{verb}.py": verb for verb in ("train", "val", "predict", "infer")}
+SCRIPTS["export_model.py"] = "export"
 Named = TypeVar("Named")
 # Flags of which one each must be given.
 Required = tuple[tuple[str, ...], ...]
