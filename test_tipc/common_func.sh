@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the TIPC scripts share; sourced by them, in the project's folder.
+# Functions of the TIPC scripts, which source this file in the project's folder.
 
 # The environment that `make` installs, unless another one is active.
 use_project_python() {

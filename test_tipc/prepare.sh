@@ -4,7 +4,7 @@
 #   bash test_tipc/prepare.sh test_tipc/configs/bisenetv1/train_infer_python.txt MODE
 #
 # CITYSCAPES_ROOT names a Cityscapes folder (leftImg8bit/, gtFine/), which is linked and only read;
-# without it the embedded data set is made.
+# without it the embedded data set is drawn.
 set -euo pipefail
 if [ $# -ne 2 ]; then
     echo "usage: bash test_tipc/prepare.sh CFG.txt MODE" >&2

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Every chain of every network on the same few images, and one table of what came of it.
+# Every chain of every network on the same few images, and one table of the outcomes.
 #
 #   bash test_tipc/run_all.sh [--networks NAME ...] [--chains NAME ...]
 #
-# CITYSCAPES_ROOT names a Cityscapes folder; without it the embedded data set is made.
+# CITYSCAPES_ROOT names a Cityscapes folder; without it the embedded data set is drawn.
 # test_tipc/output/suite.json and suite.xml have the results. Exit status: 0 passed, 1 something
 # failed, 2 wrong use, 3 nothing of it can run on this machine.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start the HTTP service, ask it for label maps, stop it, and compare with the network.
+# Start the HTTP service, request label maps, stop it, and compare them with the network's.
 #
 #   bash test_tipc/test_serving_infer_python.sh CFG.txt MODE [GPUID]
 #

@@ -27,7 +27,7 @@ from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.images.samples import collect_samples
 
 
-def make_bench_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The parser of `bench`."""
     parser = flags.make_parser(__doc__ or "", "bench")
     parser.add_argument(
@@ -45,7 +45,7 @@ def make_bench_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> None:
     """Check, then measure."""
-    arguments = make_bench_parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     device = resolve_device(arguments.device)
     threads = fix_thread_count(arguments.cpu_threads)
     samples = collect_samples(arguments.data)

@@ -14,8 +14,8 @@ from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import load_config
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "doctor")
     flags.add_config_flags(parser)
     parser.add_argument(
@@ -26,12 +26,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         metavar=("N", "C", "H", "W"),
         help="of the images",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """`paddleseg-ext doctor`."""
-    args = parse_arguments(argv)
+    args = build_parser().parse_args(argv)
     fix_thread_count()
     config = load_config(args.config, args.opts)
     from paddleseg_ext.data.build import class_table_of

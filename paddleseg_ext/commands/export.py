@@ -20,8 +20,8 @@ from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import load_config
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "export")
     flags.add_config_flags(parser)
     parser.add_argument(
@@ -67,12 +67,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="what enlarges the logits: the graph, or infer.py, which does so only where classes "
         "meet (the label maps are the same but for rounding); needs --output_op none",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Parse, check, export."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     config = load_config(arguments.config, arguments.opts)
     config.section("model")
     config.section("val_dataset")

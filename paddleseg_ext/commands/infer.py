@@ -70,7 +70,7 @@ class InferOptions:
     )
 
 
-def make_infer_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The parser of `infer`."""
     parser = make_parser(__doc__ or "", "infer")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
@@ -94,7 +94,7 @@ def make_infer_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Check all that can be checked without an engine, then run."""
-    args = make_infer_parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     options, flags = read_options(InferOptions, args), read_options(RuntimeFlags, args)
     check_input_flags(args, options, flags)
     asked_runtime(flags)

@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+from argparse import ArgumentParser
+from types import ModuleType
 
 from paddleseg_ext.common.errors import UsageError, nearest_name, run_command
 from paddleseg_ext.common.packages import how_to_install
@@ -49,15 +51,23 @@ def main(argv: list[str]) -> int | None:
         return 0
     if argv[0] not in VERBS:
         raise UsageError(f"unknown verb '{argv[0]}'{nearest_name(argv[0], VERBS)}")
-    module = importlib.import_module(f"paddleseg_ext.commands.{VERBS[argv[0]][0]}")
     try:
-        return module.main(argv[1:])
+        return _module_of(argv[0]).main(argv[1:])
     except ModuleNotFoundError as error:
         if error.name not in HOST_PACKAGES:
             raise
         raise UsageError(
             f"{argv[0]}: {error.name} is not installed: {how_to_install('cpu')}"
         ) from None
+
+
+def parser_of(verb: str) -> ArgumentParser:
+    """The parser of a verb's flags."""
+    return _module_of(verb).build_parser()
+
+
+def _module_of(verb: str) -> ModuleType:
+    return importlib.import_module(f"paddleseg_ext.commands.{VERBS[verb][0]}")
 
 
 def run(*verb: str) -> None:

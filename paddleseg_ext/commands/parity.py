@@ -77,8 +77,8 @@ from paddleseg_ext.parity.stages import (
 from paddleseg_ext.parity.static_graph import open_stage
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "parity")
     parser.add_argument(
         "--config", default=None, metavar="YML",
@@ -108,7 +108,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--save_dir", default="output/parity", help="gets report.html, results.json, junit.xml"
     )
     _add_how_flags(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_how_flags(parser: argparse.ArgumentParser) -> None:
@@ -194,7 +194,7 @@ def check_stages(stages: Sequence[Stage], arguments: argparse.Namespace) -> None
 
 def main(argv: list[str]) -> int | None:
     """Check what can be checked without Paddle, then compare."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
     stages = parse_stages(arguments.stages or DEFAULT_STAGES)
     check_stages(stages, arguments)
     config = load_config(arguments.config, arguments.opts) if arguments.config else None

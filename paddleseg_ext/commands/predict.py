@@ -44,7 +44,7 @@ class PredictOptions:
     )
 
 
-def make_predict_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The parser of `predict`."""
     parser = make_parser(__doc__ or "", "predict")
     add_config_flags(parser, required=False)
@@ -55,7 +55,7 @@ def make_predict_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
-    args = make_predict_parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     options = read_options(PredictOptions, args)
     if args.config:
         load_config(args.config, args.opts)  # refuses a wrong yml before Paddle is imported

@@ -27,7 +27,7 @@ from paddleseg_ext.parity.budgets import read_budgets
 from paddleseg_ext.quantization.quantize import QuantizeOptions, quantize
 
 
-def make_quantize_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The parser of `quantize`."""
     parser = flags.make_parser(__doc__ or "", "quantize")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     Raises:
         CheckFailed: an engine's INT8 exceeds the budget.
     """
-    arguments = make_quantize_parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     options = read_options(
         QuantizeOptions,
         arguments,

@@ -13,23 +13,28 @@ passed, 1 something failed, 2 wrong use, 3 nothing could run on this machine.
 
 import argparse
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from paddleseg_ext.commands.main import VERBS, parser_of
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log
-from paddleseg_ext.tipc.chains import CHAINS, make_plan
+from paddleseg_ext.common.options import add_options, read_options
+from paddleseg_ext.tipc.chains import CHAINS, ChainRequest, make_plan
 from paddleseg_ext.tipc.data import prepare
-from paddleseg_ext.tipc.format import MODES
-from paddleseg_ext.tipc.lint import lint_files
+from paddleseg_ext.tipc.lint import Problem, lint_files
 from paddleseg_ext.tipc.run import run_plan
-from paddleseg_ext.tipc.serving import ask_service
-from paddleseg_ext.tipc.suite import networks, run_suite
+from paddleseg_ext.tipc.serving import AskOptions, ask_service
+from paddleseg_ext.tipc.suite import SuiteOptions, networks, run_suite
 from paddleseg_ext.tipc.training import compare_losses, write_speed
+from paddleseg_ext.tipc.txt import MODES
+from paddleseg_ext.tipc.verbs import CHECKOUT, Verbs
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = flags.make_parser(__doc__ or "", "tipc")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
@@ -52,13 +57,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
                 "params", nargs="?", default="", metavar="PARAMS",
                 help="of benchmark_train: dynamic_bs2_fp32_DP_N1C1",
             )  # fmt: skip
-            action.add_argument("--chain", choices=CHAINS, help="default: what the txt is for")
+            action.add_argument("--chain", choices=CHAINS, help="default: by the kind of the txt")
     action = add("suite", "run every chain of every network on the same data")
-    known = networks()
-    action.add_argument("--networks", nargs="+", choices=known, default=known, help="which ones")
-    action.add_argument(
-        "--chains", nargs="+", choices=CHAINS, default=list(CHAINS), help="which chains"
-    )
+    add_options(action, SuiteOptions, networks=networks())
     action = add("lint", "check txt files against the format and the commands' flags")
     action.add_argument("configs", nargs="+", type=Path, metavar="CFG.txt", help="the files")
     action = add("losses", "compare the losses of two trainings, to the bit")
@@ -67,48 +68,58 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     action.add_argument("log_file", type=Path, metavar="LOG", help="of train.py --log_iters 1")
     action.add_argument("target", type=Path, metavar="JSON", help="is written")
     action = add("ask", "start the HTTP service, ask it for label maps, stop it")
-    action.add_argument("--image_path", required=True, metavar="PATH", help="image, folder or list")
-    action.add_argument("--save_dir", required=True, type=Path, metavar="DIR", help="for results")
+    add_options(action, AskOptions)
     action.add_argument("service", nargs="*", metavar="-- COMMAND", help="starts the service")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> int | None:
     """Parse and do."""
-    arguments = parse_arguments(argv)
+    arguments = build_parser().parse_args(argv)
+    require_checkout()
+    verbs = Verbs({verb: partial(parser_of, verb) for verb in VERBS})
     match arguments.action:
         case "prepare":
             source = os.environ.get("CITYSCAPES_ROOT") or None
             prepare(arguments.config, arguments.mode, source)
         case "plan" | "run":
-            plan = make_plan(arguments.config, arguments.mode, arguments.chain, arguments.params)
+            plan = make_plan(read_options(ChainRequest, arguments), verbs)
             if arguments.action == "run":
                 return run_plan(plan)
             for run in plan.runs:
                 place = run.reason or plan.log_dir / f"{run.name}.log"
                 print(run.kind, place, run.shown_command, sep="\t")
         case "suite":
-            return run_suite(arguments.networks, arguments.chains)
+            return run_suite(read_options(SuiteOptions, arguments), verbs)
         case "lint":
-            lint(arguments.configs)
+            show(lint_files(arguments.configs, verbs), len(arguments.configs))
         case "losses":
             compare_losses(*arguments.histories)
         case "speed":
             write_speed(arguments.log_file, arguments.target)
         case "ask":
-            ask_service(arguments.service, arguments.image_path, arguments.save_dir)
+            ask_service(read_options(AskOptions, arguments))
     return None
 
 
-def lint(paths: list[Path]) -> None:
-    """Print every problem as `file:line: what, and the remedy`.
+def require_checkout() -> None:
+    """Checks that the txts and scripts are here.
+
+    Raises:
+        UsageError: neither this folder nor the package's has test_tipc/.
+    """
+    if not any((root / "test_tipc").is_dir() for root in (Path(), CHECKOUT)):
+        raise UsageError("tipc needs a checkout of the project: run it in the folder of test_tipc/")
+
+
+def show(problems: Sequence[Problem], num_files: int) -> None:
+    """Prints every problem as `file:line: what, and the remedy`.
 
     Raises:
         CheckFailed: there are some.
     """
-    problems = lint_files(paths)
     for problem in problems:
         print(problem)
     if problems:
         raise CheckFailed(f"problems: {len(problems)}, in files: {len({p.path for p in problems})}")
-    log(f"{len(paths)} files, no problem")
+    log(f"{num_files} files, no problem")

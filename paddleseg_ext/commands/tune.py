@@ -20,7 +20,7 @@ from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
 
 
-def make_tune_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The parser of `tune`."""
     parser = flags.make_parser(__doc__ or "", "tune")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     Raises:
         CheckFailed: a runtime gave another answer.
     """
-    arguments = make_tune_parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     bundle, listed = read_bundle(arguments.config), collect_samples(arguments.data)
     threads = fix_thread_count(arguments.cpu_threads)
     records = tune(bundle, listed, arguments.num_images, threads)

@@ -90,7 +90,7 @@ class ValOptions:
     )
 
 
-def make_val_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The parser of `val`."""
     parser = make_parser(__doc__ or "", "val")
     add_config_flags(parser, required=False)
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     if any(argument.partition("=")[0] == "--compare" for argument in argv):
         compare_runs(argv)
         return
-    args = make_val_parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     options = read_options(ValOptions, args)
     if not args.config and not options.image_list:
         raise UsageError(

@@ -91,7 +91,7 @@ class RuntimeReport:
         return {**own, "int8_kernels": self.int8_kernels, **details}
 
     @classmethod
-    def from_dict(cls, section: Mapping[str, Any]) -> "RuntimeReport":
+    def from_dict(cls, section: Any) -> "RuntimeReport":
         """The report that `to_dict` wrote.
 
         Raises:

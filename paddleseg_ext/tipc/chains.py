@@ -1,51 +1,49 @@
 """TIPC's other chains: ONNX, INT8, serving, training in static graph, training speed.
 
-The first three start from what the train-infer chain left; the last two train on their own.
+The first three start from the bundle and checkpoint of the train-infer chain; the last two train
+on their own.
 """
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.packages import how_to_install
-from paddleseg_ext.tipc.format import (
-    NULL,
-    Sections,
-    choices_of,
-    flag,
-    kind_of,
-    option_of,
-    read_lines,
-    split_command,
-)
-from paddleseg_ext.tipc.plan import (
-    OUTPUT_ROOT,
-    Asked,
-    Comparison,
-    Plan,
-    Run,
-    check_mode,
-    read_config,
-)
-from paddleseg_ext.tipc.train_infer import (
-    checkpoint_of,
-    plan_train_infer,
-    training_command,
-    variants_of,
-)
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.tipc import train_infer, txt
+from paddleseg_ext.tipc.plan import Comparison, Plan, Run, read_config
+from paddleseg_ext.tipc.verbs import Verbs
 
 TRAIN_SCRIPT = "test_train_inference_python.sh"
+SPEED_MODE = "benchmark_train"
 # Backends that are packages of their own.
 PACKAGES = ("onnxruntime", "openvino")
 _PARAMS = re.compile(r"(dynamic|dynamicTostatic)_bs([1-9]\d*)_(\w+?)_(\w+?)_(N1C[1-9]\d*)")
 
 
+@dataclass(frozen=True)
+class ChainRequest:
+    """The chain that a user asks for.
+
+    Attributes:
+        config: the txt.
+        mode: one of `txt.MODES`.
+        chain: one of CHAINS; None: by the kind of the txt and the mode.
+        params: of `benchmark_train.sh`: one measurement, `dynamic_bs2_fp32_DP_N1C1`.
+    """
+
+    config: Path
+    mode: str
+    chain: str | None = None
+    params: str = ""
+
+
 def why_no_backend(name: str) -> str:
-    """Why a backend cannot run here; empty where it can."""
+    """Returns why a backend cannot run here; empty where it can."""
     if name in PACKAGES and importlib.util.find_spec(name) is None:
         return f"{name} is not installed: {how_to_install(name)}"
     return ""
@@ -55,118 +53,81 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
     """`test_paddle2onnx.sh`: bundle with ONNX graph, run by each backend, verdict.
 
     Raises:
-        UsageError: the file or the mode is wrong, or the checkpoint is not there.
+        UsageError: the file or the mode is wrong, or the checkpoint is missing.
     """
-    check_mode(mode, ("whole_infer",))
-    params = read_config(path, "paddle2onnx_params")["paddle2onnx_params"]
-    model_name, python = params["model_name"], params["python"]
+    sections = read_config(path, "paddle2onnx_params", mode, ("whole_infer",))
+    params = sections["paddle2onnx_params"]
+    plan = Plan.of(params, "paddle2onnx")
+    config, images, folder = params["--config"], params["--image_path"], Path(params["--save_dir"])
     weights = _made_by(TRAIN_SCRIPT, Path(params["--model_path"]))
-    folder = Path(params["--save_dir"])
-    export = Run(
-        "export",
-        "python_paddle2onnx",
-        (
-            *(python, *split_command(params["2onnx"]), f"--config={params['--config']}"),
-            *(f"--model_path={weights}", f"--save_dir={folder}"),
-        ),
-        why_no_backend("onnxruntime"),  # the conversion is checked in it on the spot
-    )
-    runs = [export, *_backend_runs(python, params, folder, (export.name,))]
+    words = plan.words(params["2onnx"], config=config, model_path=weights, save_dir=folder)
+    reason = why_no_backend("onnxruntime")  # the conversion is checked in it on the spot
+    export = plan.add(Run("export", "python_paddle2onnx", words, reason))
+    _add_inferences(plan, params, folder, export)
     judged = Comparison(
-        python, params["--config"], weights, folder / "deploy.yaml", params["--image_path"]
+        "python_parity_paddle2onnx", config, weights, folder / "deploy.yaml", images, (export,)
     )
-    log_dir = OUTPUT_ROOT / model_name / "paddle2onnx"
-    name = "python_parity_paddle2onnx"
-    runs.append(judged.run(name, log_dir, _folders_of(runs), (export.name,)))
-    return Plan(model_name, log_dir, tuple(runs))
+    return plan.judge(judged)
 
 
 def plan_ptq(path: Path, mode: str) -> Plan:
     """`test_ptq_inference_python.sh`: an INT8 graph, run by each backend, verdict.
 
     Raises:
-        UsageError: the file or the mode is wrong, or the bundle is not there.
+        UsageError: the file or the mode is wrong, or the bundle is missing.
     """
-    check_mode(mode, ("klquant_whole_infer", "whole_infer"))
-    sections = read_config(path, "ptq_params")
+    sections = read_config(path, "ptq_params", mode, ("klquant_whole_infer", "whole_infer"))
     params, infer = sections["ptq_params"], sections["infer_params"]
-    model_name, python = params["model_name"], params["python"]
-    command = params.get(params["trainer"], NULL)
-    if command == NULL:
+    command = params.get(params["trainer"], txt.NULL)
+    if command == txt.NULL:
         raise UsageError(f"{path}: trainer:{params['trainer']}: 'trainer:PTQ' is expected")
     source = _made_by("test_paddle2onnx.sh", Path(params["--model_dir"]) / "deploy.yaml")
-    weights = checkpoint_of(source.parent)
-    log_dir = OUTPUT_ROOT / model_name / "ptq"
-    folder = log_dir / "bundle"
-    installed = [name for name in choices_of(infer["--backend"]) if not why_no_backend(name)]
-    budgets = flag("--budgets", params["--budgets"])
-    quantize = Run(
-        "export",
-        "python_ptq",
-        (
-            *(python, *split_command(command), f"--config={source}", f"--data={params['--data']}"),
-            *(*flag("--calibration_images", params["--calibration_images"]), *budgets),
-            *("--backend", *installed, f"--save_dir={folder}"),
-        ),
-        why_no_backend("onnxruntime"),  # it calibrates
-    )
-    needs = (quantize.name,)
-    settings = {**infer, "--cpu_threads": NULL}
-    quantized = list(_backend_runs(python, settings, folder, needs, "int8"))
+    plan = Plan.of(params, "ptq")
+    folder, budgets = plan.log_dir / "bundle", params["--budgets"]
+    wanted = txt.choices_of(infer["--backend"])
+    installed = [name for name in wanted if not why_no_backend(name)]
+    words = plan.words(
+        command, config=source, data=params["--data"],
+        calibration_images=params["--calibration_images"], budgets=budgets,
+    )  # fmt: skip
+    words += ("--backend", *(installed or wanted), f"--save_dir={folder}")
+    # ONNX Runtime calibrates.
+    reason = why_no_backend("onnxruntime") or ("" if installed else why_no_backend(wanted[0]))
+    quantize = plan.add(Run("export", "python_ptq", words, reason))
+    _add_inferences(plan, {**infer, "--cpu_threads": txt.NULL}, folder, quantize, "int8")
     judged = Comparison(
-        python, params["--config"], weights, folder / "deploy.yaml", infer["--image_path"]
-    )
-    judge = judged.run("python_parity_ptq", log_dir, _folders_of(quantized), needs, budgets)
-    return Plan(model_name, log_dir, (quantize, *quantized, judge))
+        "python_parity_ptq", params["--config"], train_infer.checkpoint_of(source.parent),
+        folder / "deploy.yaml", infer["--image_path"], (quantize,), budgets,
+    )  # fmt: skip
+    return plan.judge(judged)
 
 
-def _backend_runs(
-    python: str,
-    params: Mapping[str, str],
-    folder: Path,
-    needs: tuple[str, ...],
-    precision: str = "fp32",
-) -> Iterator[Run]:
-    """`infer.py` with each backend x threads x batch size on the bundle in `folder`."""
-    for backend, threads, batch in product(
-        choices_of(params["--backend"]),
-        choices_of(params["--cpu_threads"]),
-        choices_of(params["--batch_size"]),
-    ):
-        spelled = f"infer_cpu_{backend}_threads_{threads}_precision_{precision}_batchsize_{batch}"
-        results = folder / f"python_{spelled}_results"
-        command = (
-            *(python, *split_command(params["inference"]), "--device=cpu"),
-            *(f"--backend={backend}", *flag("--cpu_threads", threads), f"--batch_size={batch}"),
-            *flag("--precision", precision if precision != "fp32" else NULL),
-            *flag("--benchmark", params.get("--benchmark", NULL)),
-            *(f"--config={folder / 'deploy.yaml'}", f"--image_path={params['--image_path']}"),
-            f"--save_dir={results}",
-        )
-        asked = Asked(
-            backend,
-            precision,
-            int(threads) if threads != NULL else None,
-            batch_size=int(batch) if batch != NULL else None,
-        )
+def _add_inferences(
+    plan: Plan, params: Mapping[str, str], folder: Path, export: str, precision: str = "fp32"
+) -> None:
+    """Appends `infer.py` with each backend x threads x batch size on an exported bundle."""
+    keys = ("--backend", "--cpu_threads", "--batch_size")
+    for backend, threads, batch in product(*(txt.choices_of(params[key]) for key in keys)):
+        spelled = f"{backend}_threads_{threads}_precision_{precision}_batchsize_{batch}"
+        name = f"python_infer_cpu_{spelled}"
+        results = folder / f"{name}_results"
+        words = plan.words(
+            params["inference"], device="cpu", backend=backend, cpu_threads=threads,
+            batch_size=batch, precision=None if precision == "fp32" else precision,
+            benchmark=params.get("--benchmark"), config=folder / "deploy.yaml",
+            image_path=params["--image_path"], save_dir=results,
+        )  # fmt: skip
+        asked = RuntimeSpec(backend, precision, threads=txt.count_of(threads))
         reason = why_no_backend(backend)
-        yield Run("infer", f"python_{spelled}", command, reason, results, needs, asked)
-
-
-def _folders_of(runs: list[Run]) -> list[str]:
-    """`NAME=DIR` of every run that leaves predictions."""
-    return [
-        f"{run.name.removeprefix('python_')}={run.results}"
-        for run in runs
-        if run.results is not None and not run.reason
-    ]
+        size = txt.count_of(batch)
+        plan.add(Run("infer", name, words, reason, results, (export,), asked, size))
 
 
 def _made_by(script: str, path: Path) -> Path:
-    """`path`, if another chain has made it.
+    """Returns `path`, if another chain has made it.
 
     Raises:
-        UsageError: it is not there; the script is named.
+        UsageError: it is missing; the script is named.
     """
     if not path.is_file():
         raise UsageError(
@@ -176,34 +137,33 @@ def _made_by(script: str, path: Path) -> Path:
 
 
 def plan_serving(path: Path, mode: str) -> Plan:
-    """`test_serving_infer_python.sh`: the HTTP service's answers against the eager network's.
+    """`test_serving_infer_python.sh`: the HTTP service's label maps against the eager network's.
 
     Raises:
-        UsageError: the file or the mode is wrong, or the bundle is not there.
+        UsageError: the file or the mode is wrong, or the bundle is missing.
     """
-    check_mode(mode, ("whole_infer",))
-    params = read_config(path, "serving_params")["serving_params"]
-    model_name, python = params["model_name"], params["python"]
+    params = read_config(path, "serving_params", mode, ("whole_infer",))["serving_params"]
     bundle = _made_by(TRAIN_SCRIPT, Path(params["--dirname"]) / "deploy.yaml")
-    weights = checkpoint_of(bundle.parent)
-    log_dir = OUTPUT_ROOT / model_name / "serving"
-    runs = []
-    for backend in choices_of(params["--backend"]):
-        name = f"serving_cpu_{backend}"
-        results = log_dir / f"python_{name}_results"
-        service = (python, *split_command(params["web_service"]), f"--config={bundle}")
-        command = (
-            *(python, *split_command(params["pipline"])),
-            *(f"--image_path={params['--image_path']}", f"--save_dir={results}"),
-            *("--", *service, f"--backend={backend}"),
-        )
-        reason = why_no_backend(backend)
-        asked = Asked(backend)
-        runs.append(Run("serve", f"python_{name}", command, reason, results, asked=asked))
-    judged = Comparison(python, params["--config"], weights, bundle, params["--image_path"])
-    needs = tuple(run.name for run in runs)
-    runs.append(judged.run("python_parity_serving", log_dir, _folders_of(runs), needs))
-    return Plan(model_name, log_dir, tuple(runs))
+    plan = Plan.of(params, "serving")
+    images = params["--image_path"]
+    for backend in txt.choices_of(params["--backend"]):
+        name = f"python_serving_cpu_{backend}"
+        results = plan.log_dir / f"{name}_results"
+        service = plan.words(params["web_service"], config=bundle, backend=backend)
+        words = plan.words(params["pipline"], image_path=images, save_dir=results)
+        reason, asked = why_no_backend(backend), RuntimeSpec(backend)
+        plan.add(Run("serve", name, (*words, "--", *service), reason, results, asked=asked))
+    needs = tuple(run.name for run in plan.runs)
+    judged = Comparison(
+        *(
+            "python_parity_serving",
+            params["--config"],
+            train_infer.checkpoint_of(bundle.parent),
+            bundle,
+        ),
+        *(images, needs),
+    )
+    return plan.judge(judged)
 
 
 def plan_dy2static(path: Path, mode: str) -> Plan:
@@ -212,45 +172,40 @@ def plan_dy2static(path: Path, mode: str) -> Plan:
     Raises:
         UsageError: the file or the mode is wrong.
     """
-    check_mode(mode, ("lite_train_lite_infer",))
-    sections = read_config(path, "train_params")
-    train = sections["train_params"]
-    python, model_name = train["python"], train["model_name"]
+    sections = read_config(path, "train_params", mode, ("lite_train_lite_infer",))
+    train, export = sections["train_params"], sections["export_params"]["norm_export"]
     to_static = _tail(sections, "to_static_train_benchmark_params", path)["to_static_train"]
-    variant = next(variants_of(train))
-    log_dir = OUTPUT_ROOT / model_name / "dy2static"
-    evaluation = sections["eval_params"]["eval"]
-    export = sections["export_params"]["norm_export"]
-    runs, results, weights = [], [], {}
+    variant = next(train_infer.variants_of(train))
+    plan = Plan.of(train, "dy2static")
     for name, extra in (("dygraph", ""), ("to_static", to_static)):
-        folder = log_dir / name
-        weights[name] = folder / train["train_model_name"]
-        command = training_command(train, variant, mode, folder, extra)
-        training = Run("train", f"python_train_{name}", command, variant.reason)
-        scored = folder / "python_eval_results"
-        scoring = [python, *split_command(evaluation), *flag("--device", variant.device)]
-        scoring += [f"--model_path={weights[name]}", f"--save_dir={scored}"]
-        results.append(f"eval_{name}={scored}")
-        needs = (training.name,)
-        runs += [training, Run("eval", f"python_eval_{name}", tuple(scoring), "", scored, needs)]
-    trainings = tuple(run.name for run in runs if run.kind == "train")
-    losses = [str(log_dir / name / "history.json") for name in weights]
-    compared = (python, "-m", "paddleseg_ext", "tipc", "losses", *losses)
-    runs.append(Run("check", "python_losses", compared, needs=trainings))
-    bundle = log_dir / "to_static" / "deploy.yaml"
-    exported = [python, *split_command(export), f"--model_path={weights['to_static']}"]
-    exported += [f"--save_dir={bundle.parent}"]
-    runs.append(Run("export", "python_export_to_static", tuple(exported), needs=trainings))
+        folder = plan.log_dir / name
+        weights, scored = folder / train["train_model_name"], folder / "python_eval_results"
+        words = train_infer.training_words(plan, variant, mode, folder, extra)
+        needs = (plan.add(Run("train", f"python_train_{name}", words, variant.reason)),)
+        words = plan.words(
+            sections["eval_params"]["eval"], device=variant.device, model_path=weights,
+            save_dir=scored,
+        )  # fmt: skip
+        plan.add(Run("eval", f"python_eval_{name}", words, "", scored, needs))
+    # `folder` and `weights` are now those of the training in static graph.
+    trainings = tuple(run.name for run in plan.runs if run.kind == "train")
+    histories = [plan.log_dir / name / "history.json" for name in ("dygraph", "to_static")]
+    plan.add(Run("check", "python_losses", _own(plan, "losses", *histories), needs=trainings))
+    words = plan.words(export, model_path=weights, save_dir=folder)
+    exported = plan.add(Run("export", "python_export_to_static", words, needs=trainings))
     judged = Comparison(
-        *(python, option_of(export, "--config"), weights["to_static"], bundle),
-        sections["infer_params"]["--image_path"],
-    )
-    made = (*trainings, "python_export_to_static")
-    runs.append(judged.run("python_parity_dy2static", log_dir, results, made))
-    return Plan(model_name, log_dir, tuple(runs))
+        "python_parity_dy2static", txt.option_of(export, "--config"), weights,
+        folder / "deploy.yaml", sections["infer_params"]["--image_path"], (*trainings, exported),
+    )  # fmt: skip
+    return plan.judge(judged)
 
 
-def _tail(sections: Sections, name: str, path: Path) -> Mapping[str, str]:
+def _own(plan: Plan, action: str, *paths: Path) -> tuple[str, ...]:
+    """Returns a call of this command's own actions."""
+    return (*plan.words(f"-m paddleseg_ext tipc {action}"), *map(str, paths))
+
+
+def _tail(sections: txt.Sections, name: str, path: Path) -> Mapping[str, str]:
     if name not in sections:
         raise UsageError(f"{path}: the section '==={name}===' is missing, which this chain reads")
     return sections[name]
@@ -266,56 +221,26 @@ def plan_benchmark(path: Path, mode: str, params: str = "") -> Plan:
     Raises:
         UsageError: the file, the mode or the parameters are wrong.
     """
-    check_mode(mode, ("benchmark_train",))
-    sections = read_config(path, "train_params")
-    train = sections["train_params"]
+    sections = read_config(path, "train_params", mode, (SPEED_MODE,))
     tail = _tail(sections, "train_benchmark_params", path)
-    log_dir = OUTPUT_ROOT / train["model_name"] / mode
-    runs: list[Run] = []
+    plan = Plan.of(sections["train_params"], mode)
     for case in _speed_cases(params, tail):
         extra = ""
         if case.to_static:
             extra = _tail(sections, "to_static_train_benchmark_params", path)["to_static_train"]
-        changed = dict(train) | {
-            "gpu_list": ",".join(map(str, range(case.processes))),
-            "--device": choices_of(train["--device"])[0],
-            "--precision": NULL if case.precision in (NULL, "fp32") else case.precision,
-            "--iters": tail["epoch"],
-            "--batch_size": case.batch_size,
-        }
-        variant = next(variants_of(changed))
-        name = f"{train['model_name']}_{case.name}"
-        flags = [word for word in tail.get("flags", NULL).split(";") if word not in (NULL, "")]
-        plain = f"{name}_log"
-        ways = {plain: extra}
-        if case.processes == 1 and tail["--profile"] != NULL:
-            ways = {f"{name}_profiling": f"{extra} --profile={tail['--profile']}"} | ways
-        for log_name, more in ways.items():
-            folder = log_dir / "train" / log_name
-            command = training_command(changed, variant, mode, folder, more)
-            command = ("env", *flags, *command) if flags else command
-            runs.append(Run("train", log_name, command, variant.reason))
-        histories = [str(log_dir / "train" / log_name / "history.json") for log_name in ways]
-        if len(ways) > 1:
-            command = (train["python"], "-m", "paddleseg_ext", "tipc", "losses", *histories)
-            runs.append(Run("check", f"{name}_losses", command, needs=tuple(ways)))
-        command = (
-            *(train["python"], "-m", "paddleseg_ext", "tipc", "speed"),
-            *(str(log_dir / f"{plain}.log"), str(log_dir / "index" / f"{name}_speed")),
-        )
-        runs.append(Run("check", f"{name}_speed", command, needs=(plain,)))
-    return Plan(train["model_name"], log_dir, tuple(runs))
+        _add_speed(plan, case, sections, extra)
+    return plan
 
 
 @dataclass(frozen=True)
 class _SpeedCase:
     """One measurement of `benchmark_train.sh`."""
 
+    to_static: bool
     batch_size: str
     precision: str
     run_mode: str = "DP"
     devices: str = "N1C1"
-    to_static: bool = False
 
     @property
     def processes(self) -> int:
@@ -324,60 +249,92 @@ class _SpeedCase:
 
     @property
     def name(self) -> str:
-        """As PaddlePaddle's benchmarks spell it."""
+        """In the spelling of PaddlePaddle's benchmarks."""
         name = f"bs{self.batch_size}_{self.precision}_{self.run_mode}_{self.devices}"
         return f"{name}_d2sT" if self.to_static else name
 
 
 def _speed_cases(params: str, tail: Mapping[str, str]) -> list[_SpeedCase]:
-    batches, precisions = choices_of(tail["batch_size"]), choices_of(tail["fp_items"])
     if params in ("", "dynamicTostatic"):
-        return [
-            _SpeedCase(batch, precision, to_static=bool(params))
-            for batch, precision in product(batches, precisions)
-        ]
+        pairs = product(txt.choices_of(tail["batch_size"]), txt.choices_of(tail["fp_items"]))
+        return [_SpeedCase(bool(params), *pair) for pair in pairs]
     found = _PARAMS.fullmatch(params)
     if not found:
         raise UsageError(
             f"'{params}': 'dynamic_bs8_fp32_DP_N1C1' is expected (model type, batch size, "
             "precision, run mode, machines and processes on each)"
         )
-    model_type, batch, precision, run_mode, devices = found.groups()
-    return [_SpeedCase(batch, precision, run_mode, devices, model_type == "dynamicTostatic")]
+    model_type, *rest = found.groups()
+    return [_SpeedCase(model_type == "dynamicTostatic", *rest)]
+
+
+def _add_speed(plan: Plan, case: _SpeedCase, sections: txt.Sections, extra: str) -> None:
+    """Appends one measurement: the training with and without profile, and the checks of its log.
+
+    Args:
+        extra: flags of the training.
+    """
+    train, tail = sections["train_params"], sections["train_benchmark_params"]
+    changes = {
+        "gpu_list": ",".join(map(str, range(case.processes))),
+        "--device": txt.choices_of(train["--device"])[0],
+        "--precision": txt.NULL if case.precision in (txt.NULL, "fp32") else case.precision,
+        "--iters": tail["epoch"],
+        "--batch_size": case.batch_size,
+    }
+    variant = next(train_infer.variants_of({**train, **changes}))
+    environment = [word for word in tail.get("flags", txt.NULL).split(";") if word not in txt.UNSET]
+    if environment:
+        variant = replace(variant, start=("env", *environment, *variant.start))
+    name = f"{plan.model_name}_{case.name}"
+    plain = f"{name}_log"
+    ways = {plain: extra}
+    if case.processes == 1 and tail["--profile"] != txt.NULL:
+        ways = {f"{name}_profiling": f"{extra} --profile={tail['--profile']}"} | ways
+    histories = []
+    for log_name, more in ways.items():
+        folder = plan.log_dir / "train" / log_name
+        words = train_infer.training_words(plan, variant, SPEED_MODE, folder, more)
+        plan.add(Run("train", log_name, words, variant.reason))
+        histories.append(folder / "history.json")
+    if len(ways) > 1:
+        words = _own(plan, "losses", *histories)
+        plan.add(Run("check", f"{name}_losses", words, needs=tuple(ways)))
+    logs = plan.log_dir / f"{plain}.log", plan.log_dir / "index" / f"{name}_speed"
+    plan.add(Run("check", f"{name}_speed", _own(plan, "speed", *logs), needs=(plain,)))
 
 
 CHAINS: dict[str, Callable[..., Plan]] = {
-    "train_infer": plan_train_infer,
+    "train_infer": train_infer.plan_train_infer,
     "paddle2onnx": plan_paddle2onnx,
     "ptq": plan_ptq,
     "dy2static": plan_dy2static,
     "serving": plan_serving,
     "benchmark": plan_benchmark,
 }
-_CHAIN_OF = {
-    "train_params": "train_infer",
-    "paddle2onnx_params": "paddle2onnx",
-    "ptq_params": "ptq",
-    "serving_params": "serving",
-}
 
 
-def make_plan(path: Path, mode: str, chain: str | None = None, params: str = "") -> Plan:
-    """The commands of a chain, in order.
+def make_plan(request: ChainRequest, verbs: Verbs) -> Plan:
+    """Returns the commands of a chain, in order.
 
     Args:
-        chain: one of CHAINS; None: what the file is for (`benchmark_train` tells by the mode).
-        params: of `benchmark_train.sh`.
+        verbs: check the flags of every command.
 
     Raises:
-        UsageError: the file or the mode is wrong.
+        UsageError: the file, the mode or a flag is wrong.
     """
+    path, mode, chain = request.config, request.mode, request.chain
     if chain is None:
-        chain = _CHAIN_OF[kind_of(read_lines(path), path)]
-        if mode == "benchmark_train" and chain == "train_infer":
-            chain = "benchmark"
-    if params:
-        if chain != "benchmark":
-            raise UsageError(f"'{params}': only benchmark_train.sh takes a third argument")
-        return plan_benchmark(path, mode, params)
-    return CHAINS[chain](path, mode)
+        chain = txt.kind_of(txt.read_lines(path), path).removesuffix("_params")
+        if chain == "train":
+            chain = "benchmark" if mode == SPEED_MODE else "train_infer"
+    if request.params and chain != "benchmark":
+        raise UsageError(f"'{request.params}': only benchmark_train.sh takes a third argument")
+    more = [request.params] if request.params else []
+    plan = CHAINS[chain](path, mode, *more)
+    for run in plan.runs:
+        try:
+            verbs.require_sound(run.command)
+        except UsageError as error:
+            raise UsageError(f"{path}: {run.name}: {error}") from None
+    return plan

@@ -1,35 +1,16 @@
-"""What a TIPC chain runs: commands, what each needs, and what its results are compared with."""
+"""The plan of a TIPC chain: its commands, what each needs, and how its results are compared."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.tipc.format import MODES, Sections, read_sections
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.tipc import txt
+from paddleseg_ext.tipc.verbs import PROGRAM
 
 OUTPUT_ROOT = Path("test_tipc/output")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What an inference run was to be run by, held against what its backend told of itself.
-
-    Attributes:
-        backend: as for `open_backend`.
-        precision: `fp32`, `fp16` or `int8`.
-        threads: None where any number will do.
-        device: `cpu` or `gpu`.
-        use_trt: TensorRT.
-        batch_size: of the fullest batch; None where any will do.
-    """
-
-    backend: str
-    precision: str = "fp32"
-    threads: int | None = None
-    device: str = "cpu"
-    use_trt: bool = False
-    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +22,11 @@ class Run:
         name: spells the run; its log is `<name>.log`.
         command: program and arguments.
         reason: why it cannot run here; empty where it can.
-        results: the folder that its predictions and counts go to, if it has one of its own.
-        needs: names of the runs without whose success this one says nothing.
-        asked: the backend it was to use, for inference.
+        results: the folder of its predictions and counts, if it has one of its own.
+        needs: names of the runs that must succeed before this one.
+        asked: the runtime that an inference must use.
+        batch_size: images that must have run together; None where any number will do.
+        verdict: the `results.json` that a comparison writes.
     """
 
     kind: str
@@ -52,7 +35,9 @@ class Run:
     reason: str = ""
     results: Path | None = None
     needs: tuple[str, ...] = ()
-    asked: Asked | None = None
+    asked: RuntimeSpec | None = None
+    batch_size: int | None = None
+    verdict: Path | None = None
 
     @property
     def shown_command(self) -> str:
@@ -61,75 +46,124 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a chain runs, in order, and the folder that gets its logs."""
-
-    model_name: str
-    log_dir: Path
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """What folders of results are compared with.
+    """A verdict on folders of results.
 
     Attributes:
-        python: the interpreter.
+        name: of the run.
         config: the yml.
         weights: the checkpoint; the eager network predicts with it.
         bundle: the `deploy.yaml` made from it.
         image_list: the images.
+        needs: as of a run.
+        budgets: a yml for `--budgets`.
     """
 
-    python: str
+    name: str
     config: str
     weights: Path
     bundle: Path
     image_list: str
+    needs: tuple[str, ...]
+    budgets: str = ""
 
-    def run(
-        self,
-        name: str,
-        save_dir: Path,
-        results: list[str],
-        needs: tuple[str, ...],
-        more: Sequence[str] = (),
-    ) -> Run:
-        """The run that judges folders (`NAME=DIR` each) and shows the judge its faults.
+
+@dataclass
+class Plan:
+    """The runs of a chain.
+
+    Attributes:
+        model_name: of the txt.
+        log_dir: the folder of the logs.
+        runs: in their order.
+        python: the interpreter, as the txt names it.
+    """
+
+    model_name: str
+    log_dir: Path
+    runs: list[Run] = field(default_factory=list)
+    python: str = "python"
+
+    @classmethod
+    def of(cls, params: Mapping[str, str], folder: str) -> "Plan":
+        """Returns a plan without runs, for the model and interpreter of a section."""
+        name = params["model_name"]
+        return cls(name, OUTPUT_ROOT / name / folder, python=params["python"])
+
+    def add(self, run: Run) -> str:
+        """Appends a run; returns its name."""
+        self.runs.append(run)
+        return run.name
+
+    def words(self, line: str, *start: str, **flags: object) -> tuple[str, ...]:
+        """Returns the words of a command: the line's as they are written, between two additions.
 
         Args:
-            more: further flags of `parity`.
+            line: a command of the txt.
+            start: starts the line's program; by default the interpreter. `paddleseg-ext` is a
+                program of its own and takes none.
+            flags: appended as `--name=value`; those without a value are left out.
         """
-        command = (
-            *(self.python, "-m", "paddleseg_ext", "parity", f"--config={self.config}"),
-            *(f"--model_path={self.weights}", f"--bundle={self.bundle}"),
-            *(f"--image_list={self.image_list}", f"--save_dir={save_dir}"),
-            *(*more, "--negative_controls", "--stages", "static"),
-            *(["--results", *results] if results else []),
-        )
-        return Run("parity", name, command, needs=needs)
+        written = txt.split_command(line)
+        start = start or (self.python,)
+        if written[:1] == [PROGRAM] and start[-1] == self.python:
+            start = start[:-1]
+        given = {name: str(value) for name, value in flags.items() if value is not None}
+        added = [f"--{name}={value}" for name, value in given.items() if value not in txt.UNSET]
+        return (*start, *written, *added)
+
+    def judge(
+        self,
+        judged: Comparison,
+        results: Mapping[str, Path] | None = None,
+        save_dir: Path | None = None,
+    ) -> "Plan":
+        """Appends the run that compares folders of results, and shows the judge its faults.
+
+        Args:
+            results: name -> folder; by default every run that leaves predictions.
+            save_dir: gets the verdict; by default the folder of the logs.
+        """
+        if results is None:
+            results = {
+                run.name.removeprefix("python_"): run.results
+                for run in self.runs
+                if run.results and not run.reason
+            }
+        save_dir = save_dir or self.log_dir
+        words = self.words(
+            "-m paddleseg_ext parity", config=judged.config, model_path=judged.weights,
+            bundle=judged.bundle, image_list=judged.image_list, save_dir=save_dir,
+            budgets=judged.budgets,
+        )  # fmt: skip
+        words += ("--negative_controls", "--stages", "static")
+        if results:
+            words += ("--results", *(f"{name}={folder}" for name, folder in results.items()))
+        verdict = save_dir / "results.json"
+        self.add(Run("parity", judged.name, words, needs=judged.needs, verdict=verdict))
+        return self
 
 
-def check_mode(mode: str, modes: tuple[str, ...]) -> str:
-    """`mode`, if it is one of `modes`.
+def check_mode(mode: str, modes: tuple[str, ...]) -> None:
+    """Checks that a mode is one of `modes`.
 
     Raises:
         UsageError: it is another chain's, or unknown (the nearest is named).
     """
-    if mode in MODES and mode not in modes:
+    if mode in txt.MODES and mode not in modes:
         raise UsageError(f"mode '{mode}' is not run by this chain; it runs {', '.join(modes)}")
     if mode not in modes:
         raise UsageError(f"unknown mode '{mode}'{nearest_name(mode, modes)}")
-    return mode
 
 
-def read_config(path: Path, kind: str) -> Sections:
-    """The sections of a txt of a kind.
+def read_config(path: Path, kind: str, mode: str, modes: tuple[str, ...]) -> txt.Sections:
+    """Returns the sections of a txt of a kind, for a mode of a chain.
 
     Raises:
-        UsageError: it is wrong, or of another kind.
+        UsageError: the mode is not one of `modes`, or the file is wrong or of another kind.
     """
-    found, sections = read_sections(path)
+    check_mode(mode, modes)
+    found, sections = txt.read_sections(path)
     if found != kind:
         raise UsageError(f"{path}: this chain reads '==={kind}===', the file is of '==={found}==='")
     return sections

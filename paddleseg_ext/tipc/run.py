@@ -1,7 +1,7 @@
-"""Runs the commands of a TIPC plan: one log each, one line each, and a status that tells.
+"""Runs the commands of a TIPC plan: one log and one line per command, and an exit status.
 
-The lines of `results_python.log` are PaddleSeg's, so that its tools read them. What failed, and
-what could not run because of it, is in that file, in `junit.xml` and in the exit status.
+The lines of `results_python.log` are PaddleSeg's, so that its tools read them. Failures, and what
+could not run because of them, are in that file, in `junit.xml` and in the exit status.
 """
 
 import json
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
-from paddleseg_ext.inference.activity import shortfall
+from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.parity.report import Case, parity_cases, write_junit
 from paddleseg_ext.tipc.plan import Plan, Run
 
-STATUS_LOG, RESULTS, JUNIT = "results_python.log", "results.json", "junit.xml"
+STATUS_LOG, JUNIT = "results_python.log", "junit.xml"
 INFERENCE = "inference.json"  # of infer.py
 # Of a chain in which nothing could run: neither passed (0) nor failed (1).
 STATUS_NOT_RUN = 3
@@ -26,11 +26,11 @@ STATUS_NOT_RUN = 3
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of a chain.
+    """The outcome of a chain.
 
     Attributes:
         cases: every command, comparison and negative control.
-        seconds: the whole chain's.
+        seconds: of the whole chain.
     """
 
     plan: Plan
@@ -39,17 +39,17 @@ class Tally:
 
     @property
     def failed(self) -> list[Case]:
-        """What went wrong."""
+        """The cases that failed."""
         return [case for case in self.cases if case.failure]
 
     @property
     def skipped(self) -> list[Case]:
-        """What could not run, and why."""
+        """The cases that could not run."""
         return [case for case in self.cases if case.skipped]
 
     @property
     def num_passed(self) -> int:
-        """The rest."""
+        """The number of the others."""
         return len(self.cases) - len(self.failed) - len(self.skipped)
 
     @property
@@ -61,13 +61,13 @@ class Tally:
 
 
 def run_plan(plan: Plan) -> int:
-    """Run every command of a plan, and say what came of it.
+    """Runs every command of a plan and prints the outcome.
 
     Returns:
         The exit status: STATUS_DONE, or STATUS_NOT_RUN where nothing could run here.
 
     Raises:
-        CheckFailed: one failed, or the verdict did; it says which and where the logs are.
+        CheckFailed: a command or a comparison failed; the message names the log.
     """
     tally = run_chain(plan)
     place = plan.log_dir / STATUS_LOG
@@ -77,7 +77,7 @@ def run_plan(plan: Plan) -> int:
 
 
 def run_chain(plan: Plan) -> Tally:
-    """Run every command of a plan; leaves its status log and JUnit XML in the plan's folder."""
+    """Runs every command of a plan; writes the status log and JUnit XML to the plan's folder."""
     started = time.perf_counter()
     plan.log_dir.mkdir(parents=True, exist_ok=True)
     for name in (STATUS_LOG, JUNIT):
@@ -93,8 +93,8 @@ def run_chain(plan: Plan) -> Tally:
             lost[run.name] = f"{run.name} failed"
         elif case.skipped:
             lost[run.name] = case.skipped
-        if run.kind == "parity":
-            cases += _read_verdict(run)
+        if run.verdict and run.verdict.is_file():
+            cases += parity_cases(json.loads(run.verdict.read_text(encoding="utf-8")))
         elif run.asked and not case.failure and not case.skipped:
             cases.append(_check_activity(run))
     write_junit(plan.log_dir / JUNIT, cases)
@@ -104,13 +104,14 @@ def run_chain(plan: Plan) -> Tally:
 
 
 def _do(run: Run, plan: Plan, blocked: str) -> Case:
-    """Run one command, log it, and record what came of it."""
+    """Runs one command with a log, and records its outcome."""
     reason = run.reason or blocked
     log_path = plan.log_dir / f"{run.name}.log"
-    if run.results is not None:  # what an earlier run left there must not be taken for this one's
+    # Results of an earlier run must not be taken for this one's.
+    if run.results is not None:
         shutil.rmtree(run.results, ignore_errors=True)
-    if run.kind == "parity":
-        _results_of(run).unlink(missing_ok=True)
+    if run.verdict is not None:
+        run.verdict.unlink(missing_ok=True)
     if reason:
         _record(plan, f"Not run - {plan.model_name} - {run.shown_command} - {reason}")
         return Case("commands", run.name, skipped=reason)
@@ -127,20 +128,28 @@ def _do(run: Run, plan: Plan, blocked: str) -> Case:
 
 
 def _run_logged(run: Run, log_path: Path) -> int:
-    """Run a command with its output both on the terminal and in a file; gives its status."""
+    """Runs a command with its output on the terminal and in a file; returns its exit status.
+
+    The words are passed on as they are planned. `python` among them is this process's interpreter,
+    because the folder of that comes first in PATH.
+    """
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     with open(log_path, "wb") as log_file:
         log_file.write(f"$ {run.shown_command}\n".encode())
         log_file.flush()
         try:
             process = subprocess.Popen(
-                run.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                run.command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PATH": path},
             )
         except OSError as error:
             log_file.write(f"{run.command[0]}: {error.strerror}\n".encode())
             return 127
         with process:
             assert process.stdout is not None
-            # Whatever has arrived is passed on at once: progress lines end in no newline.
+            # Output is passed on as it arrives, because progress lines end in no newline.
             while chunk := os.read(process.stdout.fileno(), 1 << 16):
                 log_file.write(chunk)
                 log_file.flush()
@@ -155,37 +164,20 @@ def _record(plan: Plan, line: str) -> None:
         file.write(line + "\n")
 
 
-def _results_of(run: Run) -> Path:
-    """Where the verdict of a comparison is."""
-    folder = next(w.partition("=")[2] for w in run.command if w.startswith("--save_dir="))
-    return Path(folder) / RESULTS
-
-
-def _read_verdict(run: Run) -> list[Case]:
-    path = _results_of(run)
-    if not path.is_file():
-        return []
-    return parity_cases(json.loads(path.read_text(encoding="utf-8")))
-
-
 def _check_activity(run: Run) -> Case:
-    """Whether the run's backend is the one asked for, as its runtime tells: no silent fallback."""
+    """Checks by its own report that a run used the runtime that was asked for."""
     assert run.results is not None and run.asked is not None
     path = run.results / INFERENCE
     if not path.is_file():
         return Case("activity", run.name, failure=f"{path} was not written")
     result = json.loads(path.read_text(encoding="utf-8"))
-    asked, fullest = run.asked, result.get("fullest_batch", 0)
-    lacking = shortfall(
-        result.get("backend") or {},
-        asked.backend,
-        asked.precision,
-        asked.threads,
-        asked.device,
-        asked.use_trt,
-    )
-    if not lacking and asked.batch_size is not None and fullest < asked.batch_size:
-        lacking = f"batches of {asked.batch_size} were asked for, and the fullest held {fullest}"
+    fullest = result.get("fullest_batch", 0)
+    try:
+        lacking = run.asked.shortfall(RuntimeReport.from_dict(result.get("backend")))
+    except ValueError as error:
+        lacking = f"{path}: {error}"
+    if not lacking and run.batch_size is not None and fullest < run.batch_size:
+        lacking = f"batches of {run.batch_size} were asked for, and the fullest held {fullest}"
     return Case("activity", run.name, failure=lacking)
 
 

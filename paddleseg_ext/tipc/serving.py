@@ -1,4 +1,4 @@
-"""Starts the HTTP service, waits until it is ready, asks it for every image, and stops it."""
+"""Starts the HTTP service, waits until it is ready, posts every image, and stops it."""
 
 import contextlib
 import json
@@ -8,11 +8,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.common.files import atomic_path, require_writable, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.options import option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.functional import decode_label_values
 from paddleseg_ext.images.samples import Sample, collect_samples
@@ -25,35 +27,46 @@ ANSWER_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
-def ask_service(command: Sequence[str], image_path: str, save_dir: Path) -> None:
-    """Serve, ask, stop; leaves `label_maps/NAME.png` and `inference.json` in `save_dir`.
+@dataclass(frozen=True)
+class AskOptions:
+    """Options of `tipc ask`.
 
-    Args:
-        command: starts the service; gets `--host` and a free `--port`.
-        image_path: an image, a folder, or a list.
+    Attributes:
+        service: the command that starts the service; it gets `--host` and a free `--port`.
+    """
+
+    image_path: str = option(MISSING, "image, folder or list", metavar="PATH")
+    save_dir: Path = option(MISSING, "for results", metavar="DIR")
+    service: Sequence[str] = ()
+
+
+def ask_service(options: AskOptions) -> None:
+    """Starts the service, asks it for label maps, and stops it.
+
+    Writes `label_maps/NAME.png` and `inference.json` to `save_dir`.
 
     Raises:
         UsageError: no command, no images.
-        CheckFailed: the service does not start, does not answer, or answers something else than
+        CheckFailed: the service does not start, does not answer, or returns something else than
             a label map.
     """
-    if not command:
+    if not options.service:
         raise UsageError("the command that starts the service is expected behind '--'")
-    samples = collect_samples(image_path)
-    require_writable(save_dir, "--save_dir")
-    with _service(command) as address:
-        model = json.loads(_get(address + MODEL))
+    samples = collect_samples(options.image_path)
+    require_writable(options.save_dir, "--save_dir")
+    with _service(options.service) as address:
+        model = json.loads(_request(address + MODEL))
         for sample in track(samples, "asked"):
-            _ask(address, sample, save_dir)
-    # What runs, as the service tells: held against what was asked for like any other run's.
-    told = {"backend": model.get("backend") or {}, "service": model}
-    write_json(save_dir / "inference.json", told)
-    log(f"{len(samples)} answers written to {save_dir}")
+            _ask(address, sample, options.save_dir)
+    # The report of the runtime is compared with the request, as after infer.py.
+    result = {"backend": model.get("backend") or {}, "service": model}
+    write_json(options.save_dir / "inference.json", result)
+    log(f"{len(samples)} answers written to {options.save_dir}")
 
 
 @contextlib.contextmanager
 def _service(command: Sequence[str]) -> Iterator[str]:
-    """A running service; gives its address. It is ended however the block ends."""
+    """Yields the address of a running service, which is stopped however the block ends."""
     port = _free_port()
     try:
         process = subprocess.Popen([*command, f"--host={HOST}", f"--port={port}"])
@@ -88,27 +101,23 @@ def _wait_until_ready(process: subprocess.Popen, address: str) -> None:
                 f"the service ended with status {process.returncode} before it was ready"
             )
         with contextlib.suppress(OSError):  # refused, reset, or 503 while it loads
-            _get(address + READY)
+            _request(address + READY)
             return
         time.sleep(0.2)
     raise CheckFailed(f"the service was not ready within {READY_SECONDS:.0f} s")
 
 
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+def _request(url: str, body: bytes | None = None) -> bytes:
+    """Returns the answer to a GET, or to a POST where there is a body."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/octet-stream"})
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
         return answer.read()
 
 
 def _ask(address: str, sample: Sample, save_dir: Path) -> None:
-    """Ask for one image and keep the label map, a PNG whose pixel values are class ids."""
-    request = urllib.request.Request(
-        address + SEGMENT,
-        data=sample.image.read_bytes(),
-        headers={"Content-Type": "application/octet-stream"},
-    )
+    """Posts one image and saves the label map, a PNG whose pixel values are class ids."""
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            content = answer.read()
+        content = _request(address + SEGMENT, sample.image.read_bytes())
         decode_label_values(content, "its answer")
     except urllib.error.HTTPError as error:
         said = error.read(200).decode("utf-8", "replace")

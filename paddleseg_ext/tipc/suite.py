@@ -1,16 +1,18 @@
-"""Every chain of every network, one after the other, and one table of what came of them."""
+"""Runs every chain of every network, and prints one table of the outcome."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, replace
 from pathlib import Path
 
-from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed, UsageError
+from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed, UsageError, nearest_name
 from paddleseg_ext.common.files import write_json
+from paddleseg_ext.common.options import option
 from paddleseg_ext.parity.report import Case, write_junit
-from paddleseg_ext.tipc.chains import make_plan
-from paddleseg_ext.tipc.plan import OUTPUT_ROOT
+from paddleseg_ext.tipc.chains import CHAINS, ChainRequest, make_plan
+from paddleseg_ext.tipc.plan import OUTPUT_ROOT, Plan
 from paddleseg_ext.tipc.run import STATUS_NOT_RUN, Tally, run_chain
+from paddleseg_ext.tipc.verbs import Verbs
 
 CONFIG_ROOT = Path("test_tipc/configs")
 
@@ -22,7 +24,7 @@ class Entry:
     Attributes:
         chain: of `chains.CHAINS`.
         file: below the network's folder.
-        mode: it is run in.
+        mode: of the run.
     """
 
     chain: str
@@ -30,7 +32,7 @@ class Entry:
     mode: str
 
 
-# In this order: the train-infer chain leaves the checkpoint and the bundle that others start from.
+# The train-infer chain comes first: it makes the checkpoint and bundle that others start from.
 ENTRIES = (
     Entry("train_infer", "train_infer_python.txt", "lite_train_lite_infer"),
     Entry("train_infer", "train_distributed_infer_python.txt", "lite_train_lite_infer"),
@@ -44,84 +46,94 @@ ENTRIES = (
 
 
 @dataclass(frozen=True)
+class SuiteOptions:
+    """Options of `tipc suite`."""
+
+    networks: Sequence[str] = option(MISSING, "which ones")
+    chains: Sequence[str] = option(list(CHAINS), "which chains", choices=CHAINS)
+
+
+@dataclass(frozen=True)
 class Row:
-    """What came of one txt; `tally` is None where its plan could not be made."""
+    """The outcome of one txt."""
 
     network: str
     entry: Entry
-    tally: Tally | None
-    error: str = ""
-
-    @property
-    def state(self) -> str:
-        """`passed`, `failed` or `not run`."""
-        return self.tally.state if self.tally else "failed"
+    tally: Tally
 
 
 def networks() -> list[str]:
-    """The networks that have configs."""
+    """Returns the networks that have configs."""
     return sorted(path.parent.name for path in CONFIG_ROOT.glob(f"*/{ENTRIES[0].file}"))
 
 
-def run_suite(chosen: Sequence[str], chains: Sequence[str]) -> int:
-    """Run the chains of the chosen networks; leaves suite.json and suite.xml.
+def run_suite(options: SuiteOptions, verbs: Verbs) -> int:
+    """Runs the chains of the chosen networks; writes suite.json and suite.xml.
+
+    Args:
+        verbs: check the flags of every command.
 
     Returns:
         The exit status: STATUS_DONE, or STATUS_NOT_RUN where nothing could run here.
 
     Raises:
-        CheckFailed: some failed; the table says which.
+        UsageError: an unknown network; the nearest is named.
+        CheckFailed: some chains failed; the table lists them.
     """
+    known = networks()
+    for network in options.networks:
+        if network not in known:
+            raise UsageError(f"--networks {network}: no such network{nearest_name(network, known)}")
     started = time.perf_counter()
     rows = []
-    for network in chosen:
+    for network in options.networks:
         for entry in ENTRIES:
-            if entry.chain in chains:
+            if entry.chain in options.chains:
                 print(f"==== {network}: {entry.file} {entry.mode} ({entry.chain})", flush=True)
-                rows.append(_run(network, entry))
+                rows.append(Row(network, entry, _run(network, entry, verbs)))
     _write(rows, time.perf_counter() - started)
     print(_table(rows), flush=True)
-    failed = [row for row in rows if row.state == "failed"]
+    failed = [row for row in rows if row.tally.state == "failed"]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(rows)} chains; {OUTPUT_ROOT / 'suite.json'}")
-    return STATUS_DONE if any(row.state == "passed" for row in rows) else STATUS_NOT_RUN
+    passed = any(row.tally.state == "passed" for row in rows)
+    return STATUS_DONE if passed else STATUS_NOT_RUN
 
 
-def _run(network: str, entry: Entry) -> Row:
-    """Run one txt; a plan that cannot be made (no checkpoint, say) fails alone."""
+def _run(network: str, entry: Entry, verbs: Verbs) -> Tally:
+    """Runs one txt; a plan that cannot be made (no checkpoint, say) fails alone."""
     try:
-        plan = make_plan(CONFIG_ROOT / network / entry.file, entry.mode, entry.chain)
+        request = ChainRequest(CONFIG_ROOT / network / entry.file, entry.mode, entry.chain)
+        return run_chain(make_plan(request, verbs))
     except UsageError as error:
         print(f"failed: {error}", flush=True)
-        return Row(network, entry, None, str(error))
-    return Row(network, entry, run_chain(plan))
+        return Tally(
+            Plan(network, OUTPUT_ROOT / network),
+            (Case("plan", "plan", failure=str(error)),),
+            0.0,
+        )
 
 
 def _write(rows: Sequence[Row], seconds: float) -> None:
     cases = []
-    shown = []
+    chains = []
     for row in rows:
-        suite = f"{row.network} {row.entry.file} {row.entry.chain}"
-        found = row.tally.cases if row.tally else (Case(suite, "plan", failure=row.error),)
-        cases += [
-            Case(f"{suite}: {case.suite}", case.name, case.seconds, case.failure, case.skipped)
-            for case in found
-        ]
-        shown.append(
+        tally, entry = row.tally, row.entry
+        suite = f"{row.network} {entry.file} {entry.chain}"
+        cases += [replace(case, suite=f"{suite}: {case.suite}") for case in tally.cases]
+        chains.append(
             {
                 "network": row.network,
-                "chain": row.entry.chain,
-                "file": row.entry.file,
-                "mode": row.entry.mode,
-                "state": row.state,
-                "passed": row.tally.num_passed if row.tally else 0,
-                "failed": [[case.name, case.failure] for case in found if case.failure],
-                "not_run": [[case.name, case.skipped] for case in found if case.skipped],
-                "seconds": round(row.tally.seconds, 1) if row.tally else 0.0,
-                "log_dir": str(row.tally.plan.log_dir) if row.tally else "",
+                **asdict(entry),
+                "state": tally.state,
+                "passed": tally.num_passed,
+                "failed": [[case.name, case.failure] for case in tally.failed],
+                "not_run": [[case.name, case.skipped] for case in tally.skipped],
+                "seconds": round(tally.seconds, 1),
+                "log_dir": str(tally.plan.log_dir),
             }
         )
-    write_json(OUTPUT_ROOT / "suite.json", {"seconds": round(seconds, 1), "chains": shown})
+    write_json(OUTPUT_ROOT / "suite.json", {"seconds": round(seconds, 1), "chains": chains})
     write_junit(OUTPUT_ROOT / "suite.xml", cases)
 
 
@@ -129,10 +141,9 @@ def _table(rows: Sequence[Row]) -> str:
     lines = [f"{'network':<24}{'txt':<38}{'chain':<13}{'passed':>7}{'failed':>7}{'not run':>8}  s"]
     for row in rows:
         tally = row.tally
-        counts = (tally.num_passed, len(tally.failed), len(tally.skipped)) if tally else (0, 1, 0)
-        seconds = tally.seconds if tally else 0.0
         lines.append(
-            f"{row.network:<24}{row.entry.file:<38}{row.entry.chain:<13}"
-            f"{counts[0]:>7}{counts[1]:>7}{counts[2]:>8}  {seconds:.0f} {row.state.upper()}"
+            f"{row.network:<24}{row.entry.file:<38}{row.entry.chain:<13}{tally.num_passed:>7}"
+            f"{len(tally.failed):>7}{len(tally.skipped):>8}  {tally.seconds:.0f} "
+            f"{tally.state.upper()}"
         )
     return "\n".join(lines)

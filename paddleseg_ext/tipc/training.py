@@ -1,10 +1,10 @@
-"""What TIPC asks of training logs: are two trainings the same, and how fast was one."""
+"""Checks of training logs: equality of the losses of two trainings, and the speed of one."""
 
 import math
 import re
 import statistics
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from paddleseg_ext.common.errors import CheckFailed, DataError
 from paddleseg_ext.common.files import require_file, write_json
@@ -16,12 +16,31 @@ SKIPPED_STEPS = 2
 _STEP = re.compile(r"\[TRAIN\].* iter: (\d+)/(\d+), loss: ([^,\s]+),.* ips: ([^\s,]+) samples/sec")
 
 
+@dataclass(frozen=True)
+class Speed:
+    """The speed of a training, with the keys of PaddlePaddle's benchmarks.
+
+    Attributes:
+        ips: median of the iterations' samples/s, without the first SKIPPED_STEPS.
+        steps: iterations that count.
+        convergence_value: the last loss.
+    """
+
+    model_name: str
+    ips: float
+    steps: int
+    convergence_value: float
+    speed_unit: str = "samples/s"
+    skipped_steps: int = SKIPPED_STEPS
+    convergence_key: str = "loss"
+
+
 def compare_losses(first: Path, second: Path) -> None:
-    """Compare the losses of two runs, every one to the bit, in their `history.json`.
+    """Compares every loss of two runs to the bit, from their `history.json`.
 
     Raises:
         DataError: a file is not a run's history.
-        CheckFailed: the runs differ; it names the first iteration that does.
+        CheckFailed: the runs differ; the first iteration that does is named.
     """
     losses, others = _losses(first), _losses(second)
     if list(losses) != list(others):
@@ -40,7 +59,7 @@ def compare_losses(first: Path, second: Path) -> None:
 def _losses(path: Path) -> dict[int, float]:
     losses = {entry.iter: entry.loss for entry in History.read(path).train}
     if not losses:
-        raise DataError(f"{path}: it holds no losses")
+        raise DataError(f"{path}: losses are expected, it contains none")
     return losses
 
 
@@ -49,15 +68,14 @@ def _span(losses: dict[int, float]) -> str:
 
 
 def write_speed(log_file: Path, target: Path) -> None:
-    """Read the speed of a training from its log and write it as PaddlePaddle's benchmarks do.
+    """Reads the speed of a training from its log, and writes it as a `Speed` in JSON.
 
     Args:
         log_file: with a `[TRAIN]` line for each iteration.
-        target: a JSON file; `ips` is the median of the iterations' samples/s, without the first
-            SKIPPED_STEPS.
+        target: MODEL_CASE_speed.
 
     Raises:
-        CheckFailed: the log does not hold every iteration, or a loss is not finite.
+        CheckFailed: an iteration is missing in the log, or a loss is not finite.
     """
     text = require_file(log_file, "log of a training").read_text(encoding="utf-8", errors="replace")
     steps = [
@@ -74,14 +92,7 @@ def write_speed(log_file: Path, target: Path) -> None:
         raise CheckFailed(f"{log_file}: more than {SKIPPED_STEPS} iterations are expected")
     if not all(math.isfinite(loss) for _, _, loss, _ in steps):
         raise CheckFailed(f"{log_file}: a loss is not finite")
-    speed: dict[str, Any] = {
-        "model_name": target.name.removesuffix("_speed"),
-        "ips": statistics.median(measured),
-        "speed_unit": "samples/s",
-        "steps": len(measured),
-        "skipped_steps": SKIPPED_STEPS,
-        "convergence_key": "loss",
-        "convergence_value": steps[-1][2],
-    }
-    write_json(target, speed)
-    log(f"{speed['ips']:.4f} samples/s over {len(measured)} iterations; {target}")
+    name = target.name.removesuffix("_speed")
+    speed = Speed(name, statistics.median(measured), len(measured), convergence_value=steps[-1][2])
+    write_json(target, asdict(speed))
+    log(f"{speed.ips:.4f} samples/s over {speed.steps} iterations; {target}")

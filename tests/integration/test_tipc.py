@@ -94,6 +94,7 @@ def workspace(tmp_path_factory):
                 path = folder / "city" / kind / split / "town" / f"town_{number}_{suffix}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), pixels)
+    (folder / "test_tipc/configs").mkdir(parents=True)  # as in a checkout
     (folder / "net.yml").write_text(YML)
     text = CONFIG.read_text()
     for name in ("bisenetv1_cityscapes_1024x512_160k.yml", "bisenetv1_lite.yml"):

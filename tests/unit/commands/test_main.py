@@ -61,3 +61,15 @@ def test_a_verb_without_paddle_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     assert call("paddleseg_ext", "train", "paddle").error_lines == [expected]
     with pytest.raises(ModuleNotFoundError):  # a package of ours that is missing is a defect
         call("paddleseg_ext", "train", "paddleseg_ext.nothing")
+
+
+def test_every_verb_hands_out_its_parser_without_paddle() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(paddle=None, paddleseg=None)  # an import of them raises\n"
+        "from paddleseg_ext.commands.main import VERBS, parser_of\n"
+        "for verb in VERBS:\n"
+        "    assert parser_of(verb).prog == f'paddleseg-ext {verb}', verb\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

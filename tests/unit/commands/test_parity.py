@@ -22,9 +22,10 @@ MISSED = Control("one weight changed", False, "identical", stage="onnxruntime_in
 def test_the_reference_alone_is_refused():
     words = ["--config", "a.yml", "--model_path", "w", "--image_list", "x", "--stages", "eager"]
     with pytest.raises(UsageError, match="eager is what others are compared with; name one more"):
-        cli.check_stages(parse_stages(["eager"]), cli.parse_arguments(words))
-    given = cli.parse_arguments([*words, "--results", "val=left"])
-    both = cli.parse_arguments([*words, "--results", "val=left", "--results", "infer=right"])
+        cli.check_stages(parse_stages(["eager"]), cli.build_parser().parse_args(words))
+    given = cli.build_parser().parse_args([*words, "--results", "val=left"])
+    pairs = ["--results", "val=left", "--results", "infer=right"]
+    both = cli.build_parser().parse_args([*words, *pairs])
     assert both.results == ["val=left", "infer=right"]
     cli.check_stages(parse_stages(["eager"]), given)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
 from paddleseg_ext.tipc import chains, train_infer
-from paddleseg_ext.tipc.chains import make_plan
+from paddleseg_ext.tipc.chains import ChainRequest
 from paddleseg_ext.tipc.suite import ENTRIES, networks
 from paddleseg_ext.tipc.training import compare_losses, write_speed
 
@@ -38,11 +39,19 @@ def trained(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def make_plan(verbs):
+    def plan(path: Path, mode: str, chain: str | None = None, params: str = ""):
+        return chains.make_plan(ChainRequest(path, mode, chain, params), verbs)
+
+    return plan
+
+
 def kinds(plan) -> list[str]:
     return [run.kind for run in plan.runs]
 
 
-def test_onnx_is_converted_run_by_each_runtime_and_judged(trained):
+def test_onnx_is_converted_run_by_each_runtime_and_judged(make_plan, trained):
     plan = make_plan(CONFIGS / "paddle2onnx_python.txt", "whole_infer")
     assert kinds(plan) == ["export", *["infer"] * 4, "parity"]
     assert {"--onnx", "True", f"--model_path={TRAINED}/best_model/model.pdparams"} <= set(
@@ -50,7 +59,7 @@ def test_onnx_is_converted_run_by_each_runtime_and_judged(trained):
     )
     infer = plan.runs[1]
     assert {"--backend=onnxruntime", "--cpu_threads=2", "--batch_size=1"} <= set(infer.command)
-    assert (infer.asked.backend, infer.asked.precision, infer.asked.threads) == (
+    assert (infer.asked.engine, infer.asked.precision, infer.asked.threads) == (
         *("onnxruntime", "fp32"), 2,
     )  # fmt: skip
     assert sum(word.startswith("infer_cpu_") for word in plan.runs[-1].command) == 4
@@ -58,7 +67,7 @@ def test_onnx_is_converted_run_by_each_runtime_and_judged(trained):
     assert all("python_paddle2onnx" in run.needs for run in plan.runs[1:])
 
 
-def test_int8_is_quantised_once_and_asked_for_of_each_runtime(trained):
+def test_int8_is_quantised_once_and_asked_for_of_each_runtime(make_plan, trained):
     onnx = Path("test_tipc/output/bisenetv1/paddle2onnx")
     shutil.copytree(TRAINED, onnx)
     plan = make_plan(CONFIGS / "train_ptq_infer_python.txt", "klquant_whole_infer")
@@ -73,17 +82,17 @@ def test_int8_is_quantised_once_and_asked_for_of_each_runtime(trained):
         assert "--budgets=test_tipc/configs/int8_lite_budgets.yml" in command
 
 
-def test_serving_starts_asks_and_judges(trained):
+def test_serving_starts_asks_and_judges(make_plan, trained):
     plan = make_plan(CONFIGS / "serving_infer_python.txt", "whole_infer")
     assert kinds(plan) == ["serve", "parity"]
     words = plan.runs[0].command
     behind = words[words.index("--") + 1 :]
     assert behind[:4] == ("python", "-m", "paddleseg_ext", "serve")
     assert f"--config={TRAINED}/deploy.yaml" in behind
-    assert f"--backend={plan.runs[0].asked.backend}" in behind
+    assert f"--backend={plan.runs[0].asked.engine}" in behind
 
 
-def test_static_graph_training_is_compared_with_dynamic(trained):
+def test_static_graph_training_is_compared_with_dynamic(make_plan, trained):
     plan = make_plan(CONFIGS / "train_infer_python.txt", LITE, "dy2static")
     assert kinds(plan) == ["train", "eval", "train", "eval", "check", "export", "parity"]
     dygraph, to_static = (run.command for run in plan.runs if run.kind == "train")
@@ -92,7 +101,9 @@ def test_static_graph_training_is_compared_with_dynamic(trained):
     }
 
 
-def test_speed_is_measured_with_and_without_profile_and_fp16_needs_a_gpu(trained, monkeypatch):
+def test_speed_is_measured_with_and_without_profile_and_fp16_needs_a_gpu(
+    make_plan, trained, monkeypatch
+):
     monkeypatch.setattr(train_infer, "has_gpu_build", lambda: False)
     plan = make_plan(CONFIGS / "train_infer_python.txt", "benchmark_train")
     assert kinds(plan) == ["train", "train", "check", "check"] * 2
@@ -105,7 +116,7 @@ def test_speed_is_measured_with_and_without_profile_and_fp16_needs_a_gpu(trained
     assert set(plan.runs[7].needs) == {plan.runs[5].name}
 
 
-def test_parameters_of_the_benchmark_choose_one_measurement(trained):
+def test_parameters_of_the_benchmark_choose_one_measurement(make_plan, trained):
     path = CONFIGS / "train_infer_python.txt"
     plan = make_plan(path, "benchmark_train", params="dynamicTostatic_bs8_fp32_DP_N1C2")
     assert kinds(plan) == ["train", "check"]
@@ -117,14 +128,14 @@ def test_parameters_of_the_benchmark_choose_one_measurement(trained):
         make_plan(path, LITE, params="dynamic_bs8_fp32_DP_N1C1")
 
 
-def test_two_processes_are_launched_on_a_cpu(trained):
+def test_two_processes_are_launched_on_a_cpu(make_plan, trained):
     plan = make_plan(CONFIGS / "train_distributed_infer_python.txt", LITE)
     train = plan.runs[0].command
     assert train[1:3] == ("-m", "paddle.distributed.launch")
     assert "--nproc_per_node=2" in train
 
 
-def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(trained, monkeypatch):
+def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(make_plan, trained, monkeypatch):
     monkeypatch.setattr(train_infer, "has_gpu_build", lambda: False)
     plan = make_plan(CONFIGS / "train_amp_infer_python.txt", LITE)
     train, *others = plan.runs
@@ -140,14 +151,52 @@ def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(trained, monkeypatch
         ("train_ptq_infer_python.txt", "test_paddle2onnx.sh"),
     ],
 )
-def test_without_what_they_start_from_the_others_say_what_to_run(trained, file, script):
+def test_without_what_they_start_from_the_others_say_what_to_run(make_plan, trained, file, script):
     (TRAINED / "best_model/model.pdparams").unlink()
     (TRAINED / "deploy.yaml").unlink()
     with pytest.raises(UsageError, match=re.escape(script)):
         make_plan(CONFIGS / file, "whole_infer")
 
 
-def test_a_file_of_another_kind_and_another_mode_stop_at_once(trained):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("--do_eval", "--do_evl", "python_train_.*'train.py' has no flag '--do_evl'.*'--do_eval'"),
+        ("--benchmark:True", "--benchmark:of", "python_infer_.*expected True or False, got 'of'"),
+        ("norm_export:export_model.py ", "norm_export:export_model.py --onx True ", "'--onx'"),
+    ],
+)
+def test_a_wrong_flag_of_any_command_stops_before_anything_runs(
+    make_plan, trained, old, new, message
+):
+    text = (PROJECT / CONFIGS / "train_infer_python.txt").read_text()
+    assert old in text
+    Path("net.txt").write_text(text.replace(old, new))
+    with pytest.raises(UsageError, match=message):
+        make_plan(Path("net.txt"), LITE)
+
+
+def test_words_of_the_txt_are_planned_as_they_are_written(make_plan, trained):
+    text = (PROJECT / CONFIGS / "train_infer_python.txt").read_text()
+    written = "--opts 'loss.types=[a, b]' \"model.name=$HOME *\" "
+    Path("net.txt").write_text(text.replace("--do_eval", written + "--do_eval"))
+    plan = make_plan(Path("net.txt"), LITE)
+    train = plan.runs[0]
+    place = train.command.index("--opts")
+    assert train.command[:2] == ("python", "train.py")
+    assert train.command[place + 1 : place + 3] == ("loss.types=[a, b]", "model.name=$HOME *")
+    assert tuple(shlex.split(train.shown_command)) == train.command
+
+
+def test_the_installed_command_needs_no_interpreter(make_plan, trained):
+    text = (PROJECT / CONFIGS / "serving_infer_python.txt").read_text()
+    Path("net.txt").write_text(text.replace(":-m paddleseg_ext ", ":paddleseg-ext "))
+    words = make_plan(Path("net.txt"), "whole_infer").runs[0].command
+    assert words[:3] == ("paddleseg-ext", "tipc", "ask")
+    assert words[words.index("--") + 1 :][:2] == ("paddleseg-ext", "serve")
+
+
+def test_a_file_of_another_kind_and_another_mode_stop_at_once(make_plan, trained):
     with pytest.raises(UsageError, match=r"reads '===ptq_params==='.*'===paddle2onnx_params==='"):
         make_plan(CONFIGS / "paddle2onnx_python.txt", "whole_infer", "ptq")
     with pytest.raises(UsageError, match="not run by this chain; it runs whole_infer"):

@@ -1,6 +1,7 @@
 """Running a plan: what fails must show in the log, in the XML and in the status."""
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed
-from paddleseg_ext.tipc.plan import Asked, Plan, Run
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.tipc.plan import Plan, Run
 from paddleseg_ext.tipc.run import STATUS_NOT_RUN, run_chain, run_plan
 
 SOUND = {"name": "static", "grade": "identical", "summary": "identical", "seconds": 1.0}
@@ -25,7 +27,7 @@ def verdict_of(log_dir: Path, *runs: dict) -> Run:
     text = json.dumps({"runs": runs})
     failed = any(run["grade"] == "failed" for run in runs)
     code = f"open({str(log_dir / 'results.json')!r}, 'w').write({text!r}); exit({int(failed)})"
-    return Run("parity", "verdict", (sys.executable, "-c", code, f"--save_dir={log_dir}"))
+    return Run("parity", "verdict", (sys.executable, "-c", code), verdict=log_dir / "results.json")
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_results_of_an_earlier_run_are_not_taken_for_this_ones(log_dir, tmp_path
     (old / "inference.json").write_text("{}")
     log_dir.mkdir(parents=True)
     (log_dir / "results.json").write_text(json.dumps({"runs": [SOUND]}))
-    silent = Run("parity", "verdict", (sys.executable, "-c", "", f"--save_dir={log_dir}"))
+    silent = Run("parity", "verdict", (sys.executable, "-c", ""), verdict=log_dir / "results.json")
     run_plan(Plan("net", log_dir, (python("infer", "x", "", results=old), silent)))
     assert not list(old.iterdir())
     assert cases_of(log_dir) == {"x": "passed", "verdict": "passed"}
@@ -127,7 +129,7 @@ def told(folder: Path, fullest: int, **description) -> str:
     ("change", "fullest", "failure"),
     [
         ({}, 4, None),
-        ({"kernels": {}}, 4, "no kernel is seen to run"),
+        ({"kernels": {}}, 4, "the engine lists no kernel that ran"),
         ({"cpu_threads": 1}, 4, "2 threads were asked"),
         ({"precision": "int8"}, 4, "fp32 was asked for"),
         ({}, 3, "batches of 4 were asked for, and the fullest held 3"),
@@ -137,11 +139,26 @@ def test_a_run_that_fell_back_fails(log_dir, tmp_path, change, fullest, failure)
     results = tmp_path / "results"
     description = {"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 2} | change
     run = python("infer", "x", told(results, fullest, **description), results=results)
-    run = replace(run, asked=Asked("onnxruntime", "fp32", 2, batch_size=4))
+    run = replace(run, asked=RuntimeSpec("onnxruntime", threads=2), batch_size=4)
     tally = run_chain(Plan("net", log_dir, (run,)))
     assert [case.suite for case in tally.cases] == ["commands", "activity"]
     assert tally.state == ("failed" if failure else "passed")
     assert (failure or "") in tally.cases[1].failure
+
+
+def test_words_reach_the_process_and_the_log_as_they_are_written(log_dir, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    words = ("$HOME *", "it's", "a=b c", "")
+    code = "import json, sys; print(json.dumps([sys.executable, *sys.argv[1:]]))"
+    run = Run("eval", "x", ("env", "A=1", "python", "-c", code, *words))
+    run_plan(Plan("net", log_dir, [run]))
+    shown, printed = (log_dir / "x.log").read_text().splitlines()
+    assert tuple(shlex.split(shown.removeprefix("$ "))) == run.command
+    assert f" - {run.shown_command} - " in (log_dir / "results_python.log").read_text()
+    executable, *got = json.loads(printed)
+    assert tuple(got) == words
+    # `python` is the interpreter that runs the chain, whatever PATH says.
+    assert Path(executable).parent == Path(sys.executable).parent
 
 
 def test_what_needs_a_run_that_is_not_possible_is_not_run_either(log_dir):
@@ -155,6 +172,6 @@ def test_a_verdict_of_an_earlier_run_is_not_taken_for_this_ones(log_dir):
     folder = log_dir / "sub"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps({"runs": [SOUND]}))
-    silent = Run("parity", "verdict", (sys.executable, "-c", "", f"--save_dir={folder}"))
+    silent = Run("parity", "verdict", (sys.executable, "-c", ""), verdict=folder / "results.json")
     run_plan(Plan("net", log_dir, (silent,)))
     assert cases_of(log_dir) == {"verdict": "passed"}

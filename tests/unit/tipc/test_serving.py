@@ -10,7 +10,7 @@ import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.tipc import serving
-from paddleseg_ext.tipc.serving import ask_service
+from paddleseg_ext.tipc.serving import AskOptions, ask_service
 
 # A service on the standard library: not ready at first, then answers by the code in `{answer}`.
 SERVICE = """
@@ -64,7 +64,7 @@ def test_answers_are_kept_under_the_images_names_and_the_service_is_stopped(
     images, service, tmp_path
 ):
     save_dir = tmp_path / "results"
-    ask_service(service("self.reply(200, body)"), str(images), save_dir)
+    ask_service(AskOptions(str(images), save_dir, service("self.reply(200, body)")))
     for number in range(2):
         kept = cv2.imread(str(save_dir / f"label_maps/{number}.png"), cv2.IMREAD_UNCHANGED)
         assert (kept == number + 1).all()
@@ -85,22 +85,22 @@ def test_a_wrong_answer_fails_and_the_service_is_stopped(
     images, service, tmp_path, answer, message
 ):
     with pytest.raises(CheckFailed, match=message):
-        ask_service(service(answer), str(images), tmp_path / "results")
+        ask_service(AskOptions(str(images), tmp_path / "results", service(answer)))
     assert is_gone(tmp_path)
 
 
 def test_a_command_that_is_not_there_is_wrong_use(images, tmp_path):
     with pytest.raises(UsageError, match="/no/such: it cannot be started"):
-        ask_service(["/no/such"], str(images), tmp_path / "out")
+        ask_service(AskOptions(str(images), tmp_path / "out", ["/no/such"]))
 
 
 def test_a_service_that_does_not_start_fails(images, tmp_path, monkeypatch):
     with pytest.raises(CheckFailed, match="ended with status 4 before it was ready"):
-        ask_service([sys.executable, "-c", "exit(4)"], str(images), tmp_path / "results")
+        ends = [sys.executable, "-c", "exit(4)"]
+        ask_service(AskOptions(str(images), tmp_path / "results", ends))
     monkeypatch.setattr(serving, "READY_SECONDS", 0.5)
     with pytest.raises(CheckFailed, match="was not ready within"):
-        ask_service(
-            [sys.executable, "-c", "import time; time.sleep(60)"], str(images), tmp_path / "r"
-        )
+        sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
+        ask_service(AskOptions(str(images), tmp_path / "r", sleeps))
     with pytest.raises(UsageError, match="expected behind '--'"):
-        ask_service([], str(images), tmp_path / "results")
+        ask_service(AskOptions(str(images), tmp_path / "results", []))

@@ -8,8 +8,8 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
+from paddleseg_ext.inference.runtime import RuntimeSpec, TensorRtOptions
 from paddleseg_ext.tipc import train_infer
-from paddleseg_ext.tipc.plan import Asked
 
 CONFIG = """\
 ===========================train_params===========================
@@ -281,7 +281,9 @@ def test_the_matrix_of_a_gpu(write, monkeypatch, version, int8_runs):
     runs = {run.name.removeprefix("python_infer_gpu_"): run for run in plan.runs}
     for use_trt, precision in product((False, True), ("fp32", "fp16", "int8")):
         run = runs[f"usetrt_{use_trt}_precision_{precision}_batchsize_2"]
-        assert run.asked == Asked("paddle", precision, None, "gpu", use_trt, 2)
+        trt = TensorRtOptions() if use_trt else None
+        assert run.asked == RuntimeSpec("paddle", precision, "gpu", tensorrt=trt)
+        assert run.batch_size == 2
         assert bool(run.reason) is (precision == "int8" and not (int8_runs and use_trt))
         assert {"--device=gpu", f"--use_trt={use_trt}", f"--precision={precision}"} <= {
             *run.command
