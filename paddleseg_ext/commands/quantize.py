@@ -38,6 +38,7 @@ from paddleseg_ext.common.files import (
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name, fix_thread_count
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.budgets import read_budgets
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials
 from paddleseg_ext.images.functional import read_image
@@ -56,7 +57,6 @@ from paddleseg_ext.inference.bundle import (
     write_deploy_yaml,
 )
 from paddleseg_ext.inference.engines.open import open_backend, stage_name
-from paddleseg_ext.parity.budgets import read_budgets
 from paddleseg_ext.quantization.graph import QuantizableGraph, import_quantizer, relative_error
 from paddleseg_ext.scoring.verdict import Budget
 

@@ -16,7 +16,7 @@ from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.engines.open import open_backend
 from paddleseg_ext.inference.engines.tensorrt import TensorRtOptions, shapes_of
-from paddleseg_ext.parity.budgets import read_budgets
+from paddleseg_ext.evaluation.budgets import read_budgets
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = PROJECT / "test_tipc/configs"
