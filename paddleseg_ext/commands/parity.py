@@ -25,13 +25,13 @@ import argparse
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import require_writable
+from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import add_opts_flag, make_parser
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.config import Config, load_config
-from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
+from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, bundle_for_onnx, read_bundle
 from paddleseg_ext.inference.engines.table import ONNX_ENGINES
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS
 from paddleseg_ext.parity.parity_run import ParityOptions, compare_bundle
@@ -81,8 +81,13 @@ def check_flags(args: argparse.Namespace, options: ParityOptions) -> None:
     for stage in options.runtimes():
         if args.onnx is not None and stage.engine not in ONNX_ENGINES:
             raise UsageError(
-                f"--stages: {stage.name} cannot run --onnx; use onnxruntime or openvino"
+                f"--stages: {stage.name} cannot run --onnx; use {' or '.join(ONNX_ENGINES)}"
             )
+    if args.onnx is not None:
+        require_file(args.onnx, "--onnx")
+    if args.bundle is not None:
+        path = Path(args.bundle)
+        require_file(path / DEPLOY_FILE if path.is_dir() else path, "--bundle")
 
 
 def main(argv: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from paddleseg_ext.common.machine import has_gpu_build
+from paddleseg_ext.evaluation.budgets import read_budgets
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.trials import Trial, run_trials
 from paddleseg_ext.images.samples import collect_samples
@@ -16,7 +17,6 @@ from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.engines.open import open_backend
 from paddleseg_ext.inference.engines.tensorrt import TensorRtOptions, shapes_of
-from paddleseg_ext.evaluation.budgets import read_budgets
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = PROJECT / "test_tipc/configs"
