@@ -21,9 +21,9 @@ from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.options import add_options, read_options
+from paddleseg_ext.evaluation.budgets import read_budgets
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.parity.budgets import read_budgets
 from paddleseg_ext.quantization.quantize import QuantizeOptions, quantize
 
 

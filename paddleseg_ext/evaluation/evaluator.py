@@ -36,7 +36,7 @@ class ImageCounts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists for JSON."""
-        return {"name": self.name} | _count_lists(
+        return {"name": self.name} | count_lists(
             self.intersection, self.prediction_pixels, self.label_pixels
         )
 
@@ -118,7 +118,7 @@ class Evaluation:
             "class_names": list(self.class_table.class_names),
             "ignore_index": self.class_table.ignore_index,
             "scores": self.scores.to_dict(),
-            "counts": _count_lists(diagonal, self.counts.sum(axis=0), self.counts.sum(axis=1)),
+            "counts": count_lists(diagonal, self.counts.sum(axis=0), self.counts.sum(axis=1)),
             "confusion_matrix": self.counts.tolist(),
             "images": [image.to_json() for image in self.images],
         }
@@ -328,7 +328,8 @@ def format_array(values: NDArray[np.float64]) -> str:
     )
 
 
-def _count_lists(intersection: IntArray, predicted: IntArray, labelled: IntArray) -> dict[str, Any]:
+def count_lists(intersection: IntArray, predicted: IntArray, labelled: IntArray) -> dict[str, Any]:
+    """Plain lists of (C,) pixel counts for JSON."""
     return {
         "intersection": intersection.tolist(),
         "prediction_pixels": predicted.tolist(),

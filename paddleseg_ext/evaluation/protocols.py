@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images import functional
 from paddleseg_ext.inference.engines.base import RunTimes
-from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.postprocess import Postprocess, softmax
 from paddleseg_ext.inference.predictor import NetworkRun, Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
 from paddleseg_ext.scoring.protocols import Protocol, Windows, window_starts
@@ -99,7 +99,7 @@ class ProtocolPredictor(Predictor):
                 if alone:
                     return logits  # softmax keeps the order
                 if protocol.merge == "softmax":
-                    logits = _softmax(logits)
+                    logits = softmax(logits, overwrite=True)
                 total = _add(total, logits)
                 del logits  # not beside the next look's
         assert total is not None
@@ -173,18 +173,21 @@ class ProtocolPredictor(Predictor):
         return np.stack([self._normalize(image.transpose(1, 2, 0))[0] for image in raw])
 
     def _crop_score(self, crops: Images) -> Scores:
-        """What one crop adds, (N, C, h, w)."""
-        size_hw = _size_hw(crops)
-        scores = _softmax(self._resize(self.engine.run(np.ascontiguousarray(crops)), size_hw))
+        """(N, C, h, w) that one crop adds."""
+        scores = self._probabilities(crops)
         if not self.protocol.flip:
             return scores
-        mirrored = np.ascontiguousarray(_mirror(crops))
-        other = _mirror(_softmax(self._resize(self.engine.run(mirrored), size_hw)))
+        other = _mirror(self._probabilities(_mirror(crops)))
         if self.protocol.merge == "window_product":
             scores *= other
             return scores
         scores += other
         return np.exp(scores, out=scores) if self.protocol.merge == "window_exp" else scores
+
+    def _probabilities(self, crops: Images) -> Scores:
+        """(N, C, h, w) softmax at the size of the crops."""
+        logits = self._resize(self.engine.run(np.ascontiguousarray(crops)), _size_hw(crops))
+        return softmax(logits, overwrite=True)
 
     def _resize(self, batch: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
         if _size_hw(batch) == size_hw:
@@ -244,15 +247,6 @@ def _windows(size_hw: SizeHW, windows: Windows) -> Iterator[tuple[slice, slice]]
     for y in window_starts(size_hw[0], crop_h, step_y):
         for x in window_starts(size_hw[1], crop_w, step_x):
             yield slice(y, min(y + crop_h, size_hw[0])), slice(x, min(x + crop_w, size_hw[1]))
-
-
-def _softmax(logits: Scores) -> Scores:
-    """Over the classes, axis 1; the memory of `logits` is used where it is ours to change."""
-    scores = logits if logits.flags.writeable and logits.flags.owndata else logits.copy()
-    scores -= scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
 
 
 def _add(total: Scores | None, part: Scores) -> Scores:

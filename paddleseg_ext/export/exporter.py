@@ -46,6 +46,7 @@ from paddleseg_ext.inference.bundle import (
     write_deploy_yaml,
 )
 from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.postprocess import softmax
 from paddleseg_ext.inference.preprocess import Normalize, Preprocess
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.models.build import build_model
@@ -332,7 +333,7 @@ def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str, where
     finding = f"{num_different} pixels differ"
     if output_op == "argmax":
         return finding
-    expected = logits if output_op == "none" else _softmax(logits)
+    expected = logits if output_op == "none" else softmax(logits)
     scale = float(np.abs(logits).max())
     difference = float(np.abs(output - expected).max())
     if not difference <= NEAR_TIE * max(1.0, scale):
@@ -340,11 +341,6 @@ def _compare(output: NDArray, logits: NDArray[np.float32], output_op: str, where
             where, f"largest difference {difference:.3g} at logits up to {scale:.3g}"
         )
     return f"{finding}, largest difference {difference:.2g} at logits up to {scale:.3g}"
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def _disagreement(where: str, what: str) -> CheckFailed:

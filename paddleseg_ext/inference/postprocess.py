@@ -153,6 +153,21 @@ class Postprocess:
             )
 
 
+def softmax(logits: NDArray[np.float32], overwrite: bool = False) -> NDArray[np.float32]:
+    """(N, C, h, w) float32 probabilities over the classes, axis 1.
+
+    Args:
+        logits: (N, C, h, w).
+        overwrite: use the memory of `logits` for the result, where they own it.
+    """
+    own = overwrite and logits.flags.writeable and logits.flags.owndata
+    scores = logits if own else logits.copy()
+    scores -= scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
 def _best_class(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(C, h, w) -> (h, w), some rows at a time: what is compared stays in the cache."""
     rows = range(0, scores.shape[1], ROWS_AT_ONCE)

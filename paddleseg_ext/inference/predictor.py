@@ -194,16 +194,26 @@ class Predictor:
 
     @classmethod
     def of_bundle(
-        cls, bundle: Bundle, spec: RuntimeSpec, num_classes: int | None = None
+        cls,
+        bundle: Bundle,
+        spec: RuntimeSpec,
+        num_classes: int | None = None,
+        class_table: ClassTable | None = None,
     ) -> "Predictor":
         """A predictor for a bundle that was read, in the runtime of `spec`.
+
+        Args:
+            bundle: of `read_bundle`.
+            spec: the runtime.
+            num_classes: see `open`.
+            class_table: replaces the bundle's.
 
         Raises:
             UsageError: see `open`.
         """
         preprocess = bundle.preprocess()  # refuses unknown transforms before an engine is loaded
         engine = open_engine(bundle, spec)
-        table = find_class_table(bundle, engine, num_classes)
+        table = class_table or find_class_table(bundle, engine, num_classes)
         return cls(engine, preprocess, bundle.postprocess(), table, spec, bundle)
 
     @classmethod

@@ -95,12 +95,15 @@ class RuntimeReport:
         """The report that `to_dict` wrote.
 
         Raises:
-            ValueError: no section with a `name`.
+            ValueError: no section with a `name`, or kernels that are none.
         """
         if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
             raise ValueError("backend: a section with the engine's 'name' is expected")
         names = {each.name for each in fields(cls)} - {"details"}
         own = {key: value for key, value in section.items() if key in names}
+        for key in ("kernels", "kernel_precisions"):
+            if not isinstance(own.get(key, {}), Mapping):
+                raise ValueError(f"backend.{key}: a section is expected, got {own[key]!r}")
         others = section.keys() - names - {"int8_kernels"}
         return cls(**own, details={key: section[key] for key in section if key in others})
 

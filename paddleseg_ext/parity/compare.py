@@ -1,8 +1,8 @@
 """Runs of one network in other ways, each compared with the reference.
 
-A run is either done here (a `Candidate`: static graph, Paddle Inference, ONNX Runtime, OpenVINO) or
-was done before by one of the commands and left its label maps and counts in a folder, or its counts
-in the manifest of the checkpoint (the evaluation while training).
+A run is done here, in the runtime of a stage, or it was done by a command that left its label maps
+and counts in a folder, or by the evaluation while training, whose counts are in the checkpoint's
+manifest.
 """
 
 import json
@@ -20,21 +20,19 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.samples import image_sizes
-from paddleseg_ext.inference.activity import shortfall
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.base import Backend
-from paddleseg_ext.inference.engines.tensorrt import TensorRtOptions, shapes_of
+from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.outputs import LABEL_MAPS
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike, predict_samples
+from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.divergence import INPUT, Divergence, Evidence, locate, locate_counts
 from paddleseg_ext.parity.pictures import WorstImage, WorstImages
-from paddleseg_ext.parity.reference import Reference
-from paddleseg_ext.parity.stages import EAGER, STAGES, STATIC, Stage
-from paddleseg_ext.parity.static_graph import open_stage
+from paddleseg_ext.parity.reference import Reference, count_pixels, total_counts
+from paddleseg_ext.parity.stages import EAGER, STATIC
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from paddleseg_ext.scoring.verdict import (
@@ -48,40 +46,33 @@ from paddleseg_ext.scoring.verdict import (
 )
 
 RESULT_FILES = ("inference.json", "predict.json", "val.json")
-MapOrReason = tuple[NDArray[np.uint8] | None, str]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way of running a bundle.
+class Run:
+    """One way of running a bundle: a runtime, with its threads, and a batch size.
 
     Attributes:
         name: `paddle_onednn threads 2 batch 1`.
-        stage: what was asked for.
-        load: makes the backend; called when the run begins.
-        threads: what was asked for; None where the stage has no such setting.
-        without_onednn: the same graph with oneDNN off, where it is on.
     """
 
     name: str
-    stage: Stage
-    load: Callable[[], Backend]
+    spec: RuntimeSpec
     batch_size: int = 1
-    threads: int | None = None
-    without_onednn: Callable[[], Backend] | None = None
 
 
 @dataclass
 class Outcome:
-    """What came of one run.
+    """The result of one run.
 
     Attributes:
+        stage: name of the runtime; `command` or `train` for a run that was done before.
         verdict: None where the run cannot be compared; `note` says why.
         counts: (C, C) of the run, where there are labels.
-        backend: what ran, in its own words.
+        report: the engine's own; None where the run did not begin or left none.
         note: why there is no verdict.
         divergence: the first place at which it differs; None where nothing does.
-        fullest_batch: images that really ran together, at most; 0 where that is not known.
+        fullest_batch: the most images that ran together; 0 where that is unknown.
         worst: pictures of the images that differ most.
     """
 
@@ -89,7 +80,7 @@ class Outcome:
     stage: str
     verdict: RunVerdict | None
     counts: IntArray | None = None
-    backend: dict[str, Any] = field(default_factory=dict)
+    report: RuntimeReport | None = None
     seconds: float = 0.0
     note: str = ""
     precision: str = "fp32"
@@ -101,12 +92,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What every run is held against.
+    """A bundle, and the reference that every run of it is compared with.
 
     Attributes:
-        bundle: that is run; its transforms make the input.
+        bundle: its transforms make the input.
         budgets: by precision; one that is not named allows nothing.
-        evidence: what the cause of a difference can be told from.
+        evidence: facts that the cause of a difference can be inferred from.
         stale: why the bundle is not of the reference's checkpoint; empty where it is. Fails every
             run of the bundle, also those within their budget.
     """
@@ -118,110 +109,93 @@ class Comparison:
     stale: str = ""
 
     def budget(self, precision: str) -> Budget:
-        """Of one precision."""
+        """The budget of one precision."""
         return self.budgets.get(precision, EXACT)
 
+    def open(self, spec: RuntimeSpec) -> Predictor:
+        """A predictor for the bundle, with the classes of the data set.
 
-def candidates(
+        Raises:
+            UsageError: the bundle cannot run in that runtime.
+        """
+        return Predictor.of_bundle(self.bundle, spec, class_table=self.reference.table)
+
+
+def runs_of(
     bundle: Bundle,
-    stages: Sequence[Stage],
+    stages: Sequence[RuntimeSpec],
     threads: Sequence[int],
     batch_sizes: Sequence[int],
     samples: Sequence[SampleLike],
-) -> list[Candidate]:
-    """The runs of the asked-for stages: each runtime with each thread count and batch size.
+) -> list[Run]:
+    """The runs of some stages: each with every thread count (on a CPU) and every batch size.
 
-    On a GPU threads do not matter. TensorRT gets the sizes of the samples.
+    `static` has neither. TensorRT gets the shapes of the samples.
     """
     runs = []
     for stage in stages:
-        if stage.runtime == EAGER:
+        if stage.engine == STATIC:
+            runs.append(Run(stage.name, stage))
             continue
-        if stage.runtime == STATIC:
-            runs.append(Candidate(stage.name, stage, partial(open_stage, bundle, stage)))
-            continue
-        if stage.device == "gpu":
-            runs += [
-                Candidate(
-                    f"{stage.name} batch {batch_size}",
-                    stage,
-                    partial(_open_on_gpu, bundle, stage, samples, batch_size),
-                    batch_size,
-                )
-                for batch_size in batch_sizes
-            ]
-            continue
-        for number, batch_size in product(threads, batch_sizes):
-            plain = partial(open_stage, bundle, STAGES["paddle"], number)
-            runs.append(
-                Candidate(
-                    f"{stage.name} threads {number} batch {batch_size}",
-                    stage,
-                    partial(open_stage, bundle, stage, number),
-                    batch_size,
-                    number,
-                    plain if stage.name == "paddle_onednn" else None,
-                )
-            )
+        numbers = [None] if stage.device == "gpu" else threads
+        for number, size in product(numbers, batch_sizes):
+            spec = replace(_with_shapes(stage, bundle, samples, size), threads=number)
+            name = stage.name if number is None else f"{stage.name} threads {number}"
+            runs.append(Run(f"{name} batch {size}", spec, size))
     return runs
 
 
-def _open_on_gpu(
-    bundle: Bundle, stage: Stage, samples: Sequence[SampleLike], batch_size: int
-) -> Backend:
-    shapes = (
-        shapes_of(bundle, image_sizes([sample.image for sample in samples]), batch_size)
-        if stage.use_trt
-        else None
-    )
-    return open_stage(bundle, stage, tensorrt=TensorRtOptions(shapes))
+def _with_shapes(
+    spec: RuntimeSpec, bundle: Bundle, samples: Sequence[SampleLike], batch_size: int
+) -> RuntimeSpec:
+    if spec.tensorrt is None:
+        return spec
+    shapes = shapes_of(bundle, image_sizes([sample.image for sample in samples]), batch_size)
+    return replace(spec, tensorrt=replace(spec.tensorrt, shapes=shapes))
 
 
-def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
-    """Load the bundle, predict every sample of the reference, compare.
+def compare_run(
+    run: Run, comparison: Comparison, open_predictor: Callable[[], Predictor] | None = None
+) -> Outcome:
+    """Predict every sample of the reference with the bundle, and judge the label maps.
 
-    What goes wrong is the run's verdict, not an exception.
+    An error becomes the run's verdict, not an exception.
+
+    Args:
+        run: the runtime and the batch size.
+        comparison: the bundle and the reference.
+        open_predictor: opens the bundle otherwise than in `run.spec`.
     """
     started = time.perf_counter()
-    reference, bundle = comparison.reference, comparison.bundle
-    stage = candidate.stage
-    outcome = Outcome(candidate.name, stage.name, None, precision=stage.precision)
-    pictures = WorstImages(reference)
-    scorer = Scorer(reference.table)
-    evidence = replace(comparison.evidence, without_onednn=candidate.without_onednn)
+    reference, spec = comparison.reference, run.spec
+    outcome = Outcome(run.name, spec.name, None, precision=spec.precision)
+    pictures, counts = WorstImages(reference), list[IntArray | None]()
+    evidence = comparison.evidence
+    if spec.engine == "paddle_onednn":
+        plain = replace(spec, engine="paddle")
+        evidence = replace(evidence, without_onednn=partial(comparison.open, plain))
     try:
-        backend = candidate.load()
-        predictions = predict_samples(
-            backend,
-            reference.samples,
-            bundle.preprocess(),
-            bundle.postprocess(),
-            candidate.batch_size,
+        predictor = open_predictor() if open_predictor else comparison.open(spec)
+        count = partial(count_pixels, table=reference.table)
+        predictions = predictor.stream(
+            reference.samples, StreamOptions(run.batch_size, finish=count)
         )
-        shown = track(predictions, candidate.name, total=len(reference.samples))
-        outcome.images = reference.judge(_scored(shown, scorer, outcome), pictures)
-        outcome.backend = backend.describe()
-        outcome.divergence = locate(outcome.images, backend, bundle, reference, evidence)
+        shown = track(predictions, run.name, total=len(reference.samples))
+        outcome.images = reference.judge(_collected(shown, outcome, counts), pictures)
+        outcome.report = predictor.describe()
+        outcome.divergence = locate(
+            outcome.images, predictor, comparison.bundle, reference, evidence
+        )
     except UsageError as error:
         outcome.verdict = RunVerdict(FAILED, len(reference.samples), reason=str(error))
         return outcome
-    outcome.counts = scorer.result().counts if scorer.num_images else None
-    outcome.worst = pictures.images
-    _judge(outcome, comparison)
+    outcome.counts, outcome.worst = total_counts(counts), pictures.images
+    verdict = _judge(outcome, comparison)
     if comparison.stale:
-        _fail_as_stale(outcome, comparison.stale)
-    missing = shortfall(
-        outcome.backend,
-        stage.runtime,
-        stage.precision,
-        candidate.threads,
-        stage.device,
-        stage.use_trt,
-    )
-    if missing and outcome.verdict:
-        outcome.verdict.grade = FAILED
-        outcome.verdict.reason = f"it did not run as asked: {missing}"
-    if outcome.fullest_batch < min(candidate.batch_size, len(reference.samples)):
+        _fail_as_stale(outcome, verdict, comparison.stale)
+    if missing := predictor.shortfall():
+        verdict.grade, verdict.reason = FAILED, f"it did not run as asked: {missing}"
+    if outcome.fullest_batch < min(run.batch_size, len(reference.samples)):
         warn(
             f"[PARITY] {outcome.name}: no batch held more than {outcome.fullest_batch}: images of "
             "one size share a batch"
@@ -233,34 +207,33 @@ def run_candidate(candidate: Candidate, comparison: Comparison) -> Outcome:
 def judge_reference(reference: Reference) -> Outcome | None:
     """The failure of a reference that did not run as asked; None where it did.
 
-    Runs that agree with a fallback prove nothing of what was asked for.
+    Runs that agree with a fallback prove nothing of the runtime that was asked for.
     """
-    stage, told = STAGES[reference.stage], reference.backend.describe()
-    missing = shortfall(
-        told, stage.runtime, stage.precision, device=stage.device, use_trt=stage.use_trt
-    )
+    missing = reference.predictor.shortfall()
     if not missing:
         return None
     reason = f"it did not run as asked: {missing}"
     verdict = RunVerdict(FAILED, len(reference.samples), reason=reason)
-    name = f"{stage.name} (reference)"
-    return Outcome(name, stage.name, verdict, backend=told, precision=stage.precision)
+    spec, report = reference.predictor.spec, reference.predictor.describe()
+    name = f"{reference.stage} (reference)"
+    precision = spec.precision if spec else report.precision
+    return Outcome(name, reference.stage, verdict, report=report, precision=precision)
 
 
-def _fail_as_stale(outcome: Outcome, stale: str) -> None:
-    """Whatever was predicted: a label map within the budget says nothing of another checkpoint."""
-    assert outcome.verdict is not None
-    if outcome.verdict.grade != FAILED:
-        outcome.verdict.grade, outcome.verdict.reason = FAILED, stale
+def _fail_as_stale(outcome: Outcome, verdict: RunVerdict, stale: str) -> None:
+    """Fail the run: label maps within a budget do not show that the checkpoint is the right one."""
+    if verdict.grade != FAILED:
+        verdict.grade, verdict.reason = FAILED, stale
     found = outcome.divergence or Divergence("", "", "the bundle is of another checkpoint")
     # A wrong input is a fault of its own, whatever the weights.
     if found.place != INPUT and not found.cause.startswith(STALE_CHECKPOINT):
         outcome.divergence = replace(found, cause=stale)
 
 
-def _judge(outcome: Outcome, comparison: Comparison) -> None:
+def _judge(outcome: Outcome, comparison: Comparison) -> RunVerdict:
+    """The verdict on the outcome's images and counts, which also goes into the outcome."""
     reference = comparison.reference
-    outcome.verdict = judge_run(
+    verdict = outcome.verdict = judge_run(
         outcome.images,
         reference.counts,
         outcome.counts,
@@ -269,26 +242,25 @@ def _judge(outcome: Outcome, comparison: Comparison) -> None:
     )
     if outcome.divergence is None and reference.counts is not None and outcome.counts is not None:
         outcome.divergence = locate_counts(reference.counts, outcome.counts)
+    return verdict
 
 
-def _scored(
-    predictions: Iterable[Prediction], scorer: Scorer, outcome: Outcome
-) -> Iterator[MapOrReason]:
-    """Label maps, scored on their way."""
+def _collected(
+    predictions: Iterable[Prediction], outcome: Outcome, counts: list[IntArray | None]
+) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
+    """Label maps or errors; counts go into the list, the largest batch into the outcome."""
     for prediction in predictions:
-        outcome.fullest_batch = max(outcome.fullest_batch, prediction.batch_size)
-        try:
-            if prediction.label_map is not None and prediction.sample.label is not None:
-                scorer.add(prediction)
-            yield prediction.label_map, prediction.error or ""
-        except DataError as error:
-            yield None, str(error)
+        counts.append(prediction.finished)
+        if prediction.segmentation is not None:
+            size = prediction.segmentation.batch_size
+            outcome.fullest_batch = max(outcome.fullest_batch, size)
+        yield prediction.label_map, prediction.error or ""
 
 
 def judge_folder(name: str, folder: Path, comparison: Comparison) -> Outcome:
-    """Compare what a command (`val.py`, `predict.py`, `infer.py`) left in its `--save_dir`.
+    """The outcome of a command (`val.py`, `predict.py`, `infer.py`) from its `--save_dir`.
 
-    The label maps are compared where there are some, and the counts are the command's own.
+    Label maps are compared where there are some. The counts are the command's own.
     """
     reference = comparison.reference
     paths = [folder / file for file in RESULT_FILES if (folder / file).is_file()]
@@ -300,28 +272,28 @@ def judge_folder(name: str, folder: Path, comparison: Comparison) -> Outcome:
         evaluation = _section(result.get("evaluation", result), "evaluation")
         counts = _counts_of(evaluation, reference.table.num_classes)
         backend = _section(result.get("backend"), "backend")
+        report = RuntimeReport.from_dict(backend) if backend else None
     except (ValueError, OSError) as error:
         reason = f"{paths[0]}: {error}; run the command again"
         return Outcome(name, "command", RunVerdict(FAILED, 0, reason=reason))
-    if (folder / LABEL_MAPS).is_dir():
-        maps = (_read_map(folder, sample.name) for sample in reference.samples)
-        pictures = WorstImages(reference)
-        outcome = Outcome(name, "command", None, counts, backend)
-        outcome.precision = backend.get("precision", "fp32")
-        fullest = result.get("fullest_batch")
-        outcome.fullest_batch = fullest if isinstance(fullest, int) else 0
-        outcome.images = reference.judge(maps, pictures)
-        outcome.worst = pictures.images
-        _judge(outcome, comparison)
-        return outcome
-    return _judge_evaluation(name, "command", counts, reference, backend)
+    if not (folder / LABEL_MAPS).is_dir():
+        return _judge_evaluation(name, "command", counts, reference, report)
+    fullest, pictures = result.get("fullest_batch"), WorstImages(reference)
+    outcome = Outcome(name, "command", None, counts, report)
+    outcome.precision = report.precision if report else "fp32"
+    outcome.fullest_batch = fullest if isinstance(fullest, int) else 0
+    maps = (_read_map(folder, sample.name) for sample in reference.samples)
+    outcome.images = reference.judge(maps, pictures)
+    outcome.worst = pictures.images
+    _judge(outcome, comparison)
+    return outcome
 
 
 def _read_section(path: Path) -> dict[str, Any]:
-    """A JSON file of a command.
+    """The content of a command's JSON file.
 
     Raises:
-        ValueError: it is none, or holds something else than a section.
+        ValueError: it is no JSON, or no section.
     """
     try:
         return _section(json.loads(path.read_text(encoding="utf-8")), "the file")
@@ -340,7 +312,7 @@ def _section(value: Any, name: str) -> dict[str, Any]:
     return value or {}
 
 
-def _read_map(folder: Path, name: str) -> MapOrReason:
+def _read_map(folder: Path, name: str) -> tuple[NDArray[np.uint8] | None, str]:
     path = folder / LABEL_MAPS / f"{name}.png"
     if not path.is_file():
         return None, f"'{path}' does not exist"
@@ -351,7 +323,7 @@ def _read_map(folder: Path, name: str) -> MapOrReason:
 
 
 def judge_training(scores: dict[str, Any] | None, reference: Reference) -> Outcome:
-    """Compare the evaluation that the training run wrote beside its checkpoint."""
+    """The outcome of the evaluation that the training run wrote beside its checkpoint."""
     name = "evaluation while training"
     if not scores:
         note = "the checkpoint's manifest holds no evaluation (train.py --do_eval writes one)"
@@ -367,11 +339,16 @@ def judge_training(scores: dict[str, Any] | None, reference: Reference) -> Outco
         counts = _counts_of(scores, len(reference.table.class_names))
     except ValueError as error:
         return Outcome(name, "train", RunVerdict(FAILED, 0, reason=f"the manifest: {error}"))
-    return _judge_evaluation(name, "train", counts, reference, {"name": "eager"})
+    report = RuntimeReport(EAGER, device="", precision="")  # the manifest holds neither
+    return _judge_evaluation(name, "train", counts, reference, report)
 
 
 def _judge_evaluation(
-    name: str, stage: str, counts: IntArray | None, reference: Reference, backend: dict[str, Any]
+    name: str,
+    stage: str,
+    counts: IntArray | None,
+    reference: Reference,
+    report: RuntimeReport | None,
 ) -> Outcome:
     if counts is None or reference.counts is None:
         reason = "it holds neither label maps nor counts" if counts is None else "no labels"
@@ -380,14 +357,14 @@ def _judge_evaluation(
         reference.counts, counts, reference.table.class_names, len(reference.samples)
     )
     divergence = locate_counts(reference.counts, counts)
-    return Outcome(name, stage, verdict, counts, backend, divergence=divergence)
+    return Outcome(name, stage, verdict, counts, report, divergence=divergence)
 
 
 def _counts_of(evaluation: dict[str, Any], num_classes: int) -> IntArray | None:
     """The (C, C) counts that a command wrote; None where it scored nothing.
 
     Raises:
-        ValueError: something else stands there, or another number of classes.
+        ValueError: no matrix of counts, or one of another number of classes.
     """
     matrix = evaluation.get("confusion_matrix")
     if matrix is None:
@@ -406,15 +383,18 @@ def _counts_of(evaluation: dict[str, Any], num_classes: int) -> IntArray | None:
 
 def compare_all(
     comparison: Comparison,
-    runs: Sequence[Candidate],
+    runs: Sequence[Run],
     folders: Sequence[tuple[str, Path]],
     training_scores: dict[str, Any] | None,
 ) -> list[Outcome]:
-    """Every comparison, one log line each, in the order train, commands, runs.
+    """The outcomes of the evaluation while training, of commands and of runs; logs each.
 
-    The reference comes first, where it did not run as asked.
+    The reference comes first where it did not run as asked.
 
     Args:
+        comparison: the bundle and the reference.
+        runs: done here.
+        folders: name and `--save_dir` of commands.
         training_scores: of the checkpoint's manifest; None where it was not evaluated.
     """
     outcomes: list[Outcome] = []
@@ -430,13 +410,13 @@ def compare_all(
         add(judge_training(training_scores, comparison.reference))
     for name, folder in folders:
         add(judge_folder(name, folder, comparison))
-    for candidate in runs:
-        add(run_candidate(candidate, comparison))
+    for run in runs:
+        add(compare_run(run, comparison))
     return outcomes
 
 
 def first_divergence(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The run that left the reference first: the first failed one, else the first that differs."""
+    """The first run that failed, else the first that differs; None without either."""
     judged = [outcome for outcome in outcomes if outcome.verdict]
     failed = [o for o in judged if o.verdict and not o.verdict.passed]
     differing = [o for o in judged if o.divergence]

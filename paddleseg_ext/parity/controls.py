@@ -1,17 +1,16 @@
-"""Negative controls: the comparison is shown faults that it must notice.
+"""Negative controls: faults that the comparison must notice.
 
-A comparison that passes everything proves nothing. So a copy of the bundle is tampered with, in
-the ways in which deployments go wrong, and run on the first images like any other candidate: in
-the plainest way of running it, which allows nothing but near ties, and in each INT8 stage that was
-asked for, within its budget. A control is caught when its run fails, by its label maps and counts,
-and is called by its name. Hashes play no part, but for a stale checkpoint in INT8: the step from
-one checkpoint to the next can be smaller than what INT8 may differ by (`checkpoint.py`).
+A comparison that passes everything proves nothing. So copies of the bundle get the faults of real
+deployments, and run on the first images like the bundle itself: in the plainest runtime, which
+allows nothing but near ties, and in each INT8 stage that was asked for, within its budget.
+A control is caught when its run fails, by its label maps and counts, and its cause is named. Hashes
+play no part, except for a stale checkpoint in INT8: the step from one checkpoint to the next can be
+smaller than the budget of INT8 (`checkpoint.py`).
 """
 
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,10 @@ from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
 from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
-from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
-from paddleseg_ext.parity.compare import (
-    Candidate,
-    Comparison,
-    Outcome,
-    describe,
-    run_candidate,
-)
+from paddleseg_ext.parity.compare import Comparison, Outcome, Run, compare_run, describe
 from paddleseg_ext.parity.divergence import (
     CHANGED_WEIGHTS,
     NO_NORMALIZE,
@@ -43,19 +37,24 @@ from paddleseg_ext.parity.divergence import (
 )
 from paddleseg_ext.parity.plain_paddle import PlainPaddle
 from paddleseg_ext.parity.reference import Reference
-from paddleseg_ext.parity.stages import STAGES, STATIC, Stage
-from paddleseg_ext.parity.static_graph import open_stage
+from paddleseg_ext.parity.stages import STATIC
 from paddleseg_ext.parity.weights import change_scales, change_tensors
 from paddleseg_ext.scoring.verdict import FAILED, judge_counts
 
 INT8 = "int8"
 CONTROL_IMAGES = 2
-# How far the changed weight lies outside its tensor: a flipped high bit, not a rounding.
+# Factor of the changed weight over its tensor's largest: a flipped high bit, not a rounding.
 WEIGHT_FACTOR = 100.0
-# How far every weight of the stale checkpoint is from the given one: training moved on by this.
+# Relative change of every weight in the stale checkpoint, as by further training.
 STALE_STEP = 0.1
+EVERY_PASS = "paddle_onednn with every pass"
+NO_CHECKPOINT = "without a checkpoint nobody can tell that an INT8 graph is of another one"
+UNKNOWN_CHECKPOINT = (
+    "the bundle does not say which checkpoint it is from, its tensors cannot be compared, and INT8 "
+    "may differ by as much"
+)
 
-# Makes a faulty bundle in an empty folder, or says why the fault cannot be made.
+# Makes a faulty bundle in an empty folder, or returns why the fault cannot be made.
 Fault = Callable[[Bundle, Reference, Path], Bundle | str]
 
 
@@ -64,9 +63,9 @@ class Control:
     """One fault and whether it was noticed.
 
     Attributes:
-        caught: whether the run failed, and the fault was called by its name where that can be
-            told; None where it can show nothing here, `summary` says why.
-        cause: what the comparison took it for; empty where the numbers do not tell.
+        caught: whether the run failed, and its cause was named where that is possible; None where
+            the control shows nothing here, `summary` says why.
+        cause: the one that the comparison named; empty where none can be inferred.
         stage: that ran it; empty where only counts were compared.
     """
 
@@ -78,21 +77,23 @@ class Control:
 
     @property
     def title(self) -> str:
-        """For reports; a fault that is shown to INT8, too, is another control there."""
-        is_int8 = self.stage in STAGES and STAGES[self.stage].precision == INT8
-        return f"{self.name}, {self.stage}" if is_int8 else self.name
+        """The name for reports, with the stage where that is one of INT8."""
+        spec = known_runtimes().get(self.stage)
+        return f"{self.name}, {self.stage}" if spec and spec.precision == INT8 else self.name
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `results.json`."""
         return {**vars(self), "title": self.title}
 
 
-def run_controls(comparison: Comparison, asked_for: Sequence[Stage], folder: Path) -> list[Control]:
-    """Make every fault, run it on the first images, and see whether it is noticed.
+def run_controls(
+    comparison: Comparison, asked_for: Sequence[RuntimeSpec], folder: Path
+) -> list[Control]:
+    """Make every fault, run it on the first images, and check that it is noticed.
 
     Args:
         comparison: its bundle is the sound one; it is copied.
-        asked_for: the stages that are compared; those of INT8 are shown the faults, too.
+        asked_for: the stages that are compared; those of INT8 run the faults, too.
         folder: an empty one, for the copies.
     """
     bundle, reference = comparison.bundle, comparison.reference
@@ -105,7 +106,7 @@ def run_controls(comparison: Comparison, asked_for: Sequence[Stage], folder: Pat
         SWAPPED_CHANNELS: swap_channels,
     }
     in_int8 = faults | {CHANGED_WEIGHTS: change_one_scale, STALE_CHECKPOINT: change_every_scale}
-    plain = _stage_for(bundle)
+    plain = _plainest(bundle)
     controls = [_show(name, faults[name], plain, first, folder / "float") for name in faults]
     for stage in asked_for:
         if stage.precision == INT8:
@@ -121,96 +122,103 @@ def run_controls(comparison: Comparison, asked_for: Sequence[Stage], folder: Pat
     return controls
 
 
-def _show(name: str, tamper: Fault, stage: Stage, first: Comparison, folder: Path) -> Control:
-    """One fault in one stage; `folder` is made for it and goes."""
+def _show(name: str, tamper: Fault, spec: RuntimeSpec, first: Comparison, folder: Path) -> Control:
+    """One fault in one stage; `folder` is made for it and removed."""
     folder.mkdir()
     try:
         faulty = tamper(first.bundle, first.reference, folder)
         if isinstance(faulty, str):
-            return Control(name, None, faulty, stage=stage.name)
+            return Control(name, None, faulty, stage=spec.name)
         shown = replace(first, bundle=faulty)
-        if stage.precision == INT8 and name == STALE_CHECKPOINT:
+        if spec.precision == INT8 and name == STALE_CHECKPOINT:
             checkpoint = first.evidence.checkpoint
-            if checkpoint is None:
-                why = "without a checkpoint nobody can tell that an INT8 graph is of another one"
-                return Control(name, None, why, stage=stage.name)
-            shown = replace(shown, stale=checkpoint.why_stale(faulty))
-            if not shown.stale:
-                why = (
-                    "the bundle does not say which checkpoint it is from, its tensors cannot be "
-                    "compared, and INT8 may differ by as much"
-                )
-                return Control(name, None, why, stage=stage.name)
-        candidate = Candidate(f"control: {name}", stage, partial(open_stage, faulty, stage))
-        return _judge(name, run_candidate(candidate, shown), shown, stage)
+            stale = checkpoint.why_stale(faulty) if checkpoint else ""
+            if not stale:
+                why = UNKNOWN_CHECKPOINT if checkpoint else NO_CHECKPOINT
+                return Control(name, None, why, stage=spec.name)
+            shown = replace(shown, stale=stale)
+        return _judge(name, compare_run(Run(f"control: {name}", spec), shown), shown)
     except UsageError as error:
-        return Control(name, None, f"the fault cannot be made: {error}", stage=stage.name)
+        return Control(name, None, f"the fault cannot be made: {error}", stage=spec.name)
     finally:
         shutil.rmtree(folder)
 
 
-def _stage_for(bundle: Bundle) -> Stage:
-    """The plainest way of running the bundle's kind of graph on any Paddle."""
+def _plainest(bundle: Bundle) -> RuntimeSpec:
+    """The plainest runtime for the bundle's kind of graph, on any Paddle."""
     if bundle.is_onnx:
-        return STAGES["onnxruntime"]
-    return STAGES["paddle" if bundle.is_legacy else STATIC]
+        return RuntimeSpec("onnxruntime")
+    return RuntimeSpec("paddle" if bundle.is_legacy else STATIC)
 
 
-def _judge(name: str, outcome: Outcome, shown: Comparison, stage: Stage) -> Control:
-    """Caught: the run failed because pixels differ, not because it could not be run, and by name.
+def _judge(name: str, outcome: Outcome, shown: Comparison) -> Control:
+    """Caught: the run failed because pixels differ, not because it could not run, and by name.
 
-    A network that predicts one class everywhere shows few faults; that is said, not failed.
+    A network that predicts one class everywhere reveals few faults; that is said, not failed.
     """
     verdict, one_sided = outcome.verdict, shown.reference.one_sided()
     caught = verdict is not None and verdict.grade == FAILED and verdict.num_different > 0
     if not caught and one_sided:
-        return Control(name, None, one_sided, stage=stage.name)
+        return Control(name, None, one_sided, stage=outcome.stage)
     cause, summary = outcome.divergence.cause if outcome.divergence else "", describe(outcome)
     if caught and not cause.startswith(name):
-        why = "" if cause else _why_nameless(name, shown, stage)
+        why = "" if cause else _why_nameless(name, outcome, shown)
         caught = bool(why)
         summary += f"; {why or f'it is not called {name}'}"
-    return Control(name, caught, summary, cause, stage.name)
+    return Control(name, caught, summary, cause, outcome.stage)
 
 
-def _why_nameless(name: str, shown: Comparison, stage: Stage) -> str:
-    """Why this fault cannot be told from others of its kind; empty where it can."""
+def _why_nameless(name: str, outcome: Outcome, shown: Comparison) -> str:
+    """Why the cause of this fault cannot be named; empty where it can."""
     if name not in (CHANGED_WEIGHTS, STALE_CHECKPOINT):
         return ""
     if shown.evidence.checkpoint is None:
         return "without a checkpoint its cause cannot be told"
-    if shown.bundle.is_onnx or stage.precision == INT8:
-        return f"its cause cannot be told: the tensors of {stage.name} are not the checkpoint's"
+    if shown.bundle.is_onnx or outcome.precision == INT8:
+        return f"its cause cannot be told: the tensors of {outcome.stage} are not the checkpoint's"
     return ""
 
 
 def _copy(bundle: Bundle, folder: Path) -> Bundle:
-    """The bundle's graph and weights in a folder of their own."""
+    """A copy of the bundle's graph and weights in a folder."""
     files = [file for file in (bundle.model_file, bundle.params_file) if file is not None]
     copies = [Path(shutil.copy(file, folder / file.name)) for file in files]
     return replace(bundle, model_file=copies[0], params_file=copies[1] if len(copies) > 1 else None)
 
 
-def change_one_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
-    """One weight of the first convolution in the file, far outside its tensor."""
-    copy = _copy(bundle, folder)
-    done = False
+class _ChangeFirst:
+    """Pushes one value of the first fitting tensor far outside its range.
 
-    def change(tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        nonlocal done
-        if done or tensor.ndim != 4:
+    Attributes:
+        done: whether there was a fitting tensor.
+    """
+
+    def __init__(self, num_dims: int | None = None):
+        """
+        Args:
+            num_dims: of a fitting tensor; None takes any.
+        """
+        self.done = False
+        self._num_dims = num_dims
+
+    def __call__(self, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        if self.done or self._num_dims not in (None, tensor.ndim):
             return None
-        done = True
-        changed = tensor.copy()
+        self.done = True
+        changed = np.array(tensor, ndmin=1)
         changed.flat[0] = WEIGHT_FACTOR * np.abs(tensor).max()
-        return changed
+        return changed.reshape(tensor.shape)
 
+
+def change_one_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """One weight of the file's first convolution, far outside its tensor's range."""
+    copy, change = _copy(bundle, folder), _ChangeFirst(num_dims=4)
     change_tensors(copy, change)
-    return copy if done else f"{bundle.model_file.name} has no float32 convolution"
+    return copy if change.done else f"{bundle.model_file.name} has no float32 convolution"
 
 
 def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle:
-    """Every tensor a step away from the checkpoint's, as in a bundle of an earlier iteration."""
+    """Every tensor changed a little, as in a bundle of an earlier iteration."""
     copy = _copy(bundle, folder)
     generator = np.random.default_rng(0)
 
@@ -225,31 +233,20 @@ def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> B
 
 
 def _copy_int8(bundle: Bundle, folder: Path) -> Bundle:
-    """The bundle with its INT8 graph in a folder of its own."""
+    """A copy of the bundle's INT8 graph in a folder."""
     shutil.copy(bundle.onnx_file(INT8), folder)
     return replace(bundle, deploy_file=folder / DEPLOY_FILE)
 
 
 def change_one_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
-    """The scale of one channel of the first INT8 convolution, far outside its tensor."""
+    """The scale of one channel of the first INT8 convolution, far outside its tensor's range."""
     faulty = _copy_int8(bundle, folder)
-    done = False
-
-    def change(scale: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        nonlocal done
-        if done:
-            return None
-        done = True
-        changed = np.array(scale, ndmin=1)
-        changed.flat[0] = WEIGHT_FACTOR * np.abs(scale).max()
-        return changed.reshape(scale.shape)
-
-    change_scales(faulty.onnx_file(INT8), change)
+    change_scales(faulty.onnx_file(INT8), _ChangeFirst())
     return faulty
 
 
 def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
-    """Every channel a step away, in a bundle whose manifest names another checkpoint, if any."""
+    """Every channel's scale changed a little; a checkpoint in the manifest is another one."""
     moved = change_every_weight(bundle, reference, folder)
     faulty = replace(_copy_int8(bundle, folder), params_file=moved.params_file)
     generator = np.random.default_rng(0)
@@ -282,25 +279,25 @@ def swap_channels(bundle: Bundle, reference: Reference, folder: Path) -> Bundle 
 
 def _keep_wrong_pass(comparison: Comparison) -> Control:
     """A graph of Paddle 2.6 with the fuse pass that drops a ReLU, as Paddle runs it by default."""
-    bundle, stage = comparison.bundle, Stage("paddle_onednn with every pass", "plain")
-    candidate = Candidate(
-        f"control: {WRONG_ONEDNN}",
-        stage,
-        lambda: PlainPaddle(bundle, enable_mkldnn=True),
-        without_onednn=partial(open_stage, bundle, STAGES["paddle"]),
-    )
-    outcome = run_candidate(candidate, comparison)
+    bundle, spec = comparison.bundle, RuntimeSpec("paddle_onednn")
+
+    def open_plain() -> Predictor:
+        parts = bundle.preprocess(), bundle.postprocess(), comparison.reference.table
+        return Predictor(PlainPaddle(bundle, spec), *parts, bundle=bundle)
+
+    outcome = compare_run(Run(f"control: {WRONG_ONEDNN}", spec), comparison, open_plain)
+    outcome.stage = EVERY_PASS
     if outcome.verdict and outcome.verdict.passed:
         reason = (
             f"{WRONG_LEGACY_PASSES[-1]} changes nothing in this network: it has no convolution "
             "without bias before ReLU and sigmoid"
         )
-        return Control(WRONG_ONEDNN, None, reason, stage=stage.name)
-    return _judge(WRONG_ONEDNN, outcome, comparison, stage)
+        return Control(WRONG_ONEDNN, None, reason, stage=EVERY_PASS)
+    return _judge(WRONG_ONEDNN, outcome, comparison)
 
 
 def _shift_labels(reference: Reference) -> Control:
-    """Labels read through a table that is off by one, predictions as they are."""
+    """Labels read through a table that is off by one; the predictions stay."""
     if reference.counts is None:
         return Control(SHIFTED_LABELS, None, "the images have no labels")
     table, names = reference.table, reference.table.class_names
@@ -309,8 +306,7 @@ def _shift_labels(reference: Reference) -> Control:
         for number, sample in enumerate(reference.samples):
             if sample.label is not None:
                 scorer = Scorer(shift_labels(table, sample.label))
-                scorer.add(Prediction(sample, reference.label_map(number)))
-                shifted += scorer.result().counts
+                shifted += scorer.count(sample, reference.label_map(number)).pairs
     except DataError as error:
         return Control(SHIFTED_LABELS, None, f"the fault cannot be made: {error}")
     verdict = judge_counts(reference.counts, shifted, names, len(reference.samples))

@@ -1,7 +1,7 @@
-"""Where a run leaves the reference, and what that usually means.
+"""Where a run first differs from the reference, and the likely cause.
 
-The way of an image is followed in order: input tensor, logits, label map, counts. The first of
-them that differs is the place; what is known of bundle and checkpoint gives a likely cause.
+One image is followed step by step: input tensor, logits, label map, counts. The first of them that
+differs is the place; bundle and checkpoint suggest the cause.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.base import Backend
+from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT, Checkpoint
-from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.reference import Reference, run_one
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
 
 INPUT, LOGITS, LABEL_MAP, COUNTS = "input tensor", "logits", "label map", "counts"
 
-# The causes that can be told from the numbers. The negative controls have the same names.
+# Causes that can be inferred from the numbers. The negative controls have the same names.
 SWAPPED_CHANNELS = "red and blue swapped"
 NO_NORMALIZE = "Normalize dropped"
 CHANGED_WEIGHTS = "one weight changed"
@@ -37,7 +36,7 @@ class Divergence:
         place: INPUT, LOGITS, LABEL_MAP or COUNTS.
         image: the sample that was followed; empty where only counts are compared.
         text: by how much, one line.
-        cause: the likely one; empty where the numbers do not tell.
+        cause: the likely one; empty where none can be inferred.
     """
 
     place: str
@@ -54,66 +53,75 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a cause can be told from, each asked for only where a run differs.
+    """Facts that a cause can be inferred from, read only where a run differs.
 
     Attributes:
         transforms: of the yml that the reference was made with.
         checkpoint: the reference's; None where there is a graph only.
-        without_onednn: the same graph with oneDNN off; None where it was off.
+        without_onednn: opens the same graph with oneDNN off; None where it was off.
     """
 
     transforms: Sequence[dict[str, Any]] = ()
     checkpoint: Checkpoint | None = None
-    without_onednn: Callable[[], Backend] | None = None
+    without_onednn: Callable[[], Predictor] | None = None
 
 
 def locate(
     verdicts: Sequence[ImageVerdict],
-    backend: Backend,
+    predictor: Predictor,
     bundle: Bundle,
     reference: Reference,
     evidence: Evidence,
 ) -> Divergence | None:
-    """Follow the worst image; None where all are identical, or the worst has no label map."""
+    """The divergence of the worst image.
+
+    None where all images are identical, or the worst has no label map.
+
+    Args:
+        verdicts: of the run, per image.
+        predictor: that made the run.
+        bundle: that it ran.
+        reference: of the comparison.
+        evidence: for the cause.
+    """
     number = worst_image(verdicts)
     if number is None:
         return None
     name, failed = verdicts[number].image, verdicts[number].grade == FAILED
-    image = read_image(reference.samples[number].image)
-    expected, _ = reference.preprocess(image)
-    tensor, _ = bundle.preprocess()(image)
+    path = reference.samples[number].image
+    prepared, expected = predictor.prepare(path), reference.predictor.prepare(path).tensor
+    tensor = prepared.tensor
     if expected.shape != tensor.shape:
         text = f"the input tensor is {tensor.shape} instead of {expected.shape}"
         return Divergence(INPUT, name, text)
     difference = float(np.abs(tensor - expected).max())
     # A graph that takes bytes normalises them by itself.
-    swapped = bundle.color_order != reference.preprocess.color_order
+    swapped = bundle.color_order != reference.predictor.preprocess.color_order
     if difference and (bundle.input_dtype != "uint8" or swapped):
         swapped |= np.array_equal(tensor[::-1], expected)
         cause = SWAPPED_CHANNELS if swapped else _cause_of_input(bundle, evidence)
         text = f"the input tensor differs by up to {difference:.3g}"
         return Divergence(INPUT, name, text, cause)
     scores = reference.output(number)
-    text = compare_outputs(_output(backend, tensor, bundle, scores.shape), scores, failed)
+    text = compare_outputs(_output(predictor, prepared, scores.shape), scores, failed)
     if not text:
         text = "equal input and output; the way from the output to the label map differs"
         return Divergence(LABEL_MAP, name, text)
-    cause = _cause_of_logits(tensor, number, bundle, reference, evidence) if failed else ""
+    cause = _cause_of_logits(prepared, scores, bundle, evidence) if failed else ""
     return Divergence(LOGITS, name, f"equal input; {text}", cause)
 
 
-def _output(
-    backend: Backend, tensor: NDArray, bundle: Bundle, expected_shape: tuple[int, ...]
-) -> NDArray:
-    """What the network gives for an image; enlarged as its bundle says, where it is smaller."""
-    output = backend.run(tensor[None])
-    if output.ndim == 4 and output.shape[1:] != expected_shape:
-        output = bundle.postprocess().network_scores(output, tensor.shape[1:])
-    return output[0]
+def _output(predictor: Predictor, prepared: Prepared, expected_shape: tuple[int, ...]) -> NDArray:
+    """The network's output for one image, upsampled as its bundle says where it is smaller."""
+    output = run_one(predictor, prepared)
+    if output.ndim == 3 and output.shape != expected_shape:
+        size_hw = prepared.tensor.shape[1:]
+        output = predictor.postprocess.network_scores(output[np.newaxis], size_hw)[0]
+    return output
 
 
 def worst_image(verdicts: Sequence[ImageVerdict]) -> int | None:
-    """The first of the images with the worst grade, among those with most decided pixels."""
+    """Number of the image with the worst grade, among these of that with most decided pixels."""
     differing = [i for i, v in enumerate(verdicts) if v.grade != IDENTICAL and v.num_different]
     if not differing:
         return None
@@ -121,7 +129,7 @@ def worst_image(verdicts: Sequence[ImageVerdict]) -> int | None:
 
 
 def compare_outputs(output: NDArray, expected: NDArray, failed: bool) -> str:
-    """How a network's output differs from the reference's, in words; empty where it does not.
+    """The difference of a network's output from the reference's, in words; empty without one.
 
     Args:
         output: (C, h, w) scores or (h, w) class ids of the run.
@@ -142,7 +150,7 @@ def compare_outputs(output: NDArray, expected: NDArray, failed: bool) -> str:
 
 
 def locate_counts(expected: IntArray, counts: IntArray) -> Divergence | None:
-    """The divergence of a run of which only counts are left; None where they are equal."""
+    """The divergence of a run from its counts alone; None where they are equal."""
     if np.array_equal(expected, counts):
         return None
     cause = ""
@@ -154,8 +162,8 @@ def locate_counts(expected: IntArray, counts: IntArray) -> Divergence | None:
 def _labels_shifted(expected: IntArray, found: IntArray) -> bool:
     """Whether the labelled pixels of each class are those of its neighbour.
 
-    Whatever was predicted: the labels alone say it. The class at the end of the table is ignored,
-    or goes round to the other end, so its pixels are looked at last.
+    Predictions do not matter. The class at the end of the table is ignored or wraps around to the
+    other end, so its pixels are compared last.
     """
     if np.array_equal(expected, found):
         return False
@@ -179,19 +187,14 @@ def _cause_of_input(bundle: Bundle, evidence: Evidence) -> str:
 
 
 def _cause_of_logits(
-    tensor: NDArray[np.float32],
-    number: int,
-    bundle: Bundle,
-    reference: Reference,
-    evidence: Evidence,
+    prepared: Prepared, scores: NDArray, bundle: Bundle, evidence: Evidence
 ) -> str:
     """A graph that is right with oneDNN off, or weights that are not the checkpoint's.
 
-    In this order: the first is shown by running it, and a sound export may add tensors of its own.
+    In this order: the first is proven by a run, and a sound export may add tensors of its own.
     """
     if evidence.without_onednn is not None:
-        scores = reference.output(number)
-        output = _output(evidence.without_onednn(), tensor, bundle, scores.shape)
+        output = _output(evidence.without_onednn(), prepared, scores.shape)
         if not compare_outputs(output, scores, failed=True):
             return f"{WRONG_ONEDNN}: with oneDNN off the same graph gives the reference's output"
     if evidence.checkpoint is not None:

@@ -1,4 +1,4 @@
-"""The page of a comparison: verdicts, where the first run leaves the reference, proof, pictures."""
+"""The HTML page of a comparison: verdicts, first divergence, engines' reports, pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -51,8 +51,8 @@ than the budget of that precision allows. Anything else fails.</p>
 </table>
 
 <h2>What ran</h2>
-<p>As the runtime itself reports it, not as it was asked for; on a GPU the precision is the one that
-was asked for.</p>
+<p>As the engine reports it, not as it was asked for; on a GPU the precision is the one that was
+asked for.</p>
 <div class="scroll"><table>
 <tr><th>run</th><th class="text">runtime</th><th>precision</th><th>threads</th>
 <th class="text">kernels by precision</th><th>INT8 kernels</th><th>device</th>
@@ -103,12 +103,12 @@ MOST_PICTURED_RUNS = 6
 
 
 def page(results: dict[str, Any], outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:
-    """The whole page.
+    """The HTML page.
 
     Args:
         results: of `report.results`.
         outcomes: the same runs, with their pictures.
-        notes: what a reader must know before he believes the verdicts.
+        notes: warnings to read before the verdicts.
     """
     return html.page(
         "Is the deployed network the one that was scored?",
@@ -123,20 +123,17 @@ def page(results: dict[str, Any], outcomes: Sequence[Outcome], notes: Sequence[s
 
 
 def _row(run: dict[str, Any]) -> dict[str, Any]:
-    difference = run.get("difference") or {}
-    worst = [image["decided_pixels"] for image in run["worst_images"]]
-    change, margins = (
-        difference.get("class_iou"),
-        [flip["margin"] for flip in run.get("pixels", [])],
-    )
+    difference, has_maps = run.get("difference") or {}, bool(run.get("num_pixels"))
+    margins = [flip["margin"] for flip in run.get("pixels", [])]
+    change = difference.get("class_iou")
     return {
         "name": run["name"],
         "grade": run["grade"],
         "summary": run["summary"],
         "cells": [
             run["precision"],
-            f"{run['different_pixels']:,}" if run.get("num_pixels") else "",
-            f"{difference['different_pixels']:.3%}" if run.get("num_pixels") and worst else "",
+            f"{run['different_pixels']:,}" if has_maps else "",
+            f"{difference['different_pixels']:.3%}" if has_maps and run["worst_images"] else "",
             f"{max(margins):.1e}" if margins else "",
             _number((run["scores"] or {}).get("mean_iou"), ".4f"),
             _number(difference.get("mean_iou"), "+.4f"),
@@ -154,19 +151,18 @@ def _as_run(reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def _activity(run: dict[str, Any]) -> dict[str, Any]:
-    told = run["backend"]
-    version = told.get("version") or told.get("paddle") or ""
-    kinds = told.get("kernel_precisions") or {}
+    report = run["backend"]
+    kinds = report.get("kernel_precisions", {})
     return {
         "name": run["name"],
-        "runtime": f"{told.get('name', '')} {version}",
+        "runtime": f"{report.get('name', '')} {report.get('version', '')}",
         "cells": [
-            told.get("precision", ""),
-            told.get("cpu_threads", ""),
+            report.get("precision", ""),
+            report.get("cpu_threads") or "",
             ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
-            told.get("int8_kernels", ""),
-            told.get("device", ""),
-            told.get("tensorrt_engines", ""),
+            report.get("int8_kernels", ""),
+            report.get("device", ""),
+            report.get("tensorrt_engines") or "",
             run.get("fullest_batch") or "",
         ],
     }

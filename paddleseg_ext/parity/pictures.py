@@ -12,7 +12,7 @@ from paddleseg_ext.images.labels import decode_label
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.scoring.verdict import ImageVerdict
 
-PICTURED = 2  # images a run
+PICTURED = 2  # images per run
 PICTURE_WIDTH = 400
 DIFFERENT_COLOR, EQUAL_SHARE = (215, 30, 30), 0.3
 # A single pixel would vanish when a picture is made smaller.
@@ -37,7 +37,7 @@ class WorstImages:
         self.images: list[WorstImage] = []
 
     def __call__(self, number: int, got: NDArray[np.uint8] | None, verdict: ImageVerdict) -> None:
-        """Look at one judged label map."""
+        """Keep the pictures of one judged label map, if it is among the worst."""
         if got is None or not verdict.num_different:
             return
         full = len(self.images) == PICTURED

@@ -1,4 +1,4 @@
-"""The results of a comparison as JSON for tools and as JUnit XML for continuous integration."""
+"""A comparison's results as JSON for tools, as JUnit XML, and as a grade."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.files import write_bytes
-from paddleseg_ext.parity import budgets as budget_files
+from paddleseg_ext.evaluation import budgets as budget_files
+from paddleseg_ext.evaluation.evaluator import count_lists
 from paddleseg_ext.parity.compare import Comparison, Outcome, describe, first_divergence
 from paddleseg_ext.parity.controls import Control
 from paddleseg_ext.scoring.confusion import IntArray
@@ -22,11 +24,11 @@ LISTED_IMAGES = 5  # of a run, those that differ most
 
 @dataclass(frozen=True)
 class Case:
-    """One line of a JUnit report.
+    """One test case of a JUnit report.
 
     Attributes:
         failure: why it failed; empty where it passed.
-        skipped: why it was not run; empty where it was.
+        skipped: why it did not run; empty where it did.
     """
 
     suite: str
@@ -43,14 +45,14 @@ def results(
     source: dict[str, Any],
     absent: AbsentRule,
 ) -> dict[str, Any]:
-    """Everything that was found, for `results.json`.
+    """The content of `results.json`.
 
     Args:
-        comparison: what was compared with.
+        comparison: the bundle and the reference.
         outcomes: of every run.
         controls: the negative ones, if they were asked for.
         source: config, checkpoint, bundle and list.
-        absent: how a class that occurs nowhere counts in the means that are shown.
+        absent: how a class that occurs nowhere counts in means.
     """
     reference = comparison.reference
     first = first_divergence(outcomes)
@@ -67,7 +69,7 @@ def results(
         "absent": absent,
         "reference": {
             "stage": reference.stage,
-            "backend": reference.backend.describe(),
+            "backend": reference.predictor.describe().to_dict(),
             "warning": reference.one_sided(),
             **_scores(reference.counts, absent),
         },
@@ -79,12 +81,40 @@ def results(
 def overall_grade(outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = "") -> str:
     """The worst grade of the runs; NOT_COMPARED where none could be judged.
 
-    A fault that was not noticed fails them all, for then they prove little; so does a bundle of
+    A fault that was not noticed fails them all, since they prove little then. So does a bundle of
     another checkpoint.
     """
     if stale or any(control.caught is False for control in controls):
         return FAILED
     return worst_grade(outcome.verdict.grade for outcome in outcomes if outcome.verdict)
+
+
+def check_outcomes(
+    outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = ""
+) -> None:
+    """Raise an error unless every run agrees and every fault was noticed.
+
+    Raises:
+        CheckFailed: a run disagrees, none was judged, or a negative control was not noticed; one
+            line names them.
+    """
+    if not any(outcome.verdict for outcome in outcomes):
+        why = "; ".join(f"{outcome.name}: {outcome.note}" for outcome in outcomes)
+        raise CheckFailed(f"nothing was compared ({why or 'no run'})")
+    failed = [o.name for o in outcomes if o.verdict and not o.verdict.passed]
+    if failed:
+        why = f" ({stale})" if stale else ""
+        raise CheckFailed(
+            f"{len(failed)} of {len(outcomes)} runs disagree: {', '.join(failed)}{why}"
+        )
+    if stale:
+        raise CheckFailed(stale)
+    missed = [control.title for control in controls if control.caught is False]
+    if missed:
+        raise CheckFailed(
+            f"negative controls not noticed: {', '.join(missed)}; with this network and these "
+            "images the comparison proves little"
+        )
 
 
 def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[str, Any]:
@@ -97,7 +127,7 @@ def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[s
         "summary": describe(outcome),
         "seconds": round(outcome.seconds, 3),
         "fullest_batch": outcome.fullest_batch,
-        "backend": outcome.backend,
+        "backend": outcome.report.to_dict() if outcome.report else {},
         "divergence": vars(outcome.divergence) if outcome.divergence else None,
         "worst_images": _worst_images(outcome),
         **_scores(outcome.counts, absent),
@@ -135,11 +165,7 @@ def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
     if counts is None:
         return {"counts": None, "scores": None}
     return {
-        "counts": {
-            "intersection": np.diagonal(counts).tolist(),
-            "prediction_pixels": counts.sum(axis=0).tolist(),
-            "label_pixels": counts.sum(axis=1).tolist(),
-        },
+        "counts": count_lists(np.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)),
         "scores": summarize(counts, absent).to_dict(),
     }
 
@@ -147,7 +173,7 @@ def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
 def parity_cases(shown: dict[str, Any]) -> list[Case]:
     """The cases of a `results.json`."""
     cases = []
-    if shown.get("grade") == NOT_COMPARED:  # or every case is skipped, which tools show as green
+    if shown.get("grade") == NOT_COMPARED:  # all cases are skipped, which tools show as green
         cases.append(Case("parity", "verdict", failure="nothing was compared"))
     for run in shown["runs"]:
         failed = run["summary"] if run["grade"] == "failed" else ""
@@ -164,7 +190,7 @@ def parity_cases(shown: dict[str, Any]) -> list[Case]:
 
 
 def write_junit(path: Path, cases: Iterable[Case]) -> None:
-    """Write JUnit XML, one `testsuite` for each suite in order of appearance."""
+    """Write JUnit XML, one `testsuite` per suite in order of appearance."""
     suites: dict[str, list[Case]] = {}
     for case in cases:
         suites.setdefault(case.suite, []).append(case)

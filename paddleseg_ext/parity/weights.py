@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.bundle import Bundle
 
+# Returns another tensor of the same shape, or None where it stays.
+Change = Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
 _FLOAT32 = 5  # of Paddle's VarType
 _DTYPE_TAG, _DIMS_TAG = 0x08, 0x10  # fields 1 and 2 of TensorDesc, as varints
 
@@ -22,7 +25,7 @@ class WeightDifference:
 
     Attributes:
         num_foreign: float tensors of the bundle that the checkpoint does not hold.
-        num_tensors: float tensors that were looked at.
+        num_tensors: float tensors that were compared.
     """
 
     num_foreign: int
@@ -44,7 +47,7 @@ def compare_weights(params_file: Path, tensors: Iterable[NDArray]) -> WeightDiff
         tensors: of the network with the checkpoint in it.
 
     Raises:
-        UsageError: the file has another form.
+        UsageError: the file has another format.
     """
     known = {hashlib.sha256(np.ascontiguousarray(t).tobytes()).digest() for t in tensors}
     content = params_file.read_bytes()
@@ -60,23 +63,21 @@ def tensor_shapes(params_file: Path) -> list[tuple[int, ...]]:
     """The shape of every float tensor that `compare_weights` looks at.
 
     Raises:
-        UsageError: the file has another form.
+        UsageError: the file has another format.
     """
     shapes = [tuple(dims) for dims, _, _ in float_tensors(params_file.read_bytes())]
     return [shape for shape in shapes if np.prod(shape, dtype=np.int64) > 1]
 
 
-def change_tensors(
-    bundle: Bundle, change: Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
-) -> None:
+def change_tensors(bundle: Bundle, change: Change) -> None:
     """Rewrite the float tensors of a bundle's files in place.
 
     Args:
         bundle: a copy; its file of weights, or its ONNX graph, is written again.
-        change: gives another tensor of the same shape, or None where it is to stay.
+        change: called with every tensor in the order of the file.
 
     Raises:
-        UsageError: a file of another form.
+        UsageError: a file of another format.
     """
     if bundle.params_file is None:
         _change_initializers(bundle.model_file, change)
@@ -90,39 +91,39 @@ def change_tensors(
     bundle.params_file.write_bytes(content)
 
 
-def _change_initializers(
-    path: Path, change: Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
-) -> None:
+def _change_initializers(path: Path, change: Change) -> None:
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(str(path))
     for initializer in model.graph.initializer:
-        values = numpy_helper.to_array(initializer)
-        changed = change(values) if values.dtype == np.float32 else None
-        if changed is not None:
-            initializer.CopyFrom(
-                numpy_helper.from_array(changed.astype(np.float32), initializer.name)
-            )
+        if numpy_helper.to_array(initializer).dtype == np.float32:
+            _change_initializer(initializer, change)
     onnx.save(model, str(path))
 
 
-def change_scales(
-    path: Path, change: Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
-) -> None:
-    """Rewrite the scales of the INT8 weights of an ONNX graph in place, in the order of its layers.
+def _change_initializer(initializer: Any, change: Change) -> None:
+    from onnx import numpy_helper
+
+    changed = change(numpy_helper.to_array(initializer))
+    if changed is not None:
+        new = numpy_helper.from_array(changed.astype(np.float32), initializer.name)
+        initializer.CopyFrom(new)
+
+
+def change_scales(path: Path, change: Change) -> None:
+    """Rewrite the scales of an ONNX graph's INT8 weights in place, in the order of its layers.
 
     An INT8 weight cannot leave its tensor's range; its scale can.
 
     Args:
         path: a graph whose INT8 weights go through DequantizeLinear.
-        change: gives another tensor of the same shape, or None where it is to stay.
+        change: called with every scale.
 
     Raises:
         UsageError: it holds no such weight.
     """
     import onnx
-    from onnx import numpy_helper
 
     model = onnx.load(str(path))
     held = {initializer.name: initializer for initializer in model.graph.initializer}
@@ -136,9 +137,7 @@ def change_scales(
     if not scales:
         raise UsageError(f"{path} has no INT8 convolution")
     for scale in scales:
-        changed = change(numpy_helper.to_array(scale))
-        if changed is not None:
-            scale.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), scale.name))
+        _change_initializer(scale, change)
     onnx.save(model, str(path))
 
 
@@ -146,7 +145,7 @@ def float_tensors(content: bytes | bytearray) -> Iterator[tuple[list[int], int, 
     """Shape and byte range of every float32 tensor of a `.pdiparams` file.
 
     Raises:
-        UsageError: it has another form.
+        UsageError: it has another format.
 
     Source: PaddlePaddle `lod_tensor.cc`, `SerializeToStream`: version, LoD, version, length of a
     TensorDesc, TensorDesc, data; one after the other.

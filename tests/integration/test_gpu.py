@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from paddleseg_ext.common.machine import has_gpu_build
+from paddleseg_ext.evaluation.budgets import read_budgets
 from paddleseg_ext.evaluation.trials import Trial, run_trials
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
@@ -16,7 +17,6 @@ from paddleseg_ext.inference.engines.table import open_engine
 from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec, TensorRtOptions
-from paddleseg_ext.parity.budgets import read_budgets
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = PROJECT / "test_tipc/configs"

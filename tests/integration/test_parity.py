@@ -136,7 +136,7 @@ def test_swapped_channels_are_caught_by_the_counts(project):
 
 
 def test_what_a_command_left_is_judged_by_its_maps_and_counts(project):
-    import infer
+    from paddleseg_ext.commands import infer
 
     given = {"config": "bundle/deploy.yaml", "image_path": "data/val.list", "save_dir": "left"}
     given |= {"device": "cpu", "cpu_threads": "1", "print_detail": "False"}
@@ -225,7 +225,7 @@ def test_a_fault_that_is_taken_for_another_is_not_caught(project, monkeypatch):
 
 def test_labels_read_one_off_are_called_so(project):
     """A command scored with a table that is off by one; its label maps are right."""
-    import infer
+    from paddleseg_ext.commands import infer
     from paddleseg_ext.images.labels import decode_label
     from paddleseg_ext.parity.controls import shift_labels
 
@@ -451,6 +451,33 @@ def test_the_page_opens_in_a_browser_and_shows_what_differs(project):
     assert "Looks like: Normalize dropped" in page
     # Two images, five pictures each: image, label, reference, run, difference.
     assert count_images(page, project) == (10, 10)
+
+
+def test_from_python_as_the_verb_does_it(project):
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.inference.bundle import read_bundle
+    from paddleseg_ext.parity.parity_run import ParityOptions, compare_bundle
+
+    options = ParityOptions(
+        "data/val.list", "model.pdparams", ["static", "paddle"], cpu_threads=[1], batch_size=[2]
+    )
+    before = (project / "bundle/deploy.yaml").read_bytes()
+    result = compare_bundle(read_bundle("bundle"), options, load_config("net.yml"))
+    result.check()
+    assert (project / "bundle/deploy.yaml").read_bytes() == before
+    assert [outcome.name for outcome in result.outcomes[1:]] == [
+        "static",
+        "paddle threads 1 batch 2",
+    ]
+    assert result.outcomes[2].report.cpu_threads == 1
+    assert result.outcomes[2].fullest_batch == 2
+    flags = ["--stages", "static,paddle", "--cpu_threads", "1", "--batch_size", "2"]
+    shown = run(project, "verb", "bundle", *flags)
+    for each in (result.content, shown):
+        for outcome in each["runs"]:
+            del outcome["seconds"]
+        each["source"].pop("bundle")  # a folder, and the file in it
+    assert json.loads(json.dumps(result.content)) == shown
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ class PaddleInference(GraphEngine):
 
         self._is_legacy = bundle.is_legacy
         self._trace: Trace | None = None
-        self._config = build_config(bundle, self.spec)  # good for one predictor
+        self._config = self._make_config(bundle)  # good for one predictor
         self._calibrates = (
             self.spec.tensorrt is not None
             and self.spec.precision == "int8"
@@ -131,6 +131,9 @@ class PaddleInference(GraphEngine):
         self._input = self._predictor.get_input_handle(inputs[0])
         # PaddleSeg's exports return every head; the main one comes first.
         self._output = self._predictor.get_output_handle(outputs[0])
+
+    def _make_config(self, bundle: Bundle) -> Any:
+        return build_config(bundle, self.spec)
 
     def _compute(self, tensor: NDArray) -> tuple[NDArray, RunTimes]:
         started = time.perf_counter()

@@ -6,9 +6,11 @@ import pytest
 
 from paddleseg_ext.commands import parity as cli
 from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.options import read_options
 from paddleseg_ext.parity import report
 from paddleseg_ext.parity.compare import Outcome
 from paddleseg_ext.parity.controls import Control
+from paddleseg_ext.parity.parity_run import ParityOptions
 from paddleseg_ext.parity.stages import parse_stages
 from paddleseg_ext.scoring.verdict import RunVerdict
 
@@ -19,15 +21,52 @@ CAUGHT = Control("red and blue swapped", True, "failed", "red and blue swapped",
 MISSED = Control("one weight changed", False, "identical", stage="onnxruntime_int8")
 
 
-def test_the_reference_alone_is_refused():
-    words = ["--config", "a.yml", "--model_path", "w", "--image_list", "x", "--stages", "eager"]
+def read(*words: str) -> ParityOptions:
+    return read_options(ParityOptions, cli.build_parser().parse_args(list(words)))
+
+
+def test_the_reference_alone_is_refused(tmp_path):
+    for name in ("model.pdparams", "image.png"):
+        (tmp_path / name).write_bytes(b"not read")
+    words = ["--config", "a.yml", "--model_path", str(tmp_path / "model.pdparams")]
+    words += ["--image_list", str(tmp_path / "image.png"), "--stages", "eager"]
     with pytest.raises(UsageError, match="eager is what others are compared with; name one more"):
-        cli.check_stages(parse_stages(["eager"]), cli.build_parser().parse_args(words))
-    given = cli.build_parser().parse_args([*words, "--results", "val=left"])
-    pairs = ["--results", "val=left", "--results", "infer=right"]
-    both = cli.build_parser().parse_args([*words, *pairs])
-    assert both.results == ["val=left", "infer=right"]
-    cli.check_stages(parse_stages(["eager"]), given)
+        read(*words).check(has_config=True)
+    left, right = f"val={tmp_path}", f"infer={tmp_path}"
+    both = read(*words, "--results", left, "--results", right)
+    assert both.results == [left, right]
+    read(*words, "--results", left).check(has_config=True)
+
+
+def test_a_checkpoint_needs_its_configuration_and_eager_its_checkpoint():
+    with pytest.raises(UsageError, match="--model_path needs the network's --config"):
+        ParityOptions("val.list", model_path="w.pdparams").check(has_config=False)
+    with pytest.raises(UsageError, match="eager needs the network's checkpoint"):
+        ParityOptions("val.list", stages=["eager,static"]).check(has_config=True)
+    with pytest.raises(UsageError, match="at least two are expected, got paddle"):
+        ParityOptions("val.list", stages=["paddle"]).check(has_config=False)
+
+
+def test_the_flags_have_the_defaults_of_the_options():
+    assert read("--data", "val.list") == ParityOptions("val.list")
+    assert read("--data", "val.list", "--negative_controls").negative_controls
+    names = [spec.name for spec in ParityOptions("val.list").runtimes(is_legacy=True)]
+    assert names == ["paddle", "paddle_onednn"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config", "a.yml"], "one of --model_path, --bundle and --onnx is expected"),
+        (["--onnx", "a.onnx", "--stages", "onnxruntime,paddle"], "paddle cannot run --onnx"),
+        (["--onnx", "a.onnx", "--stages", "onnxruntime,openvino"], "--onnx: 'a.onnx' does not"),
+        (["--bundle", "none.yaml"], "--bundle: 'none.yaml' does not exist"),
+    ],
+)
+def test_wrong_graphs_are_refused_before_paddle_is_imported(tmp_path, words, message):
+    (tmp_path / "image.png").write_bytes(b"not read")
+    with pytest.raises(UsageError, match=message):
+        cli.main([*words, "--image_list", str(tmp_path / "image.png")])
 
 
 def test_int8_in_paddle_is_refused_with_the_reason():
@@ -38,9 +77,9 @@ def test_int8_in_paddle_is_refused_with_the_reason():
 def test_nothing_compared_is_no_pass():
     assert report.overall_grade([NOT_DONE], []) == "not compared"
     with pytest.raises(CheckFailed, match=r"nothing was compared \(evaluation while training: it "):
-        cli.conclude([NOT_DONE], [])
+        report.check_outcomes([NOT_DONE], [])
     with pytest.raises(CheckFailed, match=r"nothing was compared \(no run\)"):
-        cli.conclude([], [])
+        report.check_outcomes([], [])
 
 
 def test_nothing_compared_is_a_failure_in_junit():
@@ -53,11 +92,11 @@ def test_a_missed_control_and_a_stale_checkpoint_fail_whatever_the_runs_say():
     assert report.overall_grade([NOT_DONE, IDENTICAL], [CAUGHT]) == "identical"
     assert report.overall_grade([IDENTICAL], [CAUGHT, MISSED]) == "failed"
     assert report.overall_grade([IDENTICAL], [CAUGHT], "stale checkpoint: ...") == "failed"
-    cli.conclude([IDENTICAL], [CAUGHT])
+    report.check_outcomes([IDENTICAL], [CAUGHT])
     with pytest.raises(CheckFailed, match="not noticed: one weight changed, onnxruntime_int8;"):
-        cli.conclude([IDENTICAL], [CAUGHT, MISSED])
+        report.check_outcomes([IDENTICAL], [CAUGHT, MISSED])
     with pytest.raises(CheckFailed, match="stale checkpoint: other"):
-        cli.conclude([IDENTICAL], [], "stale checkpoint: other")
+        report.check_outcomes([IDENTICAL], [], "stale checkpoint: other")
 
 
 def test_a_bundles_folder_stands_for_its_deploy_yaml(tmp_path):

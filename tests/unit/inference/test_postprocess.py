@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.postprocess import Postprocess, softmax
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
 
 few_values = st.sampled_from([-1.0, 0.0, 0.5, 2.0])
@@ -135,3 +135,15 @@ def test_class_ids_have_no_logits() -> None:
     output = np.zeros((2, 2), np.int32)
     with pytest.raises(UsageError, match="class ids"):
         Postprocess("argmax").full_logits(output, same_size(output))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_softmax_is_that_of_the_formula_to_the_bit(overwrite: bool) -> None:
+    logits = np.random.default_rng(0).standard_normal((2, 5, 7, 9)).astype(np.float32) * 20
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected, given = powers / powers.sum(axis=1, keepdims=True), logits.copy()
+    np.testing.assert_array_equal(softmax(given, overwrite), expected)
+    assert np.array_equal(given, logits) is not overwrite
+    mirrored = logits[..., ::-1]  # not its own memory: never written to
+    np.testing.assert_array_equal(softmax(mirrored, overwrite), expected[..., ::-1])
+    np.testing.assert_array_equal(mirrored, logits[..., ::-1])

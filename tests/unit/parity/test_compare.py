@@ -11,32 +11,35 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.parity.compare import (
-    Candidate,
     Comparison,
+    Run,
     compare_all,
+    compare_run,
     judge_folder,
     judge_reference,
-    run_candidate,
 )
 from paddleseg_ext.parity.divergence import Evidence
 from paddleseg_ext.parity.reference import Reference
-from paddleseg_ext.parity.stages import STAGES
 from paddleseg_ext.scoring.verdict import Budget
 
 NORMALIZE = [{"type": "Normalize"}]
 EVERYTHING = Budget(1.0, 1.0, 1.0)
 
 
-class Colors:
+class Colors(Engine):
     """A network whose classes are the colours, and which says that ONNX Runtime runs it."""
 
     def run(self, batch):
         return 10 * batch
 
     def describe(self):
-        return {"name": "onnxruntime", "device": "cpu", "precision": "fp32", "kernels": {"Conv": 1}}
+        return RuntimeReport("onnxruntime", kernels={"Conv": 1})
 
 
 class Moved(Colors):
@@ -48,6 +51,11 @@ class Moved(Colors):
         return scores
 
 
+def predictor_of(engine: Engine, name: str = "onnxruntime") -> Predictor:
+    parts = Preprocess(NORMALIZE), Postprocess(), generic_table(3)
+    return Predictor(engine, *parts, RuntimeSpec.parse(name))
+
+
 @pytest.fixture
 def comparison(tmp_path):
     generator = np.random.default_rng(0)
@@ -55,21 +63,16 @@ def comparison(tmp_path):
     cv2.imwrite(str(image), generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
     cv2.imwrite(str(label), generator.integers(0, 3, (12, 16), dtype=np.uint8))
     (tmp_path / "maps").mkdir()
-    reference = Reference(
-        Colors(),
-        [Sample(image, label, "0")],
-        Preprocess(NORMALIZE),
-        "none",
-        generic_table(3),
-        tmp_path / "maps",
-    )
+    samples = [Sample(image, label, "0")]
+    reference = Reference(predictor_of(Colors(), "eager"), samples, tmp_path / "maps")
     files = tmp_path / "deploy.yaml", tmp_path / "model.onnx"
     bundle = Bundle(*files, None, NORMALIZE, None, "none", None)
     return Comparison(bundle, reference, {"fp32": EVERYTHING}, Evidence(NORMALIZE))
 
 
-def run(comparison, backend):
-    return run_candidate(Candidate("run", STAGES["onnxruntime"], lambda: backend), comparison)
+def run(comparison, engine):
+    spec = RuntimeSpec("onnxruntime")
+    return compare_run(Run("run", spec), comparison, lambda: predictor_of(engine))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,8 @@ def run(comparison, backend):
         ("[]", "a section is expected, got a list"),
         ('{"evaluation": [1]}', "evaluation: a section is expected"),
         ('{"backend": "x"}', "backend: a section is expected"),
+        ('{"backend": {"device": "cpu"}}', "a section with the engine's 'name' is expected"),
+        ('{"backend": {"name": "x", "kernels": 1}}', "backend.kernels: a section is expected"),
         ('{"confusion_matrix": "x"}', "3 rows of 3 pixel counts are expected"),
         ('{"confusion_matrix": [[1, 2, 3], [1]]}', "3 rows of 3 pixel counts are expected"),
         ('{"confusion_matrix": [[1, 0], [0, 1]]}', "got int64 of shape (2, 2)"),
@@ -114,8 +119,8 @@ def test_a_run_of_another_checkpoint_fails_within_its_budget_too(comparison):
     assert run(comparison, Moved()).verdict.grade == "within-budget"
     why = "stale checkpoint: the bundle was exported from older.pdparams"
     stale = replace(comparison, stale=why)
-    for backend in (Moved(), Colors()):
-        outcome = run(stale, backend)
+    for engine in (Moved(), Colors()):
+        outcome = run(stale, engine)
         assert outcome.verdict.grade == "failed"
         assert outcome.verdict.reason == why
         assert outcome.divergence.cause.startswith("stale checkpoint")
@@ -148,14 +153,42 @@ def test_a_runtime_that_refuses_is_a_verdict(comparison):
     )
 
 
-def test_a_reference_that_fell_back_fails(comparison, monkeypatch):
+def test_a_reference_that_fell_back_fails(comparison):
     reference = comparison.reference
-    reference.stage = "onnxruntime_int8"
+    reference.predictor.spec = RuntimeSpec("onnxruntime", "int8")
     fallen = judge_reference(reference)
     assert fallen.name == "onnxruntime_int8 (reference)"
+    assert fallen.precision == "int8"
     assert "INT8 was asked for, and no INT8 kernel runs" in fallen.verdict.reason
     outcomes = compare_all(comparison, [], [], None)
     assert [outcome.verdict.grade for outcome in outcomes] == ["failed"]
-    reference.stage = "onnxruntime"
+    reference.predictor.spec = RuntimeSpec("onnxruntime")
     assert judge_reference(reference) is None
     assert compare_all(comparison, [], [], None) == []
+
+
+def test_a_run_that_fell_back_fails_though_its_maps_are_right(comparison):
+    class InPaddle(Colors):
+        def describe(self):
+            return RuntimeReport("paddle_inference")
+
+    outcome = run(comparison, InPaddle())
+    assert outcome.verdict.grade == "failed"
+    assert outcome.verdict.num_different == 0
+    assert outcome.verdict.reason == (
+        "it did not run as asked: onnxruntime was asked for, and paddle_inference runs"
+    )
+
+
+def test_a_folders_backend_is_read_as_a_report_and_its_precision_has_its_budget(
+    comparison, tmp_path
+):
+    left = tmp_path / "left"
+    (left / "label_maps").mkdir(parents=True)
+    cv2.imwrite(str(left / "label_maps" / "0.png"), comparison.reference.label_map(0))
+    report = RuntimeReport("openvino", "2026.4", precision="int8", details={"model": "x"})
+    content = {"backend": report.to_dict(), "fullest_batch": 2}
+    (left / "inference.json").write_text(json.dumps(content))
+    outcome = judge_folder("infer", left, comparison)
+    assert (outcome.report, outcome.precision, outcome.fullest_batch) == (report, "int8", 2)
+    assert outcome.verdict.grade == "identical"

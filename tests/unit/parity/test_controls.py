@@ -9,10 +9,10 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import CAMVID, CITYSCAPES, generic_table
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.parity import controls
 from paddleseg_ext.parity.compare import Comparison, Outcome
 from paddleseg_ext.parity.divergence import Divergence, Evidence
-from paddleseg_ext.parity.stages import STAGES
 from paddleseg_ext.parity.weights import change_scales
 from paddleseg_ext.scoring.verdict import RunVerdict
 
@@ -35,12 +35,13 @@ def test_a_shifted_table_reads_the_next_class_and_loses_the_last(table, file, ra
 def judged(name: str, cause: str, stage: str = "static", checkpoint=True) -> controls.Control:
     verdict = RunVerdict("failed", 2, num_different=9, reason="9 pixels differ")
     outcome = Outcome("control", stage, verdict, divergence=Divergence("logits", "0", "x", cause))
+    outcome.precision = RuntimeSpec.parse(stage).precision
     shown = SimpleNamespace(
         reference=SimpleNamespace(one_sided=lambda: ""),
         bundle=SimpleNamespace(is_onnx=False),
         evidence=Evidence(checkpoint=object() if checkpoint else None),
     )
-    return controls._judge(name, outcome, shown, STAGES[stage])
+    return controls._judge(name, outcome, shown)
 
 
 def test_a_fault_is_caught_by_its_name_only():
@@ -114,9 +115,8 @@ def test_a_stale_int8_graph_that_nobody_can_tell_is_said_to_show_nothing(
     bundle = Bundle(tmp_path / "deploy.yaml", tmp_path / "model.json", None, [], None, "none", None)
     first = Comparison(bundle, SimpleNamespace(), {}, evidence)
     folder = tmp_path / "copies"
-    shown = controls._show(
-        "stale checkpoint", lambda *given: bundle, STAGES["openvino_int8"], first, folder
-    )
+    spec = RuntimeSpec("openvino", "int8")
+    shown = controls._show("stale checkpoint", lambda *given: bundle, spec, first, folder)
     assert shown.caught is None
     assert reason in shown.summary
     assert not folder.exists()

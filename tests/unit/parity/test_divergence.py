@@ -6,6 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.parity.divergence import (
     Evidence,
     _cause_of_logits,
@@ -13,7 +19,6 @@ from paddleseg_ext.parity.divergence import (
     locate_counts,
     worst_image,
 )
-from paddleseg_ext.parity.stages import parse_stages
 from paddleseg_ext.parity.weights import WeightDifference
 from paddleseg_ext.scoring.verdict import ImageVerdict
 
@@ -86,21 +91,19 @@ def test_other_predictions_for_the_same_labels_are_no_shifted_table():
     assert found.cause == ""
 
 
-def test_stages_come_by_comma_or_space_each_once():
-    names = [stage.name for stage in parse_stages(["eager,static", "paddle", "static,"])]
-    assert names == ["eager", "static", "paddle"]
-
-
 def test_onednn_is_the_cause_where_the_graph_is_right_without_it_whatever_tensors_it_holds():
-    class Gives:
+    class Gives(Engine):
         def run(self, batch):
             return SCORES[None]
 
+        def describe(self):
+            return RuntimeReport("gives")
+
+    predictor = Predictor(Gives(), Preprocess([]), Postprocess(), generic_table(3))
+    prepared = predictor.prepare(np.zeros((4, 5, 3), np.uint8))
     extra = SimpleNamespace(compare=lambda bundle: WeightDifference(1, 9))
-    reference = SimpleNamespace(output=lambda number: SCORES)
-    given = Evidence(checkpoint=extra, without_onednn=Gives)
-    tensor = np.zeros((3, 4, 5), np.float32)
-    cause = _cause_of_logits(tensor, 0, None, reference, given)
+    given = Evidence(checkpoint=extra, without_onednn=lambda: predictor)
+    cause = _cause_of_logits(prepared, SCORES, None, given)
     assert cause.startswith("wrong oneDNN pass or kernel")
-    cause = _cause_of_logits(tensor, 0, None, reference, replace(given, without_onednn=None))
+    cause = _cause_of_logits(prepared, SCORES, None, replace(given, without_onednn=None))
     assert cause.startswith("one weight changed: 1 of 9 tensors")

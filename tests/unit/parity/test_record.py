@@ -14,18 +14,20 @@ from paddleseg_ext.inference.bundle import (
     read_bundle,
     write_deploy_yaml,
 )
-from paddleseg_ext.inference.choice import choose_backend, installed_version
+from paddleseg_ext.inference.choice import choose_runtime
+from paddleseg_ext.inference.engines.table import ENGINES
+from paddleseg_ext.inference.runtime import RuntimeReport
+from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.parity import record as record_module
 from paddleseg_ext.parity.compare import Outcome
 from paddleseg_ext.parity.record import record
 from paddleseg_ext.scoring.verdict import FAILED, IDENTICAL, RunVerdict
 
-VERSION = installed_version("paddle")
-HERE = {"cpu": cpu_name(), "version": VERSION}
-BACKEND = {"name": "paddle_inference", "version": VERSION}
+VERSION = ENGINES["paddle"].installed_version or ""
+REPORT = RuntimeReport("paddle_inference", VERSION)
 
 
-def write_bundle(folder: Path, verified: dict | None = None) -> Bundle:
+def write_bundle(folder: Path, verified: dict[str, Verified] | None = None) -> Bundle:
     folder.mkdir(exist_ok=True)
     (folder / "model.json").write_text("{}")
     (folder / "model.pdiparams").write_bytes(b"weights")
@@ -34,19 +36,18 @@ def write_bundle(folder: Path, verified: dict | None = None) -> Bundle:
     return read_bundle(folder)
 
 
-def verified(folder: Path) -> dict:
-    manifest = read_bundle(folder).manifest
-    assert manifest is not None
-    return dict(manifest.verified)
+def verified(folder: Path) -> dict[str, Verified]:
+    return dict(read_bundle(folder).verified)
 
 
-def run(stage: str, grade: str = IDENTICAL, backend: dict | None = None) -> Outcome:
+def run(stage: str, grade: str = IDENTICAL) -> Outcome:
     verdict = RunVerdict(grade, 3, num_different=9 if grade == FAILED else 0)
-    return Outcome(f"{stage} threads 1", stage, verdict, backend=backend or dict(BACKEND))
+    return Outcome(f"{stage} threads 1", stage, verdict, report=REPORT)
 
 
 def test_the_worst_of_a_backends_runs_is_kept(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path, {"openvino": {"passed": True}})
+    earlier = Verified("near-tie", True)
+    bundle = write_bundle(tmp_path, {"openvino": earlier})
     missing = Outcome("onnxruntime", "onnxruntime", RunVerdict(FAILED, 3, reason="not installed"))
     runs = [run("static"), run("paddle"), run("paddle_onednn"), run("paddle_onednn", FAILED)]
     record(
@@ -62,30 +63,47 @@ def test_the_worst_of_a_backends_runs_is_kept(tmp_path: Path) -> None:
     )
     found = verified(tmp_path)
     assert set(found) == {"openvino", "paddle", "paddle_onednn"}
-    assert found["openvino"] == {"passed": True}
-    assert found["paddle"]["passed"] and not found["paddle_onednn"]["passed"]
-    assert found["paddle_onednn"] == {
-        "grade": FAILED, "passed": False, "num_different": 9, "num_images": 3, **HERE,
-    }  # fmt: skip
+    assert found["openvino"] == earlier
+    assert found["paddle"].passed and not found["paddle_onednn"].passed
+    assert found["paddle_onednn"] == Verified(
+        FAILED, False, 9, 3, command="parity", version=VERSION, cpu=cpu_name()
+    )
 
 
 def test_auto_refuses_what_failed(tmp_path: Path) -> None:
-    fast = {"grade": "near-tie", "passed": True, "ratio": 3.5, **HERE}
+    fast = Verified("near-tie", True, ratio=3.5, cpu=cpu_name(), version=VERSION)
     bundle = write_bundle(tmp_path, {"paddle_onednn": fast})
-    assert choose_backend(bundle)[0] == "paddle_onednn"
+    assert choose_runtime(bundle)[0].name == "paddle_onednn"
     record(bundle, [run("paddle"), run("paddle_onednn", FAILED)])
-    assert choose_backend(read_bundle(tmp_path))[0] == "paddle"
+    assert choose_runtime(read_bundle(tmp_path))[0].name == "paddle"
     record(read_bundle(tmp_path), [run("paddle", FAILED)])
     with pytest.raises(UsageError, match="recorded as failed"):
-        choose_backend(read_bundle(tmp_path))
+        choose_runtime(read_bundle(tmp_path))
 
 
-def test_a_speed_stays_where_it_holds(tmp_path: Path) -> None:
-    for cpu, kept in ((cpu_name(), {"ratio": 3.5}), ("of another machine", {})):
-        earlier = {"paddle_onednn": {"passed": True, "ratio": 3.5, "cpu": cpu}}
-        record(write_bundle(tmp_path / cpu, earlier), [run("paddle_onednn")])
-        found = verified(tmp_path / cpu)["paddle_onednn"]
-        assert {k: v for k, v in found.items() if k == "ratio"} == kept and found["passed"]
+@pytest.mark.parametrize(
+    ("made", "kept"),
+    [
+        ({}, 3.5),
+        ({"cpu": cpu_name(), "version": VERSION}, 3.5),
+        ({"cpu": "of another machine"}, None),
+        ({"version": "0.1"}, None),
+    ],
+)
+def test_a_speed_stays_where_it_holds(tmp_path: Path, made: dict, kept: float | None) -> None:
+    earlier = Verified("near-tie", True, ratio=3.5, cpu_threads=2, **made)
+    record(write_bundle(tmp_path, {"paddle_onednn": earlier}), [run("paddle_onednn")])
+    found = verified(tmp_path)["paddle_onednn"]
+    assert (found.ratio, found.cpu_threads) == (kept, kept and 2)
+    assert (found.grade, found.passed, found.cpu) == (IDENTICAL, True, cpu_name())
+
+
+def test_it_outranks_what_export_recorded(tmp_path: Path) -> None:
+    earlier = Verified(IDENTICAL, True, num_images=1, command="export", ratio=3.5)
+    record(write_bundle(tmp_path, {"paddle_onednn": earlier}), [run("paddle_onednn", FAILED)])
+    found = verified(tmp_path)["paddle_onednn"]
+    assert (found.passed, found.command, found.num_images) == (False, "parity", 3)
+    assert found.ratio == 3.5
 
 
 def test_what_cannot_be_recorded_is_told_in_a_line(

@@ -1,5 +1,7 @@
 """The reference must be right about itself: its maps, its scores, and when it proves little."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,21 +9,25 @@ import pytest
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
-from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
+from paddleseg_ext.parity.reference import Reference, with_output_op
 
 TABLE = generic_table(3)
 HALVED = [{"type": "Resize", "target_size": [8, 6]}, {"type": "Normalize"}]
 
 
-class Colors:
+class Colors(Engine):
     """A network whose classes are the colours: logits are the image's channels."""
 
     def run(self, batch):
         return 10 * batch
 
     def describe(self):
-        return {"name": "colors"}
+        return RuntimeReport("colors")
 
 
 @pytest.fixture
@@ -38,8 +44,9 @@ def samples(tmp_path):
 def reference(samples, folder, output_op="none", transforms=HALVED, network=None):
     maps = folder / "maps"
     maps.mkdir(exist_ok=True)
-    network = network or Colors()
-    return Reference(network, samples, Preprocess(transforms), output_op, TABLE, maps)
+    parts = Preprocess(transforms), Postprocess(), TABLE, RuntimeSpec("eager")
+    eager = Predictor(network or Colors(), *parts)
+    return Reference(with_output_op(eager, output_op), samples, maps)
 
 
 @pytest.mark.parametrize("output_op", ["none", "softmax", "argmax"])
@@ -54,6 +61,7 @@ def test_the_scores_explain_the_label_map_for_every_output(
         np.testing.assert_array_equal(made.scores(number).argmax(axis=0), expected)
         if output_op == "softmax":
             np.testing.assert_allclose(made.scores(number).sum(axis=0), 1, rtol=1e-5)
+    assert made.stage == "eager"
     assert made.class_pixels.sum() == 2 * 12 * 16
     assert made.counts is None
 
@@ -72,11 +80,15 @@ def test_an_unreadable_image_ends_it(samples, tmp_path):
         reference(samples, tmp_path)
 
 
-def test_a_class_that_the_table_lacks_ends_it(samples, tmp_path):
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_class_that_the_table_lacks_ends_it(samples, tmp_path, labelled):
     class More(Colors):
         def run(self, batch):
             return np.concatenate([batch, batch + 1], axis=1)
 
+    if labelled:
+        cv2.imwrite(str(tmp_path / "label.png"), np.zeros((12, 16), np.uint8))
+        samples = [replace(sample, label=tmp_path / "label.png") for sample in samples]
     with pytest.raises(DataError, match=r"0\.png: the network gives class \d, and list has the"):
         reference(samples, tmp_path, network=More())
 

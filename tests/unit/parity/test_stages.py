@@ -9,12 +9,32 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.tensorrt import ShapeRange
-from paddleseg_ext.parity import stages, static_graph
-from paddleseg_ext.parity.compare import candidates
-from paddleseg_ext.parity.stages import STAGES, parse_stages
+from paddleseg_ext.inference.runtime import ShapeRange, known_runtimes
+from paddleseg_ext.parity import stages
+from paddleseg_ext.parity.compare import runs_of
+from paddleseg_ext.parity.stages import parse_stages
 
-GPU_STAGES = [name for name, stage in STAGES.items() if stage.device == "gpu"]
+GPU_STAGES = [name for name, spec in known_runtimes().items() if spec.device == "gpu"]
+
+
+def test_stages_come_by_comma_or_space_each_once():
+    names = [stage.name for stage in parse_stages(["eager,static", "paddle", "static,"])]
+    assert names == ["eager", "static", "paddle"]
+
+
+def test_the_names_of_stages() -> None:
+    names = (
+        "eager static paddle paddle_onednn onnxruntime openvino onnxruntime_int8 openvino_int8 "
+        "paddle_gpu paddle_gpu_fp16 paddle_trt paddle_trt_fp16"
+    )
+    assert set(names.split()) <= set(known_runtimes())
+
+
+def test_unknown_and_missing_names_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"--stages: .*unknown 'opnvino' \(did you mean 'openvin"):
+        parse_stages(["static,opnvino"])
+    with pytest.raises(UsageError, match="--stages: at least one of paddle, paddle_onednn, "):
+        parse_stages([","])
 
 
 @pytest.mark.parametrize("name", GPU_STAGES)
@@ -24,29 +44,41 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_runs(monkeypatch, name)
         parse_stages(["static", name])
 
 
+def make_bundle(folder: Path) -> Bundle:
+    return Bundle(folder / "deploy.yaml", folder / "model.json", None, [], None, "none", None)
+
+
 def test_runs_on_a_gpu(monkeypatch, tmp_path: Path) -> None:
-    """Each batch size once, whatever the threads; TensorRT is told the images' sizes."""
+    """Each batch size once, whatever the threads; TensorRT gets the images' sizes."""
     monkeypatch.setattr(stages, "has_gpu_build", lambda: True)
-    opened = []
-    monkeypatch.setattr(
-        static_graph, "open_backend", lambda bundle, name, **asked: opened.append((name, asked))
-    )
     samples = []
     for number, (height, width) in enumerate([(40, 60), (50, 60)]):
         path = tmp_path / f"{number}.png"
         cv2.imwrite(str(path), np.zeros((height, width, 3), np.uint8))
         samples.append(Sample(path, None, str(number)))
-    deploy = tmp_path / "deploy.yaml"
-    bundle = Bundle(deploy, tmp_path / "model.json", None, [], None, "none", None)
-    runs = candidates(bundle, parse_stages(["paddle_gpu,paddle_trt_fp16"]), [1, 2], [1, 2], samples)
+    specs = parse_stages(["paddle_gpu,paddle_trt_fp16"])
+    runs = runs_of(make_bundle(tmp_path), specs, [1, 2], [1, 2], samples)
     assert [run.name for run in runs] == [
         *("paddle_gpu batch 1", "paddle_gpu batch 2"),
         *("paddle_trt_fp16 batch 1", "paddle_trt_fp16 batch 2"),
     ]
-    for run in runs:
-        run.load()
-    assert [name for name, _ in opened] == ["paddle"] * 4
-    plain, tensorrt = opened[1][1], opened[3][1]
-    assert (plain["device"], plain["use_trt"], plain["precision"]) == ("gpu", False, "fp32")
-    assert (tensorrt["device"], tensorrt["use_trt"], tensorrt["precision"]) == ("gpu", True, "fp16")
-    assert tensorrt["tensorrt"].shapes == ShapeRange((1, 3, 40, 60), (2, 3, 40, 60), (2, 3, 50, 60))
+    assert [run.spec.engine for run in runs] == ["paddle"] * 4
+    assert [run.batch_size for run in runs] == [1, 2, 1, 2]
+    plain, tensorrt = runs[1].spec, runs[3].spec
+    assert (plain.device, plain.tensorrt, plain.precision) == ("gpu", None, "fp32")
+    assert (tensorrt.device, tensorrt.precision) == ("gpu", "fp16")
+    assert tensorrt.tensorrt is not None
+    assert tensorrt.tensorrt.shapes == ShapeRange((1, 3, 40, 60), (2, 3, 40, 60), (2, 3, 50, 60))
+
+
+def test_runs_on_a_cpu(tmp_path: Path) -> None:
+    """Each thread count with each batch size; the static graph once."""
+    specs = parse_stages(["static", "openvino_int8"])
+    runs = runs_of(make_bundle(tmp_path), specs, [1, 2], [1, 3], [])
+    assert [(run.name, run.spec.threads, run.batch_size) for run in runs] == [
+        ("static", None, 1),
+        ("openvino_int8 threads 1 batch 1", 1, 1),
+        ("openvino_int8 threads 1 batch 3", 1, 3),
+        ("openvino_int8 threads 2 batch 1", 2, 1),
+        ("openvino_int8 threads 2 batch 3", 2, 3),
+    ]

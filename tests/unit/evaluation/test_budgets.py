@@ -3,7 +3,7 @@
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.parity.budgets import read_budgets, to_json
+from paddleseg_ext.evaluation.budgets import read_budgets, to_json
 from paddleseg_ext.scoring.verdict import EXACT
 
 

@@ -1,4 +1,4 @@
-"""The budgets: what a run of each precision may differ by, from `budgets.yml` and a user's file."""
+"""Budgets: by how much a run of each precision may differ, from `budgets.yml` and a user's file."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -16,10 +16,10 @@ _KEYS = tuple(field.name for field in fields(Budget))
 
 
 def read_budgets(path: str | Path | None = None) -> dict[str, Budget]:
-    """The budget of each precision.
+    """Precision -> budget.
 
     Args:
-        path: a yml of the form of `budgets.yml`; what it does not name stays as it is there.
+        path: a yml in the form of `budgets.yml`; values that it does not name keep their defaults.
 
     Raises:
         UsageError: an unknown precision or key (the nearest is named), or a value out of range.

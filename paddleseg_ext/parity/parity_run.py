@@ -1,0 +1,279 @@
+"""Compare a bundle with its network: what `parity` does.
+
+result = compare_bundle(
+    read_bundle("output/bundle"),
+    ParityOptions("val.list", model_path="model.pdparams", stages=["static", "openvino"]),
+    load_config("net.yml"),
+)
+result.grade, result.outcomes
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from paddleseg_ext.checkpoints.store import read_manifest
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_file, write_json, write_text
+from paddleseg_ext.common.flags import positive_int
+from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.options import option, switch
+from paddleseg_ext.config import Config
+from paddleseg_ext.data.build import class_table_of
+from paddleseg_ext.evaluation.budgets import read_budgets
+from paddleseg_ext.evaluation.eager import EagerEngine, eager_predictor
+from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import collect_samples, image_sizes
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
+from paddleseg_ext.parity import page, report
+from paddleseg_ext.parity.checkpoint import Checkpoint
+from paddleseg_ext.parity.compare import Comparison, Outcome, compare_all, runs_of
+from paddleseg_ext.parity.controls import Control, run_controls
+from paddleseg_ext.parity.divergence import Evidence
+from paddleseg_ext.parity.reference import Reference, with_output_op
+from paddleseg_ext.parity.stages import (
+    DEFAULT_LEGACY_STAGES,
+    DEFAULT_STAGES,
+    EAGER,
+    parse_stages,
+)
+
+RESULTS, JUNIT, PAGE = "results.json", "junit.xml", "report.html"
+
+
+@dataclass(frozen=True)
+class ParityOptions:
+    """What a bundle is compared with, and how."""
+
+    image_list: str = option(
+        MISSING,
+        "a list with 'image label' in each line (or an image or folder: no counts then)",
+        names=("--data",),
+        metavar="PATH",
+    )
+    model_path: str | None = option(
+        None,
+        "the checkpoint; without it the first stage is the reference",
+        names=("--weights",),
+        metavar="PDPARAMS",
+    )
+    stages: Sequence[str] | None = option(
+        None,
+        f"runtimes, separated by commas or spaces: {', '.join(known_runtimes())} "
+        f"(default: {' '.join(DEFAULT_STAGES)})",
+        metavar="STAGE",
+    )
+    cpu_threads: Sequence[int] = option(
+        [1, 2], "thread counts of every runtime", parse=positive_int
+    )
+    batch_size: Sequence[int] = option([1, 2], "batch sizes of every runtime", parse=positive_int)
+    budgets: Path | None = option(
+        None,
+        "by how much each precision may differ, where not by paddleseg_ext/evaluation/budgets.yml",
+        metavar="YML",
+    )
+    results: Sequence[str] = option(
+        [],
+        "also compare what val.py, predict.py or infer.py left in their --save_dir",
+        action="extend",
+        metavar="NAME=DIR",
+    )
+    negative_controls: bool = switch(
+        "also run faults that the comparison must notice (a changed weight, a stale checkpoint, a "
+        "dropped Normalize, swapped channels, shifted labels, a wrong fuse pass), and fail if it "
+        "does not, or calls one by another name; INT8 stages run them, too"
+    )
+
+    def runtimes(self, is_legacy: bool = False) -> list[RuntimeSpec]:
+        """The stages, each once.
+
+        Args:
+            is_legacy: whether the graph is a `.pdmodel`; the default has no `static` then.
+
+        Raises:
+            UsageError: see `parse_stages`.
+        """
+        default = DEFAULT_LEGACY_STAGES if is_legacy else DEFAULT_STAGES
+        return parse_stages(self.stages or default)
+
+    def check(self, has_config: bool) -> None:
+        """Refuse what cannot be compared; loads no network and no engine.
+
+        Args:
+            has_config: whether the network's configuration is given.
+
+        Raises:
+            UsageError: a stage that needs a checkpoint, nothing to compare, or a missing file.
+        """
+        names = [stage.name for stage in self.runtimes()]
+        if self.model_path is None:
+            if EAGER in names:
+                raise UsageError(
+                    "--stages: eager needs the network's checkpoint: give --model_path"
+                )
+            if len(names) < 2 and not self.results:
+                raise UsageError(
+                    "--stages: without --model_path the first stage is what others are compared "
+                    f"with; at least two are expected, got {', '.join(names)}"
+                )
+        elif not has_config:
+            raise UsageError("--model_path needs the network's --config")
+        elif names == [EAGER] and not self.results:
+            raise UsageError(
+                "--stages: eager is what others are compared with; name one more "
+                f"({', '.join(DEFAULT_STAGES)}, ...), or give --results"
+            )
+        if self.model_path is not None:
+            require_file(self.model_path, "--model_path")
+        collect_samples(self.image_list)
+        read_budgets(self.budgets)
+        read_folders(self.results)
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """The result of one comparison.
+
+    Attributes:
+        outcomes: per run, those that were done before first.
+        controls: the negative ones, if they were asked for.
+        stale: why the bundle is of another checkpoint; empty where it is not.
+        notes: warnings to read before the verdicts.
+        content: of `results.json`.
+    """
+
+    outcomes: Sequence[Outcome]
+    controls: Sequence[Control]
+    stale: str
+    notes: Sequence[str]
+    content: dict[str, Any]
+
+    @property
+    def grade(self) -> str:
+        """The worst grade of the runs; `failed` where a fault went unnoticed."""
+        return self.content["grade"]
+
+    def check(self) -> None:
+        """Raise an error unless every run agrees.
+
+        Raises:
+            CheckFailed: see `report.check_outcomes`.
+        """
+        report.check_outcomes(self.outcomes, self.controls, self.stale)
+
+    def write(self, save_dir: Path) -> None:
+        """Write results.json, junit.xml and report.html."""
+        write_json(save_dir / RESULTS, self.content)
+        report.write_junit(save_dir / JUNIT, report.parity_cases(self.content))
+        write_text(save_dir / PAGE, page.page(self.content, self.outcomes, self.notes))
+        log(f"[PARITY] verdict: {self.grade} (details in {save_dir / PAGE})")
+
+
+def compare_bundle(
+    bundle: Bundle, options: ParityOptions, config: Config | None = None
+) -> ParityResult:
+    """Run a bundle in every stage and compare each run with the network's own predictions.
+
+    Args:
+        bundle: the exported network.
+        options: the images, the checkpoint, the stages.
+        config: the network's configuration; needed with a checkpoint, and for a bundle that does
+            not hold its classes.
+
+    Raises:
+        UsageError: see `ParityOptions.check`; or the classes are unknown.
+        DataError: an image or label that the reference cannot use.
+    """
+    options.check(config is not None)
+    stages = options.runtimes(bundle.is_legacy)
+    absent = config.absent_class if config else "skip"
+    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        comparison = _open_comparison(bundle, options, config, stages[0], Path(folder))
+        reference, stale = comparison.reference, comparison.stale
+        if stale:
+            warn(f"[PARITY] {stale}")
+        others = [stage for stage in stages if stage.name != reference.stage]
+        runs = runs_of(bundle, others, options.cpu_threads, options.batch_size, reference.samples)
+        scores = read_manifest(options.model_path).scores if options.model_path else None
+        outcomes = compare_all(comparison, runs, read_folders(options.results), scores)
+        controls: list[Control] = []
+        if options.negative_controls:
+            with tempfile.TemporaryDirectory(prefix="controls-") as work:
+                controls = run_controls(comparison, others, Path(work))
+        source = {"config": config.path if config else None, "model_path": options.model_path}
+        source |= {"image_list": options.image_list, "bundle": bundle.deploy_file}
+        named = {name: str(value) for name, value in source.items() if value is not None}
+        content = report.results(comparison, outcomes, controls, named, absent)
+    one_sided = reference.one_sided()
+    if one_sided:
+        warn(f"[PARITY] {one_sided}")
+    notes = [note for note in (stale, one_sided) if note]
+    return ParityResult(outcomes, controls, stale, notes, content)
+
+
+def _open_comparison(
+    bundle: Bundle,
+    options: ParityOptions,
+    config: Config | None,
+    first_stage: RuntimeSpec,
+    folder: Path,
+) -> Comparison:
+    """Run the reference over all images; its label maps are kept in the folder."""
+    # Only images of one size can share a batch, so those of one size are neighbours.
+    samples = sorted(
+        collect_samples(options.image_list), key=lambda sample: image_sizes([sample.image])
+    )
+    table, budgets = _class_table(bundle, config), read_budgets(options.budgets)
+    if options.model_path is None or config is None:
+        predictor = Predictor.of_bundle(bundle, first_stage, class_table=table)
+        reference = Reference(predictor, samples, folder)
+        return Comparison(bundle, reference, budgets, Evidence(bundle.transforms))
+    eager = eager_predictor(config, options.model_path, "cpu", table)
+    checkpoint = Checkpoint(options.model_path, partial(_tensors_of, eager.engine))
+    evidence = Evidence(config.val_dataset.get("transforms") or [], checkpoint)
+    stale = checkpoint.why_stale(bundle)
+    reference = Reference(with_output_op(eager, bundle.output_op), samples, folder)
+    return Comparison(bundle, reference, budgets, evidence, stale)
+
+
+def _tensors_of(engine: Engine) -> list[NDArray]:
+    assert isinstance(engine, EagerEngine)
+    return [tensor.numpy() for tensor in engine.model.state_dict().values()]
+
+
+def _class_table(bundle: Bundle, config: Config | None) -> ClassTable:
+    """The classes of the configuration, else of the bundle."""
+    if config is not None:
+        return class_table_of(config)
+    if bundle.manifest is None:
+        raise UsageError(
+            f"{bundle.deploy_file} does not say which classes there are: give --config"
+        )
+    return bundle.manifest.class_table
+
+
+def read_folders(pairs: Sequence[str]) -> list[tuple[str, Path]]:
+    """Name and folder of every `NAME=DIR`.
+
+    Raises:
+        UsageError: no `=`, a name that is given twice, or not a folder.
+    """
+    folders = []
+    for pair in pairs:
+        name, separator, folder = pair.partition("=")
+        if not separator or not Path(folder).is_dir():
+            raise UsageError(f"--results: NAME=DIR with an existing folder is expected: '{pair}'")
+        folders.append((name, Path(folder)))
+    twice = [name for name, times in Counter(name for name, _ in folders).items() if times > 1]
+    if twice:
+        raise UsageError(f"--results: the name '{twice[0]}' stands twice")
+    return folders
