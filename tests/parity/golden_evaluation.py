@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.evaluation.protocols import ProtocolRun
-from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
 from paddleseg_ext.published.golden import FAILED, PASSED, CaseResult
 from paddleseg_ext.published.golden_data import GoldenCase
 from paddleseg_ext.scoring.confusion import ConfusionMatrix
 from paddleseg_ext.scoring.metrics import summarize
 from paddleseg_ext.scoring.protocols import PROTOCOLS, Protocol, make_protocol
+from tests.engines import FakeEngine, predictor_of
 
 from .golden_inputs import IGNORE, load_generator, make_labels
 
@@ -25,7 +25,7 @@ RELATIVE = 1e-6
 F1_RELATIVE = 1e-4
 
 
-class TinyNetwork:
+class TinyNetwork(FakeEngine):
     """relu(1x1 conv), 3x3 conv of stride 8, bilinear back to the input's size."""
 
     def __init__(self, state: dict[str, np.ndarray]):
@@ -42,9 +42,6 @@ class TinyNetwork:
         y = F.relu(F.conv2d(images, state["mix.weight"], state["mix.bias"]))
         z = F.conv2d(y, state["cls.weight"], state["cls.bias"], stride=8, padding=1)
         return F.interpolate(z, batch.shape[2:], mode="bilinear", align_corners=False).numpy()
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": "tiny"}
 
 
 @dataclass(frozen=True)
@@ -101,16 +98,17 @@ def run_case(directory: Path, generator: ModuleType) -> Outcome:
     if meta["source"]["repo"] == "ycszen/TorchSeg":
         images = np.clip(48 * images + 120, 0, 255).astype(np.uint8).astype(np.float32)
         preprocess = Preprocess([IMAGENET])
-    run = ProtocolRun(protocol_of(meta), preprocess)
+    num_classes = meta["labels"]["n_classes"]
+    predictor = by_protocol(predictor_of(network, num_classes, preprocess), protocol_of(meta))
     label_hw, input_hw = labels.shape[1:], images.shape[2:]
     steps = () if label_hw == input_hw else (Step("resize", label_hw),)
     geometry = Geometry(label_hw, input_hw, steps)
 
-    matrix = ConfusionMatrix(meta["labels"]["n_classes"], IGNORE)
+    matrix = ConfusionMatrix(num_classes, IGNORE)
     different = 0
     for image, label, theirs in zip(images, labels, expected["preds"], strict=True):
-        output, way_back = run.run(network, image[None], geometry)
-        ours = Postprocess().label_map(output[0], way_back)
+        ran = predictor.run(image[None], [geometry])
+        ours = predictor.postprocess.label_map(ran.outputs[0], ran.geometries[0])
         different += int((ours != theirs).sum())
         matrix.update(ours, label)
     allowed = meta.get("pixels_with_margin_below_1e_5", NEAR_TIES_ALLOWED)

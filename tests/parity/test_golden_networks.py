@@ -45,15 +45,16 @@ def deployed_logits(network, images: np.ndarray, directory: Path, onednn: bool) 
     from paddleseg_ext.export.exporter import GRAPH_NAME, ExportOptions, trace
     from paddleseg_ext.images.labels import generic_table
     from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
-    from paddleseg_ext.inference.engines.paddle_inference import PaddleInference, PaddleOptions
+    from paddleseg_ext.inference.engines.paddle_inference import PaddleInference
+    from paddleseg_ext.inference.runtime import RuntimeSpec
 
     if not (directory / "deploy.yaml").exists():
         options = ExportOptions(directory, (-1, 3, -1, -1), "none")
         trace(network, options, directory / GRAPH_NAME)
-        manifest = Manifest(type(network).__name__, generic_table(19), {}, 0, 0, {})
+        manifest = Manifest(type(network).__name__, generic_table(19))
         write_deploy_yaml(directory, [], list(options.input_shape), "none", manifest)
     bundle = read_bundle(directory)
-    return PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn)).run(images)
+    return PaddleInference(bundle, RuntimeSpec("paddle_onednn" if onednn else "paddle")).run(images)
 
 
 @pytest.mark.parametrize("directory", CASES, ids=[d.name for d in CASES])

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from engines import predictor_of
 
-from paddleseg_ext.evaluation.eager import EagerNetwork
-from paddleseg_ext.evaluation.protocols import ProtocolRun
-from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.evaluation.eager import EagerEngine
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.protocols import make_protocol
 
@@ -90,9 +90,7 @@ def theirs(model, image: np.ndarray, transforms: list[dict], **options) -> np.nd
 def test_equals_paddleseg(model, name: str, options: dict, transforms: list[dict]) -> None:  # type: ignore[no-untyped-def]
     image = make_image()
     expected = theirs(model, image, transforms, **options)
-    run = ProtocolRun(make_protocol(name, **options), Preprocess(transforms))
-    tensor, geometry = run.preprocess(image)
-    output, way_back = run.run(EagerNetwork(model), tensor[None], geometry)
-    label_map = Postprocess().label_map(output[0], way_back)
+    plain = predictor_of(EagerEngine(model), NUM_CLASSES, Preprocess(transforms))
+    label_map = by_protocol(plain, make_protocol(name, **options))(image).label_map
     assert len(np.unique(expected)) > 2
     assert (label_map != expected).sum() <= NEAR_TIES

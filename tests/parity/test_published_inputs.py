@@ -91,7 +91,7 @@ def test_bundle_input_is_the_published(path: Path, tmp_path: Path) -> None:
 
     for name in ("model.json", "model.pdiparams"):
         (tmp_path / name).write_bytes(b"x")
-    manifest = Manifest(path.stem, generic_table(19), {}, 0, 0, {})
+    manifest = Manifest(path.stem, generic_table(19))
     write_deploy_yaml(tmp_path, transforms, [-1, 3, -1, -1], "none", manifest)
     preprocess = Preprocess(read_bundle(tmp_path).transforms)
 
