@@ -24,8 +24,8 @@ from paddleseg_ext.published.importer import ImportOptions, import_checkpoint
 from paddleseg_ext.published.systems import AUTO, GENERATIONS, SYSTEMS
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     layouts = "\n".join(f"  {g.system:<13}{g.name:<19}{g.title}" for g in GENERATIONS)
     parser = flags.make_parser(f"{__doc__}\nLayouts (--from, --generation):\n{layouts}", "import")
     flags.add_config_flags(parser)
@@ -35,12 +35,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--weights", required=True, metavar="FILE", help="the checkpoint")
     parser.add_argument("--save_path", required=True, metavar="PDPARAMS", help="what to write")
     add_options(parser, ImportOptions)
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """`paddleseg-ext import`."""
-    args = parse_arguments(argv)
+    args = build_parser().parse_args(argv)
     fix_thread_count()
     config = load_config(args.config, args.opts)
     options = read_options(ImportOptions, args)
