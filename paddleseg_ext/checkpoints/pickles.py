@@ -1,8 +1,8 @@
 """Reading pickles without running anything they contain.
 
 A pickle is a program: it may name any function of any module and have it called. Here a name
-that is not on the caller's list is refused before anything is called, so that a checkpoint from
-a stranger can at worst be rejected.
+that is not on the caller's list is refused before anything is called. So an untrusted checkpoint
+can at worst be rejected.
 """
 
 import importlib
@@ -23,7 +23,7 @@ Globals = Mapping[tuple[str, str], Any]
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """What `_codecs.encode` does in protocol-2 pickles: the raw bytes of an array."""
+    """The raw bytes of an array, as `_codecs.encode` gives them in protocol-2 pickles."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"unexpected encoding {encoding!r}")
     return text.encode("latin1")
@@ -65,7 +65,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 class ForbiddenGlobal(Exception):
-    """The pickle wanted something that is not on the list; the message is its full name."""
+    """A pickle names an object that is not on the list; the message is its full name."""
 
 
 def load_restricted(
@@ -79,11 +79,11 @@ def load_restricted(
     Args:
         file: the open pickle.
         source: the file's name in messages.
-        allowed: (module, name) -> what stands for it.
-        persistent_load: resolver of persistent ids (PyTorch keeps its storages behind those).
+        allowed: (module, name) -> the object that is used for it.
+        persistent_load: resolver of persistent ids, which PyTorch uses for its storages.
 
     Raises:
-        UsageError: the pickle names something else (the name is told), or it is damaged.
+        UsageError: the pickle names something else (the message has the name), or it is damaged.
     """
     try:
         return _RestrictedUnpickler(file, allowed, persistent_load).load()
