@@ -65,7 +65,8 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
     protocols: dict[str | None, Protocol] = dict(kept_protocols(config.keep_best).items())
     if options.do_eval:
         config.section("val_dataset")
-        protocols = protocols or {None: requested_protocol(config.test_config)}
+        requested = requested_protocol(config.test_config)
+        protocols = protocols or {None: requested}
     elif options.early_stop:
         raise UsageError("--early_stop needs evaluations: add --do_eval")
     if options.finetune and options.resume_model not in (None, "auto"):

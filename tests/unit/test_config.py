@@ -70,6 +70,17 @@ def test_a_number_without_a_dot_is_a_number(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, BASE)).optimizer["weight_decay"] == 1e-4
 
 
+def test_defaults_fill_the_keys_that_are_left_out(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, BASE + "keep_best: [scale_0.5]"))
+    assert (config.accumulate, config.sync_bn, config.registry) == (1, True, "paddleseg_ext")
+    whole = config.with_defaults()
+    assert whole["batch_size"] == 4 and whole["absent_class"] == "skip"
+    assert whole["keep_best"] == ["scale_0.5"] and "loss" not in whole
+    assert "absent_class" not in config.raw
+    with pytest.raises(UsageError, match="the section 'loss' is missing"):
+        _ = config.loss
+
+
 def test_null_takes_a_key_away(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, BASE + "pretrained: x.pdparams"), ["pretrained=null"])
     assert config.pretrained is None

@@ -1,7 +1,5 @@
 """`test_config:` in PaddleSeg's words becomes a protocol, and a typo is an error."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
@@ -44,13 +42,3 @@ def test_what_is_wrong(wanted: dict, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         requested_protocol(wanted)
     assert message in str(caught.value)
-
-
-def test_training_evaluates_by_it_too() -> None:
-    from paddleseg_ext.training.validation import make_validation
-
-    config = SimpleNamespace(
-        val_dataset={"transforms": []}, test_config={"aug_evl": True}, absent_class="skip"
-    )
-    with pytest.raises(UsageError, match="aug_eval"):
-        make_validation(config, SimpleNamespace(class_table=None, samples=[]), 2)  # type: ignore[arg-type]

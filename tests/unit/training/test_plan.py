@@ -46,6 +46,11 @@ def test_the_protocol_of_the_yml_is_the_only_one_without_keep_best(tmp_path: Pat
         ({"val_dataset": None}, {"do_eval": True}, "the section 'val_dataset' is missing"),
         ({"train_dataset": None}, {}, "the section 'train_dataset' is missing"),
         ({"test_config": {"slide": True}}, {"do_eval": True}, "did you mean 'is_slide'"),
+        (
+            {"test_config": {"aug_evl": True}, "keep_best": ["scale_0.5"]},
+            {"do_eval": True},
+            "did you mean 'aug_eval'",
+        ),
         ({}, {"early_stop": 2}, "add --do_eval"),
         ({}, {"finetune": "a", "resume_model": "b"}, "give one of them"),
         ({}, {"finetune": "nowhere.pdparams"}, "--finetune: 'nowhere.pdparams' does not exist"),
