@@ -157,10 +157,10 @@ class GraphEngine(Engine):
                 "check that the graph is of this network, and the transforms are its own"
             ) from error
 
-    def cannot_load(self, error: Exception, line: int = 0) -> UsageError:
+    def cannot_load(self, error: Exception, line: int = 0, verb: str = "load") -> UsageError:
         """The error to raise where the graph cannot be loaded, with one line of the engine's."""
         reason = str(error).strip().splitlines() or ["no reason given"]
-        return UsageError(f"{self.file}: {self.title} cannot load it: {reason[line].strip()}")
+        return UsageError(f"{self.file}: {self.title} cannot {verb} it: {reason[line].strip()}")
 
 
 class PerSize(Generic[Key, Compiled]):

@@ -59,7 +59,7 @@ class OnnxRuntime(GraphEngine):
                 self._session.run([self._output], {self._input: self.probe()})
             # Its exceptions have no common base but this one.
             except Exception as error:
-                raise self.cannot_load(error) from error
+                raise self.cannot_load(error, verb="run") from error
             self._calls = _calls(Path(self._session.end_profiling()))
 
     def _compute(self, tensor: NDArray) -> tuple[NDArray, RunTimes]:
