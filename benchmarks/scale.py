@@ -1,4 +1,4 @@
-"""What one machine gains from more workers and more processes: the measured part of docs/scale.md.
+"""Speed of more workers and more processes on one machine: the measured part of docs/scale.md.
 
     python benchmarks/scale.py --bundle output/demo/bundle/deploy.yaml --images images \
         --config configs/bisenetv1/bisenetv1_synthetic_demo.yml
@@ -123,7 +123,7 @@ def run(command: Sequence[str]) -> str:
 
 def table(found: dict[str, list[float]]) -> str:
     """Medians, and how much more than one process does."""
-    lines = [f"{cpu_name()}, {available_cores()} cores", "", "| what | images/s | of one |"]
+    lines = [f"{cpu_name()}, {available_cores()} cores", "", "| run | images/s | of one |"]
     lines += ["|---|---|---|"]
     alone: dict[str, float] = {}
     for name, rates in found.items():

@@ -1,4 +1,4 @@
-"""What workers need of the machines they run on."""
+"""Checks of the machines that workers run on."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ SAFE_OPENCV = (4, 8, 1)
 
 
 def warn_of_old_opencv() -> None:
-    """Say so where OpenCV's decoders are not fit for files from strangers."""
+    """Warn where OpenCV's decoders are not safe for files from strangers."""
     version = tuple(int(number) for number in re.findall(r"\d+", cv2.__version__)[:3])
     if version < SAFE_OPENCV:
         warn(
@@ -30,17 +30,17 @@ def require_room_for(
     gpus: float,
     may_grow: bool,
 ) -> None:
-    """Compare a cluster with what workers want; without this Ray waits, and says nothing.
+    """Check that a cluster has room for the workers; otherwise Ray waits without a message.
 
     Args:
         nodes: resources of each node that is alive, by Ray's names.
-        workers: how many are wanted; fewer that fit are a warning.
-        cpus: that one worker wants, of one node.
-        gpus: likewise.
-        may_grow: the cluster starts nodes when they are asked for: no room is a warning, too.
+        workers: number that is asked for; a warning says if fewer fit.
+        cpus: per worker, on one node.
+        gpus: per worker, on one node.
+        may_grow: the cluster starts nodes on demand, so that no room is only a warning.
 
     Raises:
-        UsageError: not one worker fits any node.
+        UsageError: no node has room for a worker.
     """
     found = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
     fit = sum(_fit(cpu, gpu, cpus, gpus) for cpu, gpu in found)
@@ -56,6 +56,6 @@ def require_room_for(
 
 
 def _fit(node_cpus: float, node_gpus: float, cpus: float, gpus: float) -> int:
-    """How many workers a node takes."""
+    """Workers that fit on one node."""
     by_cpus = int(node_cpus / cpus)
     return min(by_cpus, int(node_gpus / gpus + 1e-6)) if gpus else by_cpus  # tenths are inexact

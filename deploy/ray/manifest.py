@@ -87,7 +87,7 @@ class Manifest:
         if not isinstance(found, dict):
             raise UsageError(
                 f"--save_dir: '{self._save_dir}' has a manifest and no readable {RUN_FILE}, so "
-                f"nobody knows what made its label maps; {remedy}"
+                f"it is unknown what made its label maps; {remedy}"
             )
         differences = [
             f"{key} ({_brief(found.get(key))} there, {_brief(recipe.get(key))} now)"

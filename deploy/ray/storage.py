@@ -1,4 +1,4 @@
-"""Where images come from and results go: fsspec's paths, local or an object store's."""
+"""Paths of images and results: fsspec's, local or in an object store."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 
-STEM_BYTES = 100  # of an image's name in its output's name; file systems take 255 in all
+STEM_BYTES = 100  # of an image's name in its output's name; file systems allow 255 in all
 
 
 def open_path(path: str, where: str) -> tuple[Any, str]:
@@ -40,12 +40,12 @@ def absolute(path: str, where: str) -> str:
 
 
 def is_local(filesystem: Any) -> bool:
-    """Whether it is this machine's file system."""
+    """Whether the file system is this machine's."""
     return "file" in filesystem.protocol
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8; Python holds any other with lone surrogates."""
+    """Whether a file's name is UTF-8; any other has lone surrogates in Python."""
     return printable(name) == name
 
 
@@ -58,12 +58,11 @@ def list_images(path: str, save_dir: str) -> list[str]:
     """Every image below a folder or in a list, once, sorted, as full fsspec paths.
 
     Args:
-        path: a folder, a list in UTF-8 with one path a line, or one image.
-        save_dir: what lies below it is left out: a second run must not take the label maps of the
-            first for images.
+        path: a folder, a list in UTF-8 with one path per line, or one image.
+        save_dir: files below it are left out: the label maps of one run are no images of the next.
 
     Raises:
-        UsageError: nothing is there, or it is not to be read.
+        UsageError: there is no image, or the list cannot be read.
     """
     filesystem, root = open_path(path, "--images")
     if not filesystem.exists(root):
@@ -130,9 +129,9 @@ def _real(folder: str) -> str:
 
 
 def output_name(path: str) -> str:
-    """A name that no other input has: its own, and a hash of where it lies.
+    """A name that no other input has: its own, and a hash of its path.
 
-    A repeated run of the same image therefore writes the same file again, and no second one.
+    A repeated run of an image therefore replaces its file.
     """
     digest = hashlib.sha256(path.encode()).hexdigest()[:16]
     stem = PurePosixPath(path).stem.encode()[:STEM_BYTES].decode(errors="ignore")
@@ -140,9 +139,9 @@ def output_name(path: str) -> str:
 
 
 def write_whole(path: str, content: bytes) -> None:
-    """Write a file so that no half of one is ever under its name.
+    """Write a file atomically.
 
-    An object store does that by itself; a file system needs a second name and a move.
+    An object store does so by itself; on a file system it is a temporary name and a move.
     """
     filesystem, name = open_path(path, "output")
     filesystem.makedirs(str(PurePosixPath(name).parent), exist_ok=True)

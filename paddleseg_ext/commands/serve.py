@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int | None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or Ctrl-C."""
     args = build_parser().parse_args(argv)
     _require_packages()
     from paddleseg_ext.serving.server import serve

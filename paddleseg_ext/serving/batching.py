@@ -61,7 +61,7 @@ class _Waiting:
 
 
 class Batcher:
-    """Gathers prepared images of one shape and runs them; `close` finishes all of them first."""
+    """Runs prepared images of one shape together; `close` finishes what was submitted."""
 
     def __init__(self, run: RunNetwork, limits: BatchLimits):
         """

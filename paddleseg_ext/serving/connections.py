@@ -1,7 +1,7 @@
-"""Connections that do nothing are closed, and there are only so many of them.
+"""Bounds on connections: idle ones are closed, and their number is limited.
 
-uvicorn waits without end for a request's head and for a client that does not read its answer, and
-takes connections until the process has no file descriptors left.
+uvicorn has no limit on the time for a request's head or for reading an answer, and accepts
+connections until the process has no file descriptors left.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-HEAD_S = 10.0  # for a request's head, from the connection or from the last answer
-READING_S = 60.0  # beyond the deadline, for a client to take its answer
+HEAD_S = 10.0  # for a request's head, from the connection or the last answer on
+READING_S = 60.0  # beyond the deadline, for a client to read its answer
 LOOK_S = 1.0
 MOST_CONNECTIONS = 512
-ACCEPTED_AT_ONCE = 64  # asyncio takes a whole backlog before the first of them is looked at
+ACCEPTED_AT_ONCE = 64  # asyncio accepts a whole backlog before it handles the first of it
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 38\r\n"
     b'Retry-After: 1\r\nConnection: close\r\n\r\n{"error":"there are many connections"}'
@@ -21,7 +21,7 @@ FULL = (
 
 
 def most_connections() -> int:
-    """Half of the file descriptors at most: files and libraries need some, too."""
+    """At most half of the file descriptors: files and libraries need some, too."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
@@ -29,7 +29,7 @@ def most_connections() -> int:
 
 
 def backlog(most: int) -> int:
-    """Connections that wait in the kernel; small enough that a burst leaves descriptors over."""
+    """Connections that wait in the kernel; few enough that a burst leaves descriptors free."""
     return max(1, min(ACCEPTED_AT_ONCE, most // 4))
 
 
@@ -37,9 +37,9 @@ def bounded_protocol(most: int, head_s: float, request_s: float) -> type[H11Prot
     """Uvicorn's HTTP with bounds.
 
     Args:
-        most: connections; one more is told 503 and closed.
-        head_s: seconds without a complete head of a request, after which a connection is closed.
-        request_s: seconds from a request's head until its answer is taken, likewise.
+        most: connections; one more gets 503 and is closed.
+        head_s: seconds for the head of a request; then the connection is closed.
+        request_s: seconds from a request's head until its answer is read; likewise.
     """
 
     class BoundedConnection(H11Protocol):
@@ -52,9 +52,9 @@ def bounded_protocol(most: int, head_s: float, request_s: float) -> type[H11Prot
             self._look((None, False), self.loop.time())
 
         def _look(self, seen: tuple[RequestResponseCycle | None, bool], since: float) -> None:
-            """Close where nothing has changed for too long; else look again later."""
+            """Close the connection if nothing changed for too long; else look again later."""
             if self.transport.is_closing():
-                # What was written may still wait for a client that does not read.
+                # Bytes may still wait for a client that does not read.
                 self.loop.call_later(request_s, self.transport.abort)
                 return
             cycle = self.cycle

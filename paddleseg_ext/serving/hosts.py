@@ -1,9 +1,9 @@
-"""Which `Host` a request may name.
+"""Names that a request's `Host` may hold.
 
-A web page whose name is made to point at this machine (DNS rebinding) could otherwise use a service
-that listens on the loopback address only: to the browser, page and service are one site. The
-browser then sends the page's name, so that a list of names keeps it out; an IP address in `Host`
-cannot be such a page's.
+The name of a web page can be made to point at this machine (DNS rebinding). To the browser, page
+and service are then one site, so that the page could use a service that listens on the loopback
+address only. The browser sends the page's name in `Host`, where a list of names refuses it. An IP
+address in `Host` cannot be such a name.
 """
 
 import ipaddress
@@ -15,12 +15,13 @@ EVERYWHERE = ("0.0.0.0", "::")
 
 
 def allowed_hosts(host: str, named: Iterable[str], has_key: bool) -> frozenset[str] | None:
-    """Names that are answered beside IP addresses; None: any.
+    """Names that are accepted beside IP addresses; None accepts any.
 
     Args:
-        host: address or name that is listened on.
+        host: address or name to listen on.
         named: by `--allowed_host`.
-        has_key: such a page does not know the key, so that any name will do where none is listed.
+        has_key: a rebound page does not know the key, so that any name is accepted unless some are
+            listed.
     """
     listed = {name.lower().rstrip(".") for name in named}
     if has_key and not listed:
@@ -30,7 +31,7 @@ def allowed_hosts(host: str, named: Iterable[str], has_key: bool) -> frozenset[s
 
 
 def is_allowed(header: str, names: frozenset[str]) -> bool:
-    """Whether a request with this `Host` is answered; one without a host comes from no browser."""
+    """Whether a request with this `Host` is accepted; browsers always send one."""
     name = header.strip().lower()
     if name.startswith("["):
         name = name[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""Images from strangers: limits are checked on the header, before a pixel is decoded.
+"""Images of clients: limits are checked on the header, before a pixel is decoded.
 
 The pixels are decoded by `images.functional.decode_image`, as `infer` does, so that the service
 returns what the command writes.
@@ -32,14 +32,14 @@ NAME = "the image"
 
 
 class Refused(Exception):
-    """A request that is answered with a status and one sentence."""
+    """A refusal: an HTTP status and one sentence."""
 
     def __init__(self, status: int, sentence: str, retry_after_s: int | None = None):
         """
         Args:
             status: HTTP status.
             sentence: what was expected, what came.
-            retry_after_s: for `Retry-After`, where trying again helps.
+            retry_after_s: for `Retry-After`, where another try may succeed.
         """
         super().__init__(sentence)
         self.status = status
@@ -70,7 +70,7 @@ class Header:
 
 
 def read_header(content: bytes, limits: ImageLimits) -> Header:
-    """Check a file's size, format and promised pixels.
+    """Size and orientation from a file's header, within the limits.
 
     Raises:
         Refused: 400 empty or damaged, 413 too large, 415 another format or an animation.
@@ -103,9 +103,9 @@ def decode_upload(
     """(H, W, 3) uint8 RGB.
 
     Args:
-        content: of an image file, from anybody.
-        limits: of its size.
-        preprocess: whose transforms must not make it too large either.
+        content: of an image file.
+        limits: of its size, before and after the transforms.
+        preprocess: its transforms.
         upright: apply the camera's orientation tag; else the pixels come as they are stored.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What Prometheus reads: a registry of its own for every service, so that tests have many."""
+"""Counters for Prometheus, in one registry per service: a process may have several services."""
 
 from prometheus_client import (
     CollectorRegistry,

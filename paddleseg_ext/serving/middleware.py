@@ -1,4 +1,4 @@
-"""What happens around every request."""
+"""ASGI middleware around every request."""
 
 import asyncio
 import logging
@@ -16,14 +16,14 @@ GUARDED = "/v1/"
 
 
 class DrainUnread:
-    """Reads what is left of a body when a refusal has been sent, and only then ends the answer.
+    """Reads the rest of a body after a refusal was sent, and ends the answer only then.
 
-    A connection that is closed with bytes unread is reset, and the client loses the answer that
-    says why. The answer itself does not wait: its length is known, so that it is whole.
+    A connection that is closed with unread bytes is reset, and the client loses the refusal. The
+    refusal itself does not wait: its length is known, so that the client has all of it.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int):
-        """`max_bytes` is the most that is read; a client that sends more is cut off."""
+        """At most `max_bytes` are read; a client that sends more is disconnected."""
         self._app = app
         self._max_bytes = max_bytes
 
@@ -32,7 +32,7 @@ class DrainUnread:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Who announces a body and waits for "go on" has not sent it.
+        # A client that waits for "100 Continue" has not sent its body.
         finished = "expect" in Headers(scope=scope)
         is_refusal = False
 
@@ -65,7 +65,7 @@ class DrainUnread:
 
 
 class AnswerDefects:
-    """Answers 500 where the application fails, inside of what counts and marks answers."""
+    """Answers 500 where the application fails, so that the answer is counted like any other."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -90,10 +90,10 @@ class AnswerDefects:
 
 
 class CheckSite:
-    """Keeps other web pages from using a service through the browser of somebody who may."""
+    """Refuses requests of other web pages that a user's browser sends for them."""
 
     def __init__(self, app: ASGIApp, names: frozenset[str], has_key: bool):
-        """`names` are those of `hosts.allowed_hosts`; a page that has the key may be anywhere."""
+        """`names` are those of `hosts.allowed_hosts`; a page with the key may be of any site."""
         self._app = app
         self._names = names
         self._has_key = has_key
@@ -115,10 +115,10 @@ class CheckSite:
 
 
 class CountAnswers:
-    """Counts answers by path and status, and forbids browsers to guess types."""
+    """Counts answers by path and status, and forbids browsers to guess media types."""
 
     def __init__(self, app: ASGIApp, counter: Counter, paths: frozenset[str]):
-        """Other `paths` count as one: a label of anybody's choice would grow without bound."""
+        """Paths that are not in `paths` are counted as one, which bounds the number of labels."""
         self._app = app
         self._counter = counter
         self._paths = paths

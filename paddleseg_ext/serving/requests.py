@@ -1,4 +1,4 @@
-"""Reading the images that a client sends, raw or multipart, bounded in bytes."""
+"""Images of a request's body, raw or multipart, bounded in bytes."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -12,36 +12,36 @@ from paddleseg_ext.serving.images import Refused
 
 MULTIPART = "multipart/form-data"
 ENVELOPE_BYTES = 64 * 1024  # of a multipart body, beside the images
-BATCH_BYTES = 4  # a multipart body may have so many times the bytes of one image
+BATCH_BYTES = 4  # times the bytes of one image, for a multipart body
 
 
 class Arriving:
-    """Bytes of bodies that are not complete yet: bounded in all, however many there are.
+    """A bound on the bytes of all bodies that are not complete yet.
 
-    A body takes a place in the queue only when it is whole; who sends slowly keeps nobody out.
+    A body takes a place in the queue when it is complete, so that a slow client blocks no other.
     """
 
     def __init__(self, max_bytes: int):
         self._left = max_bytes
 
     def take(self, size: int) -> None:
-        """Make room for bytes.
+        """Count bytes that arrived.
 
         Raises:
-            Refused: 503.
+            Refused: 503, there is no room for them.
         """
         if size > self._left:
             raise Refused(503, "many images are arriving; try again later", retry_after_s=1)
         self._left -= size
 
     def give_back(self, size: int) -> None:
-        """They are no longer arriving."""
+        """Stop counting bytes whose body is complete or was dropped."""
         self._left += size
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One image as it came."""
+    """One image file of a request."""
 
     name: str
     content: bytes
@@ -62,13 +62,13 @@ async def read_one(request: Request, max_bytes: int, arriving: Arriving) -> Uplo
 async def read_many(
     request: Request, max_files: int, max_bytes: int, arriving: Arriving
 ) -> list[Upload]:
-    """The files of a multipart body, whatever their fields are called.
+    """The files of a multipart body; names of fields are ignored.
 
     Args:
         request: with its body unread.
-        max_files: that may be in it.
-        max_bytes: of each file.
-        arriving: what the bytes count against until all are there.
+        max_files: in the body.
+        max_bytes: per file.
+        arriving: counts the bytes until the body is complete.
 
     Raises:
         Refused: 400, 413, 415 or 503.
@@ -98,7 +98,7 @@ async def read_many(
 
 
 def _name(file: UploadFile) -> str:
-    """In letters that JSON can hold: a client's `charset=` may decode to lone surrogates."""
+    """The file's name in valid Unicode: a client's `charset=` may decode to lone surrogates."""
     return (file.filename or "image").encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""A bundle served over HTTP until the process is told to stop."""
+"""A bundle served over HTTP until a signal ends it."""
 
 import asyncio
 import math
