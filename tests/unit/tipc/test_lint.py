@@ -67,7 +67,7 @@ def test_every_config_of_the_project_is_clean(verbs):
             "lite_train_lite_infer=30",
             "lite_train_lite_infer=many",
             0,
-            "a whole number, got 'many'",
+            "--iters: expected a whole number",
         ),
         (
             "--enable_mkldnn:False|True",
