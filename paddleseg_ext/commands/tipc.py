@@ -6,8 +6,8 @@
   paddleseg-ext tipc suite                   every chain of every network
   paddleseg-ext tipc lint CFG.txt ...        check txt files
 
-test_tipc/*.sh call these from the project's folder. `prepare` uses the Cityscapes folder that the
-environment variable CITYSCAPES_ROOT names, else the embedded data set. Exit status: 0 everything
+The first four need a checkout: test_tipc/*.sh call them in its folder. `prepare` uses the data that
+the environment variable CITYSCAPES_ROOT names, else the embedded ones. Exit status: 0 everything
 passed, 1 something failed, 2 wrong use, 3 nothing could run on this machine.
 """
 
@@ -27,10 +27,10 @@ from paddleseg_ext.tipc.data import prepare
 from paddleseg_ext.tipc.lint import Problem, lint_files
 from paddleseg_ext.tipc.run import run_plan
 from paddleseg_ext.tipc.serving import AskOptions, ask_service
-from paddleseg_ext.tipc.suite import SuiteOptions, networks, run_suite
+from paddleseg_ext.tipc.suite import CONFIG_ROOT, SuiteOptions, networks, run_suite
 from paddleseg_ext.tipc.training import compare_losses, write_speed
 from paddleseg_ext.tipc.txt import MODES
-from paddleseg_ext.tipc.verbs import CHECKOUT, Verbs
+from paddleseg_ext.tipc.verbs import Verbs
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,7 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int | None:
     """Parse and do."""
     arguments = build_parser().parse_args(argv)
-    require_checkout()
+    if arguments.action in ("prepare", "plan", "run", "suite"):
+        require_checkout()
     verbs = Verbs({verb: partial(parser_of, verb) for verb in VERBS})
     match arguments.action:
         case "prepare":
@@ -103,13 +104,16 @@ def main(argv: list[str]) -> int | None:
 
 
 def require_checkout() -> None:
-    """Checks that the txts and scripts are here.
+    """Checks that this is the folder of a checkout, whose scripts and txt files the chains run.
 
     Raises:
-        UsageError: neither this folder nor the package's has test_tipc/.
+        UsageError: it is not.
     """
-    if not any((root / "test_tipc").is_dir() for root in (Path(), CHECKOUT)):
-        raise UsageError("tipc needs a checkout of the project: run it in the folder of test_tipc/")
+    if not CONFIG_ROOT.is_dir():
+        raise UsageError(
+            f"tipc: there is no {CONFIG_ROOT} in {Path.cwd()}; chains run in the folder of a "
+            "checkout of this project, an installed copy has none"
+        )
 
 
 def show(problems: Sequence[Problem], num_files: int) -> None:

@@ -4,7 +4,6 @@ The first three start from the bundle and checkpoint of the train-infer chain; t
 on their own.
 """
 
-import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.packages import how_to_install
+from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.tipc import train_infer, txt
 from paddleseg_ext.tipc.plan import Comparison, Plan, Run, read_config
@@ -20,8 +20,6 @@ from paddleseg_ext.tipc.verbs import Verbs
 
 TRAIN_SCRIPT = "test_train_inference_python.sh"
 SPEED_MODE = "benchmark_train"
-# Backends that are packages of their own.
-PACKAGES = ("onnxruntime", "openvino")
 _PARAMS = re.compile(r"(dynamic|dynamicTostatic)_bs([1-9]\d*)_(\w+?)_(\w+?)_(N1C[1-9]\d*)")
 
 
@@ -42,11 +40,11 @@ class ChainRequest:
     params: str = ""
 
 
-def why_no_backend(name: str) -> str:
-    """Returns why a backend cannot run here; empty where it can."""
-    if name in PACKAGES and importlib.util.find_spec(name) is None:
-        return f"{name} is not installed: {how_to_install(name)}"
-    return ""
+def why_no_engine(name: str) -> str:
+    """Returns why an engine cannot run here; empty where it can."""
+    entry = ENGINES[name]
+    install = how_to_install(entry.extra)
+    return "" if entry.is_installed else f"{name} is not installed: {install}"
 
 
 def plan_paddle2onnx(path: Path, mode: str) -> Plan:
@@ -61,7 +59,7 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
     config, images, folder = params["--config"], params["--image_path"], Path(params["--save_dir"])
     weights = _made_by(TRAIN_SCRIPT, Path(params["--model_path"]))
     words = plan.words(params["2onnx"], config=config, model_path=weights, save_dir=folder)
-    reason = why_no_backend("onnxruntime")  # the conversion is checked in it on the spot
+    reason = why_no_engine("onnxruntime")  # the conversion is checked in it on the spot
     export = plan.add(Run("export", "python_paddle2onnx", words, reason))
     _add_inferences(plan, params, folder, export)
     judged = Comparison(
@@ -85,14 +83,15 @@ def plan_ptq(path: Path, mode: str) -> Plan:
     plan = Plan.of(params, "ptq")
     folder, budgets = plan.log_dir / "bundle", params["--budgets"]
     wanted = txt.choices_of(infer["--backend"])
-    installed = [name for name in wanted if not why_no_backend(name)]
+    reasons = {name: why_no_engine(RuntimeSpec.parse(name).engine) for name in wanted}
+    installed = [name for name in wanted if not reasons[name]]
     words = plan.words(
         command, config=source, data=params["--data"],
         calibration_images=params["--calibration_images"], budgets=budgets,
     )  # fmt: skip
     words += ("--backend", *(installed or wanted), f"--save_dir={folder}")
     # ONNX Runtime calibrates.
-    reason = why_no_backend("onnxruntime") or ("" if installed else why_no_backend(wanted[0]))
+    reason = why_no_engine("onnxruntime") or ("" if installed else reasons[wanted[0]])
     quantize = plan.add(Run("export", "python_ptq", words, reason))
     _add_inferences(plan, {**infer, "--cpu_threads": txt.NULL}, folder, quantize, "int8")
     judged = Comparison(
@@ -103,24 +102,23 @@ def plan_ptq(path: Path, mode: str) -> Plan:
 
 
 def _add_inferences(
-    plan: Plan, params: Mapping[str, str], folder: Path, export: str, precision: str = "fp32"
+    plan: Plan, params: Mapping[str, str], folder: Path, export: str, precision: str | None = None
 ) -> None:
     """Appends `infer.py` with each backend x threads x batch size on an exported bundle."""
     keys = ("--backend", "--cpu_threads", "--batch_size")
     for backend, threads, batch in product(*(txt.choices_of(params[key]) for key in keys)):
-        spelled = f"{backend}_threads_{threads}_precision_{precision}_batchsize_{batch}"
+        runtime = RuntimeSpec.parse(backend, threads=txt.count_of(threads))
+        runtime = replace(runtime, precision=precision or runtime.precision)
+        spelled = f"{backend}_threads_{threads}_precision_{runtime.precision}_batchsize_{batch}"
         name = f"python_infer_cpu_{spelled}"
         results = folder / f"{name}_results"
         words = plan.words(
             params["inference"], device="cpu", backend=backend, cpu_threads=threads,
-            batch_size=batch, precision=None if precision == "fp32" else precision,
-            benchmark=params.get("--benchmark"), config=folder / "deploy.yaml",
-            image_path=params["--image_path"], save_dir=results,
+            batch_size=batch, precision=precision, benchmark=params.get("--benchmark"),
+            config=folder / "deploy.yaml", image_path=params["--image_path"], save_dir=results,
         )  # fmt: skip
-        asked = RuntimeSpec(backend, precision, threads=txt.count_of(threads))
-        reason = why_no_backend(backend)
-        size = txt.count_of(batch)
-        plan.add(Run("infer", name, words, reason, results, (export,), asked, size))
+        reason, count = why_no_engine(runtime.engine), txt.count_of(batch)
+        plan.add(Run("infer", name, words, reason, results, (export,), runtime, count))
 
 
 def _made_by(script: str, path: Path) -> Path:
@@ -151,18 +149,12 @@ def plan_serving(path: Path, mode: str) -> Plan:
         results = plan.log_dir / f"{name}_results"
         service = plan.words(params["web_service"], config=bundle, backend=backend)
         words = plan.words(params["pipline"], image_path=images, save_dir=results)
-        reason, asked = why_no_backend(backend), RuntimeSpec(backend)
-        plan.add(Run("serve", name, (*words, "--", *service), reason, results, asked=asked))
+        runtime = RuntimeSpec.parse(backend)
+        reason = why_no_engine(runtime.engine)
+        plan.add(Run("serve", name, (*words, "--", *service), reason, results, runtime=runtime))
     needs = tuple(run.name for run in plan.runs)
-    judged = Comparison(
-        *(
-            "python_parity_serving",
-            params["--config"],
-            train_infer.checkpoint_of(bundle.parent),
-            bundle,
-        ),
-        *(images, needs),
-    )
+    weights = train_infer.checkpoint_of(bundle.parent)
+    judged = Comparison("python_parity_serving", params["--config"], weights, bundle, images, needs)
     return plan.judge(judged)
 
 

@@ -24,8 +24,8 @@ class Run:
         reason: why it cannot run here; empty where it can.
         results: the folder of its predictions and counts, if it has one of its own.
         needs: names of the runs that must succeed before this one.
-        asked: the runtime that an inference must use.
-        batch_size: images that must have run together; None where any number will do.
+        runtime: that an inference must use.
+        batch_size: that its fullest batch must have; None where any will do.
         verdict: the `results.json` that a comparison writes.
     """
 
@@ -35,7 +35,7 @@ class Run:
     reason: str = ""
     results: Path | None = None
     needs: tuple[str, ...] = ()
-    asked: RuntimeSpec | None = None
+    runtime: RuntimeSpec | None = None
     batch_size: int | None = None
     verdict: Path | None = None
 

@@ -95,7 +95,7 @@ def run_chain(plan: Plan) -> Tally:
             lost[run.name] = case.skipped
         if run.verdict and run.verdict.is_file():
             cases += parity_cases(json.loads(run.verdict.read_text(encoding="utf-8")))
-        elif run.asked and not case.failure and not case.skipped:
+        elif run.runtime and not case.failure and not case.skipped:
             cases.append(_check_activity(run))
     write_junit(plan.log_dir / JUNIT, cases)
     tally = Tally(plan, tuple(cases), time.perf_counter() - started)
@@ -166,19 +166,19 @@ def _record(plan: Plan, line: str) -> None:
 
 def _check_activity(run: Run) -> Case:
     """Checks by its own report that a run used the runtime that was asked for."""
-    assert run.results is not None and run.asked is not None
+    assert run.results is not None and run.runtime is not None
     path = run.results / INFERENCE
     if not path.is_file():
         return Case("activity", run.name, failure=f"{path} was not written")
     result = json.loads(path.read_text(encoding="utf-8"))
-    fullest = result.get("fullest_batch", 0)
     try:
-        lacking = run.asked.shortfall(RuntimeReport.from_dict(result.get("backend")))
+        failure = run.runtime.shortfall(RuntimeReport.from_dict(result.get("backend")))
     except ValueError as error:
-        lacking = f"{path}: {error}"
-    if not lacking and run.batch_size is not None and fullest < run.batch_size:
-        lacking = f"batches of {run.batch_size} were asked for, and the fullest held {fullest}"
-    return Case("activity", run.name, failure=lacking)
+        failure = f"{path}: {error}"
+    wanted, fullest = run.batch_size or 0, result.get("fullest_batch", 0)
+    if not failure and fullest < wanted:
+        failure = f"batches of {wanted} were asked for, and the fullest held {fullest}"
+    return Case("activity", run.name, failure=failure)
 
 
 def _print_tally(tally: Tally) -> None:

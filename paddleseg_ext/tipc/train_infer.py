@@ -227,18 +227,19 @@ def _deploy(plan: Plan, sections: txt.Sections, checkpoint: _Checkpoint, is_alon
         words = plan.words(checkpoint.export, model_path=weights, save_dir=folder)
         needs += (plan.add(Run("export", f"python_export_{folder.name}", words, needs=needs)),)
     bundle, images = folder / "deploy.yaml", infer["--image_path"]
-    for spelled, settings, asked, size in _matrix(infer):
-        reason = _why_not_inferred(asked)
+    for spelled, settings, runtime in _matrix(infer):
+        reason = _why_not_inferred(runtime)
         name = f"python_{prefix}{spelled}"
         settings |= {"config": bundle, "image_path": images}
-        if asked.tensorrt and asked.precision == "int8":
+        if runtime.tensorrt and runtime.precision == "int8":
             # TensorRT measures in a first run what it needs for INT8, and writes it at its end.
             first = f"{name}_calibration"
             words = plan.words(infer["inference"], **settings, save_dir=plan.log_dir / first)
             plan.add(Run("infer", first, words, reason, needs=needs))
         saved = folder / f"python_{spelled}_results"
         words = plan.words(infer["inference"], **settings, save_dir=saved)
-        plan.add(Run("infer", name, words, reason, saved, needs, asked, size))
+        batch = txt.count_of(str(settings["batch_size"]))
+        plan.add(Run("infer", name, words, reason, saved, needs, runtime, batch))
         if not reason:
             results[spelled] = saved
     judged = Comparison(
@@ -247,13 +248,11 @@ def _deploy(plan: Plan, sections: txt.Sections, checkpoint: _Checkpoint, is_alon
     plan.judge(judged, results, plan.log_dir / prefix.rstrip("_"))
 
 
-def _matrix(
-    infer: Mapping[str, str],
-) -> Iterator[tuple[str, dict[str, object], RuntimeSpec, int | None]]:
+def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, dict[str, object], RuntimeSpec]]:
     """Device x oneDNN or TensorRT x threads x precision x batch size.
 
     Yields:
-        PaddleSeg's spelling of the run, its flags, and the runtime and batch size that they mean.
+        PaddleSeg's spelling of the run, its flags, and the runtime that they ask for.
     """
     for device in txt.choices_of(infer["--device"]):
         if device not in ("cpu", "gpu"):
@@ -274,20 +273,20 @@ def _matrix(
                 "model_name": infer.get("--model_name"),
             }  # fmt: skip
             is_on = choice.lower() in TRUE_WORDS
-            asked = RuntimeSpec(
-                "paddle_onednn" if on_cpu and is_on else "paddle",
-                *(precision, device, txt.count_of(threads)),
-                tensorrt=TensorRtOptions() if is_on and not on_cpu else None,
-            )
-            yield spelled, settings, asked, txt.count_of(batch)
+            engine = "paddle_onednn" if on_cpu and is_on else "paddle"
+            tensorrt = TensorRtOptions() if is_on and not on_cpu else None
+            count = txt.count_of(threads)
+            runtime = RuntimeSpec(engine, precision, device, threads=count, tensorrt=tensorrt)
+            yield spelled, settings, runtime
 
 
-def _why_not_inferred(asked: RuntimeSpec) -> str:
+def _why_not_inferred(runtime: RuntimeSpec) -> str:
     """Returns why a combination of the matrix cannot run here; empty where it can."""
-    if asked.device == "cpu":
-        return f"{asked.precision} needs a GPU" if asked.precision != "fp32" else ""
+    precision = runtime.precision
+    if runtime.device == "cpu":
+        return f"{precision} needs a GPU" if precision != "fp32" else ""
     if not has_gpu_build():
         return NO_GPU
-    if asked.precision == "int8" and not (asked.tensorrt and gpu_build_version().startswith("2.")):
+    if precision == "int8" and not (runtime.tensorrt and gpu_build_version().startswith("2.")):
         return "int8 on a GPU needs TensorRT and Paddle 2.6"
     return ""

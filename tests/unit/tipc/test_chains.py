@@ -11,6 +11,8 @@ import pytest
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
+from paddleseg_ext.inference.engines import table
+from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.tipc import chains, train_infer
 from paddleseg_ext.tipc.chains import ChainRequest
 from paddleseg_ext.tipc.suite import ENTRIES, networks
@@ -35,7 +37,7 @@ def trained(tmp_path, monkeypatch):
         (TRAINED / name).write_bytes(b"x")
     manifest = Manifest("Net", generic_table(3), checkpoint={"path": str(weights)})
     write_deploy_yaml(TRAINED, [], [-1, 3, -1, -1], "none", manifest)
-    monkeypatch.setattr(chains, "why_no_backend", lambda name: "")
+    monkeypatch.setattr(chains, "why_no_engine", lambda name: "")
     return tmp_path
 
 
@@ -59,9 +61,7 @@ def test_onnx_is_converted_run_by_each_runtime_and_judged(make_plan, trained):
     )
     infer = plan.runs[1]
     assert {"--backend=onnxruntime", "--cpu_threads=2", "--batch_size=1"} <= set(infer.command)
-    assert (infer.asked.engine, infer.asked.precision, infer.asked.threads) == (
-        *("onnxruntime", "fp32"), 2,
-    )  # fmt: skip
+    assert (infer.runtime, infer.batch_size) == (RuntimeSpec("onnxruntime", threads=2), 1)
     assert sum(word.startswith("infer_cpu_") for word in plan.runs[-1].command) == 4
     assert "--negative_controls" in plan.runs[-1].command
     assert all("python_paddle2onnx" in run.needs for run in plan.runs[1:])
@@ -75,7 +75,7 @@ def test_int8_is_quantised_once_and_asked_for_of_each_runtime(make_plan, trained
     assert f"--config={onnx}/deploy.yaml" in plan.runs[0].command
     for run in plan.runs[1:3]:
         assert "--precision=int8" in run.command
-        assert run.asked.precision == "int8"
+        assert run.runtime.precision == "int8"
     verdict = plan.runs[3].command
     assert f"--model_path={TRAINED}/best_model/model.pdparams" in verdict
     for command in (plan.runs[0].command, verdict):
@@ -89,7 +89,7 @@ def test_serving_starts_asks_and_judges(make_plan, trained):
     behind = words[words.index("--") + 1 :]
     assert behind[:4] == ("python", "-m", "paddleseg_ext", "serve")
     assert f"--config={TRAINED}/deploy.yaml" in behind
-    assert f"--backend={plan.runs[0].asked.engine}" in behind
+    assert f"--backend={plan.runs[0].runtime.name}" in behind
 
 
 def test_static_graph_training_is_compared_with_dynamic(make_plan, trained):
@@ -204,9 +204,21 @@ def test_a_file_of_another_kind_and_another_mode_stop_at_once(make_plan, trained
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(chains.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'paddleseg_ext[openvino]'" in chains.why_no_backend("openvino")
-    assert chains.why_no_backend("paddle") == ""
+    monkeypatch.setattr(table, "find_spec", lambda name: None if name == "openvino" else name)
+    assert "pip install 'paddleseg_ext[openvino]'" in chains.why_no_engine("openvino")
+    assert chains.why_no_engine("paddle") == ""
+
+
+def test_a_runtime_of_the_txt_is_named_as_everywhere(make_plan, trained):
+    onnx = Path("test_tipc/output/bisenetv1/paddle2onnx")
+    shutil.copytree(TRAINED, onnx)
+    text = (PROJECT / CONFIGS / "paddle2onnx_python.txt").read_text()
+    Path("net.txt").write_text(text.replace("onnxruntime|openvino", "openvino_int8"))
+    runtimes = {run.runtime for run in make_plan(Path("net.txt"), "whole_infer").runs}
+    assert runtimes - {None} == {RuntimeSpec("openvino", "int8", threads=2)}
+    Path("net.txt").write_text(text.replace("onnxruntime|openvino", "openvin"))
+    with pytest.raises(UsageError, match="did you mean 'openvino'"):
+        make_plan(Path("net.txt"), "whole_infer")
 
 
 def test_every_network_has_the_whole_suite(monkeypatch):

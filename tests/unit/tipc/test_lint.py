@@ -67,7 +67,7 @@ def test_every_config_of_the_project_is_clean(verbs):
             "lite_train_lite_infer=30",
             "lite_train_lite_infer=many",
             0,
-            "a whole number, got 'many'",
+            "--iters: expected a whole number",
         ),
         (
             "--enable_mkldnn:False|True",
@@ -78,7 +78,7 @@ def test_every_config_of_the_project_is_clean(verbs):
         ("--precision:fp32", "--precision:fp31", 0, "invalid choice: 'fp31'"),
         (" --do_eval", " --do_evl", 0, "'train.py' has no flag '--do_evl' (did you mean '--do_ev"),
         (" --config test_tipc/configs/bisenetv1/bisenetv1_lite.yml", "", 0, "needs --config"),
-        ("eval:val.py", "eval:setup.py", 0, "'setup.py' does not exist here"),
+        ("eval:val.py", "eval:evaluate.py", 0, "'evaluate.py' does not exist here"),
         ("eval:val.py", "eval:benchmarks/load.py", 0, "is none of this project's commands"),
         ("inference:infer.py", "inference:inferr.py", 0, "'inferr.py' does not exist here"),
         ("val.py --config test_tipc", "val.py --config tst", 0, "does not exist"),

@@ -121,7 +121,12 @@ def test_a_program_that_is_not_there_is_a_failure(log_dir):
 
 def told(folder: Path, fullest: int, **description) -> str:
     """Code that leaves an inference.json whose backend says this of itself."""
-    text = json.dumps({"backend": {"device": "cpu"} | description, "fullest_batch": fullest})
+    text = json.dumps(
+        {
+            "backend": {"device": "cpu", "name": "onnxruntime"} | description,
+            "fullest_batch": fullest,
+        }
+    )
     return f"open({str(folder / 'inference.json')!r}, 'w').write({text!r})"
 
 
@@ -132,6 +137,8 @@ def told(folder: Path, fullest: int, **description) -> str:
         ({"kernels": {}}, 4, "the engine lists no kernel that ran"),
         ({"cpu_threads": 1}, 4, "2 threads were asked"),
         ({"precision": "int8"}, 4, "fp32 was asked for"),
+        ({"name": "openvino"}, 4, "onnxruntime was asked for, and openvino runs"),
+        ({"name": None}, 4, "inference.json: backend: a section with the engine's 'name'"),
         ({}, 3, "batches of 4 were asked for, and the fullest held 3"),
     ],
 )
@@ -139,7 +146,7 @@ def test_a_run_that_fell_back_fails(log_dir, tmp_path, change, fullest, failure)
     results = tmp_path / "results"
     description = {"precision": "fp32", "kernels": {"Conv": 3}, "cpu_threads": 2} | change
     run = python("infer", "x", told(results, fullest, **description), results=results)
-    run = replace(run, asked=RuntimeSpec("onnxruntime", threads=2), batch_size=4)
+    run = replace(run, runtime=RuntimeSpec("onnxruntime", threads=2), batch_size=4)
     tally = run_chain(Plan("net", log_dir, (run,)))
     assert [case.suite for case in tally.cases] == ["commands", "activity"]
     assert tally.state == ("failed" if failure else "passed")

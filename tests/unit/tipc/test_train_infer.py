@@ -281,8 +281,8 @@ def test_the_matrix_of_a_gpu(write, monkeypatch, version, int8_runs):
     runs = {run.name.removeprefix("python_infer_gpu_"): run for run in plan.runs}
     for use_trt, precision in product((False, True), ("fp32", "fp16", "int8")):
         run = runs[f"usetrt_{use_trt}_precision_{precision}_batchsize_2"]
-        trt = TensorRtOptions() if use_trt else None
-        assert run.asked == RuntimeSpec("paddle", precision, "gpu", tensorrt=trt)
+        tensorrt = TensorRtOptions() if use_trt else None
+        assert run.runtime == RuntimeSpec("paddle", precision, "gpu", tensorrt=tensorrt)
         assert run.batch_size == 2
         assert bool(run.reason) is (precision == "int8" and not (int8_runs and use_trt))
         assert {"--device=gpu", f"--use_trt={use_trt}", f"--precision={precision}"} <= {
@@ -290,7 +290,7 @@ def test_the_matrix_of_a_gpu(write, monkeypatch, version, int8_runs):
         }
     first = runs["usetrt_True_precision_int8_batchsize_2_calibration"]
     judged = " ".join(plan.runs[-1].command)
-    assert not first.asked and bool(first.reason) is not int8_runs
+    assert not first.runtime and bool(first.reason) is not int8_runs
     assert "calibration" not in judged
     assert ("usetrt_True_precision_int8" in judged) is int8_runs
     assert "usetrt_True_precision_fp16" in judged
