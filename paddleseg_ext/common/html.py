@@ -71,7 +71,7 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One line of a chart: its points, in order of x."""
 
     name: str
@@ -118,7 +118,7 @@ def picture_uri(image: NDArray[np.uint8], width: int | None = None) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
-def chart(left: Line, right: Line, x_label: str) -> Markup:
+def chart(left: ChartLine, right: ChartLine, x_label: str) -> Markup:
     """Two lines over one x axis, each with its own y axis, as inline SVG."""
 
     def draw(figure: "Figure") -> None:

@@ -37,7 +37,6 @@ def option(
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
-    unit: str = "",
     names: Sequence[str] = (),
     **flag: Any,
 ) -> Any:
@@ -50,7 +49,6 @@ def option(
         at_least: smallest allowed number.
         above: bound that the number must exceed.
         below: bound that the number must not reach.
-        unit: of the value, such as "ms"; appended to the help.
         names: further names of the flag, such as `("--weights",)`.
         **flag: passed to `add_argument`: `metavar`, `nargs`, `choices`, `action`.
     """
@@ -58,7 +56,7 @@ def option(
         flag["type"] = parse
     bounds = {"at least": at_least, "above": above, "below": below}
     metadata = {
-        _HELP: f"{text} ({unit})" if unit else text,
+        _HELP: text,
         _FLAG: flag,
         _NAMES: tuple(names),
         _BOUNDS: {words: bound for words, bound in bounds.items() if bound is not None},

@@ -109,7 +109,7 @@ the last row it is the share of all pixels. A class that occurs nowhere is left 
 
 
 @dataclass(frozen=True)
-class Step:
+class DemoStep:
     """One command of the demo and what came of it."""
 
     name: str
@@ -118,7 +118,7 @@ class Step:
     seconds: float
 
 
-def write_report(root: Path, steps: Sequence[Step]) -> Path:
+def write_report(root: Path, steps: Sequence[DemoStep]) -> Path:
     """Write `report.html` into the demo's folder from what its steps left there.
 
     Returns:
@@ -152,7 +152,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _tiles(scores: dict[str, Any], steps: Sequence[Step]) -> list[tuple[str, str]]:
+def _tiles(scores: dict[str, Any], steps: Sequence[DemoStep]) -> list[tuple[str, str]]:
     learnt = sum(1 for iou in scores["class_iou"] if iou is not None and iou > 0.2)
     return [
         ("validation mIoU", f"{scores['mean_iou']:.4f}"),
@@ -166,8 +166,8 @@ def _curve(history: History) -> Markup:
     train, scores = history.train, history.eval
     mean_ious = [e.mean_iou for e in scores]
     return html.chart(
-        html.Line("loss", [e.iter for e in train], [e.loss for e in train], "#b42318"),
-        html.Line("validation mIoU", [e.iter for e in scores], mean_ious, "#1a7f37"),
+        html.ChartLine("loss", [e.iter for e in train], [e.loss for e in train], "#b42318"),
+        html.ChartLine("validation mIoU", [e.iter for e in scores], mean_ious, "#1a7f37"),
         "iteration",
     )
 

@@ -19,7 +19,7 @@ from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.flags import natural_int, positive_int
 from paddleseg_ext.common.options import option
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.demo.report import RUNS, Step, read_json, write_report
+from paddleseg_ext.demo.report import RUNS, DemoStep, read_json, write_report
 from paddleseg_ext.evaluation.evaluator import format_array
 from paddleseg_ext.images.samples import write_sample_list
 
@@ -149,13 +149,13 @@ def plan(root: Path, options: DemoOptions) -> list[tuple[str, list[str]]]:
     ]
 
 
-def run_step(name: str, command: Sequence[str]) -> Step:
+def run_step(name: str, command: Sequence[str]) -> DemoStep:
     """Run a verb in a process of its own, its output on the terminal."""
     shown = shlex.join(["paddleseg-ext", *command])
     print(f"$ {shown}", flush=True)
     started = time.perf_counter()
     status = subprocess.run([sys.executable, "-m", "paddleseg_ext", *command]).returncode
-    return Step(name, shown, status, time.perf_counter() - started)
+    return DemoStep(name, shown, status, time.perf_counter() - started)
 
 
 def print_sections(root: Path) -> None:

@@ -58,7 +58,7 @@ class VideoSettings:
 
 
 @dataclass
-class Outcome:
+class VideoOutcome:
     """What became of a video.
 
     Attributes:
@@ -97,7 +97,7 @@ def predict_video(
     frames: Iterable[Frame],
     settings: VideoSettings,
     track: Callable[[Iterable[Frame]], Iterable[Frame]] = iter,
-) -> Outcome:
+) -> VideoOutcome:
     """Write the overlays of some frames to `result_path`, whole or not at all.
 
     A frame that cannot be predicted is written as it was, and counted.
@@ -113,7 +113,7 @@ def predict_video(
         DataError: no frame came, or the result cannot be written.
     """
     path = result_path(source, settings.save_dir)
-    outcome = Outcome()
+    outcome = VideoOutcome()
     pen = _Pen(source, outcome, settings.show_fps)
     stream = StreamOptions(
         settings.batch_size,
@@ -178,7 +178,7 @@ class _Pen:
     """Writes predictions in their order; used by one thread."""
 
     source: Source
-    outcome: Outcome
+    outcome: VideoOutcome
     show_fps: bool
     writer: Any = None
     last_number: int = -1

@@ -13,7 +13,7 @@ from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.video import CameraFrames, Frame, Source, read_frames
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.inference.video import Outcome, VideoSettings, predict_video, result_path
+from paddleseg_ext.inference.video import VideoOutcome, VideoSettings, predict_video, result_path
 
 RESULT = "inference.json"
 
@@ -80,13 +80,13 @@ def _filming(source: Source) -> Iterator[Iterable[Frame]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _missing(source: Source, outcome: Outcome, most_frames: int | None) -> int:
+def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> int:
     """Frames that the container promises and nobody could decode."""
     expected = min(n for n in (source.num_frames or 0, most_frames) if n is not None)
     return max(0, expected - outcome.num_written)
 
 
-def _report(source: Source, outcome: Outcome, missing: int, settings: VideoSettings) -> None:
+def _report(source: Source, outcome: VideoOutcome, missing: int, settings: VideoSettings) -> None:
     path = result_path(source, settings.save_dir)
     rate = outcome.num_predicted / outcome.seconds if outcome.seconds else 0.0
     log(

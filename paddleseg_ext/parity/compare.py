@@ -49,7 +49,7 @@ RESULT_FILES = ("inference.json", "predict.json", "val.json")
 
 
 @dataclass(frozen=True)
-class Run:
+class ParityRun:
     """One way of running a bundle: a runtime, with its threads, and a batch size.
 
     Attributes:
@@ -127,7 +127,7 @@ def runs_of(
     threads: Sequence[int],
     batch_sizes: Sequence[int],
     samples: Sequence[SampleLike],
-) -> list[Run]:
+) -> list[ParityRun]:
     """The runs of some stages: each with every thread count (on a CPU) and every batch size.
 
     `static` has neither. TensorRT gets the shapes of the samples.
@@ -135,13 +135,13 @@ def runs_of(
     runs = []
     for stage in stages:
         if stage.engine == STATIC:
-            runs.append(Run(stage.name, stage))
+            runs.append(ParityRun(stage.name, stage))
             continue
         numbers = [None] if stage.device == "gpu" else threads
         for number, size in product(numbers, batch_sizes):
             spec = replace(_with_shapes(stage, bundle, samples, size), threads=number)
             name = stage.name if number is None else f"{stage.name} threads {number}"
-            runs.append(Run(f"{name} batch {size}", spec, size))
+            runs.append(ParityRun(f"{name} batch {size}", spec, size))
     return runs
 
 
@@ -155,7 +155,7 @@ def _with_shapes(
 
 
 def compare_run(
-    run: Run, comparison: Comparison, open_predictor: Callable[[], Predictor] | None = None
+    run: ParityRun, comparison: Comparison, open_predictor: Callable[[], Predictor] | None = None
 ) -> Outcome:
     """Predict every sample of the reference with the bundle, and judge the label maps.
 
@@ -383,7 +383,7 @@ def _counts_of(evaluation: dict[str, Any], num_classes: int) -> IntArray | None:
 
 def compare_all(
     comparison: Comparison,
-    runs: Sequence[Run],
+    runs: Sequence[ParityRun],
     folders: Sequence[tuple[str, Path]],
     training_scores: dict[str, Any] | None,
 ) -> list[Outcome]:

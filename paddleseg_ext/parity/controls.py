@@ -26,7 +26,7 @@ from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
-from paddleseg_ext.parity.compare import Comparison, Outcome, Run, compare_run, describe
+from paddleseg_ext.parity.compare import Comparison, Outcome, ParityRun, compare_run, describe
 from paddleseg_ext.parity.divergence import (
     CHANGED_WEIGHTS,
     NO_NORMALIZE,
@@ -137,7 +137,7 @@ def _show(name: str, tamper: Fault, spec: RuntimeSpec, first: Comparison, folder
                 why = UNKNOWN_CHECKPOINT if checkpoint else NO_CHECKPOINT
                 return Control(name, None, why, stage=spec.name)
             shown = replace(shown, stale=stale)
-        return _judge(name, compare_run(Run(f"control: {name}", spec), shown), shown)
+        return _judge(name, compare_run(ParityRun(f"control: {name}", spec), shown), shown)
     except UsageError as error:
         return Control(name, None, f"the fault cannot be made: {error}", stage=spec.name)
     finally:
@@ -285,7 +285,7 @@ def _keep_wrong_pass(comparison: Comparison) -> Control:
         parts = bundle.preprocess(), bundle.postprocess(), comparison.reference.table
         return Predictor(PlainPaddle(bundle, spec), *parts, bundle=bundle)
 
-    outcome = compare_run(Run(f"control: {WRONG_ONEDNN}", spec), comparison, open_plain)
+    outcome = compare_run(ParityRun(f"control: {WRONG_ONEDNN}", spec), comparison, open_plain)
     outcome.stage = EVERY_PASS
     if outcome.verdict and outcome.verdict.passed:
         reason = (

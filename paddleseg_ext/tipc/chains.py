@@ -15,7 +15,7 @@ from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.tipc import train_infer, txt
-from paddleseg_ext.tipc.plan import Comparison, Plan, Run, read_config
+from paddleseg_ext.tipc.plan import ChainRun, Judgement, Plan, read_config
 from paddleseg_ext.tipc.verbs import Verbs
 
 TRAIN_SCRIPT = "test_train_inference_python.sh"
@@ -60,9 +60,9 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
     weights = _made_by(TRAIN_SCRIPT, Path(params["--model_path"]))
     words = plan.words(params["2onnx"], config=config, model_path=weights, save_dir=folder)
     reason = why_no_engine("onnxruntime")  # the conversion is checked in it on the spot
-    export = plan.add(Run("export", "python_paddle2onnx", words, reason))
+    export = plan.add(ChainRun("export", "python_paddle2onnx", words, reason))
     _add_inferences(plan, params, folder, export)
-    judged = Comparison(
+    judged = Judgement(
         "python_parity_paddle2onnx", config, weights, folder / "deploy.yaml", images, (export,)
     )
     return plan.judge(judged)
@@ -92,9 +92,9 @@ def plan_ptq(path: Path, mode: str) -> Plan:
     words += ("--backend", *(installed or wanted), f"--save_dir={folder}")
     # ONNX Runtime calibrates.
     reason = why_no_engine("onnxruntime") or ("" if installed else reasons[wanted[0]])
-    quantize = plan.add(Run("export", "python_ptq", words, reason))
+    quantize = plan.add(ChainRun("export", "python_ptq", words, reason))
     _add_inferences(plan, {**infer, "--cpu_threads": txt.NULL}, folder, quantize, "int8")
-    judged = Comparison(
+    judged = Judgement(
         "python_parity_ptq", params["--config"], train_infer.checkpoint_of(source.parent),
         folder / "deploy.yaml", infer["--image_path"], (quantize,), budgets,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def _add_inferences(
             config=folder / "deploy.yaml", image_path=params["--image_path"], save_dir=results,
         )  # fmt: skip
         reason, count = why_no_engine(runtime.engine), txt.count_of(batch)
-        plan.add(Run("infer", name, words, reason, results, (export,), runtime, count))
+        plan.add(ChainRun("infer", name, words, reason, results, (export,), runtime, count))
 
 
 def _made_by(script: str, path: Path) -> Path:
@@ -151,10 +151,12 @@ def plan_serving(path: Path, mode: str) -> Plan:
         words = plan.words(params["pipline"], image_path=images, save_dir=results)
         runtime = RuntimeSpec.parse(backend)
         reason = why_no_engine(runtime.engine)
-        plan.add(Run("serve", name, (*words, "--", *service), reason, results, runtime=runtime))
+        plan.add(
+            ChainRun("serve", name, (*words, "--", *service), reason, results, runtime=runtime)
+        )
     needs = tuple(run.name for run in plan.runs)
     weights = train_infer.checkpoint_of(bundle.parent)
-    judged = Comparison("python_parity_serving", params["--config"], weights, bundle, images, needs)
+    judged = Judgement("python_parity_serving", params["--config"], weights, bundle, images, needs)
     return plan.judge(judged)
 
 
@@ -173,19 +175,19 @@ def plan_dy2static(path: Path, mode: str) -> Plan:
         folder = plan.log_dir / name
         weights, scored = folder / train["train_model_name"], folder / "python_eval_results"
         words = train_infer.training_words(plan, variant, mode, folder, extra)
-        needs = (plan.add(Run("train", f"python_train_{name}", words, variant.reason)),)
+        needs = (plan.add(ChainRun("train", f"python_train_{name}", words, variant.reason)),)
         words = plan.words(
             sections["eval_params"]["eval"], device=variant.device, model_path=weights,
             save_dir=scored,
         )  # fmt: skip
-        plan.add(Run("eval", f"python_eval_{name}", words, "", scored, needs))
+        plan.add(ChainRun("eval", f"python_eval_{name}", words, "", scored, needs))
     # `folder` and `weights` are now those of the training in static graph.
     trainings = tuple(run.name for run in plan.runs if run.kind == "train")
     histories = [plan.log_dir / name / "history.json" for name in ("dygraph", "to_static")]
-    plan.add(Run("check", "python_losses", _own(plan, "losses", *histories), needs=trainings))
+    plan.add(ChainRun("check", "python_losses", _own(plan, "losses", *histories), needs=trainings))
     words = plan.words(export, model_path=weights, save_dir=folder)
-    exported = plan.add(Run("export", "python_export_to_static", words, needs=trainings))
-    judged = Comparison(
+    exported = plan.add(ChainRun("export", "python_export_to_static", words, needs=trainings))
+    judged = Judgement(
         "python_parity_dy2static", txt.option_of(export, "--config"), weights,
         folder / "deploy.yaml", sections["infer_params"]["--image_path"], (*trainings, exported),
     )  # fmt: skip
@@ -287,13 +289,13 @@ def _add_speed(plan: Plan, case: _SpeedCase, sections: txt.Sections, extra: str)
     for log_name, more in ways.items():
         folder = plan.log_dir / "train" / log_name
         words = train_infer.training_words(plan, variant, SPEED_MODE, folder, more)
-        plan.add(Run("train", log_name, words, variant.reason))
+        plan.add(ChainRun("train", log_name, words, variant.reason))
         histories.append(folder / "history.json")
     if len(ways) > 1:
         words = _own(plan, "losses", *histories)
-        plan.add(Run("check", f"{name}_losses", words, needs=tuple(ways)))
+        plan.add(ChainRun("check", f"{name}_losses", words, needs=tuple(ways)))
     logs = plan.log_dir / f"{plain}.log", plan.log_dir / "index" / f"{name}_speed"
-    plan.add(Run("check", f"{name}_speed", _own(plan, "speed", *logs), needs=(plain,)))
+    plan.add(ChainRun("check", f"{name}_speed", _own(plan, "speed", *logs), needs=(plain,)))
 
 
 CHAINS: dict[str, Callable[..., Plan]] = {

@@ -14,7 +14,7 @@ OUTPUT_ROOT = Path("test_tipc/output")
 
 
 @dataclass(frozen=True)
-class Run:
+class ChainRun:
     """One command of a chain.
 
     Attributes:
@@ -46,7 +46,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Judgement:
     """A verdict on folders of results.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
 
     model_name: str
     log_dir: Path
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ChainRun] = field(default_factory=list)
     python: str = "python"
 
     @classmethod
@@ -90,7 +90,7 @@ class Plan:
         name = params["model_name"]
         return cls(name, OUTPUT_ROOT / name / folder, python=params["python"])
 
-    def add(self, run: Run) -> str:
+    def add(self, run: ChainRun) -> str:
         """Appends a run; returns its name."""
         self.runs.append(run)
         return run.name
@@ -114,7 +114,7 @@ class Plan:
 
     def judge(
         self,
-        judged: Comparison,
+        judged: Judgement,
         results: Mapping[str, Path] | None = None,
         save_dir: Path | None = None,
     ) -> "Plan":
@@ -140,7 +140,7 @@ class Plan:
         if results:
             words += ("--results", *(f"{name}={folder}" for name, folder in results.items()))
         verdict = save_dir / "results.json"
-        self.add(Run("parity", judged.name, words, needs=judged.needs, verdict=verdict))
+        self.add(ChainRun("parity", judged.name, words, needs=judged.needs, verdict=verdict))
         return self
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.parity.report import Case, parity_cases, write_junit
-from paddleseg_ext.tipc.plan import Plan, Run
+from paddleseg_ext.tipc.plan import ChainRun, Plan
 
 STATUS_LOG, JUNIT = "results_python.log", "junit.xml"
 INFERENCE = "inference.json"  # of infer.py
@@ -103,7 +103,7 @@ def run_chain(plan: Plan) -> Tally:
     return tally
 
 
-def _do(run: Run, plan: Plan, blocked: str) -> Case:
+def _do(run: ChainRun, plan: Plan, blocked: str) -> Case:
     """Runs one command with a log, and records its outcome."""
     reason = run.reason or blocked
     log_path = plan.log_dir / f"{run.name}.log"
@@ -127,7 +127,7 @@ def _do(run: Run, plan: Plan, blocked: str) -> Case:
     return Case("commands", run.name, seconds, failure)
 
 
-def _run_logged(run: Run, log_path: Path) -> int:
+def _run_logged(run: ChainRun, log_path: Path) -> int:
     """Runs a command with its output on the terminal and in a file; returns its exit status.
 
     The words are passed on as they are planned. `python` among them is this process's interpreter,
@@ -164,7 +164,7 @@ def _record(plan: Plan, line: str) -> None:
         file.write(line + "\n")
 
 
-def _check_activity(run: Run) -> Case:
+def _check_activity(run: ChainRun) -> Case:
     """Checks by its own report that a run used the runtime that was asked for."""
     assert run.results is not None and run.runtime is not None
     path = run.results / INFERENCE

@@ -54,7 +54,7 @@ class SuiteOptions:
 
 
 @dataclass(frozen=True)
-class Row:
+class ChainRow:
     """The outcome of one txt."""
 
     network: str
@@ -90,7 +90,7 @@ def run_suite(options: SuiteOptions, verbs: Verbs) -> int:
         for entry in ENTRIES:
             if entry.chain in options.chains:
                 print(f"==== {network}: {entry.file} {entry.mode} ({entry.chain})", flush=True)
-                rows.append(Row(network, entry, _run(network, entry, verbs)))
+                rows.append(ChainRow(network, entry, _run(network, entry, verbs)))
     _write(rows, time.perf_counter() - started)
     print(_table(rows), flush=True)
     failed = [row for row in rows if row.tally.state == "failed"]
@@ -114,7 +114,7 @@ def _run(network: str, entry: Entry, verbs: Verbs) -> Tally:
         )
 
 
-def _write(rows: Sequence[Row], seconds: float) -> None:
+def _write(rows: Sequence[ChainRow], seconds: float) -> None:
     cases = []
     chains = []
     for row in rows:
@@ -137,7 +137,7 @@ def _write(rows: Sequence[Row], seconds: float) -> None:
     write_junit(OUTPUT_ROOT / "suite.xml", cases)
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[ChainRow]) -> str:
     lines = [f"{'network':<24}{'txt':<38}{'chain':<13}{'passed':>7}{'failed':>7}{'not run':>8}  s"]
     for row in rows:
         tally = row.tally

@@ -12,7 +12,7 @@ from paddleseg_ext.common.machine import NO_GPU, gpu_build_version, has_gpu_buil
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.runtime import RuntimeSpec, TensorRtOptions
 from paddleseg_ext.tipc import txt
-from paddleseg_ext.tipc.plan import OUTPUT_ROOT, Comparison, Plan, Run, read_config
+from paddleseg_ext.tipc.plan import OUTPUT_ROOT, ChainRun, Judgement, Plan, read_config
 
 # Trainers with an export command of their own; the others share norm_export.
 OWN_EXPORT = ("pact", "fpgm", "distill", "quant")
@@ -61,7 +61,7 @@ class _Checkpoint:
     export: str
     config: str
     device: str
-    training: Run | None = None
+    training: ChainRun | None = None
 
 
 def plan_train_infer(path: Path, mode: str) -> Plan:
@@ -141,7 +141,7 @@ def _trained_models(plan: Plan, sections: txt.Sections, mode: str) -> Iterator[_
         key = f"{variant.trainer if variant.trainer in OWN_EXPORT else 'norm'}_export"
         export = _command(sections["export_params"], key, variant.trainer)
         words = training_words(plan, variant, mode, variant.folder)
-        run = Run("train", f"python_train_{variant.folder.name}", words, variant.reason)
+        run = ChainRun("train", f"python_train_{variant.folder.name}", words, variant.reason)
         weights = variant.folder / variant.params["train_model_name"]
         config = txt.option_of(export, "--config")
         yield _Checkpoint(variant.folder, weights, export, config, variant.device, run)
@@ -222,10 +222,10 @@ def _deploy(plan: Plan, sections: txt.Sections, checkpoint: _Checkpoint, is_alon
     if evaluation != txt.NULL:
         results["eval"] = saved = folder / "python_eval_results"
         words = plan.words(evaluation, device=checkpoint.device, model_path=weights, save_dir=saved)
-        plan.add(Run("eval", f"python_eval_{folder.name}", words, "", saved, needs))
+        plan.add(ChainRun("eval", f"python_eval_{folder.name}", words, "", saved, needs))
     if checkpoint.export != txt.NULL:
         words = plan.words(checkpoint.export, model_path=weights, save_dir=folder)
-        needs += (plan.add(Run("export", f"python_export_{folder.name}", words, needs=needs)),)
+        needs += (plan.add(ChainRun("export", f"python_export_{folder.name}", words, needs=needs)),)
     bundle, images = folder / "deploy.yaml", infer["--image_path"]
     for spelled, settings, runtime in _matrix(infer):
         reason = _why_not_inferred(runtime)
@@ -235,14 +235,14 @@ def _deploy(plan: Plan, sections: txt.Sections, checkpoint: _Checkpoint, is_alon
             # TensorRT measures in a first run what it needs for INT8, and writes it at its end.
             first = f"{name}_calibration"
             words = plan.words(infer["inference"], **settings, save_dir=plan.log_dir / first)
-            plan.add(Run("infer", first, words, reason, needs=needs))
+            plan.add(ChainRun("infer", first, words, reason, needs=needs))
         saved = folder / f"python_{spelled}_results"
         words = plan.words(infer["inference"], **settings, save_dir=saved)
         batch = txt.count_of(str(settings["batch_size"]))
-        plan.add(Run("infer", name, words, reason, saved, needs, runtime, batch))
+        plan.add(ChainRun("infer", name, words, reason, saved, needs, runtime, batch))
         if not reason:
             results[spelled] = saved
-    judged = Comparison(
+    judged = Judgement(
         f"python_parity_{folder.name}", checkpoint.config, weights, bundle, images, needs
     )
     plan.judge(judged, results, plan.log_dir / prefix.rstrip("_"))

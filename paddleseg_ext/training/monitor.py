@@ -13,7 +13,7 @@ from paddleseg_ext.training.state import TrainState
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """One iteration that is done.
 
     Attributes:
@@ -50,7 +50,7 @@ class Monitor:
         self._iters = iters
         self._log_iters = log_iters
         self._history = History()
-        self._steps: list[Step] = []
+        self._steps: list[StepRecord] = []
         self._writer = None
         if use_vdl:
             from visualdl import LogWriter
@@ -74,7 +74,7 @@ class Monitor:
         except UsageError as error:
             raise UsageError(f"{error}; delete it, and resuming begins a new one") from None
 
-    def step(self, step: Step) -> None:
+    def step(self, step: StepRecord) -> None:
         """Count one iteration; every `log_iters`-th prints PaddleSeg's line."""
         self._steps.append(step)
         if step.iteration % self._log_iters and step.iteration != self._iters:

@@ -29,7 +29,7 @@ from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.finetune import load_for_finetuning
 from paddleseg_ext.training.frozen_norm import freeze_running_statistics
 from paddleseg_ext.training.history import History
-from paddleseg_ext.training.monitor import Monitor, Step
+from paddleseg_ext.training.monitor import Monitor, StepRecord
 from paddleseg_ext.training.optimizer import build_optimizer
 from paddleseg_ext.training.plan import TrainingPlan
 from paddleseg_ext.training.precision import Precision
@@ -66,7 +66,7 @@ Validate = Callable[[nn.Layer, Monitor, int, str | None], "Evaluation"]
 
 
 @dataclass
-class Run:
+class Training:
     """The objects that the loop works with.
 
     Attributes:
@@ -105,7 +105,7 @@ def run_training(
 
     Args:
         plan: what is trained, and how.
-        dataset: training samples, see `Run`.
+        dataset: training samples, see `Training`.
         validate: scores the network; None where nothing is evaluated.
         world: this process among those that train together.
 
@@ -132,7 +132,7 @@ def run_training(
     return run.state, run.monitor.history
 
 
-def iterate(run: Run) -> None:
+def iterate(run: Training) -> None:
     """Run the remaining iterations, with a checkpoint every `save_interval` and at the end.
 
     Raises:
@@ -151,7 +151,7 @@ def iterate(run: Run) -> None:
         stages = run.clock.take()
         run.state.iteration = iteration + 1
         if run.world.is_first:
-            step = Step(
+            step = StepRecord(
                 iteration=iteration + 1,
                 epoch=iteration // (len(run.dataset) // run.batch.size) + 1,
                 loss=loss,
@@ -169,7 +169,9 @@ def iterate(run: Run) -> None:
     next(batches, None)  # lets the reading processes end
 
 
-def prepare_run(plan: TrainingPlan, dataset: Any, validate: Validate | None, world: World) -> Run:
+def prepare_run(
+    plan: TrainingPlan, dataset: Any, validate: Validate | None, world: World
+) -> Training:
     """Build the objects of a run, fresh or from the checkpoint that is to be resumed.
 
     All refusals come before `begin_or_resume`, which moves the files of an earlier run.
@@ -202,7 +204,7 @@ def prepare_run(plan: TrainingPlan, dataset: Any, validate: Validate | None, wor
         options.save_dir, config.iters, options.log_iters, options.use_vdl and world.is_first
     )
     monitor.resume(state.iteration, state.evaluated)
-    return Run(
+    return Training(
         plan=plan,
         dataset=dataset,
         batch=batch,
@@ -252,7 +254,7 @@ def begin_or_resume(
     return fresh
 
 
-def iterate_batches(run: Run) -> Iterator[Batch]:
+def iterate_batches(run: Training) -> Iterator[Batch]:
     """Yields the remaining batches, `accumulate` per iteration.
 
     Raises:
@@ -278,7 +280,7 @@ def iterate_batches(run: Run) -> Iterator[Batch]:
         yield Batch(*arrays)
 
 
-def train_step(run: Run, batches: Iterator[Batch]) -> float:
+def train_step(run: Training, batches: Iterator[Batch]) -> float:
     """Train one iteration on the next `accumulate` batches; returns their mean loss before it.
 
     Raises:
@@ -301,14 +303,14 @@ def train_step(run: Run, batches: Iterator[Batch]) -> float:
     return mean_loss
 
 
-def without_exchange(run: Run, is_last: bool) -> AbstractContextManager[None]:
+def without_exchange(run: Training, is_last: bool) -> AbstractContextManager[None]:
     """The context of a backward pass: processes exchange gradients with the last batch only."""
     if is_last or run.world.size == 1:
         return nullcontext()
     return run.parallel_model.no_sync()
 
 
-def add_gradients(run: Run, batch: Batch, factor: float) -> float:
+def add_gradients(run: Training, batch: Batch, factor: float) -> float:
     """Add `factor` times the gradients of one batch to the accumulated ones; returns its loss.
 
     Raises:
@@ -328,7 +330,7 @@ def add_gradients(run: Run, batch: Batch, factor: float) -> float:
     return value
 
 
-def save_and_evaluate(run: Run) -> None:
+def save_and_evaluate(run: Training) -> None:
     """Write `iter_N`, then score it.
 
     In this order, so that an evaluation that fails or is killed costs no iteration: a resumed run
@@ -346,7 +348,7 @@ def save_and_evaluate(run: Run) -> None:
     evaluate_saved(run)
 
 
-def evaluate_saved(run: Run) -> None:
+def evaluate_saved(run: Training) -> None:
     """Score the newest `iter_N` and keep the best weights, unless that is done.
 
     Every process scores its share and returns with the same scores; the first one logs and writes.
@@ -362,7 +364,7 @@ def evaluate_saved(run: Run) -> None:
     wait_for_all(run.world)
 
 
-def evaluate(run: Run, manifest: CheckpointManifest) -> dict[str, Any]:
+def evaluate(run: Training, manifest: CheckpointManifest) -> dict[str, Any]:
     """Score the deployed weights and keep the best ones; returns the scores for `best_model/`.
 
     With `keep_best:`, each of its protocols has a folder; the first also decides `best_model/`.
@@ -395,7 +397,7 @@ def evaluate(run: Run, manifest: CheckpointManifest) -> dict[str, Any]:
 
 
 def save_best(
-    run: Run, protocol: str | None, evaluation: "Evaluation", manifest: CheckpointManifest
+    run: Training, protocol: str | None, evaluation: "Evaluation", manifest: CheckpointManifest
 ) -> None:
     """Replace the best checkpoint by a protocol, in the first process."""
     if not run.world.is_first:
@@ -405,12 +407,12 @@ def save_best(
     save_arrays(run.learner.deployed_arrays(), path, manifest)
 
 
-def stops_early(run: Run) -> bool:
+def stops_early(run: Training) -> bool:
     """Whether the last `--early_stop` evaluations brought no better mIoU."""
     return 0 < run.plan.options.early_stop <= run.state.stale_evaluations
 
 
-def describe(run: Run) -> CheckpointManifest:
+def describe(run: Training) -> CheckpointManifest:
     """The manifest of the weights that the run has now."""
     plan = run.plan
     validated = plan.config.raw.get("val_dataset") or {}

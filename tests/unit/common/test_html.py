@@ -45,7 +45,10 @@ def test_a_row_of_pictures_escapes_its_captions():
 
 
 def test_a_chart_is_well_formed_svg_without_links_and_repeats():
-    lines = html.Line("loss", [1, 2], [3, 1], "#b00"), html.Line("mIoU", [2], [0.5], "#0b0")
+    lines = (
+        html.ChartLine("loss", [1, 2], [3, 1], "#b00"),
+        html.ChartLine("mIoU", [2], [0.5], "#0b0"),
+    )
     svg = html.chart(*lines, "iteration")
     ElementTree.fromstring(svg)
     for text in ("loss", "mIoU", "iteration"):

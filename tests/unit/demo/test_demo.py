@@ -12,7 +12,7 @@ from paddleseg_ext.commands import data as data_cli
 from paddleseg_ext.commands.main import VERBS
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.demo.report import Step, write_report
+from paddleseg_ext.demo.report import DemoStep, write_report
 from paddleseg_ext.demo.run import DemoOptions, make_room, plan
 from paddleseg_ext.images.samples import read_sample_list, write_sample_list
 from paddleseg_ext.scoring.confusion import count_pairs
@@ -103,7 +103,7 @@ def finished(tmp_path) -> Path:
 
 def test_the_report_is_one_file_with_all_that_was_asked_for(finished):
     command = shlex.join(["python", "train.py", "--opts", "a=<b>"])
-    report = write_report(finished, [Step("train", command, 0, 90.0)])
+    report = write_report(finished, [DemoStep("train", command, 0, 90.0)])
     text = report.read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == 2 * 4
     assert "<svg" in text

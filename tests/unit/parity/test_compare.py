@@ -18,7 +18,7 @@ from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.parity.compare import (
     Comparison,
-    Run,
+    ParityRun,
     compare_all,
     compare_run,
     judge_folder,
@@ -72,7 +72,7 @@ def comparison(tmp_path):
 
 def run(comparison, engine):
     spec = RuntimeSpec("onnxruntime")
-    return compare_run(Run("run", spec), comparison, lambda: predictor_of(engine))
+    return compare_run(ParityRun("run", spec), comparison, lambda: predictor_of(engine))
 
 
 @pytest.mark.parametrize(

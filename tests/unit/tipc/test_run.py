@@ -11,23 +11,25 @@ import pytest
 
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.inference.runtime import RuntimeSpec
-from paddleseg_ext.tipc.plan import Plan, Run
+from paddleseg_ext.tipc.plan import ChainRun, Plan
 from paddleseg_ext.tipc.run import STATUS_NOT_RUN, run_chain, run_plan
 
 SOUND = {"name": "static", "grade": "identical", "summary": "identical", "seconds": 1.0}
 WRONG = {"name": "onednn", "grade": "failed", "summary": "failed: 3 pixels", "seconds": 1.0}
 
 
-def python(kind: str, name: str, code: str, **more) -> Run:
-    return Run(kind, name, (sys.executable, "-c", code), **more)
+def python(kind: str, name: str, code: str, **more) -> ChainRun:
+    return ChainRun(kind, name, (sys.executable, "-c", code), **more)
 
 
-def verdict_of(log_dir: Path, *runs: dict) -> Run:
+def verdict_of(log_dir: Path, *runs: dict) -> ChainRun:
     """A stand-in for the parity verb: writes results.json, fails as it does."""
     text = json.dumps({"runs": runs})
     failed = any(run["grade"] == "failed" for run in runs)
     code = f"open({str(log_dir / 'results.json')!r}, 'w').write({text!r}); exit({int(failed)})"
-    return Run("parity", "verdict", (sys.executable, "-c", code), verdict=log_dir / "results.json")
+    return ChainRun(
+        "parity", "verdict", (sys.executable, "-c", code), verdict=log_dir / "results.json"
+    )
 
 
 @pytest.fixture
@@ -107,7 +109,9 @@ def test_results_of_an_earlier_run_are_not_taken_for_this_ones(log_dir, tmp_path
     (old / "inference.json").write_text("{}")
     log_dir.mkdir(parents=True)
     (log_dir / "results.json").write_text(json.dumps({"runs": [SOUND]}))
-    silent = Run("parity", "verdict", (sys.executable, "-c", ""), verdict=log_dir / "results.json")
+    silent = ChainRun(
+        "parity", "verdict", (sys.executable, "-c", ""), verdict=log_dir / "results.json"
+    )
     run_plan(Plan("net", log_dir, (python("infer", "x", "", results=old), silent)))
     assert not list(old.iterdir())
     assert cases_of(log_dir) == {"x": "passed", "verdict": "passed"}
@@ -115,7 +119,7 @@ def test_results_of_an_earlier_run_are_not_taken_for_this_ones(log_dir, tmp_path
 
 def test_a_program_that_is_not_there_is_a_failure(log_dir):
     with pytest.raises(CheckFailed):
-        run_plan(Plan("net", log_dir, (Run("eval", "x", ("no-such-program",)),)))
+        run_plan(Plan("net", log_dir, (ChainRun("eval", "x", ("no-such-program",)),)))
     assert "exit status 127" in (log_dir / "junit.xml").read_text()
 
 
@@ -157,7 +161,7 @@ def test_words_reach_the_process_and_the_log_as_they_are_written(log_dir, monkey
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     words = ("$HOME *", "it's", "a=b c", "")
     code = "import json, sys; print(json.dumps([sys.executable, *sys.argv[1:]]))"
-    run = Run("eval", "x", ("env", "A=1", "python", "-c", code, *words))
+    run = ChainRun("eval", "x", ("env", "A=1", "python", "-c", code, *words))
     run_plan(Plan("net", log_dir, [run]))
     shown, printed = (log_dir / "x.log").read_text().splitlines()
     assert tuple(shlex.split(shown.removeprefix("$ "))) == run.command
@@ -179,6 +183,8 @@ def test_a_verdict_of_an_earlier_run_is_not_taken_for_this_ones(log_dir):
     folder = log_dir / "sub"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps({"runs": [SOUND]}))
-    silent = Run("parity", "verdict", (sys.executable, "-c", ""), verdict=folder / "results.json")
+    silent = ChainRun(
+        "parity", "verdict", (sys.executable, "-c", ""), verdict=folder / "results.json"
+    )
     run_plan(Plan("net", log_dir, (silent,)))
     assert cases_of(log_dir) == {"verdict": "passed"}
