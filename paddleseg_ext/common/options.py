@@ -37,7 +37,7 @@ def option(
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
-    names: Sequence[str] = (),
+    unit: str = "",
     **flag: Any,
 ) -> Any:
     """A dataclass field with a default, a help text and the settings of its flag.
@@ -49,16 +49,17 @@ def option(
         at_least: smallest allowed number.
         above: bound that the number must exceed.
         below: bound that the number must not reach.
-        names: further names of the flag, such as `("--weights",)`.
-        **flag: passed to `add_argument`: `metavar`, `nargs`, `choices`, `action`.
+        unit: of the value, such as "ms"; appended to the help.
+        **flag: passed to `add_argument`: `metavar`, `nargs`, `choices`, `action`; and `names`,
+            further names of the flag, such as `("--weights",)`.
     """
     if parse is not None:
         flag["type"] = parse
     bounds = {"at least": at_least, "above": above, "below": below}
     metadata = {
-        _HELP: text,
+        _HELP: f"{text} ({unit})" if unit else text,
         _FLAG: flag,
-        _NAMES: tuple(names),
+        _NAMES: tuple(flag.pop("names", ())),
         _BOUNDS: {words: bound for words, bound in bounds.items() if bound is not None},
     }
     if isinstance(default, list | dict | set):
