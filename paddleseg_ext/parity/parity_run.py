@@ -18,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from paddleseg_ext.checkpoints.store import read_manifest
+from paddleseg_ext.checkpoints.manifest import read_manifest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, write_json, write_text
 from paddleseg_ext.common.flags import positive_int
@@ -170,12 +170,13 @@ class ParityResult:
         """
         report.check_outcomes(self.outcomes, self.controls, self.stale)
 
-    def write(self, save_dir: Path) -> None:
+    def write(self, save_dir: str | Path) -> None:
         """Write results.json, junit.xml and report.html."""
-        write_json(save_dir / RESULTS, self.content)
-        report.write_junit(save_dir / JUNIT, report.parity_cases(self.content))
-        write_text(save_dir / PAGE, page.page(self.content, self.outcomes, self.notes))
-        log(f"[PARITY] verdict: {self.grade} (details in {save_dir / PAGE})")
+        folder = Path(save_dir)
+        write_json(folder / RESULTS, self.content)
+        report.write_junit(folder / JUNIT, report.parity_cases(self.content))
+        write_text(folder / PAGE, page.page(self.content, self.outcomes, self.notes))
+        log(f"[PARITY] verdict: {self.grade} (details in {folder / PAGE})")
 
 
 def compare_bundle(
@@ -275,5 +276,5 @@ def read_folders(pairs: Sequence[str]) -> list[tuple[str, Path]]:
         folders.append((name, Path(folder)))
     twice = [name for name, times in Counter(name for name, _ in folders).items() if times > 1]
     if twice:
-        raise UsageError(f"--results: the name '{twice[0]}' stands twice")
+        raise UsageError(f"--results: the name '{twice[0]}' is given twice")
     return folders

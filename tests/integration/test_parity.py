@@ -162,7 +162,7 @@ def test_what_a_command_left_is_judged_by_its_maps_and_counts(project):
     ("arguments", "message"),
     [
         (["--results", "nothing"], "NAME=DIR"),
-        (["--results", "a=bundle", "a=bundle"], "'a' stands twice"),
+        (["--results", "a=bundle", "a=bundle"], "'a' is given twice"),
         (["--model_path", "none.pdparams"], "does not exist"),
     ],
 )
