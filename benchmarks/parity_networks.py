@@ -71,7 +71,7 @@ NETWORKS = {
     "STDC2-Seg": Network("stdcseg/stdc2_seg_cityscapes_1024x512_60k.yml"),
     "DABNet R18": Network("dabnet/dabnet_r18_cityscapes_1024x1024_80k.yml"),
     "DABNet EffB1": Network("dabnet/dabnet_efficientnetb1_cityscapes_1024x1024_80k.yml"),
-    "BiSeNetV1 in PaddleSeg's wiring": Network(
+    "BiSeNetV1 in PaddleSeg's variant": Network(
         "bisenetv1/bisenetv1_paddleseg_cityscapes_1024x512_160k.yml"
     ),
     "PaddleSeg PP-LiteSeg": Network("pp_liteseg/pp_liteseg_stdc1_cityscapes_1024x512_160k.yml"),

@@ -67,13 +67,13 @@ _SPATIAL_PATH = "sp.conv1.conv.weight"
 def _v1(
     name: str,
     title: str,
-    wiring: str,
+    variant: str,
     matches: Callable[[Shapes], bool],
     abn: bool = False,
     system: str = "coincheung",
 ) -> Generation:
     backbone = {"type": "ResNet18"} | ({"activation": "leaky_relu"} if abn else {})
-    model = {"type": "BiSeNetV1", "backbone": backbone, "wiring": wiring}
+    model = {"type": "BiSeNetV1", "backbone": backbone, "variant": variant}
     return Generation(system, name, title, model, _v1_rules(abn), all_of(_V1, _R18, matches))
 
 
@@ -168,7 +168,7 @@ _V2_AUX = {"aux2": 0, "aux3": 1, "aux4": 2, "aux5_4": 3}
 def _v2(
     name: str,
     title: str,
-    wiring: str,
+    variant: str,
     head: str,
     aux: str,
     expand: str | None,
@@ -184,7 +184,7 @@ def _v2(
         rules.append(Rule(rf"{old}\.{aux}", f"aux_heads.{index}.classifier"))
         if expand is not None:
             rules.append(Rule(rf"{old}\.{expand}\.(conv|bn)", rf"aux_heads.{index}.expand.\1"))
-    model = {"type": "BiSeNetV2", "wiring": wiring}
+    model = {"type": "BiSeNetV2", "variant": variant}
     return Generation("coincheung", name, title, model, (*_V2_BODY, *rules), matches)
 
 

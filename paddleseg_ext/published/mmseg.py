@@ -101,14 +101,14 @@ BISENETV2_RULES = (
 )
 
 
-def _bisenetv1(backbone: str, wiring: str, channels: tuple[int, int], depth16: int) -> Generation:
+def _bisenetv1(backbone: str, variant: str, channels: tuple[int, int], depth16: int) -> Generation:
     """`channels`: of the context path and of the backbone at 1/32; `depth16`: blocks at 1/16."""
     resnet = "backbone.context_path.backbone"
     return Generation(
         "mmseg",
         f"bisenetv1_{backbone.lower().replace('esnet', '')}",
         f"mmsegmentation BiSeNetV1 on {backbone}",
-        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": wiring},
+        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "variant": variant},
         BISENETV1_RULES,
         all_of(
             has(
@@ -129,7 +129,7 @@ GENERATIONS = (
         "mmseg",
         "bisenetv2",
         "mmsegmentation BiSeNetV2",
-        {"type": "BiSeNetV2", "wiring": "mmseg"},
+        {"type": "BiSeNetV2", "variant": "mmseg"},
         BISENETV2_RULES,
         has(
             "backbone.semantic.stage4_CEBlock.gap.1.weight", "auxiliary_head.3.convs.1.conv.weight"

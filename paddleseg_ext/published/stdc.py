@@ -100,7 +100,7 @@ def _generations(name: str, backbone: str, depths: tuple[int, int, int]) -> list
     model: dict[str, Any] = {
         "type": "STDCSeg",
         "backbone": {"type": backbone},
-        "wiring": "original",
+        "variant": "original",
     }
     # The two differ in nothing but num_batches_tracked.
     for norm, title in (("abn", "InPlaceABN"), ("bn", "BatchNorm")):

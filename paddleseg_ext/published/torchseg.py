@@ -38,9 +38,13 @@ RULES = (
 
 
 def _generation(
-    name: str, title: str, wiring: str, backbone: str, channels32: int, aux_channels: int
+    name: str, title: str, variant: str, backbone: str, channels32: int, aux_channels: int
 ) -> Generation:
-    model: dict[str, Any] = {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": wiring}
+    model: dict[str, Any] = {
+        "type": "BiSeNetV1",
+        "backbone": {"type": backbone},
+        "variant": variant,
+    }
     matches = all_of(
         has("refines.0.conv.weight", "ffm.channel_attention.2.conv.weight"),
         shaped("arms.0.conv_3x3.conv.weight", 128, channels32, 3, 3),

@@ -11,10 +11,10 @@ from paddleseg_ext.models.backbones.resnet import ResNet18
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
 
 
-@pytest.mark.parametrize(("wiring", "kind"), [("author", "aligned"), ("coincheung", "half_pixel")])
-def test_enlarging_the_native_output_gives_the_logits(wiring: str, kind: str) -> None:
+@pytest.mark.parametrize(("variant", "kind"), [("author", "aligned"), ("coincheung", "half_pixel")])
+def test_enlarging_the_native_output_gives_the_logits(variant: str, kind: str) -> None:
     paddle.seed(1)
-    model = BiSeNetV1(4, ResNet18(), wiring)
+    model = BiSeNetV1(4, ResNet18(), variant)
     assert upsampling_of(model) == kind
     images = paddle.rand([1, 3, 70, 90])
     with paddle.no_grad():
