@@ -248,7 +248,7 @@ def open_subject(arguments: argparse.Namespace, config: Config | None, save_dir:
         bundle = read_bundle(arguments.bundle)
     else:
         assert config is not None and table is not None  # `check_stages` saw to it
-        bundle = _export(config, arguments, save_dir / "bundle", table)
+        bundle = _export(config, arguments, save_dir / "bundle")
     if table is None:
         if bundle.manifest is None:
             raise UsageError(
@@ -258,18 +258,14 @@ def open_subject(arguments: argparse.Namespace, config: Config | None, save_dir:
     return Subject(bundle, table, config, arguments.model_path)
 
 
-def _export(
-    config: Config, arguments: argparse.Namespace, folder: Path, table: ClassTable
-) -> Bundle:
-    from paddleseg_ext.data.build import first_image
-    from paddleseg_ext.export.exporter import ExportOptions, export
+def _export(config: Config, arguments: argparse.Namespace, folder: Path) -> Bundle:
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
 
     log(f"no --bundle: {arguments.model_path} is exported into {folder}")
     stages = parse_stages(arguments.stages or DEFAULT_STAGES)
     onnx = any(stage.runtime in ONNX_RUNTIMES for stage in stages)
-    options = ExportOptions(folder, onnx=onnx)
-    image = first_image(config)
-    return read_bundle(export(config, arguments.model_path, options, table, image))
+    return read_bundle(export(config, arguments.model_path, ExportOptions(folder, onnx=onnx)))
 
 
 @contextmanager

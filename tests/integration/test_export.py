@@ -60,9 +60,9 @@ def test_the_self_check_catches_the_wrong_interpolation(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the swapped operator, oneDNN ignores align_corners, and nothing may be written."""
-    from paddleseg_ext.export import exporter as export_module
+    from paddleseg_ext.export import tracing
 
-    monkeypatch.setattr(export_module, "traced_operators", contextlib.nullcontext)
+    monkeypatch.setattr(tracing, "traced_operators", contextlib.nullcontext)
     finished = export(trained, tmp_path)
     assert finished.status == 1
     assert "does not give the eager network's result" in finished.error_lines[0]

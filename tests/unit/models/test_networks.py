@@ -209,7 +209,8 @@ def test_every_parameter_learns(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_deployed_equals_eager(name: str, tmp_path: Path) -> None:
     """Exported for any size, with oneDNN off and on, at a size that no stride divides."""
-    from paddleseg_ext.export.exporter import GRAPH_NAME, ExportOptions, trace
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.export.tracing import GRAPH_NAME, trace
     from paddleseg_ext.images.labels import generic_table
     from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
     from paddleseg_ext.inference.engines.paddle_inference import PaddleInference, PaddleOptions
