@@ -57,7 +57,7 @@ GENERATIONS = (
     _generation("r18", "R18", "author", "ResNet18", 512, 256),
     _generation("r18speed", "R18.speed", "author_speed", "ResNet18", 512, 128),
     _generation("r101", "R101", "author_r101", "ResNet101_v1c", 2048, 256),
-    # These two have the same tensors: only the factor of the heads' enlargement differs.
+    # These two have the same tensors: only the factor of the heads' upsampling differs.
     _generation("x39", "X39", "author_x39", "Xception39", 256, 128),
     _generation("x39speed", "X39.speed", "author_speed", "Xception39", 256, 128),
     Generation(

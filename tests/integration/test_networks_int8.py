@@ -1,4 +1,4 @@
-"""The networks: logits enlarged by post-processing, and INT8 in both runtimes."""
+"""The networks: logits upsampled by post-processing, and INT8 in both runtimes."""
 
 from pathlib import Path
 
