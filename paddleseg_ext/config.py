@@ -24,6 +24,9 @@ from paddleseg_ext.scoring.metrics import AbsentRule
 
 ABSENT_RULES = get_args(AbsentRule)
 
+# Former names of keys, which mean the same: section -> former name -> name.
+_RENAMED = {"model": {"wiring": "variant"}}
+
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
 # Keys of PaddleSeg's trainer that this one does not have, and a key of another file.
@@ -219,7 +222,9 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     require_file(path, "--config" if not children else f"{_BASE_KEY} of {children[-1]}")
     if path.resolve() in children:
         raise UsageError(f"{path}: '{_BASE_KEY}' leads back to itself")
-    raw = read_sections(path, "a yml of sections ('model:', ...)", _Loader)
+    raw = _with_present_names(
+        read_sections(path, "a yml of sections ('model:', ...)", _Loader), path
+    )
     bases = raw.pop(_BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -228,6 +233,27 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     for base in bases:
         merged = _merge(_read_with_bases(path.parent / base, (*children, path.resolve())), merged)
     return _merge(raw, merged)
+
+
+def _with_present_names(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The sections of one file with former names of keys replaced, before bases are merged.
+
+    Raises:
+        UsageError: a section has a key under both names.
+    """
+    present = dict(raw)
+    for section, renamed in _RENAMED.items():
+        content = raw.get(section)
+        if not isinstance(content, dict):
+            continue
+        for former, name in renamed.items():
+            if former in content and name in content:
+                raise UsageError(
+                    f"{path}: {section}: '{former}' is the former name of '{name}', and both are "
+                    f"given; leave out '{former}'"
+                )
+        present[section] = {renamed.get(key, key): value for key, value in content.items()}
+    return present
 
 
 def _merge(child: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,6 +282,7 @@ def _apply_opt(raw: dict[str, Any], opt: str) -> None:
         raise UsageError(f"--opts: 'key=value' is expected, got '{opt}'")
     value = parse_yaml(text, f"--opts {key}", _Loader)
     *parents, last = key.split(".")
+    last = _RENAMED.get(".".join(parents), {}).get(last, last)
     place: Any = raw
     for depth, name in enumerate(parents):
         place = _step_into(place, name, ".".join(parents[: depth + 1]), key)

@@ -120,12 +120,11 @@ def open_bundle(
         return bundle_for_onnx(args.onnx, transforms, args.output_op)
     if args.bundle is not None:
         return read_bundle(args.bundle)
-    from paddleseg_ext.data.build import validation_data
-    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
 
     assert config is not None and options.model_path is not None  # of `check_flags`
     folder = save_dir / "bundle"
     log(f"no --bundle: {options.model_path} is exported into {folder}")
     onnx = any(stage.engine in ONNX_ENGINES for stage in options.runtimes())
-    how, data = ExportOptions(folder, onnx=onnx), validation_data(config)
-    return read_bundle(export(config, options.model_path, how, data.class_table, data.first_image))
+    return read_bundle(export(config, options.model_path, ExportOptions(folder, onnx=onnx)))

@@ -78,6 +78,22 @@ def listed_problems(title: str, problems: Sequence[str]) -> str:
     return "\n  ".join([title, *problems])
 
 
+def require_known(what: str, name: object, known: Iterable[str]) -> None:
+    """Refuse a name that is not one of `known`.
+
+    Args:
+        what: the kind of name, for the message ("variant").
+        name: the value that was given.
+        known: the names that are accepted.
+
+    Raises:
+        UsageError: `name` is unknown; the message names the nearest known one.
+    """
+    known = list(known)
+    if name not in known:
+        raise UsageError(f"unknown {what} '{name}'{nearest_name(name, known)}")
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its status; the last line of every script."""
     for chatter in _PADDLE_CHATTER:

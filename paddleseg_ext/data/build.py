@@ -142,11 +142,6 @@ def class_table_of(config: Config) -> ClassTable:
     return validation_data(config).class_table
 
 
-def first_image(config: Config) -> Path | None:
-    """The first validation image that exists; see `validation_data`."""
-    return validation_data(config).first_image
-
-
 def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     spec = config.val_dataset
     dataset_type: Any = DATASETS.find(spec["type"], config.only_paddleseg)

@@ -1,7 +1,7 @@
 """Cost of a network in inference mode: parameters, multiply-adds, sizes of its outputs.
 
-Counted while the network runs once: convolutions and linear layers, a multiplication and its
-addition as one. docs/networks.md sets the counts beside the published ones.
+They are counted while the network runs once: convolutions and linear layers, a multiplication and
+its addition as one. docs/networks.md compares the counts with the published ones.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Parameters and multiply-adds of a network, and the sizes of what it gives.
+    """Parameters and multiply-adds of a network, and the sizes of its features and heads.
 
     Attributes:
         parameters: of all layers, without running statistics.
@@ -33,7 +33,7 @@ class Diagnosis:
     sizes: Mapping[str, list[int]]
 
     def lines(self, input_shape: list[int]) -> list[str]:
-        """For people."""
+        """A report for people."""
         size = "x".join(map(str, input_shape))
         lines = [
             f"parameters      {self.parameters / 1e6:.3f} M "
@@ -50,7 +50,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass takes; see `Diagnosis`."""
+    """Parameters and multiply-adds of one forward pass; see `Diagnosis`."""
 
     used_parameters: int
     multiply_adds: int
@@ -58,7 +58,7 @@ class Cost:
 
 
 def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
-    """Run `model` once on zeros of `input_shape` and count.
+    """Runs `model` once on zeros of `input_shape` and counts.
 
     Raises:
         UsageError: the network refuses this shape.

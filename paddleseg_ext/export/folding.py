@@ -1,5 +1,5 @@
-"""Normalisation moved into the network: it then takes the image's bytes, and nothing but a resize
-is left to do before it.
+"""Normalisation moved into the network, which then takes the image's bytes; only a resize is left
+to preprocessing.
 
 `(x / 255 - mean) / std` ahead of a convolution is `x - 255 mean` ahead of one whose weights are
 divided by `255 std`. The mean is subtracted rather than put into the bias, because convolutions pad
@@ -26,12 +26,12 @@ AGREEMENT = 1e-4  # of the largest |logit|
 
 
 class BytesNetwork(nn.Layer):
-    """A network that takes (N, 3, H, W) uint8 and answers as the original does to the normalised.
+    """A network of (N, 3, H, W) uint8 that returns the original's output for them normalised.
 
     Attributes:
         network: the copy that is called.
-        mean: (1, 3, 1, 1) in units of the pixels.
-        factor: (1, 3, 1, 1) where it could not be put into convolutions, else None.
+        mean: (1, 3, 1, 1), in pixel values.
+        factor: (1, 3, 1, 1); None where the convolutions contain it.
     """
 
     def __init__(self, network: nn.Layer, mean: NDArray, factor: NDArray | None):
@@ -41,7 +41,7 @@ class BytesNetwork(nn.Layer):
         self.register_buffer("factor", None if factor is None else paddle.to_tensor(factor))
 
     def forward(self, images: Tensor) -> Any:
-        """The network's own output."""
+        """Output of the network."""
         centred = images.astype("float32") - self.mean
         return self.network(centred if self.factor is None else centred * self.factor)
 
@@ -49,10 +49,10 @@ class BytesNetwork(nn.Layer):
 def split_normalize(
     transforms: Sequence[Mapping[str, Any]],
 ) -> tuple[list[Mapping[str, Any]], Normalize]:
-    """The transforms without the Normalize that ends them, and that.
+    """The transforms without the Normalize that ends them, and that Normalize.
 
     Raises:
-        UsageError: they do not end in their only Normalize, or pad with what is no byte.
+        UsageError: they do not end in their only Normalize, or pad with a value that is no byte.
     """
     names = [str(spec.get("type")).removeprefix("paddleseg.") for spec in transforms]
     if names.count("Normalize") != 1 or names[-1] != "Normalize":
@@ -72,10 +72,10 @@ def split_normalize(
 
 
 def fold_normalize(model: nn.Layer, normalize: Normalize) -> BytesNetwork:
-    """`model`, taking bytes; the model itself is left as it is.
+    """Returns a copy of `model` that takes bytes.
 
-    The factor goes into the convolutions that read the image. Where something else reads it, too,
-    the network would answer differently; it then stays a multiplication, and the log says so.
+    The factor goes into the convolutions that read the image. Where another layer reads it, too,
+    the output would differ; the factor then stays a multiplication, and the log says so.
     """
     mean = np.reshape(np.asarray(normalize.mean, np.float32) * BYTE, (1, 3, 1, 1))
     factor = np.reshape(1 / (BYTE * np.asarray(normalize.std, np.float32)), (1, 3, 1, 1))
@@ -109,7 +109,7 @@ def _first_convolutions(model: nn.Layer) -> list[nn.Conv2D]:
         model(images)
     for hook in hooks:
         hook.remove()
-    # In groups, weights have fewer channels than the image, and the factor is one for each.
+    # The weights of a grouped convolution have fewer channels than the factor.
     return [layer for layer in found if layer.weight.shape[1] == 3]
 
 
@@ -125,9 +125,11 @@ def _agree(network: BytesNetwork, model: nn.Layer, normalize: Normalize) -> bool
     return bool(np.abs(got - expected).max() <= AGREEMENT * max(1.0, np.abs(expected).max()))
 
 
-def normalize_batch(pixels: NDArray[np.uint8], normalize: Normalize) -> NDArray[np.float32]:
-    """(N, 3, H, W) bytes -> what the original network takes."""
+def normalize_batch(batch: NDArray, normalize: Normalize | None) -> NDArray[np.float32]:
+    """The original network's input of (N, 3, H, W) bytes; without `normalize`, `batch` itself."""
+    if normalize is None:
+        return batch
     images = np.stack(
-        [normalize(image.astype(np.float32)) for image in pixels.transpose(0, 2, 3, 1)]
+        [normalize(image.astype(np.float32)) for image in batch.transpose(0, 2, 3, 1)]
     )
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -1,19 +1,21 @@
-"""Operators that oneDNN computes wrongly, traced as something it computes right.
+"""Operators that oneDNN computes wrongly, replaced while a graph is traced.
 
-Paddle 3.0 to 3.2 ignore `align_corners=True` of bilinear interpolation under oneDNN, which is on
-by default on CPU, and say nothing: BiSeNetV1 changes class at 3.5% of the pixels. Networks here
-and in PaddleSeg therefore stay written as published, and what is swapped is the graph: while it
-is traced, such an interpolation becomes two matrix products with interpolation matrices. These
-are made from the sizes inside the graph, so any input size works.
+Networks, ours and PaddleSeg's, keep the operators that they were published with. The replacements
+compute the same in operations that oneDNN gets right, from the sizes inside the graph, so that any
+input size works.
 
-Nearest interpolation by a factor that is not whole is wrong there too: oneDNN takes the source
-pixel whose centre is nearest, Paddle the one at floor(i * in / out). STDC-Seg's logits are off by
-0.4 at 109x75. It becomes a gather of rows and columns.
+Bilinear interpolation with `align_corners=True`: Paddle 3.0 to 3.2 ignore the option under oneDNN,
+which is on by default on CPU, without a message; BiSeNetV1 changes class at 3.5% of the pixels. It
+becomes two matrix products with interpolation matrices.
 
-Adaptive average pooling to several cells (PP-LiteSeg's context module) keeps the windows of the
-first input size: 4x4 cells of a 200x300 image after a 256x512 one are off by 0.4 of the largest,
-and features of a few pixels after more of them end in `std::exception`. It becomes matrix products,
-which converters to ONNX take at any size, too.
+Nearest interpolation by a factor that is not whole: oneDNN takes the source pixel whose centre is
+nearest, Paddle the one at floor(i * in / out). STDC-Seg's logits are off by 0.4 at 109x75. It
+becomes a gather of rows and columns.
+
+Adaptive average pooling to several cells (PP-LiteSeg's context module): oneDNN keeps the windows of
+the first input size. 4x4 cells of a 200x300 image after a 256x512 one are off by 0.4 of the
+largest, and features of a few pixels after more of them end in `std::exception`. It becomes matrix
+products, which converters to ONNX take at any size, too.
 
 Deleting fuse passes or switching to the new IR does not help; `grid_sample` is right but slower.
 """
@@ -33,10 +35,10 @@ LARGEST_DENOMINATOR = 1000  # of a scale factor; 1.3 is written as 13 / 10
 
 @contextmanager
 def traced_operators() -> Iterator[None]:
-    """Swap the operators while a graph is traced. Not for eager use: it changes a Paddle module.
+    """Replaces the operators while a graph is traced, by changing a module of Paddle.
 
-    Layers such as `nn.Upsample` and PaddleSeg's networks look the functions up when they run, so
-    one swap reaches all of them.
+    Not for eager use. Layers such as `nn.Upsample` and PaddleSeg's networks look the functions up
+    when they run, so one replacement reaches all of them.
     """
     F.interpolate, F.adaptive_avg_pool2d = _interpolate_exactly, _pool_exactly
     try:
@@ -106,6 +108,10 @@ def _resample(x: Tensor, vertical: Tensor, horizontal: Tensor, out_size: Any) ->
     planes = paddle.reshape(rows, [-1, in_height, out_size[1]])  # (N*C, h, W)
     planes = paddle.matmul(vertical, planes)  # (N*C, H, W)
     return paddle.reshape(planes, [-1, x.shape[1], *out_size])
+
+
+# The operators that `_resample` becomes, from last to first, and which operand holds the map.
+RESAMPLING = (("reshape", 0), ("matmul", 1), ("reshape", 0), ("matmul", 0), ("reshape", 0))
 
 
 def _scaled_side(side: Tensor, factor: float) -> Tensor:

@@ -1,14 +1,15 @@
-"""An exported graph as ONNX, by paddle2onnx, its manners mended.
+"""Conversion of an exported graph to ONNX, by paddle2onnx.
 
-paddle2onnx optimises what it wrote with a tool that it installs by pip if need be, which moves
-other packages to versions that do not fit; so it is told not to. Where it fails it ends the whole
-process, by an abort even; so it has one of its own.
+paddle2onnx can install an optimiser by pip, which moves other packages to versions that do not fit:
+its optimisation is switched off. It can end its process when it fails, even by an abort: it runs in
+a process of its own.
 """
 
 import signal
 import subprocess
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,16 @@ ERROR_MARK = "[ERROR]"
 MAKERS_MARK = "[Paddle2ONNX]"
 
 
+def has_paddle2onnx() -> bool:
+    """Whether a conversion is possible here, with the check of its result."""
+    return all(find_spec(name) is not None for name in ("paddle2onnx", "onnxruntime"))
+
+
 def require_paddle2onnx() -> None:
-    """See that what a conversion needs is there: ONNX Runtime, too, which checks what was written.
+    """Checks that paddle2onnx and ONNX Runtime, which runs the self-check, are installed.
 
     Raises:
-        UsageError: one of them is not installed.
+        UsageError: one of them is not.
     """
     with optional_imports("--onnx True", "onnx"):
         import onnxruntime  # noqa: F401
@@ -40,18 +46,18 @@ def require_paddle2onnx() -> None:
 
 
 def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str, Any]:
-    """Convert a graph of Paddle's; sides that are free stay free.
+    """Converts a graph of Paddle's; free sides stay free.
 
     Returns:
-        What the manifest says of the file: its name, opset and maker.
+        The file's entry in the manifest: its name, opset and maker.
 
     Raises:
         UsageError: paddle2onnx is not installed.
-        CheckFailed: it cannot convert the graph; its own reason, in one line.
+        CheckFailed: it cannot convert the graph; the message has its reason, in one line.
     """
     require_paddle2onnx()
     files = [str(path.resolve()) for path in (model_file, params_file, onnx_file)]
-    # -P: a file of the current folder is no module of the program's.
+    # -P: the program imports no module from the current folder.
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, *files, str(OPSET)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -59,7 +65,7 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
     )  # fmt: skip
     maker = f"paddle2onnx {metadata.version('paddle2onnx')}"
     if done.returncode or not onnx_file.is_file():
-        onnx_file.unlink(missing_ok=True)  # what an interrupted conversion left
+        onnx_file.unlink(missing_ok=True)  # of an interrupted conversion
         raise CheckFailed(
             f"{maker} cannot convert the graph: {_reason(done.stdout)} ({_ending(done.returncode)})"
         )
@@ -67,11 +73,11 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
 
 
 def _reason(output: str) -> str:
-    """The first error that paddle2onnx names, or else the last thing it says."""
+    """The first error that paddle2onnx prints, or else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix(ERROR_MARK) for line in lines if line.startswith(ERROR_MARK)]
-    said = (errors or lines[-1:] or ["it says nothing"])[0]
-    return said.removeprefix(MAKERS_MARK).strip().rstrip(".")
+    reason = (errors or lines[-1:] or ["it prints nothing"])[0]
+    return reason.removeprefix(MAKERS_MARK).strip().rstrip(".")
 
 
 def _ending(status: int) -> str:

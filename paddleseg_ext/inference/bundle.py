@@ -161,6 +161,11 @@ class Bundle:
         """Whether there is no graph of Paddle's."""
         return self.model_file.suffix == ONNX_SUFFIX
 
+    @property
+    def has_onnx(self) -> bool:
+        """Whether there is an FP32 ONNX graph."""
+        return self.is_onnx or (self.manifest is not None and "onnx" in self.manifest.graphs)
+
     def onnx_file(self, precision: str = "fp32") -> Path:
         """The ONNX graph of a precision, `fp32` or `int8`.
 

@@ -11,7 +11,7 @@ from paddleseg_ext.losses.pixel import masked_mean_of_all, pixel_cross_entropy
 
 
 class CrossEntropyLoss(nn.Layer):
-    """Mean cross entropy, with several processes over the pixels of all of them.
+    """Mean cross entropy; with several processes, over the pixels of all of them.
 
     Source: for `avg_non_ignore=False`, mmsegmentation 0.x (and DABNet): the sum over the labelled
     pixels is divided by the number of all pixels.
@@ -25,10 +25,10 @@ class CrossEntropyLoss(nn.Layer):
     ):
         """
         Args:
-            weight: a factor for each class. It does not enter the number that is divided by, as in
-                mmsegmentation; PyTorch and PaddleSeg divide by the sum of the pixels' factors.
-            avg_non_ignore: divide by the labelled pixels; False: by all of them.
-            ignore_index: the label that is left out.
+            weight: one factor per class. The divisor is a number of pixels, as in mmsegmentation;
+                PyTorch and PaddleSeg divide by the sum of the pixels' factors.
+            avg_non_ignore: divide by the number of labelled pixels; False: of all pixels.
+            ignore_index: the label of pixels without loss.
         """
         super().__init__()
         self.avg_non_ignore = avg_non_ignore
@@ -36,10 +36,10 @@ class CrossEntropyLoss(nn.Layer):
         self.weight = None if weight is None else paddle.to_tensor(list(weight), "float32")
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels.
+        """Loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels.
 
         Raises:
-            UsageError: `weight` is of another number of classes.
+            UsageError: `weight` has another number of classes.
         """
         if self.weight is not None and self.weight.shape[0] != logits.shape[1]:
             raise UsageError(
@@ -53,10 +53,13 @@ class DiceLoss(nn.Layer):
     """One minus the mean Dice coefficient of the classes, from softmax probabilities."""
 
     def __init__(self, smooth: float = 1.0, ignore_index: int = 255):
-        """`smooth`, above 0, is added above and below the fraction line of each class.
+        """
+        Args:
+            smooth: above 0; added to the numerator and the denominator of each class.
+            ignore_index: the label of pixels without loss.
 
         Raises:
-            ValueError: without it a class that is nowhere would give NaN.
+            ValueError: `smooth` is not above 0; a class that occurs nowhere would give NaN.
         """
         super().__init__()
         if not smooth > 0:
@@ -65,7 +68,7 @@ class DiceLoss(nn.Layer):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
+        """Loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
         num_classes = logits.shape[1]
         valid = (labels != self.ignore_index).unsqueeze(1).astype(logits.dtype)  # (N, 1, H, W)
         safe_labels = paddle.where(labels != self.ignore_index, labels, paddle.zeros_like(labels))

@@ -1,4 +1,4 @@
-"""Detail guidance: where the labels change, a shallow feature must say so.
+"""Detail guidance: a shallow feature is trained to predict where the labels change.
 
 Paper: Rethinking BiSeNet For Real-time Semantic Segmentation, https://arxiv.org/abs/2104.13188,
 section 3.2. Source: MichaelFan01/STDC-Seg loss/detail_loss.py.
@@ -12,7 +12,7 @@ from paddle import Tensor, nn
 
 THRESHOLD = 0.1
 STRIDES = (1, 2, 4)
-# The published kernel; as a trained parameter it gets a zero gradient and only decays.
+# The published kernel. There it is a parameter, whose gradient is zero: it only decays.
 FUSE_KERNEL = (0.6, 0.3, 0.1)
 
 
@@ -28,7 +28,7 @@ class DetailAggregateLoss(nn.Layer):
         """
         Args:
             fuse_kernel: weights of the boundaries at strides 1, 2 and 4.
-            mask_ignored: leave out what touches ignored pixels. The original does not: the
+            mask_ignored: leave out pixels that touch ignored ones. The original keeps them: the
                 border of an ignored region is a boundary like any other.
             ignore_index: the label that is ignored.
 
@@ -43,7 +43,7 @@ class DetailAggregateLoss(nn.Layer):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of `(N, 1, h, w)` logits and `(N, H, W)` int64 labels."""
+        """Loss, a scalar, of `(N, 1, h, w)` logits and `(N, H, W)` int64 labels."""
         bce, dice = self.parts(logits, labels)
         return bce + dice
 
@@ -68,7 +68,7 @@ class DetailAggregateLoss(nn.Layer):
 
     @paddle.no_grad()
     def boundaries(self, labels: Tensor) -> Tensor:
-        """`(N, 1, H, W)` float32 0/1: the labels' edges at three strides, fused."""
+        """The labels' edges at three strides, fused: `(N, 1, H, W)` float32, 0 or 1."""
         values = labels.unsqueeze(1).astype("float32")
         laplacian = paddle.full([1, 1, 3, 3], -1.0)
         laplacian[0, 0, 1, 1] = 8.0

@@ -1,4 +1,4 @@
-"""The `loss:` section of a yml: one loss and one weight a head."""
+"""The `loss:` section of a yml: one loss and one weight per head."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from paddleseg_ext.registry import LOSSES, build
 
 
 class MultiHeadLoss(nn.Layer):
-    """The weighted sum of one loss a head, main head first."""
+    """Weighted sum of one loss per head, main head first."""
 
     def __init__(self, losses: Sequence[nn.Layer], weights: Sequence[float]):
         super().__init__()
@@ -19,10 +19,10 @@ class MultiHeadLoss(nn.Layer):
         self.weights = list(weights)
 
     def forward(self, heads: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The total and each head's unweighted loss, scalars.
+        """The total and the unweighted loss of each head, scalars.
 
         Args:
-            heads: one `(N, C, H, W)` tensor a head, as `model(images)` gives them.
+            heads: one `(N, C, H, W)` tensor per head, as `model(images)` returns them.
             labels: `(N, H, W)` int64.
 
         Raises:
@@ -31,7 +31,7 @@ class MultiHeadLoss(nn.Layer):
         if len(heads) != len(self.losses):
             raise UsageError(
                 f"loss: the network has {len(heads)} heads in training, "
-                f"loss.coef has {len(self.losses)} weights; one a head is expected"
+                f"loss.coef has {len(self.losses)} weights; one per head is expected"
             )
         values = [
             _scalar(loss(logits, labels)) for loss, logits in zip(self.losses, heads, strict=True)
@@ -41,18 +41,17 @@ class MultiHeadLoss(nn.Layer):
 
 
 def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
-    """PaddleSeg's composed losses return their parts."""
+    """The sum of a loss's parts, which PaddleSeg's composed losses return."""
     return sum(value) if isinstance(value, list | tuple) else value
 
 
 def build_loss(config: Config, ignore_index: int, num_classes: int | None = None) -> MultiHeadLoss:
-    """The losses of `loss:` (`types`, `coef`); a single type serves every head, as in PaddleSeg.
+    """Builds the losses of `loss:` (`types`, `coef`); a single type is used for every head.
 
     Args:
-        config: the yml.
-        ignore_index: what labels hold where nothing is scored.
-        num_classes: of the labels; a loss that ignores neither a class nor `ignore_index` is
-            refused where it is known.
+        config: the configuration.
+        ignore_index: the label of pixels without loss.
+        num_classes: of the labels. Where it is given, a loss must ignore `ignore_index` or a class.
 
     Raises:
         UsageError: keys missing, of the wrong kind, or of different lengths.
@@ -65,7 +64,7 @@ def build_loss(config: Config, ignore_index: int, num_classes: int | None = None
     if not isinstance(types, list) or not types:
         raise UsageError("loss: 'types' must be a list of losses")
     if not isinstance(weights, list) or not all(isinstance(w, int | float) for w in weights):
-        raise UsageError("loss: 'coef' must be a list of numbers, one a head")
+        raise UsageError("loss: 'coef' must be a list of numbers, one per head")
     if len(types) == 1:
         types = types * len(weights)
     if len(types) != len(weights):
@@ -74,8 +73,8 @@ def build_loss(config: Config, ignore_index: int, num_classes: int | None = None
         given = spec.get("ignore_index", ignore_index) if isinstance(spec, dict) else ignore_index
         if num_classes is not None and given not in (ignore_index, *range(num_classes)):
             raise UsageError(
-                f"loss.types[{i}]: ignore_index is {given}, but labels are read with "
-                f"{ignore_index} for what is ignored; leave it out"
+                f"loss.types[{i}]: ignore_index is {given}, but ignored pixels are read as "
+                f"{ignore_index}; leave it out"
             )
     losses = [
         _build_one(spec, f"loss.types[{i}]", config, ignore_index) for i, spec in enumerate(types)
@@ -84,7 +83,7 @@ def build_loss(config: Config, ignore_index: int, num_classes: int | None = None
 
 
 def _build_one(spec: Any, where: str, config: Config, ignore_index: int) -> nn.Layer:
-    """One loss; PaddleSeg's MixedLoss holds others in `losses`."""
+    """Builds one loss; PaddleSeg's MixedLoss has others in `losses`."""
     if isinstance(spec, dict) and isinstance(spec.get("losses"), list):
         inner = [
             _build_one(part, f"{where}.losses[{i}]", config, ignore_index)

@@ -1,8 +1,8 @@
 """Online hard example mining: the cross entropy of the pixels the network is least sure of.
 
-The published systems select them by different rules, and train to different networks by that. In
-all of them a batch without a single labelled pixel gives 0 and zero gradients here, where most
-originals give NaN.
+The published systems select these pixels by different rules and so train different networks. Here
+a batch without a labelled pixel gives 0 and zero gradients under every rule; most originals give
+NaN.
 """
 
 import math
@@ -12,12 +12,12 @@ from paddle import Tensor, nn
 
 from paddleseg_ext.losses.pixel import masked_mean, pixel_cross_entropy
 
-# A sixteenth of the pixels is what the published recipes keep at least.
+# The published recipes keep at least a sixteenth of the pixels.
 KEPT_FRACTION = 16
 
 
 class _HardPixelLoss(nn.Layer):
-    """Holds what the rules share. A probability p of the true class is a loss of -ln p."""
+    """Base of the rules. A probability p of the true class is a loss of -ln p."""
 
     def __init__(self, thresh: float, ignore_index: int):
         super().__init__()
@@ -27,11 +27,11 @@ class _HardPixelLoss(nn.Layer):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
+        """Loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels."""
         return self.select(*pixel_cross_entropy(logits, labels, self.ignore_index))
 
     def select(self, losses: Tensor, valid: Tensor) -> Tensor:
-        """Mean loss of the pixels that count; `losses` is 0 where `valid` is False."""
+        """Mean loss of the selected pixels; `losses` is 0 where `valid` is False."""
         raise NotImplementedError
 
 
@@ -46,10 +46,10 @@ def _check_min_kept(min_kept: float | None) -> int | None:
 class OhemCrossEntropyLoss(_HardPixelLoss):
     """TorchSeg's rule, which PaddleSeg follows.
 
-    A pixel counts when its probability is at most `max(thresh, p_k)`, p_k being the k-th smallest
-    of the batch, k = `min_kept`; ignored pixels take part in the search with probability 1, so a
-    batch with fewer than k labelled pixels keeps them all. (PaddleSeg keeps only what is strictly
-    below.)
+    A pixel is selected when its probability is at most `max(thresh, p_k)`, where p_k is the k-th
+    smallest of the batch and k is `min_kept`. Ignored pixels have probability 1 in this search, so
+    a batch with fewer than k labelled pixels keeps them all. (PaddleSeg selects only probabilities
+    strictly below.)
 
     Source: TorchSeg furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d.
     """
@@ -59,7 +59,7 @@ class OhemCrossEntropyLoss(_HardPixelLoss):
         Args:
             thresh: probability in (0, 1) up to which a pixel is always hard.
             min_kept: k; by default a sixteenth of the batch's pixels, as the author trained.
-            ignore_index: the label that is left out.
+            ignore_index: the label of pixels without loss.
 
         Raises:
             ValueError: `thresh` or `min_kept` out of range.
@@ -75,8 +75,8 @@ class OhemCrossEntropyLoss(_HardPixelLoss):
 
 
 class CoinCheungOhemLoss(_HardPixelLoss):
-    """CoinCheung's rule: losses above -ln `thresh`, or the largest sixteenth of the valid pixels
-    where those are fewer.
+    """CoinCheung's rule: losses above -ln `thresh`, or where these are fewer than a sixteenth of
+    the valid pixels, the largest sixteenth.
 
     Source: CoinCheung/BiSeNet lib/ohem_ce_loss.py, OhemCELoss.
     """
@@ -96,10 +96,10 @@ class CoinCheungOhemLoss(_HardPixelLoss):
 class StdcOhemLoss(_HardPixelLoss):
     """STDC's rule, and with `count_ignored=False` that of the TensorFlow BiSeNetV2.
 
-    With losses in descending order: all above -ln `thresh` where entry `min_kept` is above it,
-    else the first `min_kept`. STDC leaves ignored pixels in, with loss 0, and so lowers the mean
-    where few pixels are labelled; the other takes only labelled ones (and fails when there are
-    fewer than `min_kept`; here they are all kept).
+    Of the losses in descending order, all above -ln `thresh` are selected where entry `min_kept` is
+    above it, else the first `min_kept`. STDC counts ignored pixels with loss 0, which lowers the
+    mean where few pixels are labelled. The TensorFlow project counts only labelled pixels, and
+    fails where there are fewer than `min_kept`; here these are all kept.
 
     Source: MichaelFan01/STDC-Seg loss/loss.py, OhemCELoss; MaybeShewill-CV/bisenetv2-tensorflow
     bisenet_model/bisenet_v2.py.
@@ -116,8 +116,8 @@ class StdcOhemLoss(_HardPixelLoss):
         Args:
             thresh: probability in (0, 1) below which a pixel is hard.
             min_kept: by default a sixteenth of the batch's pixels.
-            count_ignored: whether ignored pixels stand in the order, with loss 0.
-            ignore_index: the label that is left out.
+            count_ignored: whether ignored pixels are in the order, with loss 0.
+            ignore_index: the label of pixels without loss.
 
         Raises:
             ValueError: `thresh` or `min_kept` out of range.

@@ -1,4 +1,4 @@
-"""Cross entropy of each pixel, which every segmentation loss here starts from."""
+"""Cross entropy of each pixel, the base of the segmentation losses."""
 
 import paddle
 import paddle.distributed as dist
@@ -14,7 +14,7 @@ def pixel_cross_entropy(
     Args:
         logits: `(N, C, H, W)`.
         labels: `(N, H, W)` int64, classes and `ignore_index`.
-        weight: `(C,)`, a factor for each class.
+        weight: `(C,)`, one factor per class.
 
     Returns:
         `(N*H*W,)` losses, 0 where ignored, and `(N*H*W,)` bool, False where ignored.
@@ -27,7 +27,7 @@ def pixel_cross_entropy(
 
 
 def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `losses` where `mask` holds; 0, with zero gradients, where it holds nowhere."""
+    """Mean of `losses` where `mask` is True; 0, with zero gradients, where it is True nowhere."""
     weights = mask.astype(losses.dtype)
     return (losses * weights).sum() / weights.sum().clip(min=1.0)
 
@@ -35,12 +35,12 @@ def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:
 def masked_mean_of_all(losses: Tensor, mask: Tensor) -> Tensor:
     """This process's part of the `masked_mean` over the pixels of all processes.
 
-    The average of the parts over the processes, and so of their gradients, is that mean, however
-    many pixels each one counts. With one process it is `masked_mean`.
+    The average of the parts over the processes is that mean, however many pixels each process has;
+    the same holds for the gradients. With one process the part is `masked_mean`.
     """
     if not dist.is_initialized():
         return masked_mean(losses, mask)
-    count = mask.sum()  # an integer: float32 stops counting at 2^24 pixels
+    count = mask.sum()  # an integer: float32 counts up to 2^24 pixels only
     dist.all_reduce(count)
     scale = dist.get_world_size() / count.astype(losses.dtype).clip(min=1.0)
     return (losses * mask.astype(losses.dtype)).sum() * scale

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def build_model(config: Config, num_classes: int) -> "nn.Layer":
-    """Build the network of `model:`, with fresh weights.
+    """Builds the network of `model:`, with fresh weights.
 
-    `pretrained` keys are left out of what is built, here and in the backbone: PaddleSeg's
-    networks would fetch them from the web in their constructors. `load_pretrained` reads them.
+    `pretrained` keys, also the backbone's, are not passed on: PaddleSeg's networks would fetch the
+    files from the web in their constructors. `load_pretrained` reads them.
 
     Args:
         config: the configuration.
-        num_classes: what the data set has; `model.num_classes` must agree where it is given.
+        num_classes: of the data set; `model.num_classes` must agree where it is given.
 
     Raises:
         UsageError: an unknown network or argument, or a class count that disagrees.
@@ -44,9 +44,9 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
 
 
 def load_pretrained(config: Config, model: "nn.Layer") -> None:
-    """Start from the weights that the yml names: `pretrained`, or `model.backbone.pretrained`.
+    """Loads the weights that the yml names: `pretrained`, or `model.backbone.pretrained`.
 
-    What does not fit (heads of another class count) keeps its fresh weights and is printed.
+    Tensors that do not fit (heads of another class count) keep their fresh weights and are listed.
 
     Raises:
         UsageError: a URL (nothing is fetched here), a missing or foreign file.

@@ -8,53 +8,164 @@ Deviation: other sizes are padded with zeros (the mean colour) right and below, 
 cropped back.
 """
 
-from collections.abc import Sequence
-
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from paddleseg_ext.common.errors import require_known
 from paddleseg_ext.models.bisenetv1 import (
-    CONTEXT_CHANNELS,
-    FUSED_CHANNELS,
     AttentionRefinement,
     FeatureFusion,
+    SegmentationHead,
     SpatialPath,
-    Wiring,
 )
-from paddleseg_ext.models.layers import (
-    ConvBNReLU,
-    initialize,
-    resize_bilinear,
-    resize_nearest,
-    spatial_size_hw,
+from paddleseg_ext.models.bisenetv1_variants import (
+    CONTEXT_CHANNELS,
+    FUSED_CHANNELS,
+    BiSeNetV1Variant,
 )
+from paddleseg_ext.models.layers import ConvBNReLU, initialize, resize, spatial_size_hw
 
-# BiSeNetV1's refinement and fusion; the fusion's gate has a ReLU before the sigmoid.
-WIRING = Wiring(head_channels=(256, 64, 64), aux_names=("aux0", "aux1"), ffm_gate="conv_bn_relu")
 PATCH_SIZES = (1, 2, 4, 8, 16)
 SPATIAL = ("guided", "path", "none")
-DROPOUT = 0.1
+# BiSeNetV1's refinement, fusion and heads as mmsegmentation has them.
+PARTS = BiSeNetV1Variant(
+    head_channels=(256, 64, 64),
+    aux_names=("aux0", "aux1"),
+    ffm_gate="conv_bn_relu",
+    head_upsampling="half_pixel",
+    dropout=0.1,
+)
 
 
-def pixel_unshuffle(x: Tensor, patch_size: int) -> Tensor:
-    """(N, C, h, w) -> (N, C * P * P, h/P, w/P), channel-major, the rows of a patch first.
+class DABNet(nn.Layer):
+    """DABNet.
 
-    Paddle's own operator cannot be traced for inputs of any size.
+    Args:
+        num_classes: number of classes.
+        backbone: ResNet18_v1c or EfficientNetB1.
+        patch_size: of the exchange modules, one of `PATCH_SIZES`.
+        exchange: False leaves the exchange modules out (ablation).
+        spatial: one of `SPATIAL`, the fusion's detail input at 1/8. `guided`: the spatial branch.
+            `path`: BiSeNetV1's spatial path, from the image alone. `none`: the backbone's feature.
+
+    The original's ablations (mmseg/models/backbones/dabnet_*.py) without and with the exchange
+    modules: `none` is its FCN and its PCE, `guided` its Image and the network itself, `path`
+    without exchange its baseline.
+
+    Attributes:
+        upsampling: None. Post-processing cannot upsample the native logits: these are of padded
+            images.
+        size_multiple: sides in multiples of it need no padding.
     """
-    batch, channels, height, width = x.shape
-    rows, columns = height // patch_size, width // patch_size
-    x = x.reshape([batch, channels, rows, patch_size, columns, patch_size])
-    x = x.transpose([0, 1, 3, 5, 2, 4])
-    return x.reshape([batch, channels * patch_size**2, rows, columns])
 
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: nn.Layer,
+        patch_size: int = 2,
+        exchange: bool = True,
+        spatial: str = "guided",
+    ):
+        super().__init__()
+        if patch_size not in PATCH_SIZES:
+            raise ValueError(f"patch_size is one of {PATCH_SIZES}, got {patch_size}")
+        require_known("spatial", spatial, SPATIAL)
+        if not hasattr(backbone, "exchange_channels"):
+            raise ValueError(
+                f"the backbone is ResNet18_v1c or EfficientNetB1, got {type(backbone).__name__}"
+            )
+        self.upsampling: str | None = None
+        channels = backbone.channels
+        self.size_multiple = 32 * patch_size if exchange else 32
+        self.backbone = backbone
+        self.exchanges = nn.LayerList(
+            ExchangeModule(c, width, patch_size) if exchange else nn.Identity()
+            for c, width in zip(channels[1:], backbone.exchange_channels, strict=True)
+        )
+        self.spatial: nn.Layer | None = None
+        if spatial == "guided":
+            self.spatial = SpatialBranch(channels, backbone.spatial_channels)
+        elif spatial == "path":
+            self.spatial = SpatialPath(PARTS)
+        self.arm32 = AttentionRefinement(channels[4], PARTS)
+        self.arm16 = AttentionRefinement(channels[3], PARTS)
+        self.refine32 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
+        self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
+        spatial_channels = channels[2] if spatial == "none" else CONTEXT_CHANNELS
+        self.ffm = FeatureFusion(spatial_channels + CONTEXT_CHANNELS, PARTS)
+        main, aux8, aux16 = PARTS.head_channels
+        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, PARTS)
+        self.aux_head8 = SegmentationHead(CONTEXT_CHANNELS, aux8, num_classes, 8, PARTS)
+        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 16, PARTS)
+        for name, part in self.named_children():
+            if name != "backbone":
+                initialize(part)
 
-def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2D:
-    return nn.Conv2D(in_channels, out_channels, 3, padding=1)
+    def forward(self, images: Tensor, upsample: bool = True) -> list[Tensor]:
+        """Logits (N, num_classes, H, W) of the main head, in training also of the auxiliary heads.
+
+        Args:
+            images: (N, 3, H, W) float32, normalised; any H and W.
+            upsample: False returns the logits of the padded images at their native size.
+
+        Returns:
+            The main head's logits; in training then those of the context at 1/8 and 1/16.
+        """
+        padded = self._pad(images)
+        fused, context8, context16 = self._features(padded)
+        logits = [self.head(fused)]
+        if self.training:
+            logits.append(self.aux_head8(context8))
+            logits.append(self.aux_head16(context16))
+        if upsample:
+            logits = [self._upsample(native, padded, images) for native in logits]
+        return logits
+
+    def heads(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits at the image's size, and every head's own under the name of the original."""
+        padded = self._pad(images)
+        fused, context8, context16 = self._features(padded)
+        main = self.head(fused)
+        return {
+            "logits": self._upsample(main, padded, images),
+            "head_s8": main,
+            "aux0": self.aux_head8(context8),
+            "aux1": self.aux_head16(context16),
+        }
+
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs of the three heads: fused (N, 256, H/8, W/8), context at 1/8 and at 1/16."""
+        x2 = self.backbone.stem(images)
+        features = [x2]
+        for index, exchange in enumerate(self.exchanges):
+            features.append(exchange(self.backbone.stage(index, features[-1])))
+        _, x4, x8, x16, x32 = features
+        context = resize(self.arm32(x32), spatial_size_hw(x16), "nearest")
+        context16 = self.refine32(context)
+        context = resize(self.arm16(x16) + context16, spatial_size_hw(x8), "nearest")
+        context8 = self.refine16(context)
+        if isinstance(self.spatial, SpatialBranch):
+            spatial = self.spatial(images, x2, x4, x8)
+        else:
+            spatial = x8 if self.spatial is None else self.spatial(images)
+        return self.ffm(spatial, context8), context8, context16
+
+    def _pad(self, images: Tensor) -> Tensor:
+        """Zeros right and below, to the next multiples of `size_multiple`."""
+        height, width = spatial_size_hw(images)
+        below, right = -height % self.size_multiple, -width % self.size_multiple
+        return F.pad(images, [0, right, 0, below])
+
+    def _upsample(self, logits: Tensor, padded: Tensor, images: Tensor) -> Tensor:
+        """Logits at the padded images' size, cropped to the size of `images`."""
+        height, width = spatial_size_hw(images)
+        logits = resize(logits, spatial_size_hw(padded), PARTS.head_upsampling)
+        return logits[:, :, :height, :width]
 
 
 class ExchangeModule(nn.Layer):
-    """SIM: a high and a low resolution stream, which exchange what they found twice.
+    """SIM: a high and a low resolution stream, which exchange their features twice.
 
     Args:
         channels: of the feature, the high stream's input and output.
@@ -87,21 +198,34 @@ class ExchangeModule(nn.Layer):
         patch = self._patch_size
 
         high = F.relu(self.bnh_0(self.h2h_0(x)))
-        # (N, P * P * C, h/P, w/P): a patch's pixels side by side in the channels
+        # (N, P * P * C, h/P, w/P), a patch's pixels side by side in the channels -> (N, width, ...)
         patches = F.relu(self.bnl_0(self.h2l_0(pixel_unshuffle(x, patch))))
         pooled = self.l2l_p2(F.avg_pool2d(x, patch))
         low = F.relu(self.l2l_bn(self.l2l_p1(patches) + pooled))
 
-        from_low = self.l2h_1(self._up(low, size_hw))
+        from_low = self.l2h_1(resize(low, size_hw, "half_pixel"))
         from_high = self.h2l_1(F.avg_pool2d(high, patch))
         high = F.relu(self.bnh_1(self.h2h_1(high) + from_low))
         low = F.relu(self.bnl_1(self.l2l_1(low) + from_high))
 
-        out = self.h2h_2(high) + self.l2h_2(self._up(low, size_hw))
+        out = self.h2h_2(high) + self.l2h_2(resize(low, size_hw, "half_pixel"))
         return F.relu(self.bnh_2(out)) + x
 
-    def _up(self, low: Tensor, size_hw: Sequence[int]) -> Tensor:
-        return resize_bilinear(low, size_hw, align_corners=False)
+
+def pixel_unshuffle(x: Tensor, patch_size: int) -> Tensor:
+    """(N, C, h, w) -> (N, C * P * P, h/P, w/P), channel-major, the rows of a patch first.
+
+    Paddle's own operator cannot be traced for inputs of any size.
+    """
+    batch, channels, height, width = x.shape
+    rows, columns = height // patch_size, width // patch_size
+    x = x.reshape([batch, channels, rows, patch_size, columns, patch_size])
+    x = x.transpose([0, 1, 3, 5, 2, 4])
+    return x.reshape([batch, channels * patch_size**2, rows, columns])
+
+
+def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2D:
+    return nn.Conv2D(in_channels, out_channels, 3, padding=1)
 
 
 class SpatialBranch(nn.Layer):
@@ -121,135 +245,3 @@ class SpatialBranch(nn.Layer):
         x = self.sp_0(paddle.concat([halved, x2], axis=1))  # (N, width, H/4, W/4)
         x = self.sp_1(x + self.cp_1(x4))  # (N, 64, H/8, W/8)
         return self.sp_2(x + self.cp_2(x8))  # (N, 128, H/8, W/8)
-
-
-class FCNHead(nn.Layer):
-    """3x3 convolution, dropout, classifier."""
-
-    def __init__(self, in_channels: int, channels: int, num_classes: int):
-        super().__init__()
-        self.conv = ConvBNReLU(in_channels, channels, 3)
-        self.dropout = nn.Dropout2D(DROPOUT)
-        self.classifier = nn.Conv2D(channels, num_classes, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.conv(x)))
-
-
-class DABNet(nn.Layer):
-    """DABNet.
-
-    Args:
-        num_classes: number of classes.
-        backbone: ResNet18_v1c or EfficientNetB1.
-        patch_size: of the exchange modules, one of `PATCH_SIZES`.
-        exchange: False leaves the exchange modules out (ablation).
-        spatial: one of `SPATIAL`, what the fusion gets at 1/8: `guided`, the spatial branch;
-            `path`, BiSeNetV1's spatial path from the image alone; `none`, the backbone's feature.
-
-    The original's ablations (mmseg/models/backbones/dabnet_*.py) without and with the exchange
-    modules: `none` is its FCN and its PCE, `guided` its Image and the network itself, `path`
-    without exchange its baseline.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        backbone: nn.Layer,
-        patch_size: int = 2,
-        exchange: bool = True,
-        spatial: str = "guided",
-    ):
-        super().__init__()
-        if patch_size not in PATCH_SIZES:
-            raise ValueError(f"patch_size is one of {PATCH_SIZES}, got {patch_size}")
-        if spatial not in SPATIAL:
-            raise ValueError(f"spatial is one of {', '.join(SPATIAL)}, got {spatial!r}")
-        if not hasattr(backbone, "exchange_channels"):
-            raise ValueError(
-                f"the backbone is ResNet18_v1c or EfficientNetB1, got {type(backbone).__name__}"
-            )
-        channels = backbone.channels
-        # Sizes in these multiples need no padding.
-        self.size_multiple = 32 * patch_size if exchange else 32
-        self.backbone = backbone
-        self.exchanges = nn.LayerList(
-            ExchangeModule(c, width, patch_size) if exchange else nn.Identity()
-            for c, width in zip(channels[1:], backbone.exchange_channels, strict=True)
-        )
-        self.spatial: nn.Layer | None = None
-        if spatial == "guided":
-            self.spatial = SpatialBranch(channels, backbone.spatial_channels)
-        elif spatial == "path":
-            self.spatial = SpatialPath(WIRING)
-        self.arm32 = AttentionRefinement(channels[4], WIRING)
-        self.arm16 = AttentionRefinement(channels[3], WIRING)
-        self.refine32 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
-        self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
-        spatial_channels = channels[2] if spatial == "none" else CONTEXT_CHANNELS
-        self.ffm = FeatureFusion(spatial_channels + CONTEXT_CHANNELS, WIRING)
-        main, aux8, aux16 = WIRING.head_channels
-        self.head = FCNHead(FUSED_CHANNELS, main, num_classes)
-        self.aux_head8 = FCNHead(CONTEXT_CHANNELS, aux8, num_classes)
-        self.aux_head16 = FCNHead(CONTEXT_CHANNELS, aux16, num_classes)
-        for name, part in self.named_children():
-            if name != "backbone":
-                initialize(part)
-
-    def _features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the three heads read: fused (N, 256, H/8, W/8), context at 1/8 and 1/16."""
-        x2 = self.backbone.stem(images)
-        features = [x2]
-        for index, exchange in enumerate(self.exchanges):
-            features.append(exchange(self.backbone.stage(index, features[-1])))
-        _, x4, x8, x16, x32 = features
-        context = resize_nearest(self.arm32(x32), spatial_size_hw(x16))
-        context16 = self.refine32(context)
-        context = resize_nearest(self.arm16(x16) + context16, spatial_size_hw(x8))
-        context8 = self.refine16(context)
-        if isinstance(self.spatial, SpatialBranch):
-            spatial = self.spatial(images, x2, x4, x8)
-        else:
-            spatial = x8 if self.spatial is None else self.spatial(images)
-        return self.ffm(spatial, context8), context8, context16
-
-    def _pad(self, images: Tensor) -> Tensor:
-        """Zeros right and below, to the next multiples of `size_multiple`."""
-        height, width = spatial_size_hw(images)
-        below, right = -height % self.size_multiple, -width % self.size_multiple
-        return F.pad(images, [0, right, 0, below])
-
-    def _enlarge(self, logits: Tensor, padded: Tensor, images: Tensor) -> Tensor:
-        """Logits of the padded image at its size, cropped to the image's."""
-        height, width = spatial_size_hw(images)
-        logits = resize_bilinear(logits, spatial_size_hw(padded), align_corners=False)
-        return logits[:, :, :height, :width]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Logits (N, num_classes, H, W): the main head's, in training also the auxiliary ones'.
-
-        Args:
-            images: (N, 3, H, W) float32, normalised; any H and W.
-
-        Returns:
-            The main head's logits; in training then those of the context at 1/8 and 1/16.
-        """
-        padded = self._pad(images)
-        fused, context8, context16 = self._features(padded)
-        logits = [self._enlarge(self.head(fused), padded, images)]
-        if self.training:
-            logits.append(self._enlarge(self.aux_head8(context8), padded, images))
-            logits.append(self._enlarge(self.aux_head16(context16), padded, images))
-        return logits
-
-    def heads(self, images: Tensor) -> dict[str, Tensor]:
-        """The logits at the image's size, and every head at its own, named as in the original."""
-        padded = self._pad(images)
-        fused, context8, context16 = self._features(padded)
-        main = self.head(fused)
-        return {
-            "logits": self._enlarge(main, padded, images),
-            "head_s8": main,
-            "aux0": self.aux_head8(context8),
-            "aux1": self.aux_head16(context16),
-        }

@@ -6,22 +6,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 from paddle.nn import initializer
 
-ACTIVATIONS = {
-    "relu": nn.ReLU,
-    # InPlaceABN's default activation, in the checkpoints that were trained with it.
-    "leaky_relu": lambda: nn.LeakyReLU(0.01),
-}
-
-
-def make_activation(name: str) -> nn.Layer:
-    """The activation that follows a norm layer.
-
-    Raises:
-        ValueError: `name` is not one of `ACTIVATIONS`.
-    """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    return ACTIVATIONS[name]()
+from paddleseg_ext.common.errors import require_known
 
 
 class ConvBN(nn.Layer):
@@ -54,7 +39,7 @@ class ConvBN(nn.Layer):
 
 
 class ConvBNReLU(ConvBN):
-    """`ConvBN` and an activation (ReLU in all networks but those trained with InPlaceABN)."""
+    """`ConvBN` and an activation: ReLU, except in networks trained with InPlaceABN."""
 
     def __init__(
         self,
@@ -74,6 +59,23 @@ class ConvBNReLU(ConvBN):
         return self.activation(self.bn(self.conv(x)))
 
 
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    # InPlaceABN's default activation, in the checkpoints that were trained with it.
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+}
+
+
+def make_activation(name: str) -> nn.Layer:
+    """Returns the activation that follows a norm layer.
+
+    Raises:
+        UsageError: `name` is not one of `ACTIVATIONS`.
+    """
+    require_known("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]()
+
+
 def global_average(x: Tensor) -> Tensor:
     """Mean over height and width: (N, C, H, W) -> (N, C, 1, 1)."""
     return F.adaptive_avg_pool2d(x, 1)
@@ -84,14 +86,39 @@ def spatial_size_hw(x: Tensor) -> Sequence[int]:
     return x.shape[2:]
 
 
-def resize_bilinear(x: Tensor, size_hw: Sequence[int], align_corners: bool) -> Tensor:
-    """Bilinear resize; PyTorch's arithmetic for either value of `align_corners`."""
-    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=align_corners)
+def resize(x: Tensor, size_hw: Sequence[int], mode: str) -> Tensor:
+    """Resizes (N, C, H, W) to `size_hw`.
+
+    Args:
+        x: the features or logits.
+        size_hw: height and width of the result.
+        mode: the source position of target index i along a side. `nearest`: floor(i * in / out).
+            Bilinear, with PyTorch's arithmetic: `aligned` (align_corners=True),
+            i * (in - 1) / (out - 1); `half_pixel`, (i + 0.5) * in / out - 0.5. Bilinear as in
+            TensorFlow 1: `asymmetric`, i * in / out.
+    """
+    if mode == "nearest":
+        return F.interpolate(x, size=size_hw, mode="nearest")
+    if mode == "asymmetric":
+        return F.interpolate(x, size=size_hw, mode="bilinear", align_mode=1)
+    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=mode == "aligned")
 
 
-def resize_nearest(x: Tensor, size_hw: Sequence[int]) -> Tensor:
-    """Nearest resize: target index i reads source index floor(i * in / out)."""
-    return F.interpolate(x, size=size_hw, mode="nearest")
+def upsample_logits(
+    logits: Tensor, size_hw: Sequence[int] | None, mode: str, stride: int
+) -> Tensor:
+    """Logits at the image's size, (N, classes, *size_hw).
+
+    Args:
+        logits: the classifier's output.
+        size_hw: the image's; None keeps the native size.
+        mode: one of `resize`, or `pixel_shuffle`, which makes stride^2 pixels of as many channels.
+        stride: of `logits`.
+    """
+    if mode == "pixel_shuffle":
+        logits = F.pixel_shuffle(logits, stride)
+        return logits if size_hw is None else logits[:, :, : size_hw[0], : size_hw[1]]
+    return logits if size_hw is None else resize(logits, size_hw, mode)
 
 
 def initialize(network: nn.Layer) -> None:

@@ -3,7 +3,7 @@
 Paper: Rethinking BiSeNet For Real-time Semantic Segmentation, https://arxiv.org/abs/2104.13188
 Original: https://github.com/MichaelFan01/STDC-Seg models/model_stages.py
 
-`WIRINGS` names the two published decoders. Deviations: none in the arithmetic. Detail heads that
+`VARIANTS` names the two published decoders. Deviations: none in the arithmetic. Detail heads that
 the yml does not ask for are not built; the original builds all four and leaves some untrained. The
 head at 1/16 is never read there.
 """
@@ -12,89 +12,30 @@ from collections.abc import Sequence
 
 from paddle import Tensor, nn
 
-from paddleseg_ext.common.errors import nearest_name
 from paddleseg_ext.models.bisenetv1 import (
-    CONTEXT_CHANNELS,
-    FUSED_CHANNELS,
     AttentionRefinement,
     ContextPath,
     FeatureFusion,
     SegmentationHead,
-    Wiring,
+)
+from paddleseg_ext.models.bisenetv1_variants import (
+    CONTEXT_CHANNELS,
+    FUSED_CHANNELS,
+    BiSeNetV1Variant,
 )
 from paddleseg_ext.models.layers import (
     ConvBN,
     ConvBNReLU,
     global_average,
     initialize,
-    resize_nearest,
+    resize,
     spatial_size_hw,
 )
+from paddleseg_ext.models.variant import find_variant
 
-WIRINGS = {
-    # MichaelFan01/STDC-Seg; the decoder descends from CoinCheung's BiSeNet of August 2020
-    "original": Wiring(
-        head_channels=(256, 64, 64),
-        aux_names=("aux16", "aux32"),
-        spatial_path=False,
-        head_bias=False,
-    ),
-    # PaddleSeg 2.8, paddleseg/models/stdcseg.py; its backbone: pool_counts_padding=False
-    "paddleseg": Wiring(
-        head_channels=(256, 64, 64),
-        aux_names=("aux16", "aux32"),
-        spatial_path=False,
-        ffm_gate="two_biased_convs",
-    ),
-}
 DETAIL_CHANNELS = 64
 # Convolutions of at least this many input channels are the heavy ones of the light variant "DW".
 HEAVY_CHANNELS = 128
-
-
-class ShallowContextPath(nn.Layer):
-    """The context path of a backbone that ends at 1/16 (light variant "delNet")."""
-
-    def __init__(self, channels16: int, wiring: Wiring):
-        super().__init__()
-        self.global_context = ConvBNReLU(channels16, CONTEXT_CHANNELS, 1)
-        self.arm16 = AttentionRefinement(channels16, wiring)
-        self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
-
-    def forward(self, feature8: Tensor, feature16: Tensor) -> Tensor:
-        """Context at 1/8, (N, 128, H/8, W/8)."""
-        context = self.arm16(feature16) + self.global_context(global_average(feature16))
-        return self.refine16(resize_nearest(context, spatial_size_hw(feature8)))
-
-
-class DetailHead(nn.Layer):
-    """Says where the labels change, from one shallow feature (section 3.2)."""
-
-    def __init__(self, in_channels: int, wiring: Wiring):
-        super().__init__()
-        self.conv = ConvBNReLU(in_channels, DETAIL_CHANNELS, 3)
-        self.classifier = nn.Conv2D(
-            DETAIL_CHANNELS, 1, 1, bias_attr=None if wiring.head_bias else False
-        )
-        initialize(self)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        return self.classifier(self.conv(feature))
-
-
-def separate_heavy_convolutions(network: nn.Layer) -> None:
-    """Make every heavy 3x3 convolution of stride 1 a depthwise and a 1x1 one."""
-    for layer in network.sublayers(include_self=True):
-        if not isinstance(layer, ConvBN) or not isinstance(layer.conv, nn.Conv2D):
-            continue
-        channels, in_channels, height, _ = layer.conv.weight.shape
-        if height == 3 and in_channels >= HEAVY_CHANNELS:
-            layer.conv = nn.Sequential(
-                nn.Conv2D(
-                    in_channels, in_channels, 3, padding=1, groups=in_channels, bias_attr=False
-                ),
-                nn.Conv2D(in_channels, channels, 1, bias_attr=False),
-            )
 
 
 class STDCSeg(nn.Layer):
@@ -108,7 +49,10 @@ class STDCSeg(nn.Layer):
         use_boundary_8: a detail head on the feature at 1/8, the paper's.
         separable: depthwise-separable convolutions for the heavy ones of the decoder, the light
             variant "DW".
-        wiring: a name of `WIRINGS`.
+        variant: a name of `VARIANTS`.
+
+    Attributes:
+        upsampling: how native logits come to the image's size: `aligned`.
     """
 
     def __init__(
@@ -119,30 +63,29 @@ class STDCSeg(nn.Layer):
         use_boundary_4: bool = False,
         use_boundary_8: bool = True,
         separable: bool = False,
-        wiring: str = "original",
+        variant: str = "original",
     ):
         super().__init__()
-        if wiring not in WIRINGS:
-            raise ValueError(f"unknown wiring '{wiring}'{nearest_name(wiring, WIRINGS)}")
-        w = WIRINGS[wiring]
         channels = tuple(getattr(backbone, "channels", ()))
         if len(channels) not in (4, 5):
             raise ValueError(
                 "the backbone must give features at 1/2 ... 1/16 or 1/32 and have their "
                 f"`channels`; {type(backbone).__name__} does not. Use STDCNet813 or STDCNet1446"
             )
+        v = find_variant(VARIANTS, variant)
+        self.upsampling = v.head_upsampling
         self.backbone = backbone
         self.context_path: nn.Layer
         if len(channels) == 5:
-            self.context_path = ContextPath(channels[2:], w)
+            self.context_path = ContextPath(channels[2:], v)
         else:
-            self.context_path = ShallowContextPath(channels[3], w)
-        self.ffm = FeatureFusion(channels[2] + CONTEXT_CHANNELS, w)
-        main, aux16, aux32 = w.head_channels
-        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, w)
-        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 8, w)
+            self.context_path = ShallowContextPath(channels[3], v)
+        self.ffm = FeatureFusion(channels[2] + CONTEXT_CHANNELS, v)
+        main, aux16, aux32 = v.head_channels
+        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, v)
+        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 8, v)
         self.aux_head32 = (
-            SegmentationHead(CONTEXT_CHANNELS, aux32, num_classes, 16, w)
+            SegmentationHead(CONTEXT_CHANNELS, aux32, num_classes, 16, v)
             if len(channels) == 5
             else None
         )
@@ -150,12 +93,41 @@ class STDCSeg(nn.Layer):
         self._detail_strides = [stride for stride, use in wanted.items() if use]
         for index, stride in enumerate(wanted):
             if wanted[stride]:
-                self.add_sublayer(f"detail_head{stride}", DetailHead(channels[index], w))
+                self.add_sublayer(f"detail_head{stride}", DetailHead(channels[index], v))
         for name, part in self.named_children():
             if name != "backbone":
                 if separable:
                     separate_heavy_convolutions(part)
                 initialize(part)
+
+    def forward(self, images: Tensor, upsample: bool = True) -> list[Tensor]:
+        """Logits (N, num_classes, H, W); in training also the auxiliary heads' and detail maps.
+
+        Args:
+            images: (N, 3, H, W) float32, normalised; any H and W.
+            upsample: False returns the logits at their native size.
+
+        Returns:
+            The main head's logits; in training then those of the two auxiliary heads, and the
+            detail maps at their native size, finest first.
+        """
+        fused, context8, context16, features = self._features(images)
+        size_hw = spatial_size_hw(images) if upsample else None
+        logits = [self.head(fused, size_hw)]
+        if self.training:
+            logits += list(self._auxiliary(context8, context16, size_hw).values())
+            logits += list(self._details(features).values())
+        return logits
+
+    def heads(self, images: Tensor) -> dict[str, Tensor]:
+        """Output of every head, at the size and under the name of the original."""
+        fused, context8, context16, features = self._features(images)
+        size_hw = spatial_size_hw(images)
+        return {
+            "logits": self.head(fused, size_hw),
+            **self._auxiliary(context8, context16, size_hw),
+            **self._details(features),
+        }
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
         """Fused (N, 256, H/8, W/8), context at 1/8 and 1/16, and the backbone's features."""
@@ -168,7 +140,7 @@ class STDCSeg(nn.Layer):
         return self.ffm(feature8, context8), context8, context16, features
 
     def _auxiliary(
-        self, context8: Tensor, context16: Tensor | None, size_hw: Sequence[int]
+        self, context8: Tensor, context16: Tensor | None, size_hw: Sequence[int] | None
     ) -> dict[str, Tensor]:
         logits = {"aux16": self.aux_head16(context8, size_hw)}
         if self.aux_head32 is not None:
@@ -184,30 +156,65 @@ class STDCSeg(nn.Layer):
             for stride in self._detail_strides
         }
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Logits (N, num_classes, H, W); in training also the auxiliary heads' and detail maps.
 
-        Args:
-            images: (N, 3, H, W) float32, normalised; any H and W.
+class ShallowContextPath(nn.Layer):
+    """The context path of a backbone that ends at 1/16 (light variant "delNet")."""
 
-        Returns:
-            The main head's logits; in training then those of the two auxiliary heads at the
-            image's size and the detail maps at their own, finest first.
-        """
-        fused, context8, context16, features = self._features(images)
-        size_hw = spatial_size_hw(images)
-        logits = [self.head(fused, size_hw)]
-        if self.training:
-            logits += list(self._auxiliary(context8, context16, size_hw).values())
-            logits += list(self._details(features).values())
-        return logits
+    def __init__(self, channels16: int, variant: BiSeNetV1Variant):
+        super().__init__()
+        self.global_context = ConvBNReLU(channels16, CONTEXT_CHANNELS, 1)
+        self.arm16 = AttentionRefinement(channels16, variant)
+        self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
 
-    def heads(self, images: Tensor) -> dict[str, Tensor]:
-        """Every head's output, at the size and under the name of the original."""
-        fused, context8, context16, features = self._features(images)
-        size_hw = spatial_size_hw(images)
-        return {
-            "logits": self.head(fused, size_hw),
-            **self._auxiliary(context8, context16, size_hw),
-            **self._details(features),
-        }
+    def forward(self, feature8: Tensor, feature16: Tensor) -> Tensor:
+        """Context at 1/8, (N, 128, H/8, W/8)."""
+        context = self.arm16(feature16) + self.global_context(global_average(feature16))
+        return self.refine16(resize(context, spatial_size_hw(feature8), "nearest"))
+
+
+class DetailHead(nn.Layer):
+    """Predicts from one shallow feature where the labels change (section 3.2)."""
+
+    def __init__(self, in_channels: int, variant: BiSeNetV1Variant):
+        super().__init__()
+        self.conv = ConvBNReLU(in_channels, DETAIL_CHANNELS, 3)
+        self.classifier = nn.Conv2D(
+            DETAIL_CHANNELS, 1, 1, bias_attr=None if variant.head_bias else False
+        )
+        initialize(self)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return self.classifier(self.conv(feature))
+
+
+def separate_heavy_convolutions(network: nn.Layer) -> None:
+    """Replaces every heavy 3x3 convolution of stride 1 by a depthwise and a 1x1 convolution."""
+    for layer in network.sublayers(include_self=True):
+        if not isinstance(layer, ConvBN) or not isinstance(layer.conv, nn.Conv2D):
+            continue
+        channels, in_channels, height, _ = layer.conv.weight.shape
+        if height == 3 and in_channels >= HEAVY_CHANNELS:
+            layer.conv = nn.Sequential(
+                nn.Conv2D(
+                    in_channels, in_channels, 3, padding=1, groups=in_channels, bias_attr=False
+                ),
+                nn.Conv2D(in_channels, channels, 1, bias_attr=False),
+            )
+
+
+VARIANTS = {
+    # MichaelFan01/STDC-Seg; the decoder descends from CoinCheung's BiSeNet of August 2020
+    "original": BiSeNetV1Variant(
+        head_channels=(256, 64, 64),
+        aux_names=("aux16", "aux32"),
+        spatial_path=False,
+        head_bias=False,
+    ),
+    # PaddleSeg 2.8, paddleseg/models/stdcseg.py; its backbone: pool_counts_padding=False
+    "paddleseg": BiSeNetV1Variant(
+        head_channels=(256, 64, 64),
+        aux_names=("aux16", "aux32"),
+        spatial_path=False,
+        ffm_gate="two_biased_convs",
+    ),
+}

@@ -71,7 +71,7 @@ def _v1(
 ) -> Generation:
     """`abn`: every norm is an InPlaceABN."""
     backbone = {"type": "ResNet18"} | ({"activation": "leaky_relu"} if abn else {})
-    model = {"type": "BiSeNetV1", "backbone": backbone, "wiring": variant}
+    model = {"type": "BiSeNetV1", "backbone": backbone, "variant": variant}
     rules = (*layers(_V1_LAYERS, fold_abn=abn), *decoder_rules(fold_abn=abn))
     return Generation(system, name, title, model, rules, (*_V1, *checks))
 
@@ -168,7 +168,7 @@ def _v2(
         heads[f"{old}.{aux}"] = f"aux_heads.{index}.classifier"
         if expand is not None:
             heads[f"{old}.{expand}"] = f"aux_heads.{index}.expand"
-    model = {"type": "BiSeNetV2", "wiring": variant}
+    model = {"type": "BiSeNetV2", "variant": variant}
     return Generation("coincheung", name, title, model, (*_V2_BODY, *layers(heads)), (_V2, check))
 
 

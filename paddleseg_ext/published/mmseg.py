@@ -89,7 +89,7 @@ def _bisenetv1(backbone: str, variant: str, channels: tuple[int, int], depth16: 
         "mmseg",
         f"bisenetv1_{backbone.lower().replace('esnet', '')}",
         f"mmsegmentation BiSeNetV1 on {backbone}",
-        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": variant},
+        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "variant": variant},
         layers(BISENETV1),
         (
             has(f"{context}.gap_conv.1.conv.weight"),
@@ -108,7 +108,7 @@ GENERATIONS = (
         "mmseg",
         "bisenetv2",
         "mmsegmentation BiSeNetV2",
-        {"type": "BiSeNetV2", "wiring": "mmseg"},
+        {"type": "BiSeNetV2", "variant": "mmseg"},
         layers(BISENETV2),
         (
             has("backbone.semantic.stage4_CEBlock.gap.1.weight"),

@@ -95,7 +95,7 @@ def _stdc(name: str, backbone: str, depths: stdc.Depths) -> Generation:
         {
             "type": "STDCSeg",
             "backbone": {"type": backbone, "pool_counts_padding": False},
-            "wiring": "paddleseg",
+            "variant": "paddleseg",
         },
         _stdc_rules(depths),
         (has("conv_out_sp8.conv._conv.bias"), *stdc.has_depths("cp.backbone.", depths)),
@@ -108,7 +108,7 @@ GENERATIONS = (
         "paddleseg",
         "bisenetv2",
         "PaddleSeg's BiSeNetV2",
-        {"type": "BiSeNetV2", "wiring": "paddleseg"},
+        {"type": "BiSeNetV2", "variant": "paddleseg"},
         layers(BISENETV2, _CONV, _NORM),
         (has("db.convs.0._conv.weight", "sb.ce.conv_3x3.weight", "bga.sb_branch_up._conv.weight"),),
     ),
@@ -116,7 +116,7 @@ GENERATIONS = (
         "paddleseg",
         "bisenetv1",
         "PaddleSeg's BiseNetV1 on ResNet18_vd (the reproduced Paddle project)",
-        {"type": "BiSeNetV1", "backbone": {"type": "ResNet18_vd"}, "wiring": "paddleseg"},
+        {"type": "BiSeNetV1", "backbone": {"type": "ResNet18_vd"}, "variant": "paddleseg"},
         layers(BISENETV1, _CONV, _NORM),
         (
             has("arms.0.conv_3x3._conv.weight", "refines.1._conv.weight"),

@@ -68,7 +68,7 @@ def _segmentation(name: str, norm: str, norm_title: str) -> Generation:
         "stdc",
         f"{name}_{norm}",
         f"STDC-Seg on {backbone}, {norm_title} outside the backbone",
-        {"type": "STDCSeg", "backbone": {"type": backbone}, "wiring": "original"},
+        {"type": "STDCSeg", "backbone": {"type": backbone}, "variant": "original"},
         _segmentation_rules(depths, abn=norm == "abn"),
         (has("conv_out_sp8.conv.conv.weight"), *has_depths("cp.backbone.", depths)),
     )

@@ -39,7 +39,7 @@ def _generation(
         "torchseg",
         name,
         f"TorchSeg BiSeNet, {title}",
-        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "wiring": variant},
+        {"type": "BiSeNetV1", "backbone": {"type": backbone}, "variant": variant},
         RULES,
         (
             has("refines.0.conv.weight", "ffm.channel_attention.2.conv.weight"),

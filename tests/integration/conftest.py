@@ -78,15 +78,13 @@ class Deployment:
 
     def export(self, config: Path, output_op: str = "none", **more: Any) -> Path:
         from paddleseg_ext.config import load_config
-        from paddleseg_ext.data.build import class_table_of, first_image
-        from paddleseg_ext.export.exporter import ExportOptions, export
+        from paddleseg_ext.export.exporter import export
+        from paddleseg_ext.export.options import ExportOptions
 
         loaded = load_config(config)
         name = "_".join(["bundle", config.stem, output_op, *more])
         options = ExportOptions(self.folder / name, output_op=output_op, **more)
-        return export(
-            loaded, str(self.weights), options, class_table_of(loaded), first_image(loaded)
-        )
+        return export(loaded, str(self.weights), options)
 
 
 @pytest.fixture(scope="session")

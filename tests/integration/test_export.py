@@ -61,9 +61,9 @@ def test_the_self_check_catches_the_wrong_interpolation(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the swapped operator, oneDNN ignores align_corners, and nothing may be written."""
-    from paddleseg_ext.export import exporter as export_module
+    from paddleseg_ext.export import tracing
 
-    monkeypatch.setattr(export_module, "traced_operators", contextlib.nullcontext)
+    monkeypatch.setattr(tracing, "traced_operators", contextlib.nullcontext)
     finished = export(trained, tmp_path)
     assert finished.status == 1
     assert "does not give the eager network's result" in finished.error_lines[0]
@@ -73,7 +73,7 @@ def test_the_self_check_catches_the_wrong_interpolation(
 def test_a_failed_export_leaves_the_earlier_bundle(trained: Path, tmp_path: Path) -> None:
     assert export(trained, tmp_path).status == 0
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    finished = export(trained, tmp_path, "--opts", "model.wiring=coincheung")
+    finished = export(trained, tmp_path, "--opts", "model.variant=coincheung")
     assert finished.status == 2
     assert "does not fit BiSeNetV1" in finished.error_lines[0]
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

@@ -1,4 +1,4 @@
-"""A bundle whose logits are enlarged by post-processing."""
+"""A bundle whose logits are upsampled by post-processing."""
 
 from pathlib import Path
 

@@ -84,8 +84,8 @@ def test_ambiguous_layouts_are_asked_for(tmp_path: Path) -> None:
 
 def test_wrong_configs_are_refused(torchseg: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.pdparams"
-    done = run_import(torchseg, V1, target, "--opts", "model.wiring=coincheung")
-    expect_refusal(done, "model.wiring is coincheung", "--opts model.wiring=author")
+    done = run_import(torchseg, V1, target, "--opts", "model.variant=coincheung")
+    expect_refusal(done, "model.variant is coincheung", "--opts model.variant=author")
     expect_refusal(run_import(torchseg, STDC, target), "model.type is STDCSeg")
     done = run_import(torchseg, V1, target, "--opts", "model.num_classes=11")
     expect_refusal(done, "head.classifier.weight [19, 64, 1, 1] instead of [11, 64, 1, 1]")

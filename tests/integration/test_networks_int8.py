@@ -1,4 +1,4 @@
-"""The networks: logits enlarged by post-processing, and INT8 in both runtimes."""
+"""The networks: logits upsampled by post-processing, and INT8 in both runtimes."""
 
 from pathlib import Path
 
@@ -42,8 +42,8 @@ def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     from paddleseg_ext.commands.quantize import rank_layers
     from paddleseg_ext.config import load_config
-    from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
     from paddleseg_ext.images.functional import read_image
     from paddleseg_ext.inference.bundle import read_bundle
     from paddleseg_ext.quantization.graph import QuantizableGraph
@@ -67,7 +67,7 @@ def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     load_script("benchmarks/parity_networks").make_weights(config, weights, seed=1)
 
     options = ExportOptions(tmp_path / "bundle", onnx=True, upsample="host")
-    bundle = read_bundle(export(config, str(weights), options, class_table_of(config), scenes[0]))
+    bundle = read_bundle(export(config, str(weights), options))
     assert bundle.postprocess().upsampling != "graph"
 
     preprocess = bundle.preprocess()

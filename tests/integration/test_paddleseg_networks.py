@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import pytest
 from commands import PROJECT, call
+from small_network import CONFIG, write_checkpoint, write_data
 
 SMALL = (
     "train_dataset.transforms.1.crop_size=[64,64]",
@@ -46,6 +47,36 @@ def test_trained_exported_inferred(
     maps = sorted((tmp_path / "infer/label_maps").rglob("*.png"))
     assert len(maps) == 2
     assert cv2.imread(str(maps[0]), cv2.IMREAD_UNCHANGED).shape[:2] == (64, 96)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_upsampled_after_the_graph(align_corners: bool, tmp_path: Path) -> None:
+    from paddleseg_ext.config import load_config
+
+    write_data(tmp_path / "data")
+    dataset = CONFIG[CONFIG.index("val_dataset:") :]
+    dataset = dataset.replace("dataset_root: data", f"dataset_root: {tmp_path}/data")
+    yml = tmp_path / "net.yml"
+    yml.write_text(f"model: {{type: FastSCNN, align_corners: {align_corners}}}\n{dataset}")
+    write_checkpoint(load_config(yml), tmp_path / "model.pdparams")
+    for upsample in ("graph", "host"):
+        done = call(
+            "export_model.py", "--config", yml, "--model_path", tmp_path / "model.pdparams",
+            "--save_dir", tmp_path / upsample, "--upsample", upsample, "--fold_normalize", True,
+        )  # fmt: skip
+        assert done.status == 0, done.err
+        done = call(
+            "infer.py", "--config", tmp_path / upsample / "deploy.yaml", "--device", "cpu",
+            "--image_path", tmp_path / "data", "--save_dir", tmp_path / upsample / "infer",
+        )  # fmt: skip
+        assert done.status == 0, done.err
+    different, maps = 0, sorted((tmp_path / "graph/infer/label_maps").rglob("*.png"))
+    assert maps
+    for path in maps:
+        other = tmp_path / "host" / path.relative_to(tmp_path / "graph")
+        expected, got = (cv2.imread(str(p), cv2.IMREAD_UNCHANGED) for p in (path, other))
+        different += int((expected != got).sum())
+    assert different <= 2  # two ways of rounding
 
 
 def test_what_paddleseg_would_download_is_left_out(

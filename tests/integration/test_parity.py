@@ -21,8 +21,8 @@ from .browser import count_images
 def project(tmp_path_factory):
     """A folder with data, config, checkpoint and bundle; the working directory."""
     from paddleseg_ext.config import load_config
-    from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
 
     folder = tmp_path_factory.mktemp("parity")
     with pytest.MonkeyPatch.context() as patch:
@@ -31,10 +31,7 @@ def project(tmp_path_factory):
         (folder / "net.yml").write_text(CONFIG)
         config = load_config("net.yml")
         write_checkpoint(config, folder / "model.pdparams")
-        table = class_table_of(config)
-        export(
-            config, "model.pdparams", ExportOptions(folder / "bundle"), table, Path("data/0.png")
-        )
+        export(config, "model.pdparams", ExportOptions(folder / "bundle"))
         yield folder
 
 
@@ -284,14 +281,14 @@ def test_a_fault_that_a_one_sided_network_hides_is_neither_passed_nor_failed(pro
 )
 def test_every_output_agrees_where_preprocessing_resizes(project, output_op):
     from paddleseg_ext.config import load_config
-    from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
 
     resized = "transforms:\n    - {type: Resize, target_size: [80, 48]}"
     (project / "resized.yml").write_text(CONFIG.replace("transforms:", resized))
     config = load_config("resized.yml")
     options = ExportOptions(project / output_op, output_op=output_op)
-    export(config, "model.pdparams", options, class_table_of(config), Path("data/0.png"))
+    export(config, "model.pdparams", options)
     more = ("--stages", "static", "paddle_onednn", *QUICK, "--config", "resized.yml")
     results = run(project, f"{output_op}_results", output_op, *more)
     assert [r["grade"] for r in results["runs"][1:]] in (
@@ -336,8 +333,8 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
     from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import load_into, save_weights
     from paddleseg_ext.config import load_config
-    from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
     from paddleseg_ext.models.build import build_model
 
     config = load_config("net.yml")
@@ -352,7 +349,7 @@ def test_a_bundle_exported_from_older_weights_is_called_stale(project, monkeypat
         "paddleseg_ext.export.exporter.check_bundle", lambda *arguments: None
     )  # for speed
     options = ExportOptions(project / "older")
-    export(config, "older.pdparams", options, class_table_of(config), Path("data/0.png"))
+    export(config, "older.pdparams", options)
     given = "--config net.yml --model_path model.pdparams --bundle older/deploy.yaml"
     with pytest.raises(CheckFailed, match=r"stale checkpoint: .*iteration 100.*iteration 0"):
         cli.main(
@@ -489,13 +486,13 @@ def test_int8_of_another_checkpoint_fails_within_its_budget(project):
     from paddleseg_ext.checkpoints.store import load_into, save_weights
     from paddleseg_ext.commands import quantize as quantization
     from paddleseg_ext.config import load_config
-    from paddleseg_ext.data.build import class_table_of
-    from paddleseg_ext.export.exporter import ExportOptions, export
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
     from paddleseg_ext.models.build import build_model
 
     config = load_config("net.yml")
     options = ExportOptions(project / "float", onnx=True)
-    export(config, "model.pdparams", options, class_table_of(config), Path("data/0.png"))
+    export(config, "model.pdparams", options)
     # Random weights are not made for INT8: the budget is as wide as that needs.
     (project / "int8.yml").write_text(
         "int8: {different_pixels: 0.08, mean_iou: 0.1, class_iou: 0.2}"

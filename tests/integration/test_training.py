@@ -176,7 +176,7 @@ def test_bad_data_is_found_before_training(tiny_cityscapes: Path, tmp_path: Path
         (["optimizer.momentun=0.9"], "did you mean 'momentum'"),
         (["model.type=BiSeNetV11"], "did you mean 'BiSeNetV1'"),
         (["model.backbone.type=ResNet19"], "did you mean 'ResNet18'"),
-        (["model.wring=author"], "did you mean 'wiring'"),
+        (["model.varient=author"], "did you mean 'variant'"),
         (["model.num_classes=20"], "model.num_classes is 20, the data set has 19 classes"),
         (["loss.coef=[1,1]"], "3 heads in training, loss.coef has 2"),
         (["train_dataset.transforms.0.crop_siz=[8,8]"], "did you mean 'crop_size'"),
@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_network_is_refused(tiny_cityscapes: Path, tmp_p
     config, run = write_config(tiny_cityscapes, tmp_path / "a.yml"), tmp_path / "run"
     assert train(config, run, "--iters", 2, "--save_interval", 1).status == 0
     finished = train(
-        config, run, "--resume_model", run / "iter_1", "--opts", "model.wiring=coincheung"
+        config, run, "--resume_model", run / "iter_1", "--opts", "model.variant=coincheung"
     )
     assert finished.status == 2
     assert "does not fit BiSeNetV1" in finished.error_lines[0]

@@ -42,7 +42,8 @@ def test_every_network_case_beside_the_project(shared_dir: Path) -> None:
 
 def deployed_logits(network, images: np.ndarray, directory: Path, onednn: bool) -> np.ndarray:
     """The main head through an exported graph and Paddle Inference."""
-    from paddleseg_ext.export.exporter import GRAPH_NAME, ExportOptions, trace
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.export.tracing import GRAPH_NAME, trace
     from paddleseg_ext.images.labels import generic_table
     from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
     from paddleseg_ext.inference.engines.paddle_inference import PaddleInference

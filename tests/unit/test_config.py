@@ -58,6 +58,20 @@ def test_opts_reach_lists_and_new_keys(tmp_path: Path) -> None:
     assert config.lr_scheduler == {"learning_rate": 0.5}
 
 
+def test_a_former_key_means_what_it_meant(tmp_path: Path) -> None:
+    write(tmp_path, "model: {type: BiSeNetV1, variant: author}\n", "base.yml")
+    child = write(tmp_path, "_base_: base.yml\nmodel: {wiring: coincheung}\n")
+    assert load_config(child).model == {"type": "BiSeNetV1", "variant": "coincheung"}
+    opted = load_config(child, ["model.wiring=mmseg"])
+    assert opted.model == {"type": "BiSeNetV1", "variant": "mmseg"}
+
+
+def test_a_key_under_both_names_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: {type: BiSeNetV1, variant: author, wiring: author}\n")
+    with pytest.raises(UsageError, match="'wiring' is the former name of 'variant'"):
+        load_config(path)
+
+
 def test_a_flag_fills_an_empty_section(tmp_path: Path) -> None:
     yml = write(tmp_path, BASE + "lr_scheduler:")
     assert load_config(yml, learning_rate=0.5).lr_scheduler == {"learning_rate": 0.5}

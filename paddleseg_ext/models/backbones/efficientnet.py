@@ -24,30 +24,57 @@ STAGES = (
 )
 
 
-def _conv(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> nn.Conv2D:
-    return nn.Conv2D(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        padding=kernel_size // 2,
-        groups=groups,
-        bias_attr=False,
-    )
+class EfficientNetB1(nn.Layer):
+    """Five stages; a network can put layers of its own between them.
 
+    Attributes:
+        channels: of the features at 1/2 (the stem's), 1/4, 1/8, 1/16 and 1/32.
+        exchange_channels: width of DABNet's exchange modules at 1/4 to 1/32.
+        spatial_channels: width of DABNet's spatial branch at 1/4.
+    """
 
-class SqueezeExcite(nn.Layer):
-    """A gate a channel, from the global average."""
+    channels = (16, 24, 40, 112, 320)
+    exchange_channels = (24, 32, 32, 32)
+    spatial_channels = 24
+    # The paper's stages, of seven, that make each of ours after the stem.
+    _groups = ((1,), (2,), (3, 4), (5, 6))
 
-    def __init__(self, channels: int, reduced: int):
+    def __init__(self) -> None:
         super().__init__()
-        self.conv_reduce = nn.Conv2D(channels, reduced, 1)
-        self.conv_expand = nn.Conv2D(reduced, channels, 1)
+        self.conv_stem = _conv(3, STEM_CHANNELS, 3, stride=2)
+        self.bn1 = nn.BatchNorm2D(STEM_CHANNELS)
+        in_channels, stages = STEM_CHANNELS, []
+        for depth, channels, kernel_size, stride, expansion in STAGES:
+            blocks: list[nn.Layer] = []
+            for i in range(depth):
+                step = stride if i == 0 else 1
+                if expansion == 1:
+                    blocks.append(DepthwiseSeparable(in_channels, channels, kernel_size, step))
+                else:
+                    blocks.append(
+                        InvertedResidual(in_channels, channels, kernel_size, step, expansion)
+                    )
+                in_channels = channels
+            stages.append(nn.Sequential(*blocks))
+        self.blocks = nn.LayerList(stages)
+        initialize(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * F.sigmoid(self.conv_expand(F.silu(self.conv_reduce(global_average(x)))))
+    def stem(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 16, H/2, W/2)."""
+        return self.blocks[0](F.silu(self.bn1(self.conv_stem(images))))
+
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        """Output of stage 0 to 3: the feature at half the size of `x`."""
+        for number in self._groups[index]:
+            x = self.blocks[number](x)
+        return x
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32."""
+        features = [self.stem(images)]
+        for index in range(4):
+            features.append(self.stage(index, features[-1]))
+        return features
 
 
 class DepthwiseSeparable(nn.Layer):
@@ -81,7 +108,7 @@ class InvertedResidual(nn.Layer):
         self.bn1 = nn.BatchNorm2D(expanded)
         self.conv_dw = _conv(expanded, expanded, kernel_size, stride, groups=expanded)
         self.bn2 = nn.BatchNorm2D(expanded)
-        # A quarter of the block's input, not of the expanded channels.
+        # A quarter of the block's input channels, not of the expanded ones.
         self.se = SqueezeExcite(expanded, in_channels // 4)
         self.conv_pwl = _conv(expanded, out_channels, 1)
         self.bn3 = nn.BatchNorm2D(out_channels)
@@ -93,54 +120,27 @@ class InvertedResidual(nn.Layer):
         return x + y if self._skips else y
 
 
-class EfficientNetB1(nn.Layer):
-    """Five stages that a network may put its own layers between.
+class SqueezeExcite(nn.Layer):
+    """One gate per channel, from the global average."""
 
-    Attributes:
-        channels: of the features at 1/2 (the stem's), 1/4, 1/8, 1/16 and 1/32.
-        exchange_channels: width of DABNet's exchange modules at 1/4 to 1/32.
-        spatial_channels: width of DABNet's spatial branch at 1/4.
-    """
-
-    channels = (16, 24, 40, 112, 320)
-    exchange_channels = (24, 32, 32, 32)
-    spatial_channels = 24
-    # Which of the seven stages of the paper make one of ours.
-    _groups = ((1,), (2,), (3, 4), (5, 6))
-
-    def __init__(self) -> None:
+    def __init__(self, channels: int, reduced: int):
         super().__init__()
-        self.conv_stem = _conv(3, STEM_CHANNELS, 3, stride=2)
-        self.bn1 = nn.BatchNorm2D(STEM_CHANNELS)
-        in_channels, stages = STEM_CHANNELS, []
-        for depth, channels, kernel_size, stride, expansion in STAGES:
-            blocks: list[nn.Layer] = []
-            for i in range(depth):
-                step = stride if i == 0 else 1
-                if expansion == 1:
-                    blocks.append(DepthwiseSeparable(in_channels, channels, kernel_size, step))
-                else:
-                    blocks.append(
-                        InvertedResidual(in_channels, channels, kernel_size, step, expansion)
-                    )
-                in_channels = channels
-            stages.append(nn.Sequential(*blocks))
-        self.blocks = nn.LayerList(stages)
-        initialize(self)
+        self.conv_reduce = nn.Conv2D(channels, reduced, 1)
+        self.conv_expand = nn.Conv2D(reduced, channels, 1)
 
-    def stem(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, 16, H/2, W/2)."""
-        return self.blocks[0](F.silu(self.bn1(self.conv_stem(images))))
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.sigmoid(self.conv_expand(F.silu(self.conv_reduce(global_average(x)))))
 
-    def stage(self, index: int, x: Tensor) -> Tensor:
-        """Stage 0 to 3: the feature at half the size of `x`."""
-        for number in self._groups[index]:
-            x = self.blocks[number](x)
-        return x
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32."""
-        features = [self.stem(images)]
-        for index in range(4):
-            features.append(self.stage(index, features[-1]))
-        return features
+def _conv(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
+) -> nn.Conv2D:
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        groups=groups,
+        bias_attr=False,
+    )

@@ -12,7 +12,7 @@ from paddleseg_ext.models.layers import ConvBNReLU, initialize
 
 
 class ResNet18_v1c(nn.Layer):
-    """Five stages that a network may put its own layers between.
+    """Five stages; a network can put layers of its own between them.
 
     Attributes:
         channels: of the features at 1/2 (the stem's), 1/4, 1/8, 1/16 and 1/32.
@@ -48,7 +48,7 @@ class ResNet18_v1c(nn.Layer):
         return self.convs(images)
 
     def stage(self, index: int, x: Tensor) -> Tensor:
-        """Stage 0 to 3: the feature at half the size of `x`."""
+        """Output of stage 0 to 3: the feature at half the size of `x`."""
         return self.layers[index](self.maxpool(x) if index == 0 else x)
 
     def forward(self, images: Tensor) -> list[Tensor]:

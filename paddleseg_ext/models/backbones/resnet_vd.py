@@ -14,33 +14,16 @@ from paddleseg_ext.models.layers import ConvBN, ConvBNReLU, initialize
 DILATIONS = {8: (1, 1, 2, 4), 16: (1, 1, 1, 2), 32: (1, 1, 1, 1)}
 
 
-class BasicBlock(nn.Layer):
-    """Two 3x3 convolutions; where the size shrinks, the shortcut averages before its 1x1."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, first: bool):
-        super().__init__()
-        self.conv1 = ConvBNReLU(in_channels, channels, 3, stride=stride, dilation=dilation)
-        self.conv2 = ConvBN(channels, channels, 3, dilation=dilation)
-        self.pool = nn.AvgPool2D(2, stride=2, ceil_mode=True) if stride == 2 else nn.Identity()
-        # Every stage's first block has a convolution here, whether the shape changes or not.
-        self.shortcut = ConvBN(in_channels, channels, 1) if first else nn.Identity()
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual = self.conv2(self.conv1(x))
-        return self.relu(self.shortcut(self.pool(x)) + residual)
-
-
 class ResNet18_vd(nn.Layer):
     """ResNet18-D without the classifier.
 
     Args:
         output_stride: of the last stage: 8, 16 or 32. At 8 the features of the last three stages
-            all have 1/8 of the image's size, as in PaddleSeg's BiSeNetV1.
+            are all at 1/8, as in PaddleSeg's BiSeNetV1.
 
     Attributes:
         channels: of the features of the last three stages.
-        output_stride: as given.
+        output_stride: of the last stage.
     """
 
     channels = (128, 256, 512)
@@ -61,8 +44,8 @@ class ResNet18_vd(nn.Layer):
             stride = 2 if index > 0 and dilation == 1 else 1
             stages.append(
                 nn.Sequential(
-                    BasicBlock(in_channels, channels, stride, dilation, first=True),
-                    BasicBlock(channels, channels, 1, dilation, first=False),
+                    DilatedBlock(in_channels, channels, stride, dilation, first=True),
+                    DilatedBlock(channels, channels, 1, dilation, first=False),
                 )
             )
             in_channels = channels
@@ -76,3 +59,20 @@ class ResNet18_vd(nn.Layer):
         third = self.layer3(second)
         fourth = self.layer4(third)
         return second, third, fourth
+
+
+class DilatedBlock(nn.Layer):
+    """Two 3x3 convolutions; where the size shrinks, the shortcut averages before its 1x1."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, first: bool):
+        super().__init__()
+        self.conv1 = ConvBNReLU(in_channels, channels, 3, stride=stride, dilation=dilation)
+        self.conv2 = ConvBN(channels, channels, 3, dilation=dilation)
+        self.pool = nn.AvgPool2D(2, stride=2, ceil_mode=True) if stride == 2 else nn.Identity()
+        # The first block of every stage has a convolution here, even where the shape stays.
+        self.shortcut = ConvBN(in_channels, channels, 1) if first else nn.Identity()
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.conv2(self.conv1(x))
+        return self.relu(self.shortcut(self.pool(x)) + residual)

@@ -15,11 +15,65 @@ STAGE_CHANNELS = (256, 512, 1024)
 CLASSIFIER_CHANNELS = 1024
 
 
-class CatBottleneck(nn.Layer):
-    """STDC module of four convolutions, each half as wide as the one before; all are kept.
+class STDCNet(nn.Layer):
+    """The features of every stage, without the classifier.
 
-    At stride 2 the first convolution's output is averaged before it is kept, and reaches the
-    second through a depthwise convolution (figure 3c).
+    Args:
+        last_channels: width of the last stage. 256 is the light variant of a fork ("cutNet").
+        last_stage: False ends at 1/16, the light variant "delNet".
+        conv_last: add the classifier's 1x1 convolution after the last stage.
+        pool_counts_padding: average pools divide by 9 at the border too. PaddleSeg's do not.
+
+    Attributes:
+        channels: of the features at 1/2, 1/4, 1/8, 1/16 and 1/32.
+        depths: numbers of STDC modules at 1/8, 1/16 and 1/32.
+    """
+
+    depths: tuple[int, int, int]
+
+    def __init__(
+        self,
+        last_channels: int = STAGE_CHANNELS[-1],
+        last_stage: bool = True,
+        conv_last: bool = False,
+        pool_counts_padding: bool = True,
+    ):
+        super().__init__()
+        if last_channels < 8 or last_channels % 8:
+            raise ValueError(f"last_channels must be a multiple of 8, got {last_channels}")
+        widths = [*STAGE_CHANNELS[:-1], last_channels][: 3 if last_stage else 2]
+        self.stage2 = ConvBNReLU(3, 32, 3, stride=2)
+        self.stage4 = ConvBNReLU(32, 64, 3, stride=2)
+        in_channels, stages = 64, []
+        for depth, channels in zip(self.depths, widths, strict=False):
+            blocks = [CatBottleneck(in_channels, channels, 2, pool_counts_padding)]
+            blocks += [CatBottleneck(channels, channels, 1) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+            in_channels = channels
+        self.stages = nn.LayerList(stages)
+        self.channels = (32, 64, *widths)
+        self.conv_last = None
+        if conv_last:
+            self.conv_last = ConvBNReLU(in_channels, max(CLASSIFIER_CHANNELS, in_channels), 1)
+            self.channels = (*self.channels[:-1], max(CLASSIFIER_CHANNELS, in_channels))
+        initialize(self)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32."""
+        features = [self.stage2(images)]
+        features.append(self.stage4(features[-1]))
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        if self.conv_last is not None:
+            features[-1] = self.conv_last(features[-1])
+        return features
+
+
+class CatBottleneck(nn.Layer):
+    """STDC module: four convolutions, each half as wide as the one before, and all concatenated.
+
+    At stride 2 the first convolution's output is average-pooled for the concatenation, and passes
+    a depthwise convolution before the second (figure 3c).
     """
 
     def __init__(
@@ -46,92 +100,13 @@ class CatBottleneck(nn.Layer):
         return paddle.concat([self.pool(first), second, third, fourth], axis=1)
 
 
-class STDCNet(nn.Layer):
-    """The features of every stage, without the classifier.
-
-    Args:
-        depths: STDC modules at 1/8, 1/16 and 1/32.
-        last_channels: width of the last stage. 256 is the light variant of a fork ("cutNet").
-        last_stage: False ends at 1/16, the light variant "delNet".
-        conv_last: put the classifier's 1x1 convolution behind the last stage.
-        pool_counts_padding: average pools divide by 9 at the border too. PaddleSeg's do not.
-
-    Attributes:
-        channels: of the features at 1/2, 1/4, 1/8, 1/16 and 1/32.
-    """
-
-    def __init__(
-        self,
-        depths: tuple[int, int, int],
-        last_channels: int = STAGE_CHANNELS[-1],
-        last_stage: bool = True,
-        conv_last: bool = False,
-        pool_counts_padding: bool = True,
-    ):
-        super().__init__()
-        if last_channels < 8 or last_channels % 8:
-            raise ValueError(f"last_channels must be a multiple of 8, got {last_channels}")
-        widths = [*STAGE_CHANNELS[:-1], last_channels][: 3 if last_stage else 2]
-        self.stage2 = ConvBNReLU(3, 32, 3, stride=2)
-        self.stage4 = ConvBNReLU(32, 64, 3, stride=2)
-        in_channels, stages = 64, []
-        for depth, channels in zip(depths, widths, strict=False):
-            blocks = [CatBottleneck(in_channels, channels, 2, pool_counts_padding)]
-            blocks += [CatBottleneck(channels, channels, 1) for _ in range(depth - 1)]
-            stages.append(nn.Sequential(*blocks))
-            in_channels = channels
-        self.stages = nn.LayerList(stages)
-        self.channels = (32, 64, *widths)
-        self.conv_last = None
-        if conv_last:
-            self.conv_last = ConvBNReLU(in_channels, max(CLASSIFIER_CHANNELS, in_channels), 1)
-            self.channels = (*self.channels[:-1], max(CLASSIFIER_CHANNELS, in_channels))
-        initialize(self)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16, 1/32."""
-        features = [self.stage2(images)]
-        features.append(self.stage4(features[-1]))
-        for stage in self.stages:
-            features.append(stage(features[-1]))
-        if self.conv_last is not None:
-            features[-1] = self.conv_last(features[-1])
-        return features
-
-
-class STDCNet813(STDCNet):
-    """STDC1. The arguments are `STDCNet`'s."""
-
-    def __init__(
-        self,
-        last_channels: int = STAGE_CHANNELS[-1],
-        last_stage: bool = True,
-        conv_last: bool = False,
-        pool_counts_padding: bool = True,
-    ):
-        super().__init__((2, 2, 2), last_channels, last_stage, conv_last, pool_counts_padding)
-
-
-class STDCNet1446(STDCNet):
-    """STDC2. The arguments are `STDCNet`'s."""
-
-    def __init__(
-        self,
-        last_channels: int = STAGE_CHANNELS[-1],
-        last_stage: bool = True,
-        conv_last: bool = False,
-        pool_counts_padding: bool = True,
-    ):
-        super().__init__((4, 5, 3), last_channels, last_stage, conv_last, pool_counts_padding)
-
-
 class STDCClassifier(nn.Layer):
-    """The ImageNet classifier around a backbone: shows that its published weights are read right.
+    """The ImageNet classifier around a backbone, by which its published weights are checked.
 
     Args:
         num_classes: number of classes.
         backbone: an `STDCNet` without `conv_last`, which is part of the classifier here.
-        dropout: probability of a channel being dropped in training.
+        dropout: probability that a channel is dropped in training.
     """
 
     def __init__(self, num_classes: int, backbone: STDCNet, dropout: float = 0.2):
@@ -149,7 +124,7 @@ class STDCClassifier(nn.Layer):
         return self._classify(self.backbone(images)[-1])
 
     def _classify(self, feature32: Tensor) -> Tensor:
-        # The original squares before it averages, and so weighs strong responses more.
+        # The original squares before it averages, which gives strong responses more weight.
         x = global_average(self.conv_last(feature32) ** 2).flatten(1)
         return self.linear(self.dropout(F.relu(self.fc(x))))
 
@@ -159,3 +134,15 @@ class STDCClassifier(nn.Layer):
         outputs = {f"feat{2 << i}": feature for i, feature in enumerate(features)}
         outputs["class_logits"] = self._classify(features[-1]).unsqueeze([2, 3])
         return outputs
+
+
+class STDCNet813(STDCNet):
+    """STDC1."""
+
+    depths = (2, 2, 2)
+
+
+class STDCNet1446(STDCNet):
+    """STDC2."""
+
+    depths = (4, 5, 3)

@@ -10,27 +10,40 @@ from paddle import Tensor, nn
 from paddleseg_ext.models.layers import ConvBN, ConvBNReLU, initialize
 
 
-class SeparableConvBN(nn.Layer):
-    """3x3 depthwise convolution, with nothing after it, then 1x1 convolution and norm."""
+class Xception39(nn.Layer):
+    """39 layers, without the classifier.
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, relu: bool = True):
+    Attributes:
+        channels: of the features at 1/8, 1/16 and 1/32.
+    """
+
+    channels = (64, 128, 256)
+
+    def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2D(
-            in_channels,
-            in_channels,
-            3,
-            stride=stride,
-            padding=1,
-            groups=in_channels,
-            bias_attr=False,
-        )
-        self.point_wise_cbr = (ConvBNReLU if relu else ConvBN)(in_channels, out_channels, 1)
+        self.conv1 = ConvBNReLU(3, 8, 3, stride=2)
+        self.maxpool = nn.MaxPool2D(3, stride=2, padding=1)
+        in_channels = 8
+        stages = []
+        for depth, channels in ((4, 16), (8, 32), (4, 64)):
+            blocks = []
+            for i in range(depth):
+                blocks.append(XceptionBlock(in_channels, channels, first=i == 0))
+                in_channels = 4 * channels
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
+        initialize(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.point_wise_cbr(self.conv1(x))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 3, H, W) -> features at 1/8, 1/16, 1/32."""
+        x = self.maxpool(self.conv1(images))  # (N, 8, H/4, W/4)
+        feature8 = self.layer1(x)
+        feature16 = self.layer2(feature8)
+        feature32 = self.layer3(feature16)
+        return feature8, feature16, feature32
 
 
-class Block(nn.Layer):
+class XceptionBlock(nn.Layer):
     """Three separable convolutions and a shortcut."""
 
     def __init__(self, in_channels: int, channels: int, first: bool):
@@ -52,34 +65,21 @@ class Block(nn.Layer):
         return self.relu(self.proj(x) + self.residual_branch(x))
 
 
-class Xception39(nn.Layer):
-    """39 layers, without the classifier.
+class SeparableConvBN(nn.Layer):
+    """3x3 depthwise convolution without norm or activation, then 1x1 convolution and norm."""
 
-    Attributes:
-        channels: of the features at 1/8, 1/16 and 1/32.
-    """
-
-    channels = (64, 128, 256)
-
-    def __init__(self) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, relu: bool = True):
         super().__init__()
-        self.conv1 = ConvBNReLU(3, 8, 3, stride=2)
-        self.maxpool = nn.MaxPool2D(3, stride=2, padding=1)
-        in_channels = 8
-        stages = []
-        for depth, channels in ((4, 16), (8, 32), (4, 64)):
-            blocks = []
-            for i in range(depth):
-                blocks.append(Block(in_channels, channels, first=i == 0))
-                in_channels = 4 * channels
-            stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3 = stages
-        initialize(self)
+        self.conv1 = nn.Conv2D(
+            in_channels,
+            in_channels,
+            3,
+            stride=stride,
+            padding=1,
+            groups=in_channels,
+            bias_attr=False,
+        )
+        self.point_wise_cbr = (ConvBNReLU if relu else ConvBN)(in_channels, out_channels, 1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 3, H, W) -> features at 1/8, 1/16, 1/32."""
-        x = self.maxpool(self.conv1(images))  # (N, 8, H/4, W/4)
-        feature8 = self.layer1(x)
-        feature16 = self.layer2(feature8)
-        feature32 = self.layer3(feature16)
-        return feature8, feature16, feature32
+    def forward(self, x: Tensor) -> Tensor:
+        return self.point_wise_cbr(self.conv1(x))

@@ -48,7 +48,9 @@ def test_ours_with_a_transform_of_paddleseg(tmp_path: Path, tiny_cityscapes_shar
     assert dataset[0]["img"].shape == (3, 32, 48)
     assert [spec["type"] for spec in dataset.transform_specs][1] == "RandomBlur"
     assert class_table_of(config).num_classes == 19
-    assert first_image(config) == build_dataset(config, "val_dataset").samples[0].image
+    assert (
+        validation_data(config).first_image == build_dataset(config, "val_dataset").samples[0].image
+    )
 
 
 def test_paddlesegs_data_set_has_what_ours_has(
@@ -94,7 +96,7 @@ def test_a_misspelt_transform_is_named(tmp_path: Path, tiny_cityscapes_shared: P
 def test_the_class_table_needs_no_data(tmp_path: Path) -> None:
     config = _config(tmp_path, tmp_path / "absent")
     assert class_table_of(config).name == "cityscapes"
-    assert first_image(config) is None
+    assert validation_data(config).first_image is None
     with pytest.raises(MissingData, match="no Cityscapes in"):
         build_dataset(config, "train_dataset")
 

@@ -45,12 +45,12 @@ def test_stdc_networks_are_named_after_their_work(make, millions: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "wiring", "published"),
+    ("make", "variant", "published"),
     # BiSeNet, table 1, at 640x360: the paper's G is 2^30.
     [(ResNet18, "author", 10.8), (Xception39, "author_x39", 2.9)],
 )
-def test_bisenetv1_multiply_adds_are_the_papers(make, wiring: str, published: float) -> None:
-    diagnosis = diagnose(BiSeNetV1(19, make(), wiring), [1, 3, 360, 640])
+def test_bisenetv1_multiply_adds_are_the_papers(make, variant: str, published: float) -> None:
+    diagnosis = diagnose(BiSeNetV1(19, make(), variant), [1, 3, 360, 640])
     assert round(diagnosis.multiply_adds / 2**30, 1) == published
 
 

@@ -66,7 +66,7 @@ def test_a_scale_factor_gives_the_same_size_where_onednn_runs_the_graph(
     check_under_onednn(Network(), tmp_path)
 
 
-def test_a_pooled_map_is_enlarged_where_onednn_runs_the_graph(tmp_path: Path) -> None:
+def test_a_pooled_map_is_upsampled_where_onednn_runs_the_graph(tmp_path: Path) -> None:
     """The global context of PaddleSeg's BiSeNetV1."""
 
     class Network(paddle.nn.Layer):

@@ -53,7 +53,7 @@ def test_nothing_is_installed_while_converting(convert, tmp_path: Path) -> None:
         ),
         ("    print('no such operator')\n    sys.exit(3)", r"no such operator \(status 3\)$"),
         ("    raise RuntimeError('no shape')", r"graph: RuntimeError: no shape \(status 1\)$"),
-        ("    pass", r"it says nothing \(status 0, and no file\)$"),
+        ("    pass", r"it prints nothing \(status 0, and no file\)$"),
     ],
 )
 def test_failures(convert, body: str, message: str) -> None:

@@ -1,6 +1,9 @@
 """What every network must do: any size, gradients everywhere, weights that save and load."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,52 +12,56 @@ import pytest
 from paddle import nn
 
 from paddleseg_ext.checkpoints.store import load_into, save_weights
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.models.backbones.efficientnet import EfficientNetB1
 from paddleseg_ext.models.backbones.resnet import ResNet18, ResNet50, ResNet101, ResNet101_v1c
 from paddleseg_ext.models.backbones.resnet_v1c import ResNet18_v1c
 from paddleseg_ext.models.backbones.resnet_vd import ResNet18_vd
 from paddleseg_ext.models.backbones.stdcnet import STDCClassifier, STDCNet813, STDCNet1446
 from paddleseg_ext.models.backbones.xception import Xception39
-from paddleseg_ext.models.bisenetv1 import WIRINGS as V1_WIRINGS
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
-from paddleseg_ext.models.bisenetv2 import WIRINGS as V2_WIRINGS
+from paddleseg_ext.models.bisenetv1_variants import VARIANTS as V1_VARIANTS
 from paddleseg_ext.models.bisenetv2 import BiSeNetV2
+from paddleseg_ext.models.bisenetv2_variants import VARIANTS as V2_VARIANTS
 from paddleseg_ext.models.dabnet import DABNet
+from paddleseg_ext.models.layers import resize
 from paddleseg_ext.models.stdcseg import STDCSeg
 from paddleseg_ext.registry import BACKBONES, MODELS
 
 CLASSES = 5
 
 
-def backbone_for(wiring: str) -> nn.Layer:
+def backbone_for(variant: str) -> nn.Layer:
     makers = {
         "paddleseg": ResNet18_vd,
         "author_x39": Xception39,
         "author_r101": ResNet101_v1c,
         "mmseg_wide": ResNet50,
     }
-    if wiring in makers:
-        return makers[wiring]()
-    return ResNet18(V1_WIRINGS[wiring].activation)
+    if variant in makers:
+        return makers[variant]()
+    return ResNet18(V1_VARIANTS[variant].activation)
 
 
 NETWORKS: dict[str, Callable[..., nn.Layer]] = {
     **{
-        f"v1-{wiring}": lambda n=CLASSES, wiring=wiring: BiSeNetV1(n, backbone_for(wiring), wiring)
-        for wiring in V1_WIRINGS
+        f"v1-{variant}": lambda n=CLASSES, variant=variant: BiSeNetV1(
+            n, backbone_for(variant), variant
+        )
+        for variant in V1_VARIANTS
     },
     "v1-author_speed-x39": lambda n=CLASSES: BiSeNetV1(n, Xception39(), "author_speed"),
     "v1-mmseg_wide-r101": lambda n=CLASSES: BiSeNetV1(n, ResNet101(), "mmseg_wide"),
     **{
-        f"v2-{wiring}": lambda n=CLASSES, wiring=wiring: BiSeNetV2(n, wiring)
-        for wiring in V2_WIRINGS
+        f"v2-{variant}": lambda n=CLASSES, variant=variant: BiSeNetV2(n, variant)
+        for variant in V2_VARIANTS
     },
     "stdc1": lambda n=CLASSES: STDCSeg(n, STDCNet813()),
     "stdc2": lambda n=CLASSES: STDCSeg(
         n, STDCNet1446(), use_boundary_2=True, use_boundary_4=True, use_boundary_8=False
     ),
     "stdc1-paddleseg": lambda n=CLASSES: STDCSeg(
-        n, STDCNet813(pool_counts_padding=False), wiring="paddleseg"
+        n, STDCNet813(pool_counts_padding=False), variant="paddleseg"
     ),
     "stdc1-conv_last": lambda n=CLASSES: STDCSeg(n, STDCNet813(conv_last=True)),
     "stdc1-cutnet": lambda n=CLASSES: STDCSeg(n, STDCNet813(last_channels=256)),
@@ -138,6 +145,51 @@ def test_any_size(name: str) -> None:
             assert bool(paddle.isfinite(output).all())
 
 
+# Per network: a hash of the names and shapes in the order of the state, and a sum over the values
+# that changes with any of them and with their order.
+INITIAL_WEIGHTS = json.loads(
+    (Path(__file__).parents[2] / "data" / "initial_weights.json").read_text()
+)
+
+
+def fingerprint(model: nn.Layer) -> tuple[str, float]:
+    layout, checksum = hashlib.sha256(), 0.0
+    for number, (name, tensor) in enumerate(model.state_dict().items(), 1):
+        layout.update(f"{name} {list(tensor.shape)}\n".encode())
+        values = tensor.numpy().astype(np.float64).ravel()
+        checksum += number * float(values @ np.cos(np.arange(values.size)))
+    return layout.hexdigest(), checksum
+
+
+@pytest.mark.parametrize("name", FAST_OR_SLOW)
+def test_a_seed_gives_the_initial_weights_it_always_gave(name: str) -> None:
+    layout, checksum = fingerprint(NETWORKS[name]())
+    assert layout == INITIAL_WEIGHTS[name]["layout"]
+    assert checksum == pytest.approx(INITIAL_WEIGHTS[name]["checksum"], rel=1e-5, abs=1e-3)
+
+
+def test_initial_weights_of_every_network_are_recorded() -> None:
+    assert set(INITIAL_WEIGHTS) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("name", FAST_OR_SLOW)
+def test_native_logits_upsampled_are_the_output(name: str) -> None:
+    model = NETWORKS[name]()
+    model.eval()
+    images = paddle.randn([1, 3, 75, 109])
+    with paddle.no_grad():
+        expected, native = model(images)[0], model(images, upsample=False)[0]
+    if model.upsampling is None:  # DABNet's native logits are of padded images
+        assert name.startswith("dab")
+        assert list(native.shape[2:]) == [side // 8 for side in model._pad(images).shape[2:]]
+    elif model.upsampling == "pixel_shuffle":
+        np.testing.assert_array_equal(native[:, :, :75, :109].numpy(), expected.numpy())
+    else:
+        got = resize(native, (75, 109), model.upsampling)
+        np.testing.assert_array_equal(got.numpy(), expected.numpy())
+        assert native.shape[3] in (13, 14)
+
+
 @pytest.mark.parametrize("name", FAST_OR_SLOW)
 def test_every_parameter_learns(name: str) -> None:
     model = NETWORKS[name]()
@@ -157,7 +209,8 @@ def test_every_parameter_learns(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_deployed_equals_eager(name: str, tmp_path: Path) -> None:
     """Exported for any size, with oneDNN off and on, at a size that no stride divides."""
-    from paddleseg_ext.export.exporter import GRAPH_NAME, ExportOptions, trace
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.export.tracing import GRAPH_NAME, trace
     from paddleseg_ext.images.labels import generic_table
     from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
     from paddleseg_ext.inference.engines.paddle_inference import PaddleInference, PaddleOptions
@@ -282,12 +335,12 @@ def test_stdc_parameters_are_the_published(make: Callable, millions: float) -> N
     assert parameter_count(model) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
-@pytest.mark.parametrize(("wiring", "drops"), [("mmseg", True), ("coincheung", False)])
+@pytest.mark.parametrize(("variant", "drops"), [("mmseg", True), ("coincheung", False)])
 def test_heads_of_mmsegmentation_drop_channels_before_the_classifier(
-    wiring: str, drops: bool
+    variant: str, drops: bool
 ) -> None:
     paddle.seed(3)
-    v1, v2 = BiSeNetV1(5, ResNet18(), wiring), BiSeNetV2(5, wiring)
+    v1, v2 = BiSeNetV1(5, ResNet18(), variant), BiSeNetV2(5, variant)
     empty: list[bool] = []  # whether any whole channel of a head is 0
     for head in (v1.head, v1.aux_head8, v2.head, v2.aux_heads[1]):
         head.classifier.register_forward_pre_hook(
@@ -299,22 +352,34 @@ def test_heads_of_mmsegmentation_drop_channels_before_the_classifier(
     assert empty == [drops] * 4
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: BiSeNetV1(CLASSES, ResNet18(), "coincheong"), "did you mean 'coincheung'"),
+        (lambda: BiSeNetV2(CLASSES, "tf"), "unknown variant 'tf' .did you mean 'tf2'"),
+        (lambda: STDCSeg(CLASSES, STDCNet813(), variant="orginal"), "did you mean 'original'"),
+        (lambda: DABNet(CLASSES, ResNet18_v1c(), spatial="both"), "unknown spatial 'both'"),
+        (lambda: ResNet18("swish"), "unknown activation 'swish' .known: leaky_relu, relu"),
+        (
+            lambda: replace(V1_VARIANTS["author"], ffm_gate="two_conv"),
+            "unknown ffm_gate 'two_conv' .did you mean 'two_convs'",
+        ),
+        (lambda: replace(V2_VARIANTS["tf2"], head="wide"), "unknown head 'wide'"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(make: Callable, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make()
+
+
 def test_wrong_options_are_told() -> None:
-    with pytest.raises(ValueError, match="did you mean 'coincheung'"):
-        BiSeNetV1(CLASSES, ResNet18(), "coincheong")
     with pytest.raises(ValueError, match="Use ResNet18"):
         BiSeNetV1(CLASSES, STDCNet813())
     with pytest.raises(ValueError, match="patch_size is one of"):
         DABNet(CLASSES, ResNet18_v1c(), 3)
-    with pytest.raises(ValueError, match="spatial is one of"):
-        DABNet(CLASSES, ResNet18_v1c(), spatial="both")
-    with pytest.raises(ValueError, match="did you mean 'original'"):
-        STDCSeg(CLASSES, STDCNet813(), wiring="orginal")
     with pytest.raises(ValueError, match="ResNet18_v1c or EfficientNetB1"):
         DABNet(CLASSES, ResNet18())
     with pytest.raises(ValueError, match="output_stride is 8, 16 or 32"):
         ResNet18_vd(12)
-    with pytest.raises(ValueError, match="activation is one of"):
-        ResNet18("swish")
     with pytest.raises(ValueError, match="last_channels must be a multiple of 8, got 0"):
         STDCNet813(last_channels=0)

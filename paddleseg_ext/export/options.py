@@ -1,0 +1,82 @@
+"""The options of an export."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.flags import boolean
+from paddleseg_ext.common.options import option
+
+
+def _auto_or_boolean(text: str) -> bool | None:
+    return None if text.strip().lower() == "auto" else boolean(text)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Where a bundle goes and what its graph takes and returns.
+
+    Raises:
+        UsageError: a value is out of range, or two of them exclude each other.
+    """
+
+    save_dir: Path = option(Path("output/inference_model"), "the bundle's folder")
+    input_shape: tuple[int, ...] = option(
+        (-1, 3, -1, -1),
+        "N 3 H W, or H W alone; height comes first, -1 is any (default: any batch, height and "
+        "width)",
+        metavar="N",
+    )
+    output_op: Literal["none", "argmax", "softmax"] = option(
+        "none",
+        "the graph's last step; it returns logits, int32 class ids, or probabilities. Where "
+        "preprocessing resizes, class ids return to the image's size by nearest, the others "
+        "bilinearly",
+    )
+    onnx: bool | None = option(
+        None,
+        "also write model.onnx, for the runtimes onnxruntime and openvino and for quantize; auto "
+        "(default): where the converter is installed, paddleseg_ext[onnx]",
+        parse=_auto_or_boolean,
+        metavar="auto|True|False",
+    )
+    fold_normalize: bool = option(
+        False, "put Normalize into the graph, which then takes bytes (N, 3, H, W)"
+    )
+    upsample: Literal["graph", "host"] = option(
+        "graph",
+        "where logits are upsampled to the input's size: in the graph, or afterwards by infer.py, "
+        "which interpolates only where classes meet (the label maps are the same but for "
+        "rounding); needs --output_op none",
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", _full_input_shape(self.input_shape))
+        if self.upsample == "host" and self.output_op != "none":
+            raise UsageError(
+                f"--upsample host needs a graph that returns logits: --output_op none, not "
+                f"{self.output_op}"
+            )
+
+    @property
+    def input_dtype(self) -> str:
+        """Of the graph's input."""
+        return "uint8" if self.fold_normalize else "float32"
+
+
+def _full_input_shape(values: Sequence[int]) -> tuple[int, int, int, int]:
+    """`N 3 H W` of `N 3 H W`, `3 H W` or `H W`; -1 means any.
+
+    Raises:
+        UsageError: another count of numbers, zeros, or another channel count.
+    """
+    if len(values) not in (2, 3, 4) or any(v == 0 or v < -1 for v in values):
+        raise UsageError(
+            f"--input_shape: 'N 3 H W' with -1 for any is expected, got {list(values)}"
+        )
+    batch, channels, height, width = (*(-1, 3)[: 4 - len(values)], *values)
+    if channels != 3:
+        raise UsageError(f"--input_shape: the networks take 3 channels, got {channels}")
+    return batch, channels, height, width

@@ -1,0 +1,229 @@
+"""The self-check of an export: a bundle's graphs against the network they were made of.
+
+Each runtime that is installed runs the bundle, is compared with the eager network, and is timed in
+turns with the others. The findings are the first records of the bundle's `Manifest.verified`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from paddle import nn
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.machine import available_cores, cpu_name
+from paddleseg_ext.evaluation.eager import EagerEngine
+from paddleseg_ext.export.folding import normalize_batch
+from paddleseg_ext.export.options import ExportOptions
+from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.engines.table import ENGINES, open_engine
+from paddleseg_ext.inference.postprocess import softmax
+from paddleseg_ext.inference.preprocess import Normalize
+from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.verified import Verified
+from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, ImageVerdict, judge_image, worst_grade
+
+# The sizes at which a bundle is checked, (height, width). The second is no multiple of anything;
+# some of PaddleSeg's networks refuse that, and are checked at the third instead.
+CHECKED_SIZES_HW = ((256, 512), (203, 331))
+EVEN_SIZE_HW = (192, 320)
+CHECKED_BATCH = 2
+ROUNDS = 5  # of timed runs, the runtimes in turns
+REFERENCE = "paddle"
+TITLES = {
+    "paddle": "Paddle Inference, oneDNN off",
+    "paddle_onednn": "Paddle Inference, oneDNN on",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+
+Case = tuple[NDArray, NDArray[np.float32]]  # a batch for the graph, the network's logits for it
+
+
+@dataclass
+class Trial:
+    """One runtime in the self-check: its engine, the verdict on each image, and timed runs."""
+
+    engine: Engine
+    verdicts: list[ImageVerdict] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def check_bundle(
+    bundle: Bundle,
+    model: nn.Layer,
+    options: ExportOptions,
+    normalize: Normalize | None,
+    check_image: Path | None,
+) -> dict[str, Verified]:
+    """Run a bundle in every installed runtime, and compare with the network.
+
+    Args:
+        bundle: as written.
+        model: the network that it was made of.
+        options: of the export.
+        normalize: the transform that the graph contains and `model` does not.
+        check_image: the image to compare on; None: a drawn scene.
+
+    Returns:
+        Runtime -> the record for `Manifest.verified`.
+
+    Raises:
+        CheckFailed: they differ by more than rounding; the message says where and by how much.
+    """
+    if check_image is None:
+        from paddleseg_ext.images.scenes import draw_scene
+
+        log("self-check: no validation image at hand, a drawn street scene is used")
+        image = draw_scene(seed=0, size_wh=(512, 256))[0]
+    else:
+        image = read_image(check_image)
+    tensor, _ = bundle.preprocess()(image)
+    cases = [
+        _make_case(model, tensor, size_hw, options, normalize)
+        for size_hw in _checked_sizes_hw(options)
+    ]
+    trials: dict[str, Trial] = {}
+    records: dict[str, Verified] = {}
+    for name in TITLES:
+        if not ENGINES[name].is_installed or (ENGINES[name].runs_onnx and not bundle.has_onnx):
+            continue
+        try:
+            trials[name] = _try(name, bundle, cases, options)
+        except (CheckFailed, UsageError) as error:
+            # Nobody asked for OpenVINO, nor for ONNX with `--onnx auto`: the bundle is good without
+            # them, and `--backend auto` takes no runtime that is recorded as failed.
+            if not ENGINES[name].runs_onnx or (name == "onnxruntime" and options.onnx):
+                raise
+            warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")
+            records[name] = _record(name, FAILED, 0, len(cases))
+    _time_in_turns(trials, cases[0][0])
+    reference = float(np.median(trials[REFERENCE].seconds))
+    for name, trial in trials.items():
+        ratio = round(reference / float(np.median(trial.seconds)), 3)
+        different = sum(verdict.num_different for verdict in trial.verdicts)
+        grade = worst_grade(verdict.grade for verdict in trial.verdicts)
+        if RuntimeSpec(name).shortfall(trial.engine.describe()) == "":
+            records[name] = _record(name, grade, different, len(trial.verdicts), ratio)
+    return records
+
+
+def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> Trial:
+    """One runtime on every case.
+
+    Raises:
+        CheckFailed: it does not return the network's result.
+        UsageError: it cannot run the graph.
+    """
+    trial = Trial(open_engine(bundle, RuntimeSpec(name)))
+    for batch, logits in cases:
+        output = trial.engine.run(batch)
+        if options.upsample == "host":
+            output = bundle.postprocess().network_scores(output, batch.shape[2:])
+        where = f"{TITLES[name]}, input {'x'.join(map(str, batch.shape))}"
+        verdicts = _judge(output, logits, options.output_op)
+        log(f"self-check: {where}: {_compare(output, logits, options.output_op, verdicts, where)}")
+        trial.verdicts += verdicts
+    return trial
+
+
+def _time_in_turns(trials: Mapping[str, Trial], batch: NDArray) -> None:
+    """Rounds of one run per runtime, so that a busy machine is unfair to none."""
+    for _ in range(ROUNDS):
+        for trial in trials.values():
+            trial.seconds.append(trial.engine.run_timed(batch)[1].total_s)
+
+
+def _record(
+    name: str, grade: str, num_different: int, num_images: int, ratio: float | None = None
+) -> Verified:
+    return Verified(
+        grade=grade,
+        passed=grade != FAILED,
+        num_different=num_different,
+        num_images=num_images,
+        command="export",
+        version=ENGINES[name].installed_version or "",
+        cpu=cpu_name(),
+        cpu_threads=available_cores(),
+        ratio=ratio,
+    )
+
+
+def _checked_sizes_hw(options: ExportOptions) -> list[tuple[int, int]]:
+    height, width = options.input_shape[2:]
+    sizes = {(height if height > 0 else h, width if width > 0 else w) for h, w in CHECKED_SIZES_HW}
+    return sorted(sizes, reverse=True)
+
+
+def _make_case(
+    model: nn.Layer,
+    tensor: NDArray,
+    size_hw: tuple[int, int],
+    options: ExportOptions,
+    normalize: Normalize | None,
+) -> Case:
+    """A batch of `size_hw` for the graph, and the eager network's logits for it."""
+    batch = _make_batch(tensor, size_hw, options)
+    try:
+        return batch, EagerEngine(model).run(normalize_batch(batch, normalize))
+    except (ValueError, RuntimeError):  # Paddle's errors for a size that does not fit
+        if size_hw != CHECKED_SIZES_HW[1]:
+            raise
+    log(f"self-check: {type(model).__name__} refuses an input of {size_hw}, {EVEN_SIZE_HW} is used")
+    return _make_case(model, tensor, EVEN_SIZE_HW, options, normalize)
+
+
+def _make_batch(tensor: NDArray, size_hw: tuple[int, int], options: ExportOptions) -> NDArray:
+    """`(N, 3, *size_hw)` of one image's `(3, h, w)` tensor; every second copy is mirrored."""
+    resized = cv2.resize(tensor.transpose(1, 2, 0), size_hw[::-1], interpolation=cv2.INTER_AREA)
+    plane = resized.transpose(2, 0, 1)
+    count = options.input_shape[0] if options.input_shape[0] > 0 else CHECKED_BATCH
+    images = [plane if i % 2 == 0 else plane[:, :, ::-1] for i in range(count)]
+    return np.ascontiguousarray(np.stack(images), dtype=options.input_dtype)
+
+
+def _judge(output: NDArray, logits: NDArray[np.float32], output_op: str) -> list[ImageVerdict]:
+    """The verdict on each image. The budget is that of FP32 kernels that sum in another order."""
+    labels = (output if output_op == "argmax" else output.argmax(axis=1)).astype(np.uint8)
+    return [
+        judge_image(f"image {i}", scores.argmax(axis=0).astype(np.uint8), got, scores)
+        for i, (scores, got) in enumerate(zip(logits, labels, strict=True))
+    ]
+
+
+def _compare(
+    output: NDArray,
+    logits: NDArray[np.float32],
+    output_op: str,
+    verdicts: list[ImageVerdict],
+    where: str,
+) -> str:
+    """The finding in words."""
+    num_different = sum(verdict.num_different for verdict in verdicts)
+    for verdict in verdicts:
+        if verdict.grade == FAILED:
+            raise _disagreement(where, f"{num_different} pixels change class; {verdict.reason}")
+    finding = f"{num_different} pixels differ"
+    if output_op == "argmax":
+        return finding
+    expected = logits if output_op == "none" else softmax(logits)
+    scale = float(np.abs(logits).max())
+    difference = float(np.abs(output - expected).max())
+    if not difference <= NEAR_TIE * max(1.0, scale):
+        raise _disagreement(
+            where, f"largest difference {difference:.3g} at logits up to {scale:.3g}"
+        )
+    return f"{finding}, largest difference {difference:.2g} at logits up to {scale:.3g}"
+
+
+def _disagreement(where: str, finding: str) -> CheckFailed:
+    return CheckFailed(
+        f"{where}: the exported graph does not give the eager network's result: {finding}"
+    )

@@ -1,0 +1,75 @@
+"""A network -> its static graph, as the options of an export ask for it."""
+
+from pathlib import Path
+
+import paddle
+from paddle import Tensor, nn
+
+from paddleseg_ext.export.folding import fold_normalize
+from paddleseg_ext.export.host_upsampling import MainHead, cut_upsampling, upsampling_of
+from paddleseg_ext.export.onednn_safe import traced_operators
+from paddleseg_ext.export.options import ExportOptions
+from paddleseg_ext.inference.preprocess import Normalize
+
+GRAPH_NAME = "model"
+
+
+def write_graph(
+    model: nn.Layer, options: ExportOptions, normalize: Normalize | None, path: Path
+) -> str:
+    """Writes the static graph of `model` to `path` plus Paddle's suffixes.
+
+    Args:
+        model: the network, in inference mode.
+        options: of the export.
+        normalize: the transform that the graph contains; None: it takes normalised images.
+        path: without suffix.
+
+    Returns:
+        Where the logits are upsampled: in the `graph`, or afterwards (`half_pixel`, `aligned`).
+
+    Raises:
+        UsageError: the logits cannot be upsampled afterwards, as the options ask.
+    """
+    upsampling, deployed = "graph", model
+    cut = options.upsample == "host" and not hasattr(model, "upsampling")
+    if options.upsample == "host":
+        upsampling = upsampling_of(model)
+        deployed = model if cut else MainHead(model, upsample=False)
+    if normalize is not None:
+        deployed = fold_normalize(deployed, normalize)
+    trace(deployed, options, path)
+    if cut:
+        cut_upsampling(path, type(model).__name__)
+    return upsampling
+
+
+def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
+    """Writes the static graph of `model` in inference mode to `path` plus Paddle's suffixes."""
+    shape = [side if side > 0 else None for side in options.input_shape]
+    network = _DeployNetwork(model, options.output_op)
+    network.eval()
+    with traced_operators():
+        static = paddle.jit.to_static(
+            network,
+            input_spec=[paddle.static.InputSpec(shape, options.input_dtype, "images")],
+            full_graph=True,
+        )
+        paddle.jit.save(static, str(path))
+
+
+class _DeployNetwork(nn.Layer):
+    """The main head and the graph's last step."""
+
+    def __init__(self, model: nn.Layer, output_op: str):
+        super().__init__()
+        self.model = model
+        self.output_op = output_op
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)[0]
+        if self.output_op == "argmax":
+            return paddle.argmax(logits, axis=1, dtype="int32")
+        if self.output_op == "softmax":
+            return nn.functional.softmax(logits, axis=1)
+        return logits
