@@ -110,7 +110,7 @@ def _about_surplus(line: txt.Line, wanted: Sequence[str], known: set[str]) -> st
     token = _token(line)
     expected = f"; '{_spelled(wanted[0])}' is expected here" if wanted else "; remove it"
     if token in known:
-        return f"'{_spelled(token)}' is out of place or stands twice{expected}"
+        return f"'{_spelled(token)}' is out of place or is given twice{expected}"
     return f"unknown '{_spelled(token)}'{nearest_name(token, known)}"
 
 

@@ -196,7 +196,7 @@ def read_sections(path: Path) -> tuple[str, Sections]:
 
     Raises:
         UsageError: with file and line: a line without `:`, an unknown section or key (the nearest
-            is named), a key that stands twice, or a missing section or key.
+            is named), a key that is given twice, or a missing section or key.
     """
     lines = read_lines(path)
     kind = kind_of(lines, path)
@@ -225,7 +225,7 @@ def _add_line(
         if name not in forms:
             return f"unknown section '{name}'{nearest_name(name, forms)}"
         if name in sections:
-            return f"the section '{name}' stands twice"
+            return f"the section '{name}' is given twice"
         sections[name] = {}
     elif line.kind == "other":
         return f"'key:value' is expected, got '{key}'"
@@ -235,7 +235,7 @@ def _add_line(
         if key == NULL:
             return about_null(line)
         if key in sections[name]:
-            return f"'{key}' stands twice in '==={name}==='"
+            return f"'{key}' is given twice in '==={name}==='"
         sections[name][key] = line.value
     return ""
 
@@ -258,7 +258,7 @@ def modes_of(value: str, key: str) -> dict[str, str]:
 
     Raises:
         UsageError: a part without a mode, an unknown mode (the nearest is named), or one that
-            stands twice.
+            is given twice.
     """
     choices: dict[str, str] = {}
     for part in value.split("|"):
@@ -268,7 +268,7 @@ def modes_of(value: str, key: str) -> dict[str, str]:
             hint = nearest_name(name, MODES)
             raise UsageError(f"{key}: 'mode=value|...' is expected, got '{part}'{hint}")
         if name in choices:
-            raise UsageError(f"{key}: mode '{name}' stands twice")
+            raise UsageError(f"{key}: mode '{name}' is given twice")
         choices[name] = choice.strip()
     return choices
 

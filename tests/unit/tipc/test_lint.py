@@ -49,7 +49,7 @@ def test_every_config_of_the_project_is_clean(verbs):
     [
         ("gpu_list:0\n", "", 0, "missing before this line: 'gpu_list:'"),
         ("##\ntrainer", "trainer", 0, "missing before this line: '##'"),
-        ("gpu_list:0\n", "gpu_list:0\ngpu_list:0\n", 0, "'gpu_list:' is out of place or stands"),
+        ("gpu_list:0\n", "gpu_list:0\ngpu_list:0\n", 0, "'gpu_list:' is out of place or is given"),
         ("python:python\n", "pyton:python\n", 0, "unknown 'pyton:' (did you mean 'python'?)"),
         (
             "model_name:bisenetv1\npython:python\n",

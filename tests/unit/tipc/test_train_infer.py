@@ -177,7 +177,7 @@ def test_a_shown_command_quotes_its_words(write):
         ("--precision:null", "--precison:null", r"line 6: unknown key '--precison'.*'--precision'"),
         ("===export_params===", "===exprt_params===", "unknown section 'exprt_params'.*export_par"),
         ("eval:val.py --config net.yml\n", "", "'eval' is missing in '===eval_params==='"),
-        ("model_name:net\n", "model_name:net\nmodel_name:net\n", "'model_name' stands twice"),
+        ("model_name:net\n", "model_name:net\nmodel_name:net\n", "'model_name' is given twice"),
         ("model_name:net\n", "model_name net\n", "'key:value' is expected, got 'model_name net'"),
         ("null:null\n", "null:something\n", "does nothing"),
         ("lite_train_lite_infer=4", "lite_train_lite_infr=4", "'mode=value|...' is expected"),
