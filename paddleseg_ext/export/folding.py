@@ -18,7 +18,7 @@ from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
-from paddleseg_ext.inference.preprocess import Normalize
+from paddleseg_ext.inference.preprocess import ImageNormalize
 
 BYTE = 255.0
 PROBE_HW = (64, 96)
@@ -48,7 +48,7 @@ class BytesNetwork(nn.Layer):
 
 def split_normalize(
     transforms: Sequence[Mapping[str, Any]],
-) -> tuple[list[Mapping[str, Any]], Normalize]:
+) -> tuple[list[Mapping[str, Any]], ImageNormalize]:
     """The transforms without the Normalize that ends them, and that Normalize.
 
     Raises:
@@ -68,10 +68,10 @@ def split_normalize(
                 "set im_padding_value to a whole number"
             )
     arguments = {key: value for key, value in transforms[-1].items() if key != "type"}
-    return list(transforms[:-1]), Normalize(**arguments)
+    return list(transforms[:-1]), ImageNormalize(**arguments)
 
 
-def fold_normalize(model: nn.Layer, normalize: Normalize) -> BytesNetwork:
+def fold_normalize(model: nn.Layer, normalize: ImageNormalize) -> BytesNetwork:
     """Returns a copy of `model` that takes bytes.
 
     The factor goes into the convolutions that read the image. Where another layer reads it, too,
@@ -113,7 +113,7 @@ def _first_convolutions(model: nn.Layer) -> list[nn.Conv2D]:
     return [layer for layer in found if layer.weight.shape[1] == 3]
 
 
-def _agree(network: BytesNetwork, model: nn.Layer, normalize: Normalize) -> bool:
+def _agree(network: BytesNetwork, model: nn.Layer, normalize: ImageNormalize) -> bool:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *PROBE_HW), dtype=np.uint8)
     was_training = model.training
     model.eval()
@@ -125,7 +125,7 @@ def _agree(network: BytesNetwork, model: nn.Layer, normalize: Normalize) -> bool
     return bool(np.abs(got - expected).max() <= AGREEMENT * max(1.0, np.abs(expected).max()))
 
 
-def normalize_batch(batch: NDArray, normalize: Normalize | None) -> NDArray[np.float32]:
+def normalize_batch(batch: NDArray, normalize: ImageNormalize | None) -> NDArray[np.float32]:
     """The original network's input of (N, 3, H, W) bytes; without `normalize`, `batch` itself."""
     if normalize is None:
         return batch

@@ -24,7 +24,7 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.engines.table import ENGINES, open_engine
 from paddleseg_ext.inference.postprocess import softmax
-from paddleseg_ext.inference.preprocess import Normalize
+from paddleseg_ext.inference.preprocess import ImageNormalize
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, ImageVerdict, judge_image, worst_grade
@@ -47,7 +47,7 @@ Case = tuple[NDArray, NDArray[np.float32]]  # a batch for the graph, the network
 
 
 @dataclass
-class Trial:
+class CheckedRuntime:
     """One runtime in the self-check: its engine, the verdict on each image, and timed runs."""
 
     engine: Engine
@@ -59,7 +59,7 @@ def check_bundle(
     bundle: Bundle,
     model: nn.Layer,
     options: ExportOptions,
-    normalize: Normalize | None,
+    normalize: ImageNormalize | None,
     check_image: Path | None,
 ) -> dict[str, Verified]:
     """Run a bundle in every installed runtime, and compare with the network.
@@ -89,7 +89,7 @@ def check_bundle(
         _make_case(model, tensor, size_hw, options, normalize)
         for size_hw in _checked_sizes_hw(options)
     ]
-    trials: dict[str, Trial] = {}
+    trials: dict[str, CheckedRuntime] = {}
     records: dict[str, Verified] = {}
     for name in TITLES:
         if not ENGINES[name].is_installed or (ENGINES[name].runs_onnx and not bundle.has_onnx):
@@ -114,14 +114,14 @@ def check_bundle(
     return records
 
 
-def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> Trial:
+def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> CheckedRuntime:
     """One runtime on every case.
 
     Raises:
         CheckFailed: it does not return the network's result.
         UsageError: it cannot run the graph.
     """
-    trial = Trial(open_engine(bundle, RuntimeSpec(name)))
+    trial = CheckedRuntime(open_engine(bundle, RuntimeSpec(name)))
     for batch, logits in cases:
         output = trial.engine.run(batch)
         if options.upsample == "host":
@@ -133,7 +133,7 @@ def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -
     return trial
 
 
-def _time_in_turns(trials: Mapping[str, Trial], batch: NDArray) -> None:
+def _time_in_turns(trials: Mapping[str, CheckedRuntime], batch: NDArray) -> None:
     """Rounds of one run per runtime, so that a busy machine is unfair to none."""
     for _ in range(ROUNDS):
         for trial in trials.values():
@@ -167,7 +167,7 @@ def _make_case(
     tensor: NDArray,
     size_hw: tuple[int, int],
     options: ExportOptions,
-    normalize: Normalize | None,
+    normalize: ImageNormalize | None,
 ) -> Case:
     """A batch of `size_hw` for the graph, and the eager network's logits for it."""
     batch = _make_batch(tensor, size_hw, options)

@@ -9,13 +9,13 @@ from paddleseg_ext.export.folding import fold_normalize
 from paddleseg_ext.export.host_upsampling import MainHead, cut_upsampling, upsampling_of
 from paddleseg_ext.export.onednn_safe import traced_operators
 from paddleseg_ext.export.options import ExportOptions
-from paddleseg_ext.inference.preprocess import Normalize
+from paddleseg_ext.inference.preprocess import ImageNormalize
 
 GRAPH_NAME = "model"
 
 
 def write_graph(
-    model: nn.Layer, options: ExportOptions, normalize: Normalize | None, path: Path
+    model: nn.Layer, options: ExportOptions, normalize: ImageNormalize | None, path: Path
 ) -> str:
     """Writes the static graph of `model` to `path` plus Paddle's suffixes.
 

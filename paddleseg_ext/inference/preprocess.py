@@ -63,7 +63,7 @@ def _check_size_wh(name: str, size_wh: Any) -> tuple[int, int]:
     return (size_wh[0], size_wh[1])
 
 
-class Resize:
+class ImageResize:
     """Resize to `target_size` (width, height), or to what fits into it with `keep_ratio`."""
 
     kind = "resize"
@@ -206,7 +206,7 @@ class Padding:
         return functional.pad(image, self.size_wh_after(_wh(image)), self.value)
 
 
-class Normalize:
+class ImageNormalize:
     """`(image / 255 - mean) / std`, a value for each channel or one for all."""
 
     kind = "values"
@@ -228,9 +228,14 @@ class Normalize:
         return functional.normalize(image, self.mean, self.std)
 
 
+# By PaddleSeg's names.
 TRANSFORMS: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind
-    for kind in (Resize, ResizeByShort, ResizeByLong, LimitLong, Padding, Normalize)
+    "Resize": ImageResize,
+    "ResizeByShort": ResizeByShort,
+    "ResizeByLong": ResizeByLong,
+    "LimitLong": LimitLong,
+    "Padding": Padding,
+    "Normalize": ImageNormalize,
 }
 
 

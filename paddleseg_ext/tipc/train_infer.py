@@ -20,7 +20,7 @@ BEST_MODEL = "best_model"
 
 
 @dataclass(frozen=True)
-class Variant:
+class TrainingVariant:
     """One way of training: a combination of gpu_list, --precision and trainer.
 
     Attributes:
@@ -84,7 +84,7 @@ def plan_train_infer(path: Path, mode: str) -> Plan:
     return plan
 
 
-def variants_of(train: Mapping[str, str]) -> Iterator[Variant]:
+def variants_of(train: Mapping[str, str]) -> Iterator[TrainingVariant]:
     """Yields gpu_list x --precision x trainer.
 
     Raises:
@@ -104,11 +104,11 @@ def variants_of(train: Mapping[str, str]) -> Iterator[Variant]:
         folder = OUTPUT_ROOT / train["model_name"] / name
         start = tuple(_launcher(train["python"], gpu, device, folder))
         kind, reason = trainer.removesuffix("_train"), _why_not_trained(device, precision)
-        yield Variant(train, folder, kind, device, start, precision, reason)
+        yield TrainingVariant(train, folder, kind, device, start, precision, reason)
 
 
 def training_words(
-    plan: Plan, variant: Variant, mode: str, save_dir: Path, extra: str = ""
+    plan: Plan, variant: TrainingVariant, mode: str, save_dir: Path, extra: str = ""
 ) -> tuple[str, ...]:
     """Returns the command that trains a variant in a mode.
 

@@ -47,7 +47,7 @@ def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str)
     assert finished.out.count("self-check: Paddle Inference, oneDNN off") == 2
     assert finished.out.count("self-check: Paddle Inference, oneDNN on") == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "deploy.yaml", "model.json", "model.pdiparams",
+        "deploy.yaml", "model.json", "model.onnx", "model.pdiparams",
     ]  # fmt: skip
     deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
     assert deploy["Deploy"]["output_op"] == output_op
@@ -55,6 +55,40 @@ def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str)
     assert deploy["Manifest"]["variables"] == {"loaded": 183, "total": 183}
     assert deploy["Manifest"]["checkpoint"]["iteration"] == 0
     assert deploy["Manifest"]["postprocess"]["classes"]["class_names"][13] == "car"
+    verified = read_bundle(tmp_path).verified
+    assert set(verified) == {"paddle", "paddle_onednn", "onnxruntime", "openvino"}
+    for record in verified.values():
+        assert record.passed and record.command == "export" and record.num_images == 4
+        assert record.ratio is not None and record.ratio > 0
+
+
+def test_without_the_converter_a_bundle_has_no_onnx(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddleseg_ext.export.exporter.has_paddle2onnx", lambda: False)
+    assert export(trained, tmp_path).status == 0
+    assert set(read_bundle(tmp_path).verified) == {"paddle", "paddle_onednn"}
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_an_onnx_graph_that_nobody_asked_for_may_fail(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from paddleseg_ext.export import self_check
+
+    real = self_check._try
+
+    def failing(name: str, *arguments: Any) -> Any:
+        if name == "onnxruntime":
+            raise CheckFailed("ONNX Runtime, input 1: wrong")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(self_check, "_try", failing)
+    done = export(trained, tmp_path)
+    assert done.status == 0 and "ONNX Runtime is recorded as failed" in done.out + done.err
+    assert not read_bundle(tmp_path).verified["onnxruntime"].passed
+    asked = export(trained, tmp_path / "asked", "--onnx", "True")
+    assert asked.status == 1 and not (tmp_path / "asked/deploy.yaml").exists()
 
 
 def test_the_self_check_catches_the_wrong_interpolation(
@@ -120,9 +154,8 @@ def test_the_example_of_the_deploy_page_runs(
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(example, names)
-    assert names["labels"].shape == (48, 80)
-    printed = capsys.readouterr().out.strip().splitlines()[-1]
-    assert printed in names["bundle"].manifest.class_table.class_names
+    assert names["result"].label_map.shape == (48, 80)
+    assert "'road': " in capsys.readouterr().out
 
 
 def test_a_graph_that_paddle2onnx_aborts_on_leaves_the_rest_of_the_bundle(

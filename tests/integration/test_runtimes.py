@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 from commands import call
 
 from paddleseg_ext.inference.bundle import read_bundle
@@ -41,10 +43,29 @@ def test_every_file_is_hashed(onnx_bundle: Path) -> None:
     assert set(manifest.files) == {"model.json", "model.pdiparams", "model.onnx"}
 
 
+def edit_yaml(path: Path, change: Callable[[dict], object]) -> None:
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+def test_the_self_check_of_the_export_is_a_verdict(
+    onnx_bundle: Path, deployment: Any, tmp_path: Path
+) -> None:
+    verified = read_bundle(onnx_bundle).verified
+    assert {record.command for record in verified.values()} == {"export"}
+    done = call(
+        *("infer.py", "--config", onnx_bundle, "--image_path", deployment.list),
+        *("--device", "cpu", "--save_dir", tmp_path),
+    )
+    assert done.status == 0 and " by export on 4 images" in done.out
+
+
 def test_tuned_and_then_taken_by_itself(onnx_bundle: Path, deployment: Any, tmp_path: Path) -> None:
     """`tune` records what is right and how fast; `infer.py` takes the fastest of these."""
     folder = shutil.copytree(onnx_bundle.parent, tmp_path / "bundle")
     infer = ["infer.py", "--config", folder / "deploy.yaml", "--image_path", deployment.list]
+    edit_yaml(folder / "deploy.yaml", lambda content: content["Manifest"].pop("verified"))
     by_hand = call(*infer, "--device", "cpu", "--save_dir", tmp_path / "paddle")
     assert by_hand.status == 0 and "backend paddle: no other is verified" in by_hand.out
 

@@ -8,7 +8,7 @@ import pytest
 
 from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.config import load_config
-from paddleseg_ext.data.build import build_dataset, class_table_of, first_image, validation_data
+from paddleseg_ext.data.build import build_dataset, class_table_of, validation_data
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.images.labels import decode_label
 
@@ -153,7 +153,7 @@ def test_a_wrong_section_is_an_error_with_and_without_the_data(
         f"val_dataset: {{type: Cityscapes, dataset_root: {where}, {mode}{wrong}}}"
     )
     config = load_config(tmp_path / "c.yml")
-    for read in (class_table_of, first_image, validation_data):
+    for read in (class_table_of, validation_data):
         with pytest.raises(UsageError, match=message) as caught:
             read(config)
         assert not isinstance(caught.value, MissingData)

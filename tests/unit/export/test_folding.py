@@ -7,7 +7,6 @@ from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.export.folding import fold_normalize, normalize_batch, split_normalize
-from paddleseg_ext.inference.preprocess import Normalize
 
 NORMALIZE = {"type": "Normalize", "mean": [0.3, 0.5, 0.7], "std": [0.2, 0.3, 0.1]}
 
@@ -78,4 +77,4 @@ def test_the_rest_of_the_transforms_stays() -> None:
     resize = {"type": "Resize", "target_size": [8, 8]}
     rest, normalize = split_normalize([resize, {"type": "paddleseg.Normalize"}])
     assert rest == [resize]
-    assert isinstance(normalize, Normalize) and normalize.mean == (0.5, 0.5, 0.5)
+    assert isinstance(normalize, ImageNormalize) and normalize.mean == (0.5, 0.5, 0.5)
