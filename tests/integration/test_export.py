@@ -3,12 +3,16 @@
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import yaml
 from commands import PROJECT, call
+
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.inference.bundle import read_bundle
 
 CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
 

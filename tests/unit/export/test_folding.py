@@ -7,6 +7,7 @@ from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.export.folding import fold_normalize, normalize_batch, split_normalize
+from paddleseg_ext.inference.preprocess import ImageNormalize
 
 NORMALIZE = {"type": "Normalize", "mean": [0.3, 0.5, 0.7], "std": [0.2, 0.3, 0.1]}
 
