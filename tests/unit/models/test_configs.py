@@ -9,7 +9,7 @@ from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.protocol_choice import kept_protocols
-from paddleseg_ext.evaluation.protocols import ProtocolRun
+from paddleseg_ext.evaluation.protocols import check_protocol
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.losses.multi_head import build_loss
 from paddleseg_ext.models.build import build_model
@@ -53,7 +53,7 @@ def test_config_builds_and_runs(path: Path) -> None:
     from_section(EmaOptions, config.ema or {}, "ema")
     preprocess = Preprocess(config.val_dataset["transforms"])
     for protocol in kept_protocols(config.keep_best).values():
-        ProtocolRun(protocol, preprocess)
+        check_protocol(protocol, preprocess)
     for transform in config.train_dataset["transforms"]:
         build(TRANSFORMS, transform, "train_dataset.transforms")
 

@@ -213,23 +213,24 @@ def test_deployed_equals_eager(name: str, tmp_path: Path) -> None:
     from paddleseg_ext.export.tracing import GRAPH_NAME, trace
     from paddleseg_ext.images.labels import generic_table
     from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
-    from paddleseg_ext.inference.engines.paddle_inference import PaddleInference, PaddleOptions
+    from paddleseg_ext.inference.engines.table import open_engine
+    from paddleseg_ext.inference.runtime import RuntimeSpec
 
     model = NETWORKS[name]()
     model.eval()
     options = ExportOptions(tmp_path, (-1, 3, -1, -1), "none")
     trace(model, options, tmp_path / GRAPH_NAME)
-    manifest = Manifest(name, generic_table(CLASSES), {}, 0, 0, {})
+    manifest = Manifest(name, generic_table(CLASSES))
     write_deploy_yaml(tmp_path, [], list(options.input_shape), "none", manifest)
     bundle = read_bundle(tmp_path)
     for height, width in ((75, 109), (64, 128)):
         images = paddle.randn([2, 3, height, width])
         with paddle.no_grad():
             expected = model(images)[0].numpy()
-        for onednn in (False, True):
-            backend = PaddleInference(bundle, PaddleOptions(enable_mkldnn=onednn))
-            difference = np.abs(backend.run(images.numpy()) - expected).max()
-            assert difference <= 1e-4 * max(1.0, np.abs(expected).max()), (onednn, height)
+        for name_of_engine in ("paddle", "paddle_onednn"):
+            engine = open_engine(bundle, RuntimeSpec(name_of_engine))
+            difference = np.abs(engine.run(images.numpy()) - expected).max()
+            assert difference <= 1e-4 * max(1.0, np.abs(expected).max()), (name_of_engine, height)
 
 
 @pytest.mark.parametrize("name", FAST_OR_SLOW)
