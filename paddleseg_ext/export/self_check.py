@@ -80,7 +80,7 @@ def check_bundle(
     if check_image is None:
         from paddleseg_ext.images.scenes import draw_scene
 
-        log("self-check: no validation image at hand, a drawn street scene is used")
+        log("self-check: no validation image is there, a drawn street scene is used")
         image = draw_scene(seed=0, size_wh=(512, 256))[0]
     else:
         image = read_image(check_image)

@@ -19,23 +19,13 @@ from paddleseg_ext.models.bisenetv1 import (
     SegmentationHead,
     SpatialPath,
 )
-from paddleseg_ext.models.bisenetv1_variants import (
-    CONTEXT_CHANNELS,
-    FUSED_CHANNELS,
-    BiSeNetV1Variant,
-)
+from paddleseg_ext.models.bisenetv1_variants import CONTEXT_CHANNELS, FUSED_CHANNELS, VARIANTS
 from paddleseg_ext.models.layers import ConvBNReLU, initialize, resize, spatial_size_hw
 
 PATCH_SIZES = (1, 2, 4, 8, 16)
 SPATIAL = ("guided", "path", "none")
 # BiSeNetV1's refinement, fusion and heads as mmsegmentation has them.
-PARTS = BiSeNetV1Variant(
-    head_channels=(256, 64, 64),
-    aux_names=("aux0", "aux1"),
-    ffm_gate="conv_bn_relu",
-    head_upsampling="half_pixel",
-    dropout=0.1,
-)
+PARTS = VARIANTS["mmseg"]
 
 
 class DABNet(nn.Layer):
