@@ -38,12 +38,7 @@ from deploy.ray.storage import (
     write_whole,
 )
 from paddleseg_ext.commands.runtime_flags import NAMES, RuntimeFlags, named_runtime
-from paddleseg_ext.common.errors import (
-    CheckFailed,
-    DataError,
-    UsageError,
-    run_command,
-)
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, run_command
 from paddleseg_ext.common.flags import make_parser, natural_float, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count

@@ -18,11 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paddleseg_ext.common.errors import UsageError, run_command
-from paddleseg_ext.common.files import (
-    atomic_directory,
-    require_replaceable,
-    write_text,
-)
+from paddleseg_ext.common.files import atomic_directory, require_replaceable, write_text
 from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import add_options, option, read_options

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import UsageError, listed_problems
+from paddleseg_ext.common.errors import UsageError, require_none
 from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import add_options, read_options
@@ -132,8 +132,7 @@ def _check(arguments: argparse.Namespace) -> None:
         write_text(arguments.html, survey_page(surveys))
         log(f"the page is {arguments.html}")
     problems = [line for result in surveys for line in result.problems]
-    if problems:
-        raise UsageError(listed_problems(f"{len(problems)} files cannot be used:", problems))
+    require_none(problems, f"{len(problems)} files cannot be used:")
 
 
 def _add_index(verbs: argparse._SubParsersAction) -> None:

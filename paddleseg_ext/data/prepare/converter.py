@@ -23,8 +23,8 @@ from paddleseg_ext.common.errors import (
     CheckFailed,
     DataError,
     UsageError,
-    listed_problems,
     nearest_name,
+    require_none,
 )
 from paddleseg_ext.common.files import TEMPORARY_PREFIX, atomic_path, require_writable
 from paddleseg_ext.common.log import log
@@ -97,9 +97,8 @@ def convert(name: str, source: str | Path, target: str | Path, processes: int) -
     if len(waiting) < len(items):
         log(f"{len(items) - len(waiting)} of {len(items)} images are converted already")
     failures = [line for line in _run(name, waiting, target, processes) if line]
-    if failures:
-        title = f"{len(failures)} of {len(items)} images could not be converted:"
-        raise CheckFailed(listed_problems(title, failures))
+    title = f"{len(failures)} of {len(items)} images could not be converted:"
+    require_none(failures, title, CheckFailed)
     log(f"{name}: {len(items)} images are in {target}")
     return len(waiting)
 
@@ -172,9 +171,7 @@ def pair(images: Iterable[Path], annotations: Iterable[Path], split: str) -> lis
     found, annotated = ({file.stem: file for file in files} for files in (images, annotations))
     pairs = pair_by_key(dict(sorted(found.items())), annotated)
     lonely = pairs.problems("annotation")
-    if lonely:
-        title = f"{split}: {len(lonely)} files without their partner:"
-        raise UsageError(listed_problems(title, lonely))
+    require_none(lonely, f"{split}: {len(lonely)} files without their partner:")
     return [
         prepared(image, annotation, split)
         for _, image, annotation in pairs.found
