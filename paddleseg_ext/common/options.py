@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.common.flags import boolean
+from paddleseg_ext.common.flags import boolean, make_parser
 
 Options = TypeVar("Options")
 _HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
@@ -105,6 +105,15 @@ def read_options(options: type[Options], arguments: argparse.Namespace, **given:
     names = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
     read = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     return options(**(read | given))
+
+
+def parse_options(
+    options: type[Options], description: str, argv: Sequence[str] | None = None
+) -> Options:
+    """The dataclass, filled from the command line of a script that has no other flags."""
+    parser = make_parser(description)
+    add_options(parser, options)
+    return read_options(options, parser.parse_args(argv))
 
 
 def from_section(

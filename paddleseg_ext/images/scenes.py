@@ -149,13 +149,8 @@ class Street:
         self, far: float, near: float, offset: float, rise: float, base: float = 0.0
     ) -> np.ndarray:
         """Corners `(4, 2)` of an upright wall along the street, `base + rise * depth` high."""
-        corners = ((far, 0), (far, 1), (near, 1), (near, 0))
-        return np.array(
-            [
-                [self.x(depth, offset), self.row(depth) - top * (rise * depth + base)]
-                for depth, top in corners
-            ]
-        )
+        corners = ((far, 0.0), (far, rise * far + base), (near, rise * near + base), (near, 0.0))
+        return np.array([[self.x(depth, offset), self.row(depth) - up] for depth, up in corners])
 
 
 def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -170,9 +165,8 @@ def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     """
     width, height = size_wh
     random = np.random.default_rng([0x57EE7, seed])
-    canvas = Canvas(
-        np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8), random
-    )
+    image, label = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8)
+    canvas = Canvas(image, label, random)
     street = Street(
         vanishing_x=width * random.uniform(0.42, 0.58),
         horizon_y=height * random.uniform(0.40, 0.47),

@@ -227,8 +227,7 @@ def _read_legacy(path: Path) -> Any:
             load_restricted(file, source, {})
         content = load_restricted(file, source, TORCH_GLOBALS, load_storage)
         for key in load_restricted(file, source, {}):
-            storage = storages.get(str(key))
-            _read_legacy_storage(file, storage, source)
+            _read_legacy_storage(file, storages.get(str(key)), source)
     return content
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError, require_none
-from paddleseg_ext.data.prepare.converter import Item, require_layout
+from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout
 from paddleseg_ext.images.class_names import CELEBA_MASK_NAMES
 from paddleseg_ext.images.functional import read_image, read_label
 
@@ -41,14 +41,7 @@ def find(source: Path) -> list[Item]:
         split = "train" if place < train_end else "val" if place < val_end else "test"
         number = int(image.stem)
         folder = source / "CelebAMask-HQ-mask-anno" / str(number // FACES_PER_FOLDER)
-        items.append(
-            Item(
-                image,
-                folder / f"{number:05d}",
-                f"images/{split}/{image.stem}.png",
-                f"labels/{split}/{image.stem}.png",
-            )
-        )
+        items.append(prepared(image, folder / f"{number:05d}", split, f"{image.stem}.png"))
     return items
 
 
