@@ -31,7 +31,7 @@ from paddleseg_ext.images.scenes import SceneOptions, write_synthetic
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "data")
+    parser = flags.make_parser(__doc__, "data")
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_VerbParser)
     _add_synthetic(verbs)
     _add_check(verbs)

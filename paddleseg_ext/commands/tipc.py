@@ -35,7 +35,7 @@ from paddleseg_ext.tipc.verbs import Verbs
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "tipc")
+    parser = flags.make_parser(__doc__, "tipc")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
