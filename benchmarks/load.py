@@ -13,7 +13,6 @@ requests at 1.2 times that rate, at fixed moments, whatever comes back. Fails (s
   python benchmarks/load.py --config bundle/deploy.yaml --minutes 30 --backend paddle_onednn
 """
 
-import argparse
 import asyncio
 import os
 import re
@@ -22,19 +21,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import httpx
 import numpy as np
 
 from paddleseg_ext.commands.runtime_flags import NAMES
-from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, run_command
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.images.scenes import draw_scene
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -48,6 +47,23 @@ KIB = 1024
 
 
 @dataclass(frozen=True)
+class LoadOptions:
+    """Options of the measurement."""
+
+    config: str = option(MISSING, "deploy.yaml of the bundle", metavar="YAML")
+    minutes: float = option(1.0, "of overload", above=0)
+    capacity_seconds: float = option(20.0, "of measuring capacity", above=0)
+    size: tuple[int, int] = option((1024, 512), "of the image", nargs=2, metavar=("W", "H"))
+    backend: str = option("paddle", "its runtime", choices=NAMES)
+    precision: Literal["fp32", "int8"] | None = option(None, "unless --backend names it")
+    cpu_threads: int | None = option(None, "of the network", at_least=1)
+    queue_size: int = option(8, "images accepted and not yet answered", at_least=1)
+    max_batch: int = option(1, "images that may run together", at_least=1)
+    python: str = option(sys.executable, "that serves, with requirements/serve.txt")
+    save_path: str = option("output/load.json", "for the figures")
+
+
+@dataclass(frozen=True)
 class Answer:
     """The outcome of one request."""
 
@@ -56,47 +72,27 @@ class Answer:
     queue_ms: float
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = flags.make_parser(__doc__ or "")
-    parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
-    parser.add_argument("--minutes", type=flags.positive_float, default=1.0, help="of overload")
-    parser.add_argument(
-        "--capacity_seconds", type=flags.positive_float, default=20.0, help="of measuring capacity"
-    )
-    parser.add_argument("--size", type=int, nargs=2, default=(1024, 512), metavar=("W", "H"))
-    parser.add_argument("--backend", choices=NAMES, default="paddle", help="its runtime")
-    parser.add_argument("--precision", choices=("fp32", "int8"), help="unless --backend names it")
-    parser.add_argument("--cpu_threads", type=flags.positive_int, help="of the network")
-    parser.add_argument("--queue_size", type=flags.positive_int, default=8)
-    parser.add_argument("--max_batch", type=flags.positive_int, default=1)
-    parser.add_argument(
-        "--python", default=sys.executable, help="that serves, with requirements/serve.txt"
-    )
-    parser.add_argument("--save_path", default="output/load.json", help="for the figures")
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int | None:
     """Serve, load, judge.
 
     Raises:
         CheckFailed: naming every bound that was broken.
     """
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    image, _ = draw_scene(0, tuple(arguments.size))
+    options = parse_options(LoadOptions, __doc__ or "", argv)
+    width, height = options.size
+    image, _ = draw_scene(0, (width, height))
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    server = start(arguments)
+    server = start(options)
     try:
         url = wait_until_ready(server)
-        figures = asyncio.run(load(url, server.pid, encoded.tobytes(), arguments))
+        figures = asyncio.run(load(url, server.pid, encoded.tobytes(), options))
         figures["alive"] = server.poll() is None
         server.send_signal(signal.SIGTERM)
         figures["exit_status"] = server.wait(PATIENCE_S)
     finally:
         server.kill()
     broken = judge(figures)
-    write_json(arguments.save_path, figures | {"broken": broken})
+    write_json(options.save_path, figures | {"broken": broken})
     for name, value in figures.items():
         log(f"[LOAD] {name}: {value}")
     if broken:
@@ -104,15 +100,12 @@ def main(argv: list[str] | None = None) -> int | None:
     return None
 
 
-def start(arguments: argparse.Namespace) -> subprocess.Popen:
+def start(options: LoadOptions) -> subprocess.Popen:
     """The service, on any free port."""
-    command = [arguments.python, "-m", "paddleseg_ext", "serve", "--config", arguments.config]
-    command += ["--port", "0", "--backend", arguments.backend]
-    command += ["--queue_size", str(arguments.queue_size), "--max_batch", str(arguments.max_batch)]
-    if arguments.precision:
-        command += ["--precision", arguments.precision]
-    if arguments.cpu_threads:
-        command += ["--cpu_threads", str(arguments.cpu_threads)]
+    command = [options.python, "-m", "paddleseg_ext", "serve", "--port=0"]
+    for name in ("config", "backend", "precision", "cpu_threads", "queue_size", "max_batch"):
+        value = getattr(options, name)
+        command += [] if value is None else [f"--{name}={value}"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -126,22 +119,22 @@ def wait_until_ready(server: subprocess.Popen) -> str:
     raise CheckFailed("the service did not start")
 
 
-async def load(url: str, pid: int, image: bytes, arguments: argparse.Namespace) -> dict[str, Any]:
+async def load(url: str, pid: int, image: bytes, options: LoadOptions) -> dict[str, Any]:
     """Capacity, then overload."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as client:
-        await keep_busy(client, image, arguments.capacity_seconds / 4)  # warm-up
-        capacity = await keep_busy(client, image, arguments.capacity_seconds)
+        await keep_busy(client, image, options.capacity_seconds / 4)  # warm-up
+        capacity = await keep_busy(client, image, options.capacity_seconds)
         log(f"[LOAD] capacity: {capacity:.2f} images/s")
         # The first minute of overload fills every buffer that there is.
-        rate, seconds = OVERLOAD * capacity, arguments.minutes * 60
+        rate, seconds = OVERLOAD * capacity, options.minutes * 60
         await overload(client, image, rate, min(60.0, seconds / 2))
         memory_before = resident_mib(pid)
         answers = await overload(client, image, rate, seconds)
     return {
         "capacity_images_s": capacity,
         "rate_images_s": rate,
-        "minutes": arguments.minutes,
+        "minutes": options.minutes,
         "memory_before_mib": memory_before,
         "memory_after_mib": resident_mib(pid),
         **summarise(answers),

@@ -19,7 +19,6 @@ import itertools
 import math
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from pathlib import Path
@@ -38,16 +37,11 @@ from deploy.ray.storage import (
     write_whole,
 )
 from paddleseg_ext.commands.runtime_flags import NAMES, RuntimeFlags, named_runtime
-from paddleseg_ext.common.errors import (
-    CheckFailed,
-    DataError,
-    UsageError,
-    run_command,
-)
-from paddleseg_ext.common.flags import make_parser, natural_float, positive_int
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, run_command
+from paddleseg_ext.common.flags import natural_float, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
-from paddleseg_ext.common.options import add_options, option, read_options
+from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.functional import decode_image
@@ -129,13 +123,6 @@ class WorkerSettings:
     save_dir: str
 
 
-def parse_arguments(argv: list[str]) -> BatchOptions:
-    """The options of a command line."""
-    parser = make_parser(__doc__ or "")
-    add_options(parser, BatchOptions)
-    return read_options(BatchOptions, parser.parse_args(argv))
-
-
 def main(argv: list[str] | None = None) -> int | None:
     """Segment the images that have no row yet.
 
@@ -143,7 +130,7 @@ def main(argv: list[str] | None = None) -> int | None:
         UsageError: wrong flags, or a --save_dir of another recipe; no image was segmented then.
         CheckFailed: some images could not be segmented; the manifest says why.
     """
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    arguments = parse_options(BatchOptions, __doc__ or "", argv)
     ray = _import_ray()
     settings = worker_settings(arguments)
     warn_of_old_opencv()

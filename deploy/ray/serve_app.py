@@ -15,13 +15,7 @@ from dataclasses import fields
 from typing import Annotated, Any
 
 from fastapi import FastAPI
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    NonNegativeFloat,
-    PositiveInt,
-    create_model,
-)
+from pydantic import BeforeValidator, ConfigDict, NonNegativeFloat, PositiveInt, create_model
 from ray import serve
 from ray.serve import Application
 

@@ -12,20 +12,15 @@ the client; the configuration's parameters describe them.
 import json
 import re
 import shutil
-import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from paddleseg_ext.common.errors import UsageError, run_command
-from paddleseg_ext.common.files import (
-    atomic_directory,
-    require_replaceable,
-    write_text,
-)
-from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
+from paddleseg_ext.common.files import atomic_directory, require_replaceable, write_text
+from paddleseg_ext.common.flags import natural_int, positive_int
 from paddleseg_ext.common.log import log
-from paddleseg_ext.common.options import add_options, option, read_options
+from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 
@@ -49,16 +44,9 @@ class RepositoryOptions:
     device: Literal["cpu", "gpu"] = option("gpu", "where it runs")
 
 
-def parse_arguments(argv: list[str]) -> RepositoryOptions:
-    """The options of a command line."""
-    parser = make_parser(__doc__ or "")
-    add_options(parser, RepositoryOptions)
-    return read_options(RepositoryOptions, parser.parse_args(argv))
-
-
 def main(argv: list[str] | None = None) -> int | None:
     """Write SAVE_DIR/NAME with the graph and `config.pbtxt`."""
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    arguments = parse_options(RepositoryOptions, __doc__ or "", argv)
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", arguments.name):
         raise UsageError(
             f"--name: letters, digits, _ - and, not first, . are expected, got '{arguments.name}'"

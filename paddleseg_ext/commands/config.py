@@ -19,10 +19,10 @@ from paddleseg_ext.config import load_config
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "config")
+    parser = flags.make_parser(__doc__, "config")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="names and what they train", allow_abbrev=False)
-    show = actions.add_parser("show", help="the whole of a configuration", allow_abbrev=False)
+    actions.add_parser("list", help="names and what they train")
+    show = actions.add_parser("show", help="the whole of a configuration")
     show.add_argument("config", metavar="NAME", help="of a shipped configuration, or a yml's path")
     flags.add_opts_flag(show)
     return parser

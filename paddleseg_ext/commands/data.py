@@ -1,12 +1,12 @@
 """`paddleseg-ext data ...`: make data sets, check them and convert them."""
 
 import argparse
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import UsageError, listed_problems
+from paddleseg_ext.common.errors import UsageError, require_none
 from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import add_options, read_options
@@ -31,8 +31,8 @@ from paddleseg_ext.images.scenes import SceneOptions, write_synthetic
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "data")
-    verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_VerbParser)
+    parser = flags.make_parser(__doc__, "data")
+    verbs = parser.add_subparsers(dest="verb", required=True)
     _add_synthetic(verbs)
     _add_check(verbs)
     _add_prepare(verbs)
@@ -50,21 +50,12 @@ def main(argv: list[str]) -> int | None:
     return arguments.run(arguments)
 
 
-class _VerbParser(argparse.ArgumentParser):
-    """Refuses abbreviations, as `flags.make_parser` does."""
-
-    def __init__(self, **settings: Any):
-        super().__init__(allow_abbrev=False, formatter_class=flags.HelpFormatter, **settings)
-
-
 def _add_verb(
-    verbs: argparse._SubParsersAction,
-    name: str,
-    run: Callable[[argparse.Namespace], None],
-    summary: str,
-    description: str,
+    verbs: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], summary: str
 ) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=summary, description=description)
+    """Adds the verb that `run` is named after, and which its docstring describes."""
+    name = run.__name__.removeprefix("_")
+    parser = verbs.add_parser(name, help=summary, description=inspect.getdoc(run))
     parser.set_defaults(run=run)
     return parser
 
@@ -85,35 +76,31 @@ def _parts(arguments: argparse.Namespace) -> list[Part]:
 
 
 def _add_synthetic(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(
-        verbs, "synthetic", _synthetic, "draw the embedded data set",
-        "Draw street scenes in Cityscapes' own layout; a fifth is for validation.",
-    )  # fmt: skip
+    parser = _add_verb(verbs, _synthetic, "draw the embedded data set")
     parser.add_argument("--save_dir", type=Path, default=Path("data/cityscapes"), help="its root")
     add_options(parser, SceneOptions)
 
 
 def _synthetic(arguments: argparse.Namespace) -> None:
+    """Draw street scenes in Cityscapes' own layout; a fifth is for validation."""
     write_synthetic(arguments.save_dir, read_options(SceneOptions, arguments))
     log(f"{arguments.num_images} scenes in {arguments.save_dir}")
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(
-        verbs, "check", _check, "find every file that cannot be used",
-        "Read every image and label. Sizes, modes, class shares, mean, std and equal "
-        "images are printed; missing, unreadable, empty and misshapen files and label values "
-        "outside the classes are listed, all of them, with status 2.",
-    )  # fmt: skip
+    parser = _add_verb(verbs, _check, "find every file that cannot be used")
     _add_source(parser, "--list", "LIST", "lines of 'image label'")
-    parser.add_argument(
-        "--num_classes", type=flags.positive_int,
-        help="of --list; Cityscapes' classes unless given",
-    )  # fmt: skip
+    text = "of --list; Cityscapes' classes unless given"
+    parser.add_argument("--num_classes", type=flags.positive_int, help=text)
     parser.add_argument("--html", type=Path, metavar="FILE", help="also as a page with pictures")
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    """Read every image and label.
+
+    Sizes, modes, class shares, mean, std and equal images are printed; missing, unreadable, empty
+    and misshapen files and label values outside the classes are listed, all of them, with status 2.
+    """
     if arguments.num_classes and not arguments.list:
         raise UsageError("--num_classes is that of --list")
     if arguments.list:
@@ -132,15 +119,11 @@ def _check(arguments: argparse.Namespace) -> None:
         write_text(arguments.html, survey_page(surveys))
         log(f"the page is {arguments.html}")
     problems = [line for result in surveys for line in result.problems]
-    if problems:
-        raise UsageError(listed_problems(f"{len(problems)} files cannot be used:", problems))
+    require_none(problems, f"{len(problems)} files cannot be used:")
 
 
 def _add_index(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(
-        verbs, "index", _index, "write lists of 'image label' lines",
-        "Write train.list and val.list, for ListDataset, infer.py and val.py.",
-    )  # fmt: skip
+    parser = _add_verb(verbs, _index, "write lists of 'image label' lines")
     _add_source(parser, "--images", "DIR", "any images; with --labels")
     parser.add_argument(
         "--labels", metavar="DIR", help="PNG labels whose names are those of the images"
@@ -150,6 +133,7 @@ def _add_index(verbs: argparse._SubParsersAction) -> None:
 
 
 def _index(arguments: argparse.Namespace) -> None:
+    """Write train.list and val.list, for ListDataset, infer.py and val.py."""
     if bool(arguments.images) != bool(arguments.labels):
         raise UsageError("--images and --labels go together")
     require_writable(arguments.save_dir, "--save_dir")
@@ -165,11 +149,7 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _add_browse(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(
-        verbs, "browse", _browse, "a sheet of augmented samples",
-        "Draw training samples as the network sees them: after the transforms, with "
-        "Normalize undone, each beside its label.",
-    )  # fmt: skip
+    parser = _add_verb(verbs, _browse, "a sheet of augmented samples")
     flags.add_config_flags(parser)
     add_options(parser, SheetOptions)
     parser.add_argument(
@@ -178,6 +158,10 @@ def _add_browse(verbs: argparse._SubParsersAction) -> None:
 
 
 def _browse(arguments: argparse.Namespace) -> None:
+    """Draw training samples as the network sees them.
+
+    That is after the transforms, with Normalize undone, each beside its label.
+    """
     config = load_config(arguments.config, arguments.opts)
     dataset = build_dataset(config, "train_dataset")
     write_png(arguments.save_path, contact_sheet(dataset, read_options(SheetOptions, arguments)))
@@ -185,26 +169,22 @@ def _browse(arguments: argparse.Namespace) -> None:
 
 
 def _add_pack(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(
-        verbs, "pack", _pack, "a decoded copy for fast reading",
-        "Write the pixels of train_dataset, decoded, into a few large files. Training "
-        "reads them when the yml's train_dataset.dataset_root names --save_dir.",
-    )  # fmt: skip
+    parser = _add_verb(verbs, _pack, "a decoded copy for fast reading")
     flags.add_config_flags(parser)
     parser.add_argument("--save_dir", type=Path, required=True, help="the packed copy's root")
 
 
 def _pack(arguments: argparse.Namespace) -> None:
+    """Write the pixels of train_dataset, decoded, into a few large files.
+
+    Training reads them when the yml's train_dataset.dataset_root names --save_dir.
+    """
     config = load_config(arguments.config, arguments.opts)
     pack(build_dataset(config, "train_dataset"), config.train_dataset, arguments.save_dir)
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(
-        verbs, "prepare", _prepare, "convert a published data set",
-        "Convert a data set from the layout its publisher ships. The source is only "
-        "read; an interrupted run goes on where it was.",
-    )  # fmt: skip
+    parser = _add_verb(verbs, _prepare, "convert a published data set")
     parser.add_argument("name", choices=sorted(CONVERTERS), help="the data set")
     parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="as published")
     parser.add_argument("--to", dest="target", required=True, metavar="DIR", help="the new root")
@@ -212,4 +192,8 @@ def _add_prepare(verbs: argparse._SubParsersAction) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
+    """Convert a data set from the layout its publisher ships.
+
+    The source is only read; an interrupted run goes on where it was.
+    """
     convert(arguments.name, arguments.source, arguments.target, arguments.nproc)

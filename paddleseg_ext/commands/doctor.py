@@ -16,7 +16,7 @@ from paddleseg_ext.config import load_config
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "doctor")
+    parser = flags.make_parser(__doc__, "doctor")
     flags.add_config_flags(parser)
     parser.add_argument(
         "--input_shape",

@@ -23,7 +23,7 @@ from paddleseg_ext.export.options import ExportOptions
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "export")
+    parser = flags.make_parser(__doc__, "export")
     flags.add_config_flags(parser, required=False)
     parser.add_argument(
         "--model_path", required=True, metavar="PDPARAMS", help="the checkpoint to export"

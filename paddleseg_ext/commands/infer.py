@@ -72,7 +72,7 @@ class InferOptions:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `infer`."""
-    parser = make_parser(__doc__ or "", "infer")
+    parser = make_parser(__doc__, "infer")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -46,7 +46,7 @@ class PredictOptions:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `predict`."""
-    parser = make_parser(__doc__ or "", "predict")
+    parser = make_parser(__doc__, "predict")
     add_config_flags(parser, required=False)
     add_options(parser, PredictOptions)
     add_device_flag(parser)

@@ -29,7 +29,7 @@ from paddleseg_ext.quantization.quantize import QuantizeOptions, quantize
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `quantize`."""
-    parser = flags.make_parser(__doc__ or "", "quantize")
+    parser = flags.make_parser(__doc__, "quantize")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(
         "--data", required=True, metavar="PATH", help="a list with 'image label', or images alone"

@@ -35,14 +35,11 @@ from paddleseg_ext.tipc.verbs import Verbs
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = flags.make_parser(__doc__ or "", "tipc")
+    parser = flags.make_parser(__doc__, "tipc")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        return actions.add_parser(
-            name, help=summary, description=summary, allow_abbrev=False,
-            formatter_class=flags.HelpFormatter,
-        )  # fmt: skip
+        return actions.add_parser(name, help=summary, description=summary)
 
     for name, summary in (
         ("prepare", "lay out the data of a mode"),
@@ -53,10 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         action.add_argument("config", type=Path, metavar="CFG.txt", help="the chain's txt")
         action.add_argument("mode", metavar="MODE", help=f"one of {', '.join(MODES)}")
         if name != "prepare":
-            action.add_argument(
-                "params", nargs="?", default="", metavar="PARAMS",
-                help="of benchmark_train: dynamic_bs2_fp32_DP_N1C1",
-            )  # fmt: skip
+            text = "of benchmark_train: dynamic_bs2_fp32_DP_N1C1"
+            action.add_argument("params", nargs="?", default="", metavar="PARAMS", help=text)
             action.add_argument("--chain", choices=CHAINS, help="default: by the kind of the txt")
     action = add("suite", "run every chain of every network on the same data")
     add_options(action, SuiteOptions, networks=networks())

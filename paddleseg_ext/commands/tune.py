@@ -22,7 +22,7 @@ from paddleseg_ext.inference.bundle import read_bundle
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `tune`."""
-    parser = flags.make_parser(__doc__ or "", "tune")
+    parser = flags.make_parser(__doc__, "tune")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(
         "--data", required=True, metavar="PATH", help="images: a list, a folder, or one image"

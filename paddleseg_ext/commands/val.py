@@ -92,7 +92,7 @@ class ValOptions:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `val`."""
-    parser = make_parser(__doc__ or "", "val")
+    parser = make_parser(__doc__, "val")
     add_config_flags(parser, required=False)
     add_options(parser, ValOptions)
     add_device_flag(parser)

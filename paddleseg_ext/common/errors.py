@@ -78,6 +78,12 @@ def listed_problems(title: str, problems: Sequence[str]) -> str:
     return "\n  ".join([title, *problems])
 
 
+def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:
+    """Raise `error` with the title and every problem, if there is one."""
+    if problems:
+        raise error(listed_problems(title, problems))
+
+
 def require_known(what: str, name: object, known: Iterable[str]) -> None:
     """Refuse a name that is not one of `known`.
 

@@ -1,10 +1,15 @@
 """Command-line flags with PaddleSeg's names, checked as they are read and without Paddle."""
 
 import argparse
-from collections.abc import Sequence
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
 
 TRUE_WORDS = ("true", "1", "yes")
 FALSE_WORDS = ("false", "0", "no")
+LIMITS = {"at least": operator.ge, "above": operator.gt, "below": operator.lt}
+NUMBERS = {int: "a whole number", float: "a number"}
 
 
 def boolean(text: str) -> bool:
@@ -17,63 +22,44 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"expected True or False, got '{text}'")
 
 
-def positive_int(text: str) -> int:
-    """An integer of at least 1."""
-    value = _integer(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
-    return value
+def number_parser(kind: type, bounds: Mapping[str, float]) -> Callable[[str], Any]:
+    """Returns the function that reads a flag's number.
+
+    Args:
+        kind: `int` or `float`.
+        bounds: by the words of `LIMITS`.
+    """
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not is_within(value, bounds):
+            expected = limited(NUMBERS[kind], bounds)
+            raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
+        return value
+
+    return parse
 
 
-def natural_int(text: str) -> int:
-    """An integer of at least 0."""
-    value = _integer(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got '{text}'")
-    return value
+def is_within(value: float, bounds: Mapping[str, float]) -> bool:
+    """Whether a number is in a range; the unlimited one contains values that are not finite."""
+    is_finite = not bounds or -math.inf < value < math.inf
+    return is_finite and all(LIMITS[words](value, bound) for words, bound in bounds.items())
 
 
-def positive_float(text: str) -> float:
-    """A finite number above 0."""
-    value = _number(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
-    return value
+def limited(kind: str, bounds: Mapping[str, float]) -> str:
+    """`a whole number of at least 1`, for messages."""
+    limits = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
+    joint = " of " if "at least" in bounds else " "
+    return f"{kind}{joint}{limits}" if limits else kind
 
 
-def natural_float(text: str) -> float:
-    """A finite number of at least 0."""
-    value = _number(text)
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got '{text}'")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got '{text}'") from None
-
-
-def add_switch(parser: argparse._ActionsContainer, name: str, help_text: str) -> None:
-    """A flag that is False unless given, alone (`--do_eval`) or with a value (`--do_eval=True`)."""
-    parser.add_argument(
-        name,
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="True|False",
-        help=help_text,
-    )
+positive_int = number_parser(int, {"at least": 1})
+natural_int = number_parser(int, {"at least": 0})
+positive_float = number_parser(float, {"above": 0})
+natural_float = number_parser(float, {"at least": 0})
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -91,19 +77,21 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         return super()._get_default_metavar_for_optional(action)
 
 
-def make_parser(description: str, verb: str = "") -> argparse.ArgumentParser:
-    """A parser that refuses abbreviations: `--iter` must not silently mean `--iters`.
+class Parser(argparse.ArgumentParser):
+    """Refuses abbreviations: `--iter` must not silently mean `--iters`. So do its subparsers."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **settings)
+
+
+def make_parser(description: str | None, verb: str = "") -> Parser:
+    """Returns a command's parser without flags.
 
     Args:
         description: printed by `--help`.
         verb: of `paddleseg-ext`; empty for a script that is none of its verbs.
     """
-    return argparse.ArgumentParser(
-        prog=f"paddleseg-ext {verb}" if verb else None,
-        description=description,
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-    )
+    return Parser(prog=f"paddleseg-ext {verb}" if verb else None, description=description)
 
 
 def add_config_flags(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -136,13 +124,11 @@ def add_opts_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_device_flag(
-    parser: argparse.ArgumentParser, choices: Sequence[str] = ("cpu", "gpu")
-) -> None:
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
     """`--device`; whether a GPU is usable is checked by `common.machine.resolve_device`."""
     parser.add_argument(
         "--device",
         default=None,
-        choices=choices,
+        choices=("cpu", "gpu"),
         help="where to run (default: gpu where Paddle is built with CUDA and one is there)",
     )

@@ -11,22 +11,19 @@ rows of a page. A field that `option` did not declare has no flag.
 
 import argparse
 import dataclasses
-import math
-import operator
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.common.flags import boolean
+from paddleseg_ext.common.flags import NUMBERS, boolean, is_within, limited, make_parser, number_parser
 
 Options = TypeVar("Options")
 _HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
-_Bounds = Mapping[str, float]  # bound by the words of `_LIMITS`
-_LIMITS = {"at least": operator.ge, "above": operator.gt, "below": operator.lt}
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-_WORDS |= {list: "a list", tuple: "a list", dict: "a section", Path: "a path"}
+_Bounds = Mapping[str, float]  # bound by the words of `flags.LIMITS`
+_WORDS = NUMBERS | {bool: "true or false", str: "a word", Path: "a path"}
+_WORDS |= {list: "a list", tuple: "a list", dict: "a section"}
 
 
 def option(
@@ -107,6 +104,15 @@ def read_options(options: type[Options], arguments: argparse.Namespace, **given:
     return options(**(read | given))
 
 
+def parse_options(
+    options: type[Options], description: str, argv: Sequence[str] | None = None
+) -> Options:
+    """The dataclass, filled from the command line of a script that has no other flags."""
+    parser = make_parser(description)
+    add_options(parser, options)
+    return read_options(options, parser.parse_args(argv))
+
+
 def from_section(
     options: type[Options], section: Mapping[str, Any], where: str, **given: Any
 ) -> Options:
@@ -177,34 +183,14 @@ def _flag_settings(kind: Any, field: dataclasses.Field) -> dict[str, Any]:
         switch = {"nargs": "?", "const": True} if field.default is False else {}
         return {"type": boolean, "metavar": "True|False"} | switch
     if kind in (int, float):
-        return {"type": _number_parser(kind, field.metadata[_BOUNDS])}
+        return {"type": number_parser(kind, field.metadata[_BOUNDS])}
     return {"type": Path} if kind is Path else {}
-
-
-def _number_parser(kind: type, bounds: _Bounds) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not _is_in(value, bounds):
-            expected = _expected(kind, bounds)
-            raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
-        return value
-
-    return parse
 
 
 def _without_none(kind: Any) -> Any:
     if get_origin(kind) in (Union, types.UnionType):
         return next(each for each in get_args(kind) if each is not type(None))
     return kind
-
-
-def _is_in(value: float, bounds: _Bounds) -> bool:
-    """Whether a number is in a range; the unlimited one contains values that are not finite."""
-    is_finite = not bounds or -math.inf < value < math.inf
-    return is_finite and all(_LIMITS[words](value, bound) for words, bound in bounds.items())
 
 
 def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
@@ -217,7 +203,7 @@ def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
     if origin in (int, float):
         numbers = int if origin is int else int | float
         is_number = isinstance(value, numbers) and not isinstance(value, bool)
-        return is_number and _is_in(value, bounds)
+        return is_number and is_within(value, bounds)
     if origin in (list, tuple, Sequence):
         element = inner[0] if inner else Any
         return isinstance(value, list | tuple) and all(_is_of(v, element, bounds) for v in value)
@@ -239,7 +225,4 @@ def _expected(kind: Any, bounds: _Bounds) -> str:
     kind = _without_none(kind)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    expected = _WORDS.get(get_origin(kind) or kind, str(kind))
-    limits = " and ".join(f"{words} {bound}" for words, bound in bounds.items())
-    joint = " of " if "at least" in bounds else " "
-    return f"{expected}{joint}{limits}" if limits else expected
+    return limited(_WORDS.get(get_origin(kind) or kind, str(kind)), bounds)

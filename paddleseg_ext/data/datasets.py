@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, MissingData, UsageError, listed_problems
+from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.common.files import located
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
@@ -111,6 +111,8 @@ class SplitDataset(SegmentationDataset):
 
     CLASS_TABLE: ClassVar[ClassTable]
     LAYOUT: ClassVar[str] = "images/SPLIT/* and labels/SPLIT/*.png"
+    PROBLEMS: ClassVar[str] = "files without their partner"
+    REFUSAL: ClassVar[type[UsageError]] = MissingData
 
     def __init__(
         self, dataset_root: str, transforms: Sequence[Transform] = (), mode: str = "train"
@@ -132,8 +134,8 @@ class SplitDataset(SegmentationDataset):
             found, lonely = self._pair(root, split)
             samples += found
             problems += lonely
-        if problems:
-            raise self._refusal(root, sorted(problems))
+        title = f"{root}: {len(problems)} {self.PROBLEMS}:"
+        require_none(sorted(problems), title, self.REFUSAL)
         if not samples:
             raise MissingData(f"{root}: no image of mode '{mode}' (expected: {self.LAYOUT})")
         super().__init__(samples, self.CLASS_TABLE, transforms)
@@ -141,11 +143,6 @@ class SplitDataset(SegmentationDataset):
     def _pair(self, root: Path, split: str) -> tuple[list[Sample], list[str]]:
         """The samples of a split, and one line per problem."""
         raise NotImplementedError
-
-    @staticmethod
-    def _refusal(root: Path, problems: Sequence[str]) -> UsageError:
-        title = f"{root}: {len(problems)} files without their partner:"
-        return MissingData(listed_problems(title, problems))
 
 
 class Cityscapes(SplitDataset):
@@ -268,8 +265,6 @@ class ListDataset(SegmentationDataset):
         table = generic_table(num_classes, class_names, ignore_index, name=root.name)
         samples = read_sample_list(inside if inside.exists() else path, root, separator)
         unlabelled = [str(sample.image) for sample in samples if sample.label is None]
-        if unlabelled and mode != "test":
-            raise UsageError(
-                listed_problems(f"{path}: {len(unlabelled)} images without a label:", unlabelled)
-            )
+        if mode != "test":
+            require_none(unlabelled, f"{path}: {len(unlabelled)} images without a label:")
         super().__init__(samples, table, transforms)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError, listed_problems
+from paddleseg_ext.common.errors import UsageError, require_none
 from paddleseg_ext.common.files import atomic_directory, require_writable, sha256_of, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
@@ -171,6 +171,5 @@ class PackedDataset(SegmentationDataset):
                 problems.append(f"{path}: the file does not exist")
             elif sha256_of(path) != shard["sha256"]:
                 problems.append(f"{path}: damaged: its checksum is not the one it was written with")
-        if problems:
-            title = f"{name}: {len(problems)} shards of the packed data cannot be used:"
-            raise UsageError(listed_problems(title, problems))
+        title = f"{name}: {len(problems)} shards of the packed data cannot be used:"
+        require_none(problems, title)

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from paddleseg_ext.common.errors import MissingData, UsageError, listed_problems
+from paddleseg_ext.common.errors import MissingData, UsageError, require_none
 from paddleseg_ext.common.flags import natural_int, positive_float
 from paddleseg_ext.common.options import option
 from paddleseg_ext.config import Config
@@ -84,8 +84,7 @@ def split_pairs(
     if options.val_share >= 1:
         raise UsageError(f"--val_share: below 1 expected, got {options.val_share}")
     samples, lonely = pair_by_stem(Path(images), Path(labels), "all")
-    if lonely:
-        raise MissingData(listed_problems(f"{len(lonely)} files without their partner:", lonely))
+    require_none(lonely, f"{len(lonely)} files without their partner:", MissingData)
     if len(samples) < 2:
         raise UsageError(f"--images: at least 2 images expected in '{images}'")
     count = min(max(1, round(len(samples) * options.val_share)), len(samples) - 1)

@@ -4,11 +4,10 @@ They are read in the layout that `paddleseg-ext data prepare` writes: `images/SP
 `labels/SPLIT/*.png` with classes, 255 for ignored pixels. CamVid is read as it is shipped, too.
 """
 
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from paddleseg_ext.common.errors import MissingData, UsageError, listed_problems
+from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.common.files import located
 from paddleseg_ext.data.datasets import SplitDataset
 from paddleseg_ext.images.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
@@ -87,6 +86,8 @@ class CamVid(SplitDataset):
     """
 
     CLASS_TABLE: ClassVar[ClassTable] = CAMVID
+    PROBLEMS = "images and labels are no pairs"
+    REFUSAL = UsageError
 
     def _pair(self, root: Path, split: str) -> tuple[list[Sample], list[str]]:
         if (root / "images" / split).is_dir():
@@ -102,8 +103,3 @@ class CamVid(SplitDataset):
                 problems.append(f"{split}.txt: {image} and {label}: the names differ")
             samples.append(Sample(image, label, f"{split}/{image.stem}"))
         return samples, problems
-
-    @staticmethod
-    def _refusal(root: Path, problems: Sequence[str]) -> UsageError:
-        title = f"{root}: {len(problems)} images and labels are no pairs:"
-        return UsageError(listed_problems(title, problems))

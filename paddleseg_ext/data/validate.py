@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
+from paddleseg_ext.common.errors import DataError, require_none
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import read_pair
@@ -59,6 +59,4 @@ def require_sound(dataset: Any, name: str) -> None:
         dataset.verify(name)
         return
     problems = check_samples(dataset.samples, dataset.class_table, name)
-    if problems:
-        title = f"{name}: {len(problems)} files cannot be used:"
-        raise UsageError(listed_problems(title, problems))
+    require_none(problems, f"{name}: {len(problems)} files cannot be used:")

@@ -16,6 +16,8 @@ from paddleseg_ext.common.files import write_text
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import read_sample_list
+from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.training.history import HISTORY, History
 
 NUM_PICTURES = 4
@@ -201,13 +203,14 @@ def _rows(table: ClassTable, evaluations: Sequence[dict[str, Any]]) -> list[dict
 def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     """Image, truth, prediction and error of a few samples, spread over the data set."""
     count = min(NUM_PICTURES, len(dataset))
-    # The predictions' names come from the list, in the data set's order.
-    predictions = _predictions(root, len(dataset))
+    # The names of the predictions come from the list, which has the data set's order.
+    listed = read_sample_list(root / "data" / "val.list")
     rows, palette = [], dataset.class_table.full_palette
     for number in np.linspace(0, len(dataset) - 1, count).astype(int):
         image, label = dataset.read(int(number))
         assert label is not None
-        predicted = read_label(predictions[number])
+        name = f"{listed[number].name}.png"
+        predicted = read_label(root / "infer_onednn" / LABEL_MAPS / name)
         pictures = [
             ("image", image),
             ("truth", palette[label]),
@@ -217,14 +220,6 @@ def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str,
         shown = [(caption, html.picture_uri(pixels, PICTURE_WIDTH)) for caption, pixels in pictures]
         rows.append((dataset.samples[number].name, shown))
     return rows
-
-
-def _predictions(root: Path, expected: int) -> list[Path]:
-    from paddleseg_ext.images.samples import read_sample_list
-
-    samples = read_sample_list(root / "data" / "val.list")
-    assert len(samples) == expected
-    return [root / "infer_onednn" / "label_maps" / f"{sample.name}.png" for sample in samples]
 
 
 def _errors(

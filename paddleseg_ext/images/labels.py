@@ -1,14 +1,15 @@
 """Class tables: names and colours of label values, and the lookup from raw values to classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.images.functional import read_label
 
 IGNORE_INDEX = 255
@@ -81,29 +82,31 @@ class ClassTable:
         """
         if not isinstance(values, Mapping):
             raise UsageError(f"{where}: the keys of a class table are expected, got {values!r}")
-        known = {field.name for field in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise UsageError(f"{where}: unknown key '{key}'{nearest_name(key, known)}")
-        names = values.get("class_names")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UsageError(f"{where}: class_names: a list of words is expected, got {names!r}")
-        table: dict[str, Any] = {"ignore_index": IGNORE_INDEX, "lookup_suffix": LABEL_IDS_SUFFIX}
-        table |= values
-        for key in ("name", "lookup_suffix"):
-            if not isinstance(table.get(key), str):
-                raise UsageError(f"{where}: {key}: a word is expected, got {table.get(key)!r}")
-        ignored = _bytes(table["ignore_index"], (), f"{where}: ignore_index")
-        palette = _bytes(table.get("palette"), (len(names), 3), f"{where}: palette")
-        lookup = table.get("label_lookup")
-        if lookup is not None:
-            lookup = _bytes(lookup, (256,), f"{where}: label_lookup")
+        read = from_section(_Entries, values, where)
+        lookup = read.label_lookup
         return cls(
-            table["name"], tuple(names), palette, int(ignored), lookup, table["lookup_suffix"]
+            read.name,
+            read.class_names,
+            _bytes(read.palette, (len(read.class_names), 3), f"{where}: palette"),
+            read.ignore_index,
+            None if lookup is None else _bytes(lookup, (256,), f"{where}: label_lookup"),
+            read.lookup_suffix,
         )
 
 
-def _bytes(values: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+@dataclass(frozen=True)
+class _Entries:
+    """A class table's keys in a file."""
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: list
+    ignore_index: int = option(IGNORE_INDEX, "", at_least=0, below=256)
+    label_lookup: list | None = None
+    lookup_suffix: str = LABEL_IDS_SUFFIX
+
+
+def _bytes(values: list, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Numbers of a file as uint8 of this shape; NumPy 1 would let larger ones wrap round."""
     try:
         array = np.array(values)
@@ -111,9 +114,9 @@ def _bytes(values: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
         array = np.array(None)
     fits = array.shape == shape and array.dtype.kind in "iu"
     if not fits or (array.size and (array.min() < 0 or array.max() > 255)):
-        wanted = f"{'x'.join(map(str, shape))} whole numbers" if shape else "a whole number"
-        shown = values if array.ndim == 0 else f"shape {array.shape}"
-        raise UsageError(f"{where}: {wanted} from 0 to 255 expected, got {shown!r}")
+        wanted = "x".join(map(str, shape))
+        shown = f"shape {array.shape}" if array.ndim else values
+        raise UsageError(f"{where}: {wanted} whole numbers from 0 to 255 expected, got {shown!r}")
     return array.astype(np.uint8)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
+from paddleseg_ext.common.errors import DataError, UsageError, require_none
 from paddleseg_ext.common.files import require_file, write_text
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 from paddleseg_ext.images.header import opened_header
@@ -146,9 +146,8 @@ def read_sample_list(
         elif fields:
             label = _resolve(fields[1], roots) if len(fields) == 2 else None
             pairs.append((_resolve(fields[0], roots), label))
-    if wrong:
-        title = f"image list '{path}' (where names hold spaces or commas, a tab follows each):"
-        raise UsageError(listed_problems(title, wrong))
+    title = f"image list '{path}' (where names hold spaces or commas, a tab follows each):"
+    require_none(wrong, title)
     if not pairs:
         raise UsageError(f"image list '{path}' names no image")
     names = unique_names([image for image, _ in pairs])

@@ -110,9 +110,8 @@ class Canvas:
         """Paint an upright ellipse with these half axes, in pixels; returns its mask."""
         mask = np.zeros(self.label.shape, np.uint8)
         middle = (round(centre[0]), round(centre[1]))
-        cv2.ellipse(
-            mask, middle, (max(1, round(axes[0])), max(1, round(axes[1]))), 0, 0, 360, 1, -1
-        )
+        half_wh = (max(1, round(axes[0])), max(1, round(axes[1])))
+        cv2.ellipse(mask, middle, half_wh, 0, 0, 360, 1, -1)
         return self.paint(mask.astype(bool), name, colour)
 
     def paint(self, mask: np.ndarray, name: str | None, colour: np.ndarray) -> np.ndarray:
@@ -150,13 +149,8 @@ class Street:
         self, far: float, near: float, offset: float, rise: float, base: float = 0.0
     ) -> np.ndarray:
         """Corners `(4, 2)` of an upright wall along the street, `base + rise * depth` high."""
-        corners = ((far, 0), (far, 1), (near, 1), (near, 0))
-        return np.array(
-            [
-                [self.x(depth, offset), self.row(depth) - top * (rise * depth + base)]
-                for depth, top in corners
-            ]
-        )
+        corners = ((far, 0.0), (far, rise * far + base), (near, rise * near + base), (near, 0.0))
+        return np.array([[self.x(depth, offset), self.row(depth) - up] for depth, up in corners])
 
 
 def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -171,9 +165,8 @@ def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     """
     width, height = size_wh
     random = np.random.default_rng([0x57EE7, seed])
-    canvas = Canvas(
-        np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8), random
-    )
+    image, label = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8)
+    canvas = Canvas(image, label, random)
     street = Street(
         vanishing_x=width * random.uniform(0.42, 0.58),
         horizon_y=height * random.uniform(0.40, 0.47),
@@ -363,14 +356,8 @@ def _draw_car(canvas: Canvas, x: float, y: float, unit: float) -> None:
     half, tall = 0.26 * unit, 0.27 * unit
     colour = canvas.colour("car", 30.0)
     canvas.box(x - half, y - tall * 0.62, x + half, y - tall * 0.12, "car", colour)
-    roof = np.array(
-        [
-            [x - half * 0.82, y - tall * 0.6],
-            [x - half * 0.55, y - tall],
-            [x + half * 0.55, y - tall],
-            [x + half * 0.82, y - tall * 0.6],
-        ]
-    )
+    across, up = np.array([-0.82, -0.55, 0.55, 0.82]), np.array([0.6, 1.0, 1.0, 0.6])
+    roof = np.stack([x + half * across, y - tall * up], axis=1)
     canvas.fill(roof, "car", colour)
     glass = (roof - [x, y - tall * 0.78]) * 0.78 + [x, y - tall * 0.78]
     canvas.fill(glass, None, np.array([70.0, 84.0, 96.0]))
@@ -441,13 +428,12 @@ OBJECTS: tuple[tuple[Callable[[Canvas, float, float, float], None], int, int, st
 
 def _draw_void(canvas: Canvas) -> None:
     """The car's own bonnet and, in half of the scenes, an object without a class."""
-    bonnet = np.zeros(canvas.label.shape, np.uint8)
-    middle = (canvas.width // 2, round(canvas.height * 1.03))
-    cv2.ellipse(
-        bonnet, middle, (round(canvas.width * 0.42), round(canvas.height * 0.10)), 0, 0, 360, 1, -1
+    middle, axes = (
+        (canvas.width // 2, canvas.height * 1.03),
+        (canvas.width * 0.42, canvas.height * 0.10),
     )
-    canvas.image[bonnet > 0] = canvas.random.uniform(30.0, 60.0)
-    canvas.label[bonnet > 0] = IGNORE_INDEX
+    bonnet = canvas.ellipse(middle, axes, None, np.full(3, canvas.random.uniform(30.0, 60.0)))
+    canvas.label[bonnet] = IGNORE_INDEX
     if canvas.random.uniform() < 0.5:
         x = canvas.random.uniform(0.1, 0.9) * canvas.width
         y = canvas.random.uniform(0.55, 0.8) * canvas.height

@@ -31,30 +31,21 @@ from paddleseg_ext.common.files import require_file
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 # NumPy has no bfloat16: its bytes are the upper half of a float32's.
 _BFLOAT16 = "bfloat16"
-_STORAGES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": _BFLOAT16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "|b1",
-}
-_SAFETENSORS = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": _BFLOAT16,
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "<i1",
-    "U8": "<u1",
-    "BOOL": "|b1",
-}
+# PyTorch's class of a storage, safetensors' name of the type, NumPy's.
+_TYPES = (
+    ("DoubleStorage", "F64", "<f8"),
+    ("FloatStorage", "F32", "<f4"),
+    ("HalfStorage", "F16", "<f2"),
+    ("BFloat16Storage", "BF16", _BFLOAT16),
+    ("LongStorage", "I64", "<i8"),
+    ("IntStorage", "I32", "<i4"),
+    ("ShortStorage", "I16", "<i2"),
+    ("CharStorage", "I8", "<i1"),
+    ("ByteStorage", "U8", "<u1"),
+    ("BoolStorage", "BOOL", "|b1"),
+)
+_STORAGES = {storage: dtype for storage, _, dtype in _TYPES}
+_SAFETENSORS = {name: dtype for _, name, dtype in _TYPES}
 
 
 def read_published(path: str | Path) -> dict[str, np.ndarray]:
@@ -236,8 +227,7 @@ def _read_legacy(path: Path) -> Any:
             load_restricted(file, source, {})
         content = load_restricted(file, source, TORCH_GLOBALS, load_storage)
         for key in load_restricted(file, source, {}):
-            storage = storages.get(str(key))
-            _read_legacy_storage(file, storage, source)
+            _read_legacy_storage(file, storages.get(str(key)), source)
     return content
 
 

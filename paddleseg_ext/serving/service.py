@@ -166,10 +166,8 @@ class SegmentationService:
     def _prepare(self, content: bytes, orientation: Orientation) -> tuple[Prepared, float]:
         """The network's input, and the milliseconds of decoding."""
         start = time.perf_counter()
-        image = decode_upload(
-            *(content, self.settings.limits, self.predictor.preprocess),
-            upright=orientation == "upright",
-        )
+        limits, is_upright = self.settings.limits, orientation == "upright"
+        image = decode_upload(content, limits, self.predictor.preprocess, is_upright)
         decode_ms = _since(start)
         return self.predictor.prepare(image), decode_ms
 

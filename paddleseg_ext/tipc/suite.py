@@ -107,11 +107,8 @@ def _run(network: str, entry: Entry, verbs: Verbs) -> Tally:
         return run_chain(make_plan(request, verbs))
     except UsageError as error:
         print(f"failed: {error}", flush=True)
-        return Tally(
-            Plan(network, OUTPUT_ROOT / network),
-            (Case("plan", "plan", failure=str(error)),),
-            0.0,
-        )
+        case = Case("plan", "plan", failure=str(error))
+        return Tally(Plan(network, OUTPUT_ROOT / network), (case,), seconds=0.0)
 
 
 def _write(rows: Sequence[ChainRow], seconds: float) -> None:

@@ -14,11 +14,7 @@ EXAMPLE = "images/{training,validation}/*.jpg, annotations/{training,validation}
 def find(source: Path) -> list[Item]:
     """The images of both splits."""
     require_layout(source, ("images/training", "annotations/training"), EXAMPLE)
-    items = []
-    for split, folder in (("train", "training"), ("val", "validation")):
-        images = (source / "images" / folder).glob("*.jpg")
-        items += pair(images, (source / "annotations" / folder).glob("*.png"), split)
-    return items
+    return pair(source, {"train": "training", "val": "validation"})
 
 
 def label_of(item: Item) -> np.ndarray:

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
-from paddleseg_ext.data.prepare.converter import Item, require_layout
+from paddleseg_ext.common.errors import DataError, UsageError, require_none
+from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout
 from paddleseg_ext.images.class_names import CELEBA_MASK_NAMES
 from paddleseg_ext.images.functional import read_image, read_label
 
@@ -29,8 +29,7 @@ def find(source: Path) -> list[Item]:
     require_layout(source, ("CelebA-HQ-img", "CelebAMask-HQ-mask-anno"), EXAMPLE)
     images = list((source / "CelebA-HQ-img").glob("*.jpg"))
     strange = sorted(str(file) for file in images if not file.stem.isdecimal())
-    if strange:
-        raise UsageError(listed_problems(f"{len(strange)} images have no number:", strange))
+    require_none(strange, f"{len(strange)} images have no number:")
     images.sort(key=lambda file: int(file.stem))
     if not images:
         raise UsageError(f"--from: no image in '{source / 'CelebA-HQ-img'}'")
@@ -42,14 +41,7 @@ def find(source: Path) -> list[Item]:
         split = "train" if place < train_end else "val" if place < val_end else "test"
         number = int(image.stem)
         folder = source / "CelebAMask-HQ-mask-anno" / str(number // FACES_PER_FOLDER)
-        items.append(
-            Item(
-                image,
-                folder / f"{number:05d}",
-                f"images/{split}/{image.stem}.png",
-                f"labels/{split}/{image.stem}.png",
-            )
-        )
+        items.append(prepared(image, folder / f"{number:05d}", split, f"{image.stem}.png"))
     return items
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
+from paddleseg_ext.common.errors import DataError, UsageError, require_none
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.data.datasets import pair_cityscapes
 from paddleseg_ext.data.prepare.converter import Item, require_layout
@@ -28,9 +28,7 @@ def find(source: Path) -> list[Item]:
                 items.append(Item(image, annotation, target, label))
             elif split != "test":
                 missing.append(f"{image}: no *{' or *'.join(SUFFIXES)}")
-    if missing:
-        title = f"{len(missing)} images have no annotation:"
-        raise UsageError(listed_problems(title, missing))
+    require_none(missing, f"{len(missing)} images have no annotation:")
     if not items:
         raise UsageError(f"--from: no annotated image in '{source}'; expected: {EXAMPLE}")
     return items

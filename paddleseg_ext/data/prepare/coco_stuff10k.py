@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError, listed_problems
+from paddleseg_ext.common.errors import DataError, require_none
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout, through_lookup
 from paddleseg_ext.images.labels import lookup_table
@@ -23,9 +23,7 @@ def find(source: Path) -> list[Item]:
             annotation = source / "annotations" / f"{name}.mat"
             missing += [str(file) for file in (image, annotation) if not file.exists()]
             items.append(prepared(image, annotation, split))
-    if missing:
-        title = f"{len(missing)} files that the lists name do not exist:"
-        raise UsageError(listed_problems(title, missing))
+    require_none(missing, f"{len(missing)} files that the lists name do not exist:")
     return items
 
 

@@ -13,7 +13,7 @@ from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.labels import lookup_table
 
 EXAMPLE = "images/{train2017,val2017}/*.jpg, annotations/{train2017,val2017}/*.png"
-# COCO's ids of categories that nobody annotated (street sign, hat, shoe, ...).
+# COCO's ids of categories that were never annotated (street sign, hat, shoe, ...).
 UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 CATEGORY_IDS = tuple(number for number in range(1, 183) if number not in UNUSED_IDS)
 LOOKUP = lookup_table(
@@ -24,17 +24,7 @@ LOOKUP = lookup_table(
 def find(source: Path) -> list[Item]:
     """The images of both splits."""
     require_layout(source, ("images/train2017", "annotations/train2017"), EXAMPLE)
-    items = []
-    for split, folder in (("train", "train2017"), ("val", "val2017")):
-        images = (source / "images" / folder).glob("*.jpg")
-        # Copies that mmseg has converted contain *_labelTrainIds.png, too.
-        maps = [
-            file
-            for file in (source / "annotations" / folder).glob("*.png")
-            if not file.stem.endswith("_labelTrainIds")
-        ]
-        items += pair(images, maps, split)
-    return items
+    return pair(source, {"train": "train2017", "val": "val2017"})
 
 
 def label_of(item: Item) -> np.ndarray:

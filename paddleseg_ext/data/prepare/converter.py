@@ -8,7 +8,7 @@ existing files are kept, so that an interrupted run continues where it stopped.
 import importlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +23,8 @@ from paddleseg_ext.common.errors import (
     CheckFailed,
     DataError,
     UsageError,
-    listed_problems,
     nearest_name,
+    require_none,
 )
 from paddleseg_ext.common.files import TEMPORARY_PREFIX, atomic_path, require_writable
 from paddleseg_ext.common.log import log
@@ -63,11 +63,14 @@ class Item:
     label_target: str
 
 
-def prepared(image: Path, annotation: Path, split: str) -> Item:
-    """An item of the layout that `data.published.PreparedDataset` reads."""
-    return Item(
-        image, annotation, f"images/{split}/{image.name}", f"labels/{split}/{image.stem}.png"
-    )
+def prepared(image: Path, annotation: Path, split: str, name: str = "") -> Item:
+    """An item of the layout that `data.published.PreparedDataset` reads.
+
+    Args:
+        name: of the new image; by default as the publisher's.
+    """
+    target = f"images/{split}/{name or image.name}"
+    return Item(image, annotation, target, f"labels/{split}/{image.stem}.png")
 
 
 def convert(name: str, source: str | Path, target: str | Path, processes: int) -> int:
@@ -97,9 +100,8 @@ def convert(name: str, source: str | Path, target: str | Path, processes: int) -
     if len(waiting) < len(items):
         log(f"{len(items) - len(waiting)} of {len(items)} images are converted already")
     failures = [line for line in _run(name, waiting, target, processes) if line]
-    if failures:
-        title = f"{len(failures)} of {len(items)} images could not be converted:"
-        raise CheckFailed(listed_problems(title, failures))
+    title = f"{len(failures)} of {len(items)} images could not be converted:"
+    require_none(failures, title, CheckFailed)
     log(f"{name}: {len(items)} images are in {target}")
     return len(waiting)
 
@@ -163,23 +165,34 @@ def require_layout(source: Path, expected: Iterable[str], example: str) -> None:
         )
 
 
-def pair(images: Iterable[Path], annotations: Iterable[Path], split: str) -> list[Item]:
-    """Items of images and annotations with equal stems.
+def pair(source: Path, folders: Mapping[str, str]) -> list[Item]:
+    """Items of `images/FOLDER/*.jpg` and `annotations/FOLDER/*.png` with equal stems.
+
+    Args:
+        source: the publisher's folder.
+        folders: split -> FOLDER.
 
     Raises:
         UsageError: files without their partner, all of them listed.
     """
-    found, annotated = ({file.stem: file for file in files} for files in (images, annotations))
-    pairs = pair_by_key(dict(sorted(found.items())), annotated)
-    lonely = pairs.problems("annotation")
-    if lonely:
-        title = f"{split}: {len(lonely)} files without their partner:"
-        raise UsageError(listed_problems(title, lonely))
-    return [
-        prepared(image, annotation, split)
-        for _, image, annotation in pairs.found
-        if annotation is not None
-    ]
+    items = []
+    for split, folder in folders.items():
+        images = {file.stem: file for file in (source / "images" / folder).glob("*.jpg")}
+        # Copies that mmseg has converted contain *_labelTrainIds.png, too.
+        annotations = {
+            file.stem: file
+            for file in (source / "annotations" / folder).glob("*.png")
+            if not file.stem.endswith("_labelTrainIds")
+        }
+        pairs = pair_by_key(dict(sorted(images.items())), annotations)
+        lonely = pairs.problems("annotation")
+        require_none(lonely, f"{split}: {len(lonely)} files without their partner:")
+        items += [
+            prepared(image, annotation, split)
+            for _, image, annotation in pairs.found
+            if annotation is not None
+        ]
+    return items
 
 
 def through_lookup(path: Path, raw: np.ndarray, lookup: np.ndarray) -> np.ndarray:

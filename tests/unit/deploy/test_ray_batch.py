@@ -12,6 +12,7 @@ from PIL import Image
 
 from deploy.ray import batch, images, machine
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
+from paddleseg_ext.common.options import parse_options
 from paddleseg_ext.images.header import FORMATS
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
@@ -20,6 +21,12 @@ from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 pytest.importorskip("fsspec")
 REQUIRED = ["--config", "deploy.yaml", "--images", "images", "--save_dir", "out"]
+
+
+def options_of(argv: list[str]) -> batch.BatchOptions:
+    return parse_options(batch.BatchOptions, "", argv)
+
+
 MEGAPIXEL = 1_000_000
 
 
@@ -76,7 +83,7 @@ def segmenter(
     monkeypatch: pytest.MonkeyPatch, out: Path, *flags: str, transforms: list[dict] | None = None
 ) -> batch.Segmenter:
     monkeypatch.setattr(batch, "read_bundle", lambda _: bundle_with(transforms or []))
-    arguments = batch.parse_arguments([*REQUIRED, "--save_dir", str(out), *flags])
+    arguments = options_of([*REQUIRED, "--save_dir", str(out), *flags])
     return batch.Segmenter(batch.worker_settings(arguments))
 
 
@@ -211,26 +218,26 @@ def test_num_classes_of_a_graph_that_ends_in_argmax(
 ) -> None:
     silent = replace(bundle_with([]), output_op="argmax", manifest=None)
     monkeypatch.setattr(batch, "read_bundle", lambda _: silent)
-    arguments = batch.parse_arguments([*REQUIRED, "--num_classes", "7"])
+    arguments = options_of([*REQUIRED, "--num_classes", "7"])
     assert batch.Segmenter(batch.worker_settings(arguments))._predictor.class_table.num_classes == 7
     with pytest.raises(UsageError, match="give --num_classes"):
-        batch.Segmenter(batch.worker_settings(batch.parse_arguments(REQUIRED)))
+        batch.Segmenter(batch.worker_settings(options_of(REQUIRED)))
 
 
 def test_a_gpu_must_be_asked_of_ray() -> None:
     with pytest.raises(UsageError, match="--worker_gpus 1"):
-        batch.worker_settings(batch.parse_arguments([*REQUIRED, "--device", "gpu"]))
+        batch.worker_settings(options_of([*REQUIRED, "--device", "gpu"]))
 
 
 def test_a_precision_that_paddle_lacks_is_found_before_ray_starts() -> None:
     with pytest.raises(UsageError, match="--precision int8: on a CPU"):
-        batch.worker_settings(batch.parse_arguments([*REQUIRED, "--precision", "int8"]))
+        batch.worker_settings(options_of([*REQUIRED, "--precision", "int8"]))
 
 
 @pytest.mark.parametrize("flags", [["--worker_gpus", "1.5"], ["--max_megapixels", "-1"]])
 def test_numbers_that_are_refused(flags: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        batch.parse_arguments([*REQUIRED, *flags])
+        options_of([*REQUIRED, *flags])
     assert caught.value.code == 2
 
 

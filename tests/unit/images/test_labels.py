@@ -112,7 +112,7 @@ def test_a_table_that_is_no_mapping_is_refused(values: object) -> None:
 def test_a_table_without_a_key_is_refused(key: str) -> None:
     values = CITYSCAPES.to_dict()
     del values[key]
-    with pytest.raises(UsageError, match=f"class table: {key}: "):
+    with pytest.raises(UsageError, match=f"class table: '{key}' is missing"):
         ClassTable.from_dict(values)
     optional = {k: CITYSCAPES.to_dict()[k] for k in ("name", "class_names", "palette")}
     assert ClassTable.from_dict(optional).ignore_index == 255
