@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import DataError, UsageError, check_keys
 from paddleseg_ext.images.functional import read_label
 
 IGNORE_INDEX = 255
@@ -82,9 +82,7 @@ class ClassTable:
         if not isinstance(values, Mapping):
             raise UsageError(f"{where}: the keys of a class table are expected, got {values!r}")
         known = {field.name for field in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise UsageError(f"{where}: unknown key '{key}'{nearest_name(key, known)}")
+        check_keys(where, values, known)
         names = values.get("class_names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UsageError(f"{where}: class_names: a list of words is expected, got {names!r}")
