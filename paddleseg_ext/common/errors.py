@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 STATUS_DONE = 0
@@ -71,6 +71,28 @@ def nearest_name(name: object, known: Iterable[str]) -> str:
     if close:
         return f" (did you mean '{folded[close[0]]}'?)"
     return f" (known: {', '.join(sorted(folded.values()))})"
+
+
+def check_choice(where: str, value: object, known: Collection[str], kind: str = "") -> None:
+    """Refuse a value that is none of the known ones, naming the nearest.
+
+    Args:
+        where: the value's place, which the message begins with.
+        value: of a flag, a yml or a call.
+        known: what it may be.
+        kind: a word for it in the message, such as `key`.
+
+    Raises:
+        UsageError: the value is unknown.
+    """
+    if value not in known:
+        raise UsageError(f"{where}: unknown {kind}'{value}'{nearest_name(value, known)}")
+
+
+def check_keys(where: str, section: Iterable[object], known: Collection[str]) -> None:
+    """Refuse the first key of a section that is not known, naming the nearest."""
+    for key in section:
+        check_choice(where, key, known, "key ")
 
 
 def listed_problems(title: str, problems: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ OpenCV, Pillow, zlib, numba and the runtimes release Python's lock while they wo
 enough. The number of items in work is bounded, which bounds the memory, too.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -38,8 +39,8 @@ def ordered_map(
     items: Iterable[Item],
     pool: Executor | None,
     most_under_way: int,
-    size_of: Callable[[Item], int] | None = None,
-    most_bytes: int = 0,
+    size_of: Callable[[Item], int] = lambda _: 0,
+    most_bytes: float = math.inf,
 ) -> Generator[Result, None, None]:
     """Yields `function` of each item, in order.
 
@@ -52,9 +53,8 @@ def ordered_map(
         items: taken one by one.
         pool: None calls `function` in the caller's thread.
         most_under_way: at least 1.
-        size_of: bytes that an item holds; `most_bytes` then bounds their sum, too. One item of
-            any size is always accepted.
-        most_bytes: see `size_of`.
+        size_of: bytes that an item holds.
+        most_bytes: bound on the sum of these; one item of any size is always accepted.
     """
     if pool is None:
         yield from map(function, items)
@@ -63,7 +63,7 @@ def ordered_map(
     held = 0
     try:
         for item in items:
-            size = size_of(item) if size_of else 0
+            size = size_of(item)
             under_way.append((pool.submit(function, item), size))
             del item  # it may be large, and the next one takes its time
             held += size

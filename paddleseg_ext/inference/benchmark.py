@@ -1,7 +1,7 @@
 """The benchmark sections that PaddleSeg's TIPC tools read, and percentiles beside the means."""
 
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,56 +55,40 @@ class Benchmark:
         shapes = ["x".join(map(str, shape)) for shape in self.shapes]
         total_s = sum(s["mean"] for s in stages.values()) * len(self.timings) / 1000
         means = ", ".join(f"{s}_time(ms): {stages[s]['mean']:.3f}" for s in STAGES)
-        return [
-            *_section("Paddle info", _paddle_info(report)),
-            *_section("Conf info", _conf_info(report)),
-            *_section(
-                "Model info",
-                {"model_name": self.model_name, "precision": report.precision},
-            ),
-            *_section(
-                "Data info",
-                {
-                    "batch_size": self.batch_size,
-                    "input_shape": shapes[0] if len(shapes) == 1 else "dynamic",
-                    "data_num": len(self.timings),
-                },
-            ),
-            *_section(
-                "Perf info",
-                {
-                    "cpu_rss(MB)": f"{_peak_memory_mb():.1f}",
-                    "warm_up_runs": self.warm_up_runs,
-                    "total time spent(s)": f"{total_s:.3f}",
-                },
-            ),
-            *(_percentile_line(stage, stages[stage]) for stage in STAGES),
-            means,
-        ]
-
-
-def _section(title: str, entries: Mapping[str, Any]) -> Sequence[str]:
-    return [f"{RULE} {title} {RULE}", *(f"{key}: {value}" for key, value in entries.items())]
-
-
-def _paddle_info(report: RuntimeReport) -> dict[str, Any]:
-    return {
-        "paddle_version": report.details.get("paddle", "not used"),
-        "paddle_commit": report.details.get("paddle_commit", "not used"),
-    }
-
-
-def _conf_info(report: RuntimeReport) -> dict[str, Any]:
-    threads = report.cpu_threads
-    return {
-        "backend": report.name,
-        "runtime_device": report.device,
-        "ir_optim": report.details.get("ir_optim", False),
-        "enable_memory_optim": report.details.get("memory_optim", False),
-        "enable_tensorrt": report.tensorrt_engines > 0,
-        "enable_mkldnn": report.details.get("enable_mkldnn", False),
-        "cpu_math_library_num_threads": "unknown" if threads is None else threads,
-    }
+        threads = report.cpu_threads
+        details = report.details
+        sections: dict[str, dict[str, Any]] = {
+            "Paddle info": {
+                "paddle_version": details.get("paddle", "not used"),
+                "paddle_commit": details.get("paddle_commit", "not used"),
+            },
+            "Conf info": {
+                "backend": report.name,
+                "runtime_device": report.device,
+                "ir_optim": details.get("ir_optim", False),
+                "enable_memory_optim": details.get("memory_optim", False),
+                "enable_tensorrt": report.tensorrt_engines > 0,
+                "enable_mkldnn": details.get("enable_mkldnn", False),
+                "cpu_math_library_num_threads": "unknown" if threads is None else threads,
+            },
+            "Model info": {"model_name": self.model_name, "precision": report.precision},
+            "Data info": {
+                "batch_size": self.batch_size,
+                "input_shape": shapes[0] if len(shapes) == 1 else "dynamic",
+                "data_num": len(self.timings),
+            },
+            "Perf info": {
+                "cpu_rss(MB)": f"{_peak_memory_mb():.1f}",
+                "warm_up_runs": self.warm_up_runs,
+                "total time spent(s)": f"{total_s:.3f}",
+            },
+        }
+        lines = []
+        for title, entries in sections.items():
+            lines.append(f"{RULE} {title} {RULE}")
+            lines += [f"{key}: {value}" for key, value in entries.items()]
+        lines += [_percentile_line(stage, stages[stage]) for stage in STAGES]
+        return [*lines, means]
 
 
 def _percentile_line(stage: str, values: Mapping[str, float]) -> str:

@@ -10,15 +10,16 @@ An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, check_choice, check_keys
 from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
+from paddleseg_ext.common.options import from_section
 from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, UPSAMPLINGS, Postprocess
@@ -35,31 +36,29 @@ ONNX_INT8_FILE = "model_int8.onnx"
 ONNX_SUFFIX = ".onnx"
 INPUT_DTYPES = ("float32", "uint8")
 
-DEPLOY_KEYS = (
-    "model",
-    "params",
-    "transforms",
-    "input_shape",
-    "input_dtype",
-    "output_op",
-    "output_dtype",
-)
-MANIFEST_KEYS = (
-    "format",
-    "network",
-    "checkpoint",
-    "variables",
-    "preprocess",
-    "postprocess",
-    "versions",
-    "files",
-    "sizes",
-)
-OPTIONAL_MANIFEST_KEYS = ("graphs", "verified", "cost")
-CHECKPOINT_KEYS = ("path", "sha256", "iteration")
-VARIABLES_KEYS = ("loaded", "total")
-PREPROCESS_KEYS = ("color_order", "value_range", "layout")
-POSTPROCESS_KEYS = ("output_op", "upsampling", "resize_back", "classes")
+# The sections of a manifest and their keys; a section without keys holds names of its own.
+MANIFEST_SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "checkpoint": ("path", "sha256", "iteration"),
+    "variables": ("loaded", "total"),
+    "preprocess": ("color_order", "value_range", "layout"),
+    "postprocess": ("output_op", "upsampling", "resize_back", "classes"),
+    **dict.fromkeys(("versions", "files", "sizes"), ()),
+}
+# Older bundles have none of these.
+OPTIONAL_SECTIONS: Mapping[str, Any] = {"graphs": {}, "verified": {}, "cost": {}}
+
+
+@dataclass(frozen=True)
+class DeploySection:
+    """The section `Deploy:`, by PaddleSeg's keys; `input_dtype` is ours."""
+
+    model: str = MODEL_FILES[0]
+    params: str = PARAMS_FILE
+    transforms: Any = None
+    input_shape: list[int | None] | None = None
+    input_dtype: str = INPUT_DTYPES[0]
+    output_op: str | None = None
+    output_dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,35 +212,27 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
             f"{path}: {DEPLOY_SECTION} is expected, as in the {DEPLOY_FILE} that export_model.py "
             "writes"
         )
-    _check_keys(raw, ("Deploy", "Manifest"), str(path))
-    deploy = raw["Deploy"]
-    if not isinstance(deploy, dict):
+    check_keys(str(path), raw, ("Deploy", "Manifest"))
+    if not isinstance(raw["Deploy"], dict):
         raise UsageError(f"{path}: {DEPLOY_SECTION} is expected")
-    _check_keys(deploy, DEPLOY_KEYS, f"{path}: Deploy")
-    output_op = deploy.get("output_op") or "none"
-    if output_op not in OUTPUT_OPS:
-        raise UsageError(
-            f"{path}: output_op: unknown '{output_op}'{nearest_name(str(output_op), OUTPUT_OPS)}"
-        )
-    input_dtype = deploy.get("input_dtype", INPUT_DTYPES[0])
-    if input_dtype not in INPUT_DTYPES:
-        raise UsageError(
-            f"{path}: input_dtype: unknown '{input_dtype}'"
-            f"{nearest_name(str(input_dtype), INPUT_DTYPES)}"
-        )
+    deploy = from_section(DeploySection, raw["Deploy"], f"{path}: Deploy")
+    output_op = deploy.output_op or "none"
+    check_choice(f"{path}: output_op", output_op, OUTPUT_OPS)
+    check_choice(f"{path}: input_dtype", deploy.input_dtype, INPUT_DTYPES)
     manifest = _read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
-    model_file = _find_model(path, deploy)
+    model_file = _find_model(path, deploy.model)
+    params_file = None
+    if model_file.suffix != ONNX_SUFFIX:
+        params_file = require_file(path.parent / deploy.params, f"{path}: params")
     bundle = Bundle(
         deploy_file=path,
         model_file=model_file,
-        params_file=None
-        if model_file.suffix == ONNX_SUFFIX
-        else require_file(path.parent / deploy.get("params", PARAMS_FILE), f"{path}: params"),
-        transforms=_list_of_dicts(deploy.get("transforms"), f"{path}: Deploy.transforms"),
-        input_shape=deploy.get("input_shape"),
+        params_file=params_file,
+        transforms=_list_of_dicts(deploy.transforms, f"{path}: Deploy.transforms"),
+        input_shape=deploy.input_shape,
         output_op=output_op,
         manifest=manifest,
-        input_dtype=input_dtype,
+        input_dtype=deploy.input_dtype,
     )
     _check_files(bundle)
     return bundle
@@ -296,7 +287,7 @@ def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
     kept = content["Manifest"].get("verified") or {}
     new = {name: record.to_dict() for name, record in records.items()}
     content["Manifest"]["verified"] = kept | new
-    write_text(bundle.deploy_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    _write(bundle.deploy_file, content)
 
 
 def write_deploy_yaml(
@@ -326,35 +317,41 @@ def write_deploy_yaml(
         raise UsageError(
             f"{folder}: one of {', '.join(MODEL_FILES)} and {PARAMS_FILE} are expected"
         )
-    deploy = {
-        "model": present[0],
-        "params": PARAMS_FILE,
-        "transforms": [dict(spec) for spec in transforms],
-        "input_shape": list(input_shape),
-        "input_dtype": input_dtype,
-        "output_op": output_op,
-        "output_dtype": "int32" if output_op == "argmax" else "float32",
-    }
+    deploy = DeploySection(
+        model=present[0],
+        transforms=[dict(spec) for spec in transforms],
+        input_shape=list(input_shape),
+        input_dtype=input_dtype,
+        output_op=output_op,
+        output_dtype="int32" if output_op == "argmax" else "float32",
+    )
     files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.name != DEPLOY_FILE]
-    content = {"Deploy": deploy, "Manifest": _manifest_section(manifest, deploy, files)}
+    manifest = replace(
+        manifest,
+        files={file.name: sha256_of(file) for file in files},
+        sizes={file.name: file.stat().st_size for file in files},
+    )
     path = folder / DEPLOY_FILE
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    _write(path, {"Deploy": asdict(deploy), "Manifest": _manifest_section(manifest, deploy)})
     return path
 
 
-def _manifest_section(
-    manifest: Manifest, deploy: Mapping[str, Any], files: Sequence[Path]
-) -> dict[str, Any]:
-    output_op = deploy["output_op"]
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, Any]:
+    output_op = deploy.output_op or "none"
+    keys = MANIFEST_SECTIONS["checkpoint"]
     return {
         "format": MANIFEST_FORMAT,
         "network": manifest.network,
-        "checkpoint": {key: manifest.checkpoint.get(key) for key in CHECKPOINT_KEYS},
+        "checkpoint": {key: manifest.checkpoint.get(key) for key in keys},
         "variables": {"loaded": manifest.variables_loaded, "total": manifest.variables_total},
         "preprocess": {
             "color_order": manifest.color_order,
             "value_range": [0, 255],
-            "layout": f"NCHW {deploy['input_dtype']}, after Deploy.transforms",
+            "layout": f"NCHW {deploy.input_dtype}, after Deploy.transforms",
         },
         "postprocess": {
             "output_op": output_op,
@@ -363,18 +360,12 @@ def _manifest_section(
             "classes": manifest.class_table.to_dict(),
         },
         "versions": dict(manifest.versions),
-        "files": {file.name: sha256_of(file) for file in files},
-        "sizes": {file.name: file.stat().st_size for file in files},
+        "files": dict(manifest.files),
+        "sizes": dict(manifest.sizes),
         "graphs": {name: dict(graph) for name, graph in manifest.graphs.items()},
         "verified": {name: record.to_dict() for name, record in manifest.verified.items()},
         "cost": dict(manifest.cost),
     }
-
-
-def _check_keys(section: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    for key in section:
-        if key not in known:
-            raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), known)}")
 
 
 def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
@@ -385,9 +376,9 @@ def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
-def _find_model(path: Path, deploy: Mapping[str, Any]) -> Path:
+def _find_model(path: Path, name: str) -> Path:
     """The graph's file. PaddleSeg on Paddle 3 names `model.pdmodel` and writes `model.json`."""
-    named = path.parent / str(deploy.get("model", MODEL_FILES[0]))
+    named = path.parent / name
     if named.is_file():
         return named
     for other in MODEL_FILES:
@@ -399,59 +390,52 @@ def _find_model(path: Path, deploy: Mapping[str, Any]) -> Path:
 
 def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
     where = f"{path}: Manifest"
-    known: dict[str, Iterable[str]] = {
-        "checkpoint": CHECKPOINT_KEYS,
-        "variables": VARIABLES_KEYS,
-        "preprocess": PREPROCESS_KEYS,
-        "postprocess": POSTPROCESS_KEYS,
-    }
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: a section is expected, got {raw!r}")
-    _check_keys(raw, (*MANIFEST_KEYS, *OPTIONAL_MANIFEST_KEYS), where)
     if raw.get("format") != MANIFEST_FORMAT:
         raise UsageError(
             f"{where}: format {MANIFEST_FORMAT} is expected, got {raw.get('format')!r}; "
             "export the model again, or use the release that wrote it"
         )
-    for key in (*MANIFEST_KEYS[2:], *(key for key in OPTIONAL_MANIFEST_KEYS if key in raw)):
-        if not isinstance(raw.get(key), dict):
+    check_keys(where, raw, ("format", "network", *MANIFEST_SECTIONS, *OPTIONAL_SECTIONS))
+    raw = {**OPTIONAL_SECTIONS, **raw}
+    for name in (*MANIFEST_SECTIONS, *OPTIONAL_SECTIONS):
+        if not isinstance(raw.get(name), dict):
             raise UsageError(
-                f"{where}: the section '{key}' is expected, got {raw.get(key)!r}; "
+                f"{where}: the section '{name}' is expected, got {raw.get(name)!r}; "
                 "export the model again"
             )
-        _check_keys(raw[key], known.get(key) or raw[key], f"{where}.{key}")
-    if raw["postprocess"].get("output_op") != output_op:
+        check_keys(f"{where}.{name}", raw[name], MANIFEST_SECTIONS.get(name) or raw[name])
+    post = raw["postprocess"]
+    if post.get("output_op") != output_op:
         raise UsageError(
-            f"{where}.postprocess: output_op '{raw['postprocess'].get('output_op')}' and Deploy's "
+            f"{where}.postprocess: output_op '{post.get('output_op')}' and Deploy's "
             f"'{output_op}' differ; export the model again"
         )
-    upsampling = raw["postprocess"].get("upsampling", UPSAMPLINGS[0])
+    upsampling = post.get("upsampling", UPSAMPLINGS[0])
     if upsampling not in UPSAMPLINGS or (upsampling != "graph" and output_op != "none"):
         raise UsageError(
             f"{where}.postprocess.upsampling: one of {', '.join(UPSAMPLINGS)} is expected, and "
             f"'graph' where output_op is not 'none', got {upsampling!r}"
         )
-    try:
-        table = ClassTable.from_dict(raw["postprocess"].get("classes"))
-    except UsageError as error:
-        raise UsageError(f"{where}.postprocess.classes: {error}") from None
+    verified = {
+        str(name): Verified.from_dict(record, f"{where}.verified.{name}")
+        for name, record in raw["verified"].items()
+    }
     return Manifest(
         network=str(raw.get("network")),
-        class_table=table,
-        checkpoint=raw["checkpoint"],
+        class_table=ClassTable.from_dict(post.get("classes"), f"{where}.postprocess.classes"),
         variables_loaded=raw["variables"].get("loaded", 0),
         variables_total=raw["variables"].get("total", 0),
         color_order=raw["preprocess"].get("color_order", "RGB"),
         upsampling=upsampling,
+        verified=verified,
+        checkpoint=raw["checkpoint"],
         versions=raw["versions"],
         files=raw["files"],
         sizes=raw["sizes"],
-        graphs=raw.get("graphs", {}),
-        verified={
-            str(name): Verified.from_dict(record, f"{where}.verified.{name}")
-            for name, record in raw.get("verified", {}).items()
-        },
-        cost=raw.get("cost", {}),
+        graphs=raw["graphs"],
+        cost=raw["cost"],
     )
 
 

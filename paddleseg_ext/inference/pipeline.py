@@ -5,6 +5,7 @@ preprocess the next images and postprocess, encode and write the finished ones, 
 waits for a file. The label maps do not depend on the number of threads.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
@@ -102,7 +103,7 @@ class StreamOptions:
     keep_output: bool = False
     finish: Callable[[Prediction], Any] | None = None
     read: Callable[[SampleLike], NDArray[np.uint8]] | None = None
-    most_output_bytes: int | None = None
+    most_output_bytes: float = math.inf
 
 
 def as_sample(source: "SampleLike | str | Path") -> SampleLike:
@@ -124,18 +125,13 @@ def predict_samples(
     runner = _Runner(predictor, options.warm_up_runs)
     load = partial(_load, predictor=predictor, read=options.read or _read_file)
     complete = partial(_complete, predictor=predictor, options=options)
-    most_bytes = options.most_output_bytes
     with (
         worker_threads(num_workers) as pool,
         closing(ordered_map(load, samples, pool, ahead)) as loaded,
         worker_threads(streams if streams > 1 else 0) as network,
         closing(runner.run_all(_chunks(loaded, options.batch_size), network, streams)) as outputs,
         closing(
-            ordered_map(
-                *(complete, outputs, pool, ahead),
-                size_of=None if most_bytes is None else _output_bytes,
-                most_bytes=most_bytes or 0,
-            )
+            ordered_map(complete, outputs, pool, ahead, _output_bytes, options.most_output_bytes)
         ) as predictions,
     ):
         yield from predictions
@@ -235,8 +231,11 @@ def _complete(
     assert loaded.prepared is not None
     try:
         segmentation = predictor.finish(
-            *(loaded.prepared, result.output, result.geometry),
-            *(result.batch_size, result.inference_ms),
+            loaded.prepared,
+            result.output,
+            result.geometry,
+            result.batch_size,
+            result.inference_ms,
         )
         prediction = Prediction(
             sample=loaded.sample,

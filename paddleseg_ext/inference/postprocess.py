@@ -7,12 +7,12 @@ so which one happened is part of every bundle's manifest.
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import DataError, UsageError, check_choice
 from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.images import functional
 from paddleseg_ext.inference.preprocess import Geometry, SizeHW
@@ -20,18 +20,15 @@ from paddleseg_ext.inference.preprocess import Geometry, SizeHW
 if TYPE_CHECKING:
     from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler, Stage
 
-OutputOp = Literal["none", "softmax", "argmax"]
-OUTPUT_OPS: tuple[str, ...] = get_args(OutputOp)
 MOST_CLASSES = 256
 ROWS_AT_ONCE = 32
-Upsampling = Literal["graph", "half_pixel", "aligned"]
-UPSAMPLINGS: tuple[str, ...] = get_args(Upsampling)
-
+UPSAMPLINGS = ("graph", "half_pixel", "aligned")
 RESIZE_BACK = {
     "none": "bilinear logits",
     "softmax": "bilinear probabilities",
     "argmax": "nearest labels",
 }
+OUTPUT_OPS = tuple(RESIZE_BACK)
 
 
 class Postprocess:
@@ -58,14 +55,8 @@ class Postprocess:
         Raises:
             UsageError: an unknown `output_op` or `upsampling`, or numba is asked for and missing.
         """
-        if output_op not in OUTPUT_OPS:
-            raise UsageError(
-                f"output_op: unknown '{output_op}'{nearest_name(output_op, OUTPUT_OPS)}"
-            )
-        if upsampling not in UPSAMPLINGS:
-            raise UsageError(
-                f"upsampling: unknown '{upsampling}'{nearest_name(upsampling, UPSAMPLINGS)}"
-            )
+        check_choice("output_op", output_op, OUTPUT_OPS)
+        check_choice("upsampling", upsampling, UPSAMPLINGS)
         if sparse and not has_numba():
             raise UsageError(f"sparse upsampling needs numba: {how_to_install('fast')}")
         self.output_op = output_op

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -178,18 +177,16 @@ class Predictor:
         """
         path = Path(source)
         if path.suffix == CHECKPOINT_SUFFIX:
-            return cls._open_checkpoint(path, runtime, config, settings)
+            return cls._open_checkpoint(path, _spec_of(runtime, "eager", settings), config)
         if config is not None:
             raise UsageError(f"config: only a checkpoint takes one; '{source}' is a bundle")
         bundle = read_bundle(path)
-        if isinstance(runtime, RuntimeSpec):
-            spec = runtime
-        elif runtime == AUTO and settings.get("device", "cpu") == "cpu":
+        if runtime == AUTO and settings.get("device", "cpu") == "cpu":
             spec, reason = choose_runtime(bundle, settings.pop("precision", "fp32"))
             spec = RuntimeSpec(spec.engine, spec.precision, **settings)
             log(f"backend {spec.engine}: {reason}")
         else:
-            spec = RuntimeSpec.parse("paddle" if runtime == AUTO else runtime, **settings)
+            spec = _spec_of(runtime, "paddle", settings)
         return cls.of_bundle(bundle, spec, num_classes)
 
     @classmethod
@@ -218,16 +215,8 @@ class Predictor:
 
     @classmethod
     def _open_checkpoint(
-        cls,
-        path: Path,
-        runtime: str | RuntimeSpec,
-        config: str | Path | None,
-        settings: Mapping[str, Any],
+        cls, path: Path, spec: RuntimeSpec, config: str | Path | None
     ) -> "Predictor":
-        if isinstance(runtime, RuntimeSpec):
-            spec = runtime
-        else:
-            spec = RuntimeSpec.parse("eager" if runtime == AUTO else runtime, **settings)
         if spec.engine != "eager":
             raise UsageError(
                 f"{path}: a checkpoint runs in 'eager' only; export it first (paddleseg-ext "
@@ -267,9 +256,13 @@ class Predictor:
         return NetworkRun(outputs, geometries, times)
 
     def finish(
-        self, prepared: Prepared, output: NDArray, geometry: Geometry, batch_size: int = 1,
+        self,
+        prepared: Prepared,
+        output: NDArray,
+        geometry: Geometry,
+        batch_size: int = 1,
         inference_ms: float = 0.0,
-    ) -> Segmentation:  # fmt: skip
+    ) -> Segmentation:
         """The answer for one image of a run.
 
         Args:
@@ -285,9 +278,9 @@ class Predictor:
         started = time.perf_counter()
         label_map = self.postprocess.label_map(output, geometry)
         timings = Timings(prepared.preprocess_ms, inference_ms, _since(started))
+        network_hw = prepared.geometry.network_hw
         return Segmentation(
-            *(label_map, prepared.image, self.class_table, prepared.geometry.network_hw),
-            *(timings, batch_size),
+            label_map, prepared.image, self.class_table, network_hw, timings, batch_size
         )
 
     def __call__(self, image: "ImageLike") -> Segmentation:
@@ -354,13 +347,14 @@ class Predictor:
     def __enter__(self) -> "Predictor":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _spec_of(runtime: str | RuntimeSpec, default: str, settings: Mapping[str, Any]) -> RuntimeSpec:
+    if isinstance(runtime, RuntimeSpec):
+        return runtime
+    return RuntimeSpec.parse(default if runtime == AUTO else runtime, **settings)
 
 
 def find_class_table(bundle: Bundle, engine: Engine, num_classes: int | None) -> ClassTable:

@@ -63,10 +63,34 @@ def _check_size_wh(name: str, size_wh: Any) -> tuple[int, int]:
     return (size_wh[0], size_wh[1])
 
 
-class ImageResize:
-    """Resize to `target_size` (width, height), or to what fits into it with `keep_ratio`."""
+def _wh(image: FloatImage) -> SizeWH:
+    return image.shape[1], image.shape[0]
+
+
+class Resizing:
+    """A transform that resizes an image to a size that depends on its own.
+
+    Attributes:
+        interp: interpolation, by PaddleSeg's name.
+    """
 
     kind = "resize"
+    interp = "LINEAR"
+
+    def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
+        """(width, height) that an image of this (width, height) is resized to."""
+        raise NotImplementedError
+
+    def __call__(self, image: FloatImage) -> FloatImage:
+        """The resized image; itself where it has that size already."""
+        size_wh = self.size_wh_after(_wh(image))
+        if size_wh == _wh(image):
+            return image
+        return functional.resize_image(image, size_wh, self.interp.lower())
+
+
+class ImageResize(Resizing):
+    """Resize to `target_size` (width, height), or to what fits into it with `keep_ratio`."""
 
     def __init__(
         self,
@@ -92,23 +116,14 @@ class ImageResize:
             height = math.ceil(height / self.size_divisor) * self.size_divisor
         return width, height
 
-    def __call__(self, image: FloatImage) -> FloatImage:
-        return functional.resize_image(image, self.size_wh_after(_wh(image)), self.interp.lower())
-
-
-def _wh(image: FloatImage) -> SizeWH:
-    return image.shape[1], image.shape[0]
-
 
 def _scaled(size_wh: SizeWH, scale: float) -> SizeWH:
     """A very narrow image keeps one pixel, where PaddleSeg fails."""
     return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
 
 
-class ResizeByLong:
+class ResizeByLong(Resizing):
     """Resize so that the longer side is `long_size`."""
-
-    kind = "resize"
 
     def __init__(self, long_size: int):
         self.long_size = long_size
@@ -117,18 +132,13 @@ class ResizeByLong:
         """Source: PaddleSeg 2.8 `ResizeByLong`."""
         return _scaled(size_wh, self.long_size / max(size_wh))
 
-    def __call__(self, image: FloatImage) -> FloatImage:
-        return functional.resize_image(image, self.size_wh_after(_wh(image)))
 
-
-class ResizeByShort:
+class ResizeByShort(Resizing):
     """Resize so that the shorter side is `short_size` and the longer at most `max_size`.
 
     PaddleSeg's keeps a short size that one image's `max_size` lowered for all later images; here
     every image is treated by itself.
     """
-
-    kind = "resize"
 
     def __init__(self, short_size: int, max_size: float = 1e10):
         if not isinstance(short_size, int):
@@ -144,14 +154,9 @@ class ResizeByShort:
             short_size = int(self.max_size / long * short)
         return _scaled(size_wh, short_size / short)
 
-    def __call__(self, image: FloatImage) -> FloatImage:
-        return functional.resize_image(image, self.size_wh_after(_wh(image)))
 
-
-class LimitLong:
+class LimitLong(Resizing):
     """Resize only where the longer side is above `max_long` or below `min_long`."""
-
-    kind = "resize"
 
     def __init__(self, max_long: int | None = None, min_long: int | None = None):
         if max_long is not None and min_long is not None and min_long > max_long:
@@ -167,10 +172,6 @@ class LimitLong:
         if self.min_long is not None and long < self.min_long:
             return _scaled(size_wh, self.min_long / long)
         return size_wh
-
-    def __call__(self, image: FloatImage) -> FloatImage:
-        size_wh = self.size_wh_after(_wh(image))
-        return image if size_wh == _wh(image) else functional.resize_image(image, size_wh)
 
 
 class Padding:
@@ -221,7 +222,7 @@ class ImageNormalize:
         self.std = tuple(float(value) for value in std) * (3 // len(std))
 
     def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
-        """As it was."""
+        """The size as it was."""
         return size_wh
 
     def __call__(self, image: FloatImage) -> FloatImage:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, check_choice
 from paddleseg_ext.common.machine import has_gpu_build, resolve_device
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -145,8 +145,7 @@ class RuntimeSpec:
         if name in REFUSED:
             raise UsageError(f"{name}: {REFUSED[name]}")
         known = known_runtimes()
-        if name not in known:
-            raise UsageError(f"runtime: unknown '{name}'{nearest_name(name, known)}")
+        check_choice("runtime", name, known)
         return replace(known[name], **settings)
 
     @property
@@ -164,12 +163,8 @@ class RuntimeSpec:
         """
         from paddleseg_ext.inference.engines.table import ENGINES
 
-        if self.engine not in ENGINES:
-            raise UsageError(f"engine: unknown '{self.engine}'{nearest_name(self.engine, ENGINES)}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"--precision: unknown '{self.precision}'{nearest_name(self.precision, PRECISIONS)}"
-            )
+        check_choice("engine", self.engine, ENGINES)
+        check_choice("--precision", self.precision, PRECISIONS)
         entry = ENGINES[self.engine]
         if self.streams > 1 and not entry.streams:
             others = " or ".join(name for name, other in ENGINES.items() if other.streams)

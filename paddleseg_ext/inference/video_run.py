@@ -29,23 +29,9 @@ def run_video(predictor: Predictor, source: Source, settings: VideoSettings) -> 
     Raises:
         DataError: no frame came, or the result cannot be written.
     """
-    run = partial(
-        predict_video,
-        predictor,
-        source,
-        settings=settings,
-        track=_tracker(source, settings),
-    )
-    if source.is_camera:
-        with _filming(source) as frames:
-            outcome = run(frames=islice(frames, settings.most_frames))
-    else:
-        try:
-            # Closed before the capture is released: its thread may be reading from it.
-            with closing(read_frames(source)) as frames:
-                outcome = run(frames=islice(frames, settings.most_frames))
-        finally:
-            source.capture.release()
+    with _frames_of(source) as frames:
+        wanted = islice(frames, settings.most_frames)
+        outcome = predict_video(predictor, source, wanted, settings, _tracker(source, settings))
     missing = _missing(source, outcome, settings.most_frames)
     _report(source, outcome, missing, settings)
     incomplete = missing > source.count_tolerance
@@ -59,6 +45,17 @@ def _tracker(
         return iter
     totals = [n for n in (source.num_frames, settings.most_frames) if n]
     return partial(track, description=source.path.name, total=min(totals, default=None))
+
+
+@contextmanager
+def _frames_of(source: Source) -> Iterator[Iterable[Frame]]:
+    """The frames of a video or a running camera, which is released afterwards."""
+    try:
+        # Closed before the capture is released: a thread of its own may be reading from it.
+        with _filming(source) if source.is_camera else closing(read_frames(source)) as frames:
+            yield frames
+    finally:
+        source.capture.release()
 
 
 @contextmanager
@@ -76,7 +73,6 @@ def _filming(source: Source) -> Iterator[Iterable[Frame]]:
         yield frames
     finally:
         frames.join()
-        source.capture.release()
         signal.signal(signal.SIGINT, previous)
 
 

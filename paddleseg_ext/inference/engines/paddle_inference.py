@@ -88,15 +88,8 @@ def _configure_cpu(config: Any, bundle: Bundle, spec: RuntimeSpec) -> None:
 
 
 def _configure_gpu(config: Any, bundle: Bundle, spec: RuntimeSpec) -> None:
-    from paddle.inference import PrecisionType
-
-    precision = {
-        "fp32": PrecisionType.Float32,
-        "fp16": PrecisionType.Half,
-        "int8": PrecisionType.Int8,
-    }[spec.precision]
     if not spec.tensorrt:
-        config.enable_use_gpu(GPU_MEMORY_MB, 0, precision)
+        config.enable_use_gpu(GPU_MEMORY_MB, 0, tensorrt.precision_type(spec.precision))
         return
     config.enable_use_gpu(GPU_MEMORY_MB, 0)
     if bundle.is_legacy:
@@ -141,20 +134,14 @@ class PaddleInference(GraphEngine):
         self._input.copy_from_cpu(tensor)
         copied = time.perf_counter()
         self._predictor.run()
-        synchronised = self._wait()
+        if self.spec.device != "cpu":  # a CPU's run returns when it is done
+            import paddle
+
+            paddle.device.synchronize()
         finished = time.perf_counter()
         output = self._output.copy_to_cpu()
         ended = time.perf_counter()
-        return output, RunTimes(copied - started, finished - copied, ended - finished, synchronised)
-
-    def _wait(self) -> bool:
-        """Wait until the device has finished; whether it has."""
-        if self.spec.device == "cpu":
-            return True  # its run returns when it is done
-        import paddle
-
-        paddle.device.synchronize()
-        return True
+        return output, RunTimes(copied - started, finished - copied, ended - finished, True)
 
     def describe(self) -> RuntimeReport:
         """See `Engine.describe`; on a CPU the oneDNN kernels are those of a traced run.

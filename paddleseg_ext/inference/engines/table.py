@@ -7,7 +7,7 @@ here and a class that loads, runs and describes (`engines.base`).
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from paddleseg_ext.inference.engines.base import Engine
 
 PADDLE, ONNX, ONNX_INT8 = "paddle", "onnx", "onnx_int8"
-_FP32: Mapping[str, str] = {"fp32": PADDLE}
-_ONNX: Mapping[str, str] = {"fp32": ONNX, "int8": ONNX_INT8}
-_PADDLE_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class EngineEntry:
     extra: str
     where: str
     own_name: str
-    graphs: Mapping[str, str] = field(default_factory=lambda: _FP32)
+    graphs: Mapping[str, str]
     devices: tuple[str, ...] = ("cpu",)
     streams: bool = False
     pinning: bool = False
@@ -83,37 +80,28 @@ class EngineEntry:
         return getattr(importlib.import_module(module), name)
 
 
-_ENGINES = "paddleseg_ext.inference.engines."
+def _paddle(where: str, own_name: str, devices: tuple[str, ...] = ("cpu", "gpu")) -> EngineEntry:
+    packages = ("paddlepaddle", "paddlepaddle-gpu")
+    return EngineEntry("paddle", packages, "cpu", where, own_name, {"fp32": PADDLE}, devices)
+
+
+def _onnx(name: str, where: str, *packages: str) -> EngineEntry:
+    graphs = {"fp32": ONNX, "int8": ONNX_INT8}
+    return EngineEntry(name, packages, name, where, name, graphs, streams=True, pinning=True)
+
+
+_HERE = "paddleseg_ext.inference.engines"
+_PADDLE_INFERENCE = f"{_HERE}.paddle_inference:PaddleInference"
 ENGINES: Mapping[str, EngineEntry] = {
-    "paddle": EngineEntry(
-        *("paddle", _PADDLE_PACKAGES, "cpu", f"{_ENGINES}paddle_inference:PaddleInference"),
-        *("paddle_inference", _FP32, ("cpu", "gpu")),
+    "paddle": _paddle(_PADDLE_INFERENCE, "paddle_inference"),
+    "paddle_onednn": _paddle(_PADDLE_INFERENCE, "paddle_inference", ("cpu",)),
+    "onnxruntime": _onnx(
+        "onnxruntime", f"{_HERE}.onnx_runtime:OnnxRuntime", "onnxruntime", "onnxruntime-gpu"
     ),
-    "paddle_onednn": EngineEntry(
-        *("paddle", _PADDLE_PACKAGES, "cpu", f"{_ENGINES}paddle_inference:PaddleInference"),
-        "paddle_inference",
-    ),
-    "onnxruntime": EngineEntry(
-        *("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "onnxruntime"),
-        *(f"{_ENGINES}onnx_runtime:OnnxRuntime", "onnxruntime", _ONNX),
-        streams=True,
-        pinning=True,
-    ),
-    "openvino": EngineEntry(
-        *("openvino", ("openvino",), "openvino", f"{_ENGINES}openvino_runtime:OpenVino"),
-        *("openvino", _ONNX),
-        streams=True,
-        pinning=True,
-    ),
-    "static": EngineEntry(
-        *("paddle", _PADDLE_PACKAGES, "cpu", f"{_ENGINES}static_graph:StaticGraph"),
-        *("static_graph", _FP32, ("cpu", "gpu")),
-    ),
+    "openvino": _onnx("openvino", f"{_HERE}.openvino_runtime:OpenVino", "openvino"),
+    "static": _paddle(f"{_HERE}.static_graph:StaticGraph", "static_graph"),
     # The only reference upwards: a checkpoint needs the networks and PaddleSeg's parts.
-    "eager": EngineEntry(
-        *("paddle", _PADDLE_PACKAGES, "cpu", "paddleseg_ext.evaluation.eager:open_checkpoint"),
-        *("eager", _FP32, ("cpu", "gpu")),
-    ),
+    "eager": _paddle("paddleseg_ext.evaluation.eager:open_checkpoint", "eager"),
 }
 # Those that deploy a bundle, as `--backend` takes them.
 DEPLOYED = tuple(name for name in ENGINES if name not in ("static", "eager"))

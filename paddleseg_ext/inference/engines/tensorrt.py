@@ -143,24 +143,25 @@ def enable_in_predictor(
     config: Any, bundle: Bundle, options: TensorRtOptions, precision: str
 ) -> None:
     """Paddle 2.6: have the predictor build engines, or load those that it kept."""
-    from paddle.inference import PrecisionType
-
-    kinds = {
-        "fp32": PrecisionType.Float32,
-        "fp16": PrecisionType.Half,
-        "int8": PrecisionType.Int8,
-    }
     config.enable_tensorrt_engine(
         workspace_size=WORKSPACE_BYTES,
         max_batch_size=resolve_shapes(bundle, options).most[0],
         min_subgraph_size=options.min_subgraph_size,
-        precision_mode=kinds[precision],
+        precision_mode=precision_type(precision),
         use_static=True,
         use_calib_mode=precision == "int8",
     )
     if not _is_fixed(bundle):
         shapes_file = engine_folder(bundle, options, precision) / SHAPES_FILE
         config.enable_tuned_tensorrt_dynamic_shape(str(shapes_file), True)
+
+
+def precision_type(precision: str) -> Any:
+    """Paddle Inference's own value for a precision."""
+    from paddle.inference import PrecisionType
+
+    names = {"fp32": "Float32", "fp16": "Half", "int8": "Int8"}
+    return getattr(PrecisionType, names[precision])
 
 
 def count_legacy_engines(graph: Path) -> int:
