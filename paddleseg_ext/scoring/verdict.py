@@ -151,6 +151,11 @@ class RunVerdict:
         """Whether the run is within its budget."""
         return self.grade != FAILED
 
+    def figures(self) -> dict[str, Any]:
+        """The part of a bundle's record (`Verified`) that every command fills."""
+        kept = ("grade", "passed", "num_different", "num_images")
+        return {name: getattr(self, name) for name in kept}
+
     def summary(self) -> str:
         """One line: `identical`, or how many pixels differ and what that means."""
         if self.grade == IDENTICAL:
