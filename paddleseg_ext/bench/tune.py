@@ -1,4 +1,4 @@
-"""The fastest runtime that gives a bundle's answer on this machine, recorded in the bundle."""
+"""The speed of every runtime that returns a bundle's label maps here, recorded in the bundle."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials, verified_of
+from paddleseg_ext.evaluation.trials import Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.bundle import Bundle, record_verified
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
@@ -40,17 +40,11 @@ def tune(
             f"{bundle.deploy_file}: a bundle of export_model.py is expected: its Manifest keeps "
             "the record, and its Paddle graph is what the others are compared with"
         )
-    share = new_size_share(bundle, listed)
+    judging = Judging("tune", threads, new_size_share=new_size_share(bundle, listed))
     samples = evenly(listed, num_images)
     trials = open_trials(bundle, threads)
     run_trials(trials, REFERENCE, track(samples, "tune", total=len(samples)))
-    records = {
-        name: verified_of(trial, trials[REFERENCE], share, command="tune", threads=threads)
-        for name, trial in trials.items()
-    }
-    for name, trial in trials.items():
-        log(f"{name}: {trial.verdict(trials[REFERENCE]).summary()}; {records[name].pace()}")
-    record_verified(bundle, records)
+    records = judging.record_all(bundle, trials, trials[REFERENCE])
     log(f"recorded in {bundle.deploy_file}")
     return records
 
@@ -74,5 +68,5 @@ def open_trials(bundle: Bundle, threads: int | None) -> dict[str, Trial]:
         except UsageError as error:
             log(f"{name}: left out: {error}")
             continue
-        trials[name] = Trial(predictor, predictor.shortfall())
+        trials[name] = Trial(predictor)
     return trials

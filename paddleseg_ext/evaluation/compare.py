@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
-from paddleseg_ext.scoring.bootstrap import (
-    CONFIDENCE,
-    ImageAreas,
-    Interval,
-    bootstrap_difference,
-)
+from paddleseg_ext.scoring.bootstrap import CONFIDENCE, Interval, bootstrap_difference
+from paddleseg_ext.scoring.confusion import ClassPixels
+from paddleseg_ext.scoring.metrics import plain
 
 LISTED_IMAGES = 10  # with the largest differences
 
@@ -28,7 +26,7 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(require_file(path, "--compare").read_text(encoding="utf-8"))
         evaluation = content["evaluation"]
-        areas_of(evaluation)
+        ClassPixels.of_images(evaluation["images"])
         if not evaluation.keys() >= {"class_names", "absent", "protocol"}:
             raise KeyError
     except (KeyError, TypeError, ValueError):
@@ -37,13 +35,6 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
             "is expected"
         ) from None
     return evaluation
-
-
-def areas_of(evaluation: dict[str, Any]) -> ImageAreas:
-    """The images' counts of an evaluation as read from JSON."""
-    images = evaluation["images"]
-    keys = ("intersection", "prediction_pixels", "label_pixels")
-    return ImageAreas(*(np.array([image[key] for image in images], np.int64) for key in keys))
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], resamples: int) -> dict[str, Any]:
@@ -58,33 +49,24 @@ def compare(first: dict[str, Any], second: dict[str, Any], resamples: int) -> di
                 f"--compare: the runs differ in {key}: {first[key]} and {second[key]}; "
                 "their figures say nothing about each other"
             )
-    rows = [{image["name"]: i for i, image in enumerate(run["images"])} for run in (first, second)]
-    names = [name for name in rows[0] if name in rows[1]]
+    scored = [{image["name"]: image for image in run["images"]} for run in (first, second)]
+    names = [name for name in scored[0] if name in scored[1]]
     if not names:
         raise UsageError("--compare: the two runs have no image in common")
-    areas = [
-        _select(areas_of(run), [row[name] for name in names])
-        for run, row in zip((first, second), rows, strict=True)
-    ]
+    areas = [ClassPixels.of_images(images[name] for name in names) for images in scored]
     interval = bootstrap_difference(areas[0], areas[1], first["absent"], resamples)
-    class_iou = [_class_iou(area) for area in areas]
-    image_iou = [_image_iou(area) for area in areas]
+    class_iou = [area.total().iou() for area in areas]
+    image_iou = [area.mean_iou() for area in areas]
     return {
         "protocols": [first["protocol"], second["protocol"]],
         "absent": first["absent"],
         "num_images": len(names),
-        "only_in_first": len(rows[0]) - len(names),
-        "only_in_second": len(rows[1]) - len(names),
+        "only_in_first": len(scored[0]) - len(names),
+        "only_in_second": len(scored[1]) - len(names),
         "mean_iou_difference": interval.to_dict(),
         "beyond_chance": beyond_chance(interval),
-        "classes": [
-            {"name": name, "first": _plain(a), "second": _plain(b), "difference": _plain(b - a)}
-            for name, a, b in zip(first["class_names"], *class_iou, strict=True)
-        ],
-        "images": [
-            {"name": name, "first": _plain(a), "second": _plain(b), "difference": _plain(b - a)}
-            for name, a, b in zip(names, *image_iou, strict=True)
-        ],
+        "classes": _rows(first["class_names"], *class_iou),
+        "images": _rows(names, *image_iou),
     }
 
 
@@ -123,33 +105,12 @@ def _line(row: dict[str, Any], width: int) -> str:
     return f"{row['name']:<{width}}{cells[0]:>9}{cells[1]:>9}{cells[2]:>12}"
 
 
-def _select(areas: ImageAreas, rows: Sequence[int]) -> ImageAreas:
-    return ImageAreas(
-        areas.intersection[rows], areas.prediction_pixels[rows], areas.label_pixels[rows]
-    )
-
-
-def _iou(areas: ImageAreas, axis: int | None) -> np.ndarray:
-    """IoU of sums over `axis`, or of every cell; nan where there is nothing."""
-    hits, predicted, labelled = (
-        array if axis is None else array.sum(axis=axis)
-        for array in (areas.intersection, areas.prediction_pixels, areas.label_pixels)
-    )
-    union = predicted + labelled - hits
-    return np.where(union == 0, np.nan, hits / np.maximum(union, 1))
-
-
-def _class_iou(areas: ImageAreas) -> np.ndarray:
-    return _iou(areas, axis=0)
-
-
-def _image_iou(areas: ImageAreas) -> np.ndarray:
-    """(num_images,): mean over the classes that occur in the image."""
-    iou = _iou(areas, axis=None)
-    present = ~np.isnan(iou)
-    mean = np.where(present, iou, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    return np.where(present.any(axis=1), mean, np.nan)
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _rows(
+    names: Sequence[str], first: NDArray[np.float64], second: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Per name, both values and their difference; None where there is no value."""
+    columns = {"first": first, "second": second, "difference": second - first}
+    return [
+        {"name": name} | {key: plain(values[i]) for key, values in columns.items()}
+        for i, name in enumerate(names)
+    ]

@@ -16,7 +16,7 @@ from paddleseg_ext.images.labels import ClassTable, decode_label
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import SizeHW
-from paddleseg_ext.scoring.confusion import ConfusionMatrix, IntArray, count_pairs
+from paddleseg_ext.scoring.confusion import ClassPixels, ConfusionMatrix, IntArray, count_pairs
 from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
@@ -26,19 +26,10 @@ MOST_OUTPUT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class ImageCounts:
-    """One image's pixel counts for each class, (C,) int64 each."""
+class ImageCounts(ClassPixels):
+    """Pixel counts per class of one image, (C,) int64 each."""
 
     name: str
-    intersection: IntArray
-    prediction_pixels: IntArray
-    label_pixels: IntArray
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists for JSON."""
-        return {"name": self.name} | count_lists(
-            self.intersection, self.prediction_pixels, self.label_pixels
-        )
 
 
 # Called with a prediction, its label and its counts.
@@ -109,7 +100,6 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Counts of the run and of each image, and the scores that follow from them."""
-        diagonal = np.diagonal(self.counts)
         return {
             "num_images": len(self.images),
             "absent": self.absent,
@@ -118,9 +108,9 @@ class Evaluation:
             "class_names": list(self.class_table.class_names),
             "ignore_index": self.class_table.ignore_index,
             "scores": self.scores.to_dict(),
-            "counts": count_lists(diagonal, self.counts.sum(axis=0), self.counts.sum(axis=1)),
+            "counts": ClassPixels.of(self.counts).to_dict(),
             "confusion_matrix": self.counts.tolist(),
-            "images": [image.to_json() for image in self.images],
+            "images": [{"name": image.name} | image.to_dict() for image in self.images],
         }
 
 
@@ -210,9 +200,7 @@ class Scorer:
             pairs = count_pairs(label_map, label, table.num_classes, table.ignore_index)
         except ValueError as error:
             raise DataError(f"{sample.image}: {error}") from None
-        image = ImageCounts(
-            sample.name, np.diagonal(pairs).copy(), pairs.sum(axis=0), pairs.sum(axis=1)
-        )
+        image = ImageCounts(**vars(ClassPixels.of(pairs)), name=sample.name)
         return Counted(label, pairs, image, input_hw)
 
     def add_counted(self, counted: "Counted") -> None:
@@ -326,15 +314,6 @@ def format_array(values: NDArray[np.float64]) -> str:
     return np.array2string(
         Scores.printable(values), max_line_width=10**9, threshold=10**9, suppress_small=True
     )
-
-
-def count_lists(intersection: IntArray, predicted: IntArray, labelled: IntArray) -> dict[str, Any]:
-    """Plain lists of (C,) pixel counts for JSON."""
-    return {
-        "intersection": intersection.tolist(),
-        "prediction_pixels": predicted.tolist(),
-        "label_pixels": labelled.tolist(),
-    }
 
 
 def _size(label_map: NDArray[np.uint8]) -> str:

@@ -1,6 +1,6 @@
 """What `val.py` adds to the counts when it is asked to, collected while images are scored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from paddleseg_ext.evaluation.report import PictureShelf, report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
-from paddleseg_ext.scoring.bootstrap import CONFIDENCE, ImageAreas, bootstrap_mean_iou
+from paddleseg_ext.scoring.bootstrap import CONFIDENCE, bootstrap_mean_iou
+from paddleseg_ext.scoring.confusion import ClassPixels
+from paddleseg_ext.scoring.metrics import plain
 
 REPORT_FILE = "report.html"
 
@@ -87,12 +89,7 @@ class Extras:
         if self.options.boundary:
             figures["boundary_f1"] = self._boundary_figures()
         if self.options.resamples:
-            areas = ImageAreas(
-                *(
-                    np.array([getattr(image, key) for image in evaluation.images])
-                    for key in ("intersection", "prediction_pixels", "label_pixels")
-                )
-            )
+            areas = ClassPixels.of_images(map(vars, evaluation.images))
             interval = bootstrap_mean_iou(areas, evaluation.absent, self.options.resamples)
             figures["bootstrap"] = interval.to_dict() | {"confidence": CONFIDENCE}
         return figures
@@ -103,9 +100,7 @@ class Extras:
         return {
             "tolerance": f"{TOLERANCE} of the diagonal",
             "mean_boundary_f1": float(values[seen].mean()) if seen.any() else None,
-            "class_boundary_f1": [
-                float(v) if s else None for v, s in zip(values, seen, strict=True)
-            ],
+            "class_boundary_f1": plain(np.where(seen, values, np.nan)),
         }
 
     def lines(self, figures: dict[str, Any]) -> list[str]:
@@ -116,14 +111,14 @@ class Extras:
             lines.append(
                 f"[EVAL] Category mIoU: {_four(categories['mean_iou'])} "
                 f"({', '.join(categories['category_iou'])}): \n"
-                f"{format_array(_array(categories['category_iou'].values()))}"
+                f"{format_array(np.array([*categories['category_iou'].values()], np.float64))}"
             )
         if "boundary_f1" in figures:
             boundary = figures["boundary_f1"]
             lines.append(
                 f"[EVAL] Boundary F1: {_four(boundary['mean_boundary_f1'])} "
                 f"(within {boundary['tolerance']}): \n"
-                f"{format_array(_array(boundary['class_boundary_f1']))}"
+                f"{format_array(np.array(boundary['class_boundary_f1'], np.float64))}"
             )
         if "bootstrap" in figures:
             interval = figures["bootstrap"]
@@ -144,7 +139,3 @@ class Extras:
 
 def _four(value: float | None) -> str:
     return "nan" if value is None else f"{value:.4f}"
-
-
-def _array(values: Iterable[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values])

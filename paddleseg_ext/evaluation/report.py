@@ -77,7 +77,7 @@ class PictureShelf:
 
     def add(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
         """Look at one scored image."""
-        value = image_mean_iou(counts)
+        value = float(counts.mean_iou())
         if np.isnan(value):
             return
         is_bad = len(self._worst) < PICTURED or value < self._worst[-1].mean_iou
@@ -119,15 +119,6 @@ class PictureShelf:
         return tuple((name, html.picture_uri(part, PICTURE_WIDTH)) for name, part in parts.items())
 
 
-def image_mean_iou(counts: ImageCounts) -> float:
-    """Mean IoU over the classes that occur in one image; nan where none does."""
-    union = counts.prediction_pixels + counts.label_pixels - counts.intersection
-    present = union > 0
-    if not present.any():
-        return float("nan")
-    return float((counts.intersection[present] / union[present]).mean())
-
-
 def report_html(
     title: str, evaluation: Evaluation, result: dict[str, Any], shelf: PictureShelf
 ) -> str:
@@ -156,7 +147,7 @@ def report_html(
     }
     boundary = (result.get("boundary_f1") or {}).get("class_boundary_f1")
     if boundary:
-        columns["boundary F1"] = np.array([np.nan if v is None else v for v in boundary])
+        columns["boundary F1"] = np.array(boundary, np.float64)
     return html.page(
         title,
         TEMPLATE,
@@ -217,7 +208,7 @@ def confusion_picture(evaluation: Evaluation) -> Markup:
 
 def histogram_picture(evaluation: Evaluation) -> Markup:
     """How the images' own mIoU is spread, as inline SVG."""
-    values = np.array([image_mean_iou(image) for image in evaluation.images])
+    values = np.array([image.mean_iou() for image in evaluation.images])
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()

@@ -1,16 +1,21 @@
-"""Several runtimes on the same images, in turns, so that a busy machine is unfair to none."""
+"""Several runtimes on the same images, in turns, so that a busy machine is unfair to none.
+
+`export`, `tune` and `quantize` record what they find in the bundle (`Manifest.verified`).
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.samples import Sample, image_sizes
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import Bundle, record_verified
 from paddleseg_ext.inference.engines.base import MOST_SIZES
 from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.inference.verified import Verified
@@ -31,14 +36,12 @@ class Trial:
     """One predictor on its way through the images.
 
     Attributes:
-        fallen: why it runs otherwise than asked for; empty where it does not.
         scorer: of the images that have labels.
         seconds: per timed run.
         first_seconds: of the first run of each input size.
     """
 
     predictor: Predictor
-    fallen: str = ""
     verdicts: list[ImageVerdict] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     first_seconds: list[float] = field(default_factory=list)
@@ -50,15 +53,21 @@ class Trial:
         """(C, C) of the images that have labels; None where none has."""
         return self.scorer.result().counts if self.scorer.num_images else None
 
+    def mean_iou(self) -> float | None:
+        """Mean IoU of the images that have labels; None where none has."""
+        return self.scorer.result().scores.mean_iou if self.scorer.num_images else None
+
     def verdict(self, reference: "Trial", budget: Budget = EXACT) -> RunVerdict:
-        """Of all its images against the reference's; one that fell back has failed."""
-        if self.fallen:
-            return RunVerdict(FAILED, len(self.verdicts), reason=self.fallen)
+        """Verdict on all its images against the reference's; one that fell back has failed."""
+        if fallen := self.predictor.shortfall():
+            return RunVerdict(FAILED, len(self.verdicts), reason=fallen)
         names = self.predictor.class_table.class_names
         return judge_run(self.verdicts, reference.counts(), self.counts(), names, budget)
 
     def new_size_s(self) -> float:
         """Seconds that the first run of an input size takes more than the others, by medians."""
+        if not self.first_seconds:
+            return 0.0
         return max(0.0, float(np.median(self.first_seconds) - np.median(self.seconds)))
 
     def ratio(self, reference: "Trial", new_size_share: float = 0.0) -> float:
@@ -74,45 +83,67 @@ class Trial:
         return float(theirs / ours)
 
 
-def verified_of(
-    trial: Trial,
-    reference: Trial,
-    share: float,
-    command: str,
-    threads: int | None,
-    budget: Budget = EXACT,
-) -> Verified:
-    """The record of a trial for the bundle's `Manifest.verified`.
+@dataclass(frozen=True)
+class Judging:
+    """How trials are judged and recorded.
 
-    Args:
-        trial: after its images.
-        reference: of runtime `paddle`, on the same images.
-        share: of the list's images, those that are the first of their size.
-        command: the verb that compared.
-        threads: of a run.
-        budget: of the trial's precision.
+    Attributes:
+        command: the verb that compares.
+        threads: of a run; None means every core.
+        budget: of the trials' precision.
+        new_size_share: of the list's images, those that are the first of their size.
     """
-    verdict = trial.verdict(reference, budget)
-    report = trial.predictor.describe()
-    return Verified(
-        grade=verdict.grade,
-        passed=verdict.passed,
-        num_different=verdict.num_different,
-        num_images=verdict.num_images,
-        command=command,
-        version=report.version,
-        cpu=cpu_name(),
-        cpu_threads=threads,
-        ratio=round(trial.ratio(reference, share), 3),
-        new_size_s=round(trial.new_size_s(), 4),
-        new_size_share=round(share, 4),
-    )
+
+    command: str
+    threads: int | None
+    budget: Budget = EXACT
+    new_size_share: float = 0.0
+
+    def record(self, trial: Trial, reference: Trial) -> Verified:
+        """The record of a trial for the bundle's `Manifest.verified`.
+
+        Args:
+            trial: after its images.
+            reference: of runtime `paddle`, on the same images.
+        """
+        report = trial.predictor.describe()
+        int8: dict[str, Any] = {}
+        if trial.predictor.spec and trial.predictor.spec.precision == "int8":
+            int8 = {"mean_iou_before": reference.mean_iou(), "mean_iou_after": trial.mean_iou()}
+            int8["int8_kernels"] = report.int8_kernels
+        return Verified(
+            **trial.verdict(reference, self.budget).figures(),
+            command=self.command,
+            version=report.version,
+            cpu=cpu_name(),
+            cpu_threads=self.threads,
+            ratio=round(trial.ratio(reference, self.new_size_share), 3),
+            new_size_s=round(trial.new_size_s(), 4),
+            new_size_share=round(self.new_size_share, 4),
+            **int8,
+        )
+
+    def record_all(
+        self, bundle: Bundle, trials: Mapping[str, Trial], reference: Trial
+    ) -> dict[str, Verified]:
+        """Write the record of every trial into the bundle, and log them; returns them."""
+        records = {name: self.record(trial, reference) for name, trial in trials.items()}
+        for name, record in records.items():
+            findings = [trials[name].verdict(reference, self.budget).summary()]
+            before, after = record.mean_iou_before, record.mean_iou_after
+            if before is not None and after:
+                findings.append(f"mIoU {before:.4f} -> {after:.4f}")
+            if record.int8_kernels is not None:
+                findings.append(f"{record.int8_kernels} INT8 kernels")
+            log(f"{name}: {'; '.join([*findings, record.pace()])}")
+        record_verified(bundle, records)
+        return records
 
 
 def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:
-    """Share of a list's images whose input size a backend meets anew; 0 where all have one size.
+    """Share of a list's images whose input size is new to an engine; 0 where all have one size.
 
-    Anew is also what comes after many others: what is made for a size is kept for the last few.
+    A size is new again after many others: an engine keeps what it made for the last few only.
     """
     preprocess = bundle.preprocess()
     sizes = []
@@ -134,7 +165,7 @@ def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:
 
 
 def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sample]) -> None:
-    """Predict every image with every predictor in turn; all have the reference's transforms.
+    """Predict every image with every predictor in turns; all have the reference's transforms.
 
     Raises:
         DataError: an image or label that cannot be used.

@@ -5,7 +5,6 @@ turns with the others. The findings are the first records of the bundle's `Manif
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -17,17 +16,18 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import available_cores, cpu_name
 from paddleseg_ext.evaluation.eager import EagerEngine
+from paddleseg_ext.evaluation.trials import Judging, Trial
 from paddleseg_ext.export.folding import normalize_batch
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.base import Engine
-from paddleseg_ext.inference.engines.table import ENGINES, open_engine
+from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.postprocess import softmax
+from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import ImageNormalize
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
-from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, ImageVerdict, judge_image, worst_grade
+from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, ImageVerdict, RunVerdict, judge_image
 
 # The sizes at which a bundle is checked, (height, width). The second is no multiple of anything;
 # some of PaddleSeg's networks refuse that, and are checked at the third instead.
@@ -44,15 +44,6 @@ TITLES = {
 }
 
 Case = tuple[NDArray, NDArray[np.float32]]  # a batch for the graph, the network's logits for it
-
-
-@dataclass
-class CheckedRuntime:
-    """One runtime in the self-check: its engine, the verdict on each image, and timed runs."""
-
-    engine: Engine
-    verdicts: list[ImageVerdict] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
 
 
 def check_bundle(
@@ -89,8 +80,9 @@ def check_bundle(
         _make_case(model, tensor, size_hw, options, normalize)
         for size_hw in _checked_sizes_hw(options)
     ]
-    trials: dict[str, CheckedRuntime] = {}
+    trials: dict[str, Trial] = {}
     records: dict[str, Verified] = {}
+    judging = Judging("export", available_cores())
     for name in TITLES:
         if not ENGINES[name].is_installed or (ENGINES[name].runs_onnx and not bundle.has_onnx):
             continue
@@ -102,30 +94,32 @@ def check_bundle(
             if not ENGINES[name].runs_onnx or (name == "onnxruntime" and options.onnx):
                 raise
             warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")
-            records[name] = _record(name, FAILED, 0, len(cases))
+            records[name] = Verified(
+                **RunVerdict(FAILED, len(cases)).figures(),
+                command=judging.command,
+                version=ENGINES[name].installed_version or "",
+                cpu=cpu_name(),
+                cpu_threads=judging.threads,
+            )
     _time_in_turns(trials, cases[0][0])
-    reference = float(np.median(trials[REFERENCE].seconds))
     for name, trial in trials.items():
-        ratio = round(reference / float(np.median(trial.seconds)), 3)
-        different = sum(verdict.num_different for verdict in trial.verdicts)
-        grade = worst_grade(verdict.grade for verdict in trial.verdicts)
-        if RuntimeSpec(name).shortfall(trial.engine.describe()) == "":
-            records[name] = _record(name, grade, different, len(trial.verdicts), ratio)
+        if not trial.predictor.shortfall():
+            records[name] = judging.record(trial, trials[REFERENCE])
     return records
 
 
-def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> CheckedRuntime:
+def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> Trial:
     """One runtime on every case.
 
     Raises:
         CheckFailed: it does not return the network's result.
         UsageError: it cannot run the graph.
     """
-    trial = CheckedRuntime(open_engine(bundle, RuntimeSpec(name)))
+    trial = Trial(Predictor.of_bundle(bundle, RuntimeSpec(name)))
     for batch, logits in cases:
-        output = trial.engine.run(batch)
+        output = trial.predictor.engine.run(batch)
         if options.upsample == "host":
-            output = bundle.postprocess().network_scores(output, batch.shape[2:])
+            output = trial.predictor.postprocess.network_scores(output, batch.shape[2:])
         where = f"{TITLES[name]}, input {'x'.join(map(str, batch.shape))}"
         verdicts = _judge(output, logits, options.output_op)
         log(f"self-check: {where}: {_compare(output, logits, options.output_op, verdicts, where)}")
@@ -133,27 +127,11 @@ def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -
     return trial
 
 
-def _time_in_turns(trials: Mapping[str, CheckedRuntime], batch: NDArray) -> None:
+def _time_in_turns(trials: Mapping[str, Trial], batch: NDArray) -> None:
     """Rounds of one run per runtime, so that a busy machine is unfair to none."""
     for _ in range(ROUNDS):
         for trial in trials.values():
-            trial.seconds.append(trial.engine.run_timed(batch)[1].total_s)
-
-
-def _record(
-    name: str, grade: str, num_different: int, num_images: int, ratio: float | None = None
-) -> Verified:
-    return Verified(
-        grade=grade,
-        passed=grade != FAILED,
-        num_different=num_different,
-        num_images=num_images,
-        command="export",
-        version=ENGINES[name].installed_version or "",
-        cpu=cpu_name(),
-        cpu_threads=available_cores(),
-        ratio=ratio,
-    )
+            trial.seconds.append(trial.predictor.engine.run_timed(batch)[1].total_s)
 
 
 def _checked_sizes_hw(options: ExportOptions) -> list[tuple[int, int]]:

@@ -54,13 +54,10 @@ def verdicts(bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[str, Verified]
             continue
         earlier = bundle.verified.get(name)
         if earlier is None or earlier.foreign_version(spec.engine) or not earlier.is_of_this_cpu:
-            earlier = Verified(verdict.grade, verdict.passed)
+            earlier = Verified(verdict.grade, verdict.passed)  # without a speed
         records[name] = replace(
             earlier,
-            grade=verdict.grade,
-            passed=verdict.passed,
-            num_different=verdict.num_different,
-            num_images=verdict.num_images,
+            **verdict.figures(),
             command="parity",
             version=outcome.report.version,
             cpu=cpu_name(),

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
-
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.evaluation import budgets as budget_files
-from paddleseg_ext.evaluation.evaluator import count_lists
 from paddleseg_ext.parity.compare import Comparison, Outcome, describe, first_divergence
 from paddleseg_ext.parity.controls import Control
-from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.confusion import ClassPixels, IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, summarize
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, NOT_COMPARED, as_json, worst_grade
 
@@ -165,7 +162,7 @@ def _scores(counts: IntArray | None, absent: AbsentRule) -> dict[str, Any]:
     if counts is None:
         return {"counts": None, "scores": None}
     return {
-        "counts": count_lists(np.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)),
+        "counts": ClassPixels.of(counts).to_dict(),
         "scores": summarize(counts, absent).to_dict(),
     }
 

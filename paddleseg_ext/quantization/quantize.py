@@ -22,7 +22,7 @@ from paddleseg_ext.common.flags import boolean, natural_int, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import option
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials, verified_of
+from paddleseg_ext.evaluation.trials import Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import (
@@ -34,7 +34,6 @@ from paddleseg_ext.inference.bundle import (
     Bundle,
     Manifest,
     read_bundle,
-    record_verified,
     write_deploy_yaml,
 )
 from paddleseg_ext.inference.engines.table import open_engine
@@ -143,7 +142,12 @@ def quantize(
     new = read_bundle(options.save_dir)
     trials = open_trials(bundle, new, options)
     run_trials(trials, REFERENCE, track(judged, "judge", total=len(judged)))
-    return conclude(new, trials, options, new_size_share(new, listed))
+    share = new_size_share(new, listed)
+    judging = Judging("quantize", options.cpu_threads, options.budget, share)
+    reference = trials.pop(REFERENCE)
+    records = judging.record_all(new, trials, reference)
+    log(f"written to {new.deploy_file}")
+    return records
 
 
 def check_save_dir(save_dir: Path, bundle: Bundle) -> None:
@@ -291,41 +295,5 @@ def open_trials(bundle: Bundle, new: Bundle, options: QuantizeOptions) -> dict[s
     trials = {REFERENCE: Trial(Predictor.of_bundle(bundle, plain))}
     for engine in options.backend:
         spec = RuntimeSpec(engine, "int8", threads=options.cpu_threads)
-        predictor = Predictor.of_bundle(new, spec)
-        trials[spec.name] = Trial(predictor, predictor.shortfall())
+        trials[spec.name] = Trial(Predictor.of_bundle(new, spec))
     return trials
-
-
-def conclude(
-    new: Bundle, trials: dict[str, Trial], options: QuantizeOptions, share: float
-) -> dict[str, Verified]:
-    """Write the verdicts into the new bundle.
-
-    Args:
-        new: the bundle.
-        trials: after their images.
-        options: the budget of INT8, and threads.
-        share: of the list's images, those that are the first of their size.
-    """
-    reference = trials.pop(REFERENCE)
-    before = _mean_iou(reference)
-    records = {}
-    for name, trial in trials.items():
-        after = _mean_iou(trial)
-        kernels = trial.predictor.describe().int8_kernels
-        record = verified_of(
-            *(trial, reference, share, "quantize", options.cpu_threads, options.budget)
-        )
-        records[name] = replace(
-            record, mean_iou_before=before, mean_iou_after=after, int8_kernels=kernels
-        )
-        scores = f"; mIoU {before:.4f} -> {after:.4f}" if before is not None and after else ""
-        summary = trial.verdict(reference, options.budget).summary()
-        log(f"{name}: {summary}{scores}; {kernels} INT8 kernels; {records[name].pace()}")
-    record_verified(new, records)
-    log(f"written to {new.deploy_file}")
-    return records
-
-
-def _mean_iou(trial: Trial) -> float | None:
-    return trial.scorer.result().scores.mean_iou if trial.scorer.num_images else None

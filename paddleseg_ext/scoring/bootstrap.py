@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.scoring.metrics import AbsentRule
+from paddleseg_ext.scoring.confusion import ClassPixels
+from paddleseg_ext.scoring.metrics import AbsentRule, plain
 
 DEFAULT_RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -29,32 +30,11 @@ class Interval:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, None where there was nothing to score."""
-        return {key: None if np.isnan(value) else value for key, value in vars(self).items()}
-
-
-@dataclass(frozen=True)
-class ImageAreas:
-    """Pixel counts of each image and class, (num_images, C) int64 each."""
-
-    intersection: NDArray[np.int64]
-    prediction_pixels: NDArray[np.int64]
-    label_pixels: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        shapes = {self.intersection.shape, self.prediction_pixels.shape, self.label_pixels.shape}
-        if len(shapes) != 1 or self.intersection.ndim != 2:
-            raise ValueError(
-                f"three arrays (num_images, C) of one shape are expected, got {shapes}"
-            )
-
-    @property
-    def num_images(self) -> int:
-        """How many images were counted."""
-        return len(self.intersection)
+        return {key: plain(value) for key, value in vars(self).items()}
 
 
 def bootstrap_mean_iou(
-    areas: ImageAreas,
+    areas: ClassPixels,
     absent: AbsentRule = "skip",
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
@@ -64,14 +44,14 @@ def bootstrap_mean_iou(
     Raises:
         ValueError: no images, or fewer than 1 resample.
     """
-    drawn = _draws(areas.num_images, resamples, seed)
+    drawn = _draws(len(areas.intersection), resamples, seed)
     values = _resampled(areas, drawn, absent)
-    return _interval(_whole(areas, absent), values, areas.num_images)
+    return _interval(_whole(areas, absent), values, len(areas.intersection))
 
 
 def bootstrap_difference(
-    first: ImageAreas,
-    second: ImageAreas,
+    first: ClassPixels,
+    second: ClassPixels,
     absent: AbsentRule = "skip",
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
@@ -86,10 +66,10 @@ def bootstrap_difference(
             f"the same images and classes are expected, got {first.intersection.shape} and "
             f"{second.intersection.shape}"
         )
-    drawn = _draws(first.num_images, resamples, seed)
+    drawn = _draws(len(first.intersection), resamples, seed)
     values = _resampled(second, drawn, absent) - _resampled(first, drawn, absent)
     value = _whole(second, absent) - _whole(first, absent)
-    return _interval(value, values, first.num_images)
+    return _interval(value, values, len(first.intersection))
 
 
 def _draws(num_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -102,7 +82,7 @@ def _draws(num_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
 
 
 def _resampled(
-    areas: ImageAreas, drawn: NDArray[np.int64], absent: AbsentRule
+    areas: ClassPixels, drawn: NDArray[np.int64], absent: AbsentRule
 ) -> NDArray[np.float64]:
     parts = [
         _mean_iou(areas, drawn[start : start + _RESAMPLES_AT_ONCE], absent)
@@ -112,7 +92,7 @@ def _resampled(
 
 
 def _mean_iou(
-    areas: ImageAreas, drawn: NDArray[np.int64], absent: AbsentRule
+    areas: ClassPixels, drawn: NDArray[np.int64], absent: AbsentRule
 ) -> NDArray[np.float64]:
     """(R,) the mIoU of every draw."""
     hits = (drawn @ areas.intersection).astype(np.float64)  # (R, C)
@@ -126,8 +106,8 @@ def _mean_iou(
     return np.where(missing, 1.0 if absent == "one" else 0.0, iou).mean(axis=1)
 
 
-def _whole(areas: ImageAreas, absent: AbsentRule) -> float:
-    each_once = np.ones((1, areas.num_images), np.int64)
+def _whole(areas: ClassPixels, absent: AbsentRule) -> float:
+    each_once = np.ones((1, len(areas.intersection)), np.int64)
     return float(_mean_iou(areas, each_once, absent)[0])
 
 

@@ -1,10 +1,79 @@
 """The confusion matrix: every score of this project is a function of these integer counts."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 BYTE_VALUES = 256
+_PIXEL_KINDS = ("intersection", "prediction_pixels", "label_pixels")
+
+
+@dataclass(frozen=True)
+class ClassPixels:
+    """Pixel counts per class, (..., C) int64 each: of a run, of an image, of several images.
+
+    Attributes:
+        intersection: pixels whose prediction is their label.
+        prediction_pixels: pixels predicted as each class, ignored ones left out.
+        label_pixels: pixels labelled as each class.
+
+    Raises:
+        ValueError: the arrays differ in shape.
+    """
+
+    intersection: IntArray
+    prediction_pixels: IntArray
+    label_pixels: IntArray
+
+    def __post_init__(self) -> None:
+        shapes = {values.shape for values in self._arrays().values()}
+        if len(shapes) != 1:
+            raise ValueError(f"three arrays (..., C) of one shape are expected, got {shapes}")
+
+    @classmethod
+    def of(cls, counts: IntArray) -> "ClassPixels":
+        """The three counts of a (C, C) matrix (row = label, column = prediction)."""
+        return cls(np.diagonal(counts).copy(), counts.sum(axis=0), counts.sum(axis=1))
+
+    @classmethod
+    def of_images(cls, images: Iterable[Mapping[str, Any]]) -> "ClassPixels":
+        """(N, C) counts of N images, each with the names of the attributes as keys.
+
+        Raises:
+            ValueError: other counts than C of each image.
+        """
+        images = list(images)
+        result = cls(*(np.array([i[key] for i in images], np.int64) for key in _PIXEL_KINDS))
+        if result.intersection.ndim != 2:
+            raise ValueError("one list of pixel counts per image is expected")
+        return result
+
+    def total(self) -> "ClassPixels":
+        """(C,) sums over the images of (N, C) counts."""
+        return ClassPixels(*(counts.sum(axis=0) for counts in self._arrays().values()))
+
+    def iou(self) -> NDArray[np.float64]:
+        """(..., C) IoU; nan where neither label nor prediction has the class."""
+        union = self.prediction_pixels + self.label_pixels - self.intersection
+        return np.where(union == 0, np.nan, self.intersection / np.maximum(union, 1))
+
+    def mean_iou(self) -> NDArray[np.float64]:
+        """(...) mean IoU over the classes that occur; nan where none does."""
+        iou = self.iou()
+        present = ~np.isnan(iou)
+        mean = np.where(present, iou, 0.0).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+        return np.where(present.any(axis=-1), mean, np.nan)
+
+    def to_dict(self) -> dict[str, list]:
+        """Plain lists for JSON."""
+        return {kind: counts.tolist() for kind, counts in self._arrays().items()}
+
+    def _arrays(self) -> dict[str, IntArray]:
+        return {kind: getattr(self, kind) for kind in _PIXEL_KINDS}
 
 
 class ConfusionMatrix:
@@ -60,21 +129,6 @@ class ConfusionMatrix:
                 f"got {counts.dtype} of shape {counts.shape}"
             )
         self.counts += counts.astype(np.int64)
-
-    @property
-    def intersection(self) -> IntArray:
-        """(C,) pixels whose prediction is their label."""
-        return np.diagonal(self.counts).copy()
-
-    @property
-    def prediction_pixels(self) -> IntArray:
-        """(C,) pixels predicted as each class, ignored ones left out."""
-        return self.counts.sum(axis=0)
-
-    @property
-    def label_pixels(self) -> IntArray:
-        """(C,) pixels labelled as each class."""
-        return self.counts.sum(axis=1)
 
 
 def count_pairs(

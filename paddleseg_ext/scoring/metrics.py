@@ -48,7 +48,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists for JSON, `None` where there is no value."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        return {name: plain(value) for name, value in vars(self).items()}
 
 
 def summarize(counts: NDArray[np.integer], absent: AbsentRule = "skip") -> Scores:
@@ -117,9 +117,10 @@ def _divide(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [_plain(float(v)) for v in value]
-    if isinstance(value, float) and np.isnan(value):
-        return None
-    return value
+def plain(value: Any) -> Any:
+    """The value for JSON: lists and Python's numbers, None for nan."""
+    if isinstance(value, np.ndarray | np.floating):
+        return plain(value.tolist())
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.scoring.confusion import IntArray
+from paddleseg_ext.scoring.confusion import ClassPixels, IntArray
 from paddleseg_ext.scoring.metrics import FloatArray
 
 GRADES = ("identical", "near-tie", "within-budget", "failed")
@@ -150,6 +150,11 @@ class RunVerdict:
     def passed(self) -> bool:
         """Whether the run is within its budget."""
         return self.grade != FAILED
+
+    def figures(self) -> dict[str, Any]:
+        """The part of a bundle's record (`Verified`) that every command fills."""
+        kept = ("grade", "passed", "num_different", "num_images")
+        return {name: getattr(self, name) for name in kept}
 
     def summary(self) -> str:
         """One line: `identical`, or how many pixels differ and what that means."""
@@ -288,17 +293,12 @@ def measure_difference(
     judged = np.flatnonzero(expected_counts.sum(axis=1) >= max(1, budget.least_class_pixels))
     if not judged.size:
         return Difference(share)
-    change = (_class_iou(counts) - _class_iou(expected_counts))[judged]
+    before, after = (np.nan_to_num(ClassPixels.of(c).iou()) for c in (expected_counts, counts))
+    change = (after - before)[judged]
     most = int(np.abs(change).argmax())
     return Difference(
         share, float(change.mean()), float(change[most]), class_names[judged[most]], judged.size
     )
-
-
-def _class_iou(counts: IntArray) -> FloatArray:
-    hits = np.diagonal(counts)
-    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return hits / np.maximum(union, 1)
 
 
 def judge_counts(
@@ -358,13 +358,6 @@ def worst_grade(grades: Iterable[str]) -> str:
 def as_json(flips: Sequence[Flip], class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Flips with the names of their classes."""
     return [
-        {
-            "image": flip.image,
-            "row": flip.row,
-            "column": flip.column,
-            "expected": class_names[flip.expected],
-            "got": class_names[flip.got],
-            "margin": flip.margin,
-        }
+        vars(flip) | {"expected": class_names[flip.expected], "got": class_names[flip.got]}
         for flip in flips
     ]

@@ -40,13 +40,13 @@ def write_scenes(folder: Path) -> list[Path]:
 def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     pytest.importorskip("paddle2onnx")
     pytest.importorskip("openvino")
-    from paddleseg_ext.commands.quantize import rank_layers
     from paddleseg_ext.config import load_config
     from paddleseg_ext.export.exporter import export
     from paddleseg_ext.export.options import ExportOptions
     from paddleseg_ext.images.functional import read_image
     from paddleseg_ext.inference.bundle import read_bundle
     from paddleseg_ext.quantization.graph import QuantizableGraph
+    from paddleseg_ext.quantization.quantize import QuantizeOptions, rank_layers
 
     scenes = write_scenes(tmp_path)
     yml = {
@@ -76,7 +76,13 @@ def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     graph = QuantizableGraph(bundle.onnx_file(), tmp_path / "work")
     graph.calibrate(batch[i : i + 1] for i in range(NUM_SCENES))
     ranking = {
-        name: rank_layers(graph, bundle, [batch[:1]], [name], tmp_path / "work", threads=1)
+        name: rank_layers(
+            graph,
+            bundle,
+            [batch[:1]],
+            QuantizeOptions(backend=[name], cpu_threads=1),
+            tmp_path / "work",
+        )
         for name in ("onnxruntime", "openvino")
     }
     errors = {name: {e.layer: e.error for e in entries} for name, entries in ranking.items()}

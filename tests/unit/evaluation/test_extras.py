@@ -13,7 +13,7 @@ from paddleseg_ext.evaluation.boundary import TOLERANCE, boundary_f1
 from paddleseg_ext.evaluation.categories import CITYSCAPES_CATEGORIES, category_scores
 from paddleseg_ext.evaluation.compare import compare, comparison_lines
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, merge_evaluations
-from paddleseg_ext.evaluation.report import PICTURED, PictureShelf, image_mean_iou, report_html
+from paddleseg_ext.evaluation.report import PICTURED, PictureShelf, report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, generic_table
 from paddleseg_ext.inference.pipeline import Prediction
@@ -105,9 +105,11 @@ def test_what_the_server_would_not_take(
 def image_counts(name: str, right: int, wrong: int) -> ImageCounts:
     """Two classes; `wrong` pixels of class 0 were predicted as class 1."""
     return ImageCounts(
-        name, np.array([right, right]), np.array([right, right + wrong]),
+        np.array([right, right]),
+        np.array([right, right + wrong]),
         np.array([right + wrong, right]),
-    )  # fmt: skip
+        name,
+    )
 
 
 def evaluation_of(images: list[ImageCounts], protocol: str = "whole") -> Evaluation:
@@ -134,7 +136,7 @@ def test_shelves_keep_the_worst_and_the_best(tmp_path: Path) -> None:
 
 def test_an_image_of_ignored_pixels_has_no_mean_iou() -> None:
     zero = np.zeros(2, np.int64)
-    assert np.isnan(image_mean_iou(ImageCounts("x", zero, zero, zero)))
+    assert np.isnan(ImageCounts(zero, zero, zero, "x").mean_iou())
 
 
 def test_report_escapes_names(tmp_path: Path) -> None:

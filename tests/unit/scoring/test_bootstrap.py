@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.scoring.bootstrap import (
-    ImageAreas,
     bootstrap_difference,
     bootstrap_mean_iou,
 )
+from paddleseg_ext.scoring.confusion import ClassPixels
 from paddleseg_ext.scoring.metrics import ABSENT_RULES, summarize
 
 NUM_IMAGES, NUM_CLASSES = 40, 5
@@ -24,8 +24,8 @@ def random_counts(seed: int, accuracy: float = 0.7) -> np.ndarray:
     return counts
 
 
-def areas_of(counts: np.ndarray) -> ImageAreas:
-    return ImageAreas(
+def areas_of(counts: np.ndarray) -> ClassPixels:
+    return ClassPixels(
         np.diagonal(counts, axis1=1, axis2=2).copy(), counts.sum(axis=1), counts.sum(axis=2)
     )
 
@@ -44,7 +44,7 @@ def test_same_seed_same_interval_and_more_images_less_spread() -> None:
     areas = areas_of(random_counts(1))
     first, again = (bootstrap_mean_iou(areas, resamples=500) for _ in range(2))
     assert first == again
-    few = ImageAreas(areas.intersection[:5], areas.prediction_pixels[:5], areas.label_pixels[:5])
+    few = ClassPixels(areas.intersection[:5], areas.prediction_pixels[:5], areas.label_pixels[:5])
     narrow = first.high - first.low
     wide = bootstrap_mean_iou(few, resamples=500)
     assert wide.high - wide.low > 1.5 * narrow
@@ -57,7 +57,7 @@ def test_the_spread_is_that_of_means_of_equally_many_images() -> None:
     # Class 1 is all that is predicted wrongly; with `zero` the mean is half of class 0's IoU.
     predicted = np.stack([100 * right, 100 * (1 - right)], axis=1)
     labelled = np.stack([np.full(NUM_IMAGES, 100), np.zeros(NUM_IMAGES, int)], axis=1)
-    interval = bootstrap_mean_iou(ImageAreas(hits, predicted, labelled), "zero", resamples=4000)
+    interval = bootstrap_mean_iou(ClassPixels(hits, predicted, labelled), "zero", resamples=4000)
     deviation = 0.5 * np.sqrt(0.25 / NUM_IMAGES)
     assert interval.value == 0.25
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
@@ -88,4 +88,4 @@ def test_what_cannot_be_resampled() -> None:
     with pytest.raises(ValueError, match="same images"):
         bootstrap_difference(areas, areas_of(random_counts(4)[:3]))
     with pytest.raises(ValueError, match="one shape"):
-        ImageAreas(areas.intersection, areas.label_pixels[:2], areas.label_pixels)
+        ClassPixels(areas.intersection, areas.label_pixels[:2], areas.label_pixels)
