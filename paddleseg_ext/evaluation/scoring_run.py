@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paddleseg_ext.checkpoints.manifest import configuration_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.log import log
@@ -70,15 +71,15 @@ class ScoringOptions:
 
 
 def score_checkpoint(
-    config: Config, weights: str | Path, options: ScoringOptions | None = None
+    config: Config | None, weights: str | Path, options: ScoringOptions = ScoringOptions()
 ) -> Evaluation | None:
     """Returns the scores of a checkpoint; prints them and writes `SAVE_DIR/val.json`.
 
     Started in several processes, each scores its share, and the first one prints and writes.
 
     Args:
-        config: of the training, or of the checkpoint's manifest (`configuration_for`), which
-            needs `options.image_list`.
+        config: the configuration of the training; None takes that of the checkpoint's manifest,
+            which needs `options.image_list`.
         weights: the `.pdparams`.
         options: how it is scored.
 
@@ -90,8 +91,8 @@ def score_checkpoint(
         UsageError: the checkpoint, the list or the protocol does not fit.
         DataError: an image that cannot be read, predicted or scored.
     """
-    options = options or ScoringOptions()
     require_file(weights, "--model_path")
+    config = config or configuration_of(weights)
     device = resolve_device(options.device)
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
