@@ -68,10 +68,13 @@ class Config:
     Attributes:
         path: the yml, or the checkpoint whose manifest holds the configuration.
         raw: all keys, with `_base_`, `--opts` and flags applied.
+        classes: `ClassTable.to_dict` of a checkpoint's manifest; None for a yml, whose data set
+            has the classes.
     """
 
     path: Path
     raw: dict[str, Any]
+    classes: dict[str, Any] | None = None
     batch_size: int = option(1, "samples per batch and process", at_least=1)
     accumulate: int = option(1, "batches whose gradients an iteration adds up", at_least=1)
     ema: dict[str, Any] | None = option(None, "averaged weights, [below](#ema)")
@@ -177,8 +180,15 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     return check_config(raw, path)
 
 
-def check_config(raw: Mapping[str, Any], path: str | Path) -> Config:
+def check_config(
+    raw: Mapping[str, Any], path: str | Path, classes: dict[str, Any] | None = None
+) -> Config:
     """The configuration of plain values, read from `path`.
+
+    Args:
+        raw: all keys.
+        path: names the file in messages.
+        classes: see `Config`.
 
     Raises:
         UsageError: an unknown key (the nearest is named), or a value of another type or range.
@@ -193,7 +203,7 @@ def check_config(raw: Mapping[str, Any], path: str | Path) -> Config:
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     from_section(Sections, {k: v for k, v in raw.items() if k in sections}, str(path))
     others = {key: value for key, value in raw.items() if key not in sections}
-    return from_section(Config, others, str(path), path=Path(path), raw=raw)
+    return from_section(Config, others, str(path), path=Path(path), raw=raw, classes=classes)
 
 
 class _Loader(yaml.SafeLoader):

@@ -16,7 +16,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import boolean, natural_int, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import available_cores, cpu_name
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import read_bundle
@@ -33,7 +33,7 @@ SETTLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class BenchOptions:
+class BenchOptions(CheckedOptions):
     """Which runtimes are measured, and how often."""
 
     backend: list[str] = option(

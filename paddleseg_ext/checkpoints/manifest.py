@@ -10,8 +10,7 @@ from typing import Any
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, sha256_of, write_json
 from paddleseg_ext.common.options import from_section
-from paddleseg_ext.config import Config, apply_opts, check_config
-from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.config import Config, apply_opts, check_config, load_config
 
 PRETRAINED = "pretrained"
 # The keys that opening a checkpoint reads. All others describe its training.
@@ -125,23 +124,43 @@ def update_manifest(weights: str | Path, **changes: Any) -> None:
     replace(manifest, **changes).write(weights)
 
 
+def configuration_for(
+    weights: str | Path, config: str | Path | None = None, opts: Iterable[str] = ()
+) -> Config:
+    """The configuration of a checkpoint: a yml, or where none is given that of its manifest.
+
+    Args:
+        weights: the `.pdparams` file.
+        config: path or name of the yml.
+        opts: `--opts` of the command line.
+
+    Raises:
+        UsageError: see `load_config` and `configuration_of`.
+    """
+    if config is not None:
+        return load_config(config, opts)
+    require_file(weights, "--model_path")
+    return configuration_of(weights, opts)
+
+
 def configuration_of(weights: str | Path, opts: Iterable[str] = ()) -> Config:
     """The configuration that a checkpoint's manifest holds, as far as opening it needs one.
 
     A manifest is not trusted. The configuration is checked like a yml, and reduced to the network
-    (without `pretrained`), the validation transforms and how to evaluate. It names no data set's
-    place, no other file and no URL.
+    (without `pretrained`), the classes, the validation transforms and how to evaluate. It names no
+    data set's place, no other file and no URL.
 
     Args:
         weights: the `.pdparams` file.
         opts: `--opts` of the command line, which are trusted and applied afterwards.
 
     Raises:
-        UsageError: the manifest holds no configuration (the message asks for `--config`), a
-            damaged one, or one that names a path, a URL or an enormous size.
+        UsageError: the manifest holds no configuration or no classes (the message asks for
+            `--config`), a damaged one, or one that names a path, a URL or an enormous size.
     """
     source = manifest_path(weights)
-    stored = read_manifest(weights).config
+    manifest = read_manifest(weights)
+    stored = manifest.config
     if not isinstance(stored, dict) or not isinstance(stored.get("model"), dict):
         found = "does not exist" if not source.exists() else "holds no configuration"
         raise UsageError(
@@ -153,24 +172,13 @@ def configuration_of(weights: str | Path, opts: Iterable[str] = ()) -> Config:
         raw["val_dataset"] = {key: dataset[key] for key in _DATASET_KEYS if key in dataset}
     for key, value in raw.items():
         _require_harmless(value, f"{source}: {key}")
+    if manifest.classes is None:
+        raise UsageError(
+            f"{weights}: {source.name} holds no classes; give the yml of its training with --config"
+        )
     raw["model"] = _without_pretrained(raw["model"])
     apply_opts(raw, opts)
-    return check_config(raw, Path(weights))
-
-
-def classes_of(weights: str | Path) -> ClassTable:
-    """The classes that a checkpoint's manifest holds.
-
-    Raises:
-        UsageError: it holds none (the message asks for `--config`), or no class table.
-    """
-    classes = read_manifest(weights).classes
-    if classes is None:
-        raise UsageError(
-            f"{weights}: {manifest_path(weights).name} holds no classes; give the yml of its "
-            "training with --config"
-        )
-    return ClassTable.from_dict(classes, f"{manifest_path(weights)}: classes")
+    return check_config(raw, weights, manifest.classes)
 
 
 def _without_pretrained(value: Any) -> Any:

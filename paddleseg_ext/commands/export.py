@@ -11,13 +11,12 @@ is 1.
 
 import argparse
 
+from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common import flags
-from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.options import add_options, read_options
-from paddleseg_ext.config import load_config
 from paddleseg_ext.export.options import ExportOptions
 
 
@@ -36,12 +35,9 @@ def main(argv: list[str]) -> int | None:
     """Parse, check, export."""
     arguments = build_parser().parse_args(argv)
     options = read_options(ExportOptions, arguments)
-    config = load_config(arguments.config, arguments.opts) if arguments.config else None
-    if config is not None:
-        config.section("model")
-        config.section("val_dataset")
-    elif arguments.opts:
-        raise UsageError("--opts changes keys of --config")
+    config = configuration_for(arguments.model_path, arguments.config, arguments.opts)
+    config.section("model")
+    config.section("val_dataset")
     require_file(arguments.model_path, "--model_path")
     require_writable(options.save_dir, "--save_dir")
     fix_thread_count()

@@ -12,6 +12,7 @@ import argparse
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import (
     add_config_flags,
@@ -22,7 +23,6 @@ from paddleseg_ext.common.flags import (
 )
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options
-from paddleseg_ext.config import load_config
 from paddleseg_ext.scoring.metrics import AbsentRule
 
 
@@ -57,8 +57,7 @@ def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
     args = build_parser().parse_args(argv)
     options = read_options(PredictOptions, args)
-    if args.config:
-        load_config(args.config, args.opts)  # refuses a wrong yml before Paddle is imported
+    config = configuration_for(options.model_path, args.config, args.opts)
     device = resolve_device(args.device)
     require_file(options.model_path, "--model_path")
     require_writable(options.save_dir, "--save_dir")
@@ -75,9 +74,8 @@ def main(argv: list[str]) -> int:
     samples = collect_samples(options.image_path)
     check_inputs_stay(samples, output_files(samples, options.save_dir))
 
-    from paddleseg_ext.evaluation.eager import configuration_for, eager_predictor
+    from paddleseg_ext.evaluation.eager import eager_predictor
 
-    config, table = configuration_for(options.model_path, args.config, args.opts)
     settings = RunSettings(
         title="predict",
         save_dir=options.save_dir,
@@ -86,5 +84,5 @@ def main(argv: list[str]) -> int:
         print_detail=options.print_detail,
         source={"config": args.config, "model_path": options.model_path},
     )
-    predictor = eager_predictor(config, options.model_path, device, table)
+    predictor = eager_predictor(config, options.model_path, device)
     return predict_and_save(predictor, samples, settings)

@@ -15,7 +15,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from paddleseg_ext.checkpoints.manifest import classes_of, configuration_of
+from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.flags import (
@@ -29,7 +29,6 @@ from paddleseg_ext.common.flags import (
 )
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
-from paddleseg_ext.config import load_config
 from paddleseg_ext.evaluation.protocol_choice import TEST_CONFIG_KEYS, requested_protocol
 from paddleseg_ext.scoring.bootstrap import DEFAULT_RESAMPLES
 from paddleseg_ext.scoring.metrics import AbsentRule
@@ -113,16 +112,8 @@ def main(argv: list[str]) -> None:
         return
     args = build_parser().parse_args(argv)
     options = read_options(ValOptions, args)
-    if not args.config and not options.image_list:
-        raise UsageError(
-            "--config or --image_list is expected: a checkpoint's manifest names no data"
-        )
+    config = configuration_for(options.model_path, args.config, args.opts)
     require_file(options.model_path, "--model_path")
-    config, table = (
-        (load_config(args.config, args.opts), None)
-        if args.config
-        else (configuration_of(options.model_path, args.opts), classes_of(options.model_path))
-    )
     protocol = chosen_protocol(options, config.test_config)
     device = resolve_device(args.device)
     fix_thread_count()
@@ -149,7 +140,7 @@ def main(argv: list[str]) -> None:
             "image_list": options.image_list,
         },
     )
-    score_checkpoint(config, options.model_path, scoring, table)
+    score_checkpoint(config, options.model_path, scoring)
 
 
 def chosen_protocol(options: ValOptions, test_config: dict[str, Any]) -> Protocol:

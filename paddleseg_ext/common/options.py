@@ -138,11 +138,7 @@ def from_section(
     for key, value in section.items():
         if key not in fields:
             raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), fields)}")
-        bounds = fields[key].metadata.get(_BOUNDS, {})
-        if not _is_of(value, kinds[key], bounds):
-            expected = _expected(kinds[key], bounds)
-            raise UsageError(f"{where}: '{key}' must be {expected}, got {value!r}")
-        values[key] = _converted(value, kinds[key])
+        values[key] = _checked(value, fields[key], kinds[key], where)
     for name, field in fields.items():
         if name not in section and _default_of(field) is dataclasses.MISSING:
             raise UsageError(f"{where}: '{name}' is missing")
@@ -150,6 +146,23 @@ def from_section(
         return options(**values, **given)
     except ValueError as error:  # of a `__post_init__` that compares fields
         raise UsageError(f"{where}: {error}") from None
+
+
+class CheckedOptions:
+    """Base of options that Python code makes, too: values are checked as those of a section are.
+
+    A text becomes the path that a field holds, a list the tuple.
+
+    Raises:
+        UsageError: a value of another type or outside its range.
+    """
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for field in _declared(type(self)):
+            value = getattr(self, field.name)
+            checked = _checked(value, field, kinds[field.name], type(self).__name__)
+            object.__setattr__(self, field.name, checked)  # the dataclasses are frozen
 
 
 def options_table(options: type) -> list[str]:
@@ -160,6 +173,24 @@ def options_table(options: type) -> list[str]:
         shown = "" if default in (dataclasses.MISSING, None) else f"`{default}`"
         rows.append(f"| `{field.name}` | {shown} | {field.metadata[_HELP]} |")
     return rows
+
+
+def _checked(value: Any, field: dataclasses.Field, kind: Any, where: str) -> Any:
+    """The value, converted to what the field holds.
+
+    Raises:
+        UsageError: it is of another type or outside its range.
+    """
+    bounds = field.metadata.get(_BOUNDS, {})
+    if not _is_of(value, kind, bounds):
+        expected = _expected(kind, bounds)
+        raise UsageError(f"{where}: '{field.name}' must be {expected}, got {value!r}")
+    choices = field.metadata.get(_FLAG, {}).get("choices")
+    for each in value if isinstance(value, list | tuple) else (value,):
+        if choices and each is not None and each not in choices:
+            known = ", ".join(map(str, choices))
+            raise UsageError(f"{where}: '{field.name}' must be one of {known}, got {each!r}")
+    return _converted(value, kind)
 
 
 def _declared(options: type) -> Iterator[dataclasses.Field]:
@@ -207,16 +238,17 @@ def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
     if origin in (list, tuple, Sequence):
         element = inner[0] if inner else Any
         return isinstance(value, list | tuple) and all(_is_of(v, element, bounds) for v in value)
-    if origin is Path:
+    if origin in (str, Path):
         return isinstance(value, str | Path)
     return origin is Any or isinstance(value, origin)
 
 
 def _converted(value: Any, kind: Any) -> Any:
-    """A file's text as the path, and its list as the tuple, that a field holds."""
+    """A text as the path, a path as the text, and a list as the tuple, that a field holds."""
     kind = _without_none(kind)
-    if value is not None and (get_origin(kind) or kind) in (Path, tuple):
-        return (get_origin(kind) or kind)(value)
+    origin = get_origin(kind) or kind
+    if value is not None and (origin in (Path, tuple) or isinstance(value, Path)):
+        return origin(value)
     return value
 
 

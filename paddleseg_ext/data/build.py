@@ -125,10 +125,14 @@ class ValidationData:
 def validation_data(config: Config) -> ValidationData:
     """Classes and first image of `val_dataset:`, also on a machine without the data.
 
+    The configuration of a checkpoint's manifest names no data: its classes are the manifest's.
+
     Raises:
         UsageError: something in the section is wrong, or the number of classes is not known
             without the data.
     """
+    if config.classes is not None and "dataset_root" not in config.raw.get("val_dataset", {}):
+        return ValidationData(ClassTable.from_dict(config.classes, f"{config.path}: classes"), None)
     try:
         dataset = build_dataset(config, "val_dataset")
     except MissingData as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.errors import MissingData, UsageError, require_none
 from paddleseg_ext.common.flags import natural_int, positive_float
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.datasets import Cityscapes
@@ -28,7 +28,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class SplitOptions:
+class SplitOptions(CheckedOptions):
     """A random division into training and validation."""
 
     val_share: float = option(0.1, "of --images, drawn with --seed", parse=positive_float)

@@ -1,18 +1,16 @@
 """The network in dynamic graph: the engine `eager`, which runs checkpoints."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.checkpoints.manifest import classes_of, configuration_of
+from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.checkpoints.store import load_into
-from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
-from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.engines.base import Engine
@@ -69,29 +67,7 @@ def open_checkpoint(weights: str | Path, config: str | Path | None, spec: Runtim
     Raises:
         UsageError: the configuration describes no network, or the checkpoint is not of it.
     """
-    loaded, table = configuration_for(weights, config)
-    return eager_predictor(loaded, weights, spec.device, table)
-
-
-def configuration_for(
-    weights: str | Path, config: str | Path | None, opts: Iterable[str] = ()
-) -> tuple[Config, ClassTable]:
-    """The configuration and the classes of a checkpoint.
-
-    Args:
-        weights: the `.pdparams`.
-        config: the yml; None takes what the checkpoint's manifest holds, of which no data set, path
-            or URL is used.
-        opts: `--opts` of the command line.
-
-    Raises:
-        UsageError: there is no such file, or the manifest holds no configuration or no classes.
-    """
-    if config is not None:
-        loaded = load_config(config, opts)
-        return loaded, class_table_of(loaded)
-    require_file(weights, "--model_path")
-    return configuration_of(weights, opts), classes_of(weights)
+    return eager_predictor(configuration_for(weights, config), weights, spec.device)
 
 
 def eager_predictor(

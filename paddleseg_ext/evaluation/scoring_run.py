@@ -1,22 +1,31 @@
-"""Score a checkpoint on labelled images by a named protocol: what `val` does."""
+"""Score a checkpoint on labelled images by a named protocol: what `val` does.
+
+    evaluation = score_checkpoint(load_config("my.yml"), "model.pdparams")
+    evaluation.scores.mean_iou, evaluation.counts
+
+Nothing is written without `ScoringOptions.save_dir`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paddleseg_ext.checkpoints.manifest import configuration_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import build_dataset, class_table_of
-from paddleseg_ext.distributed.world import World, joined_world
+from paddleseg_ext.distributed.world import joined_world
 from paddleseg_ext.evaluation.eager import eager_predictor
 from paddleseg_ext.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
 from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
 from paddleseg_ext.evaluation.gather import gather
 from paddleseg_ext.evaluation.prediction_run import check_inputs_stay
+from paddleseg_ext.evaluation.protocol_choice import requested_protocol
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample, read_sample_list
@@ -24,7 +33,7 @@ from paddleseg_ext.inference.pipeline import StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.scoring.metrics import AbsentRule
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from paddleseg_ext.scoring.protocols import Protocol
 
 RESULT_FILE = "val.json"
 
@@ -34,10 +43,11 @@ class ScoringOptions:
     """How a checkpoint is scored, and what is written.
 
     Attributes:
-        save_dir: gets val.json.
+        save_dir: gets val.json; None writes none.
         image_list: 'image label' lines instead of the configuration's val_dataset.
-        device: `cpu` or `gpu`.
-        protocol: how the network is run and scored.
+        device: `cpu` or `gpu`; None takes a GPU where the installed Paddle has one.
+        protocol: how the network is run and scored: a protocol, or the name of one. None takes
+            the configuration's `test_config:`.
         absent: how absent classes count; None takes the configuration's rule.
         batch_size: images per run.
         num_workers: threads beside the network's; None takes one per core.
@@ -47,10 +57,10 @@ class ScoringOptions:
         source: what val.json names as its source.
     """
 
-    save_dir: Path
-    image_list: str | None = None
-    device: str = "cpu"
-    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL]
+    save_dir: str | Path | None = None
+    image_list: str | Path | None = None
+    device: str | None = None
+    protocol: Protocol | str | None = None
     absent: AbsentRule | None = None
     batch_size: int = 1
     num_workers: int | None = None
@@ -61,20 +71,17 @@ class ScoringOptions:
 
 
 def score_checkpoint(
-    config: Config,
-    weights: str | Path,
-    options: ScoringOptions,
-    class_table: ClassTable | None = None,
+    config: Config | None, weights: str | Path, options: ScoringOptions = ScoringOptions()
 ) -> Evaluation | None:
-    """The scores of a checkpoint, printed and written to `SAVE_DIR/val.json`.
+    """Returns the scores of a checkpoint; prints them and writes `SAVE_DIR/val.json`.
 
     Started in several processes, each scores its share, and the first one prints and writes.
 
     Args:
-        config: of the training.
+        config: the configuration of the training; None takes that of the checkpoint's manifest,
+            which needs `options.image_list`.
         weights: the `.pdparams`.
         options: how it is scored.
-        class_table: of `options.image_list`; by default that of the configuration.
 
     Returns:
         The evaluation of all images; None where they have no labels and only a submission is
@@ -85,68 +92,60 @@ def score_checkpoint(
         DataError: an image that cannot be read, predicted or scored.
     """
     require_file(weights, "--model_path")
-    require_writable(options.save_dir, "--save_dir")
-    folders = {"--report": options.extras.report_dir}
+    config = config or configuration_of(weights)
+    device = resolve_device(options.device)
+    protocol = options.protocol
+    if not isinstance(protocol, Protocol):
+        protocol = requested_protocol({} if protocol else config.test_config, protocol)
+    folders = {"--save_dir": options.save_dir, "--report": options.extras.report_dir}
     folders["--save_submission"] = options.extras.submission_dir
     for flag, folder in folders.items():
         if folder:
             require_writable(folder, flag)
-    listed = None
-    if options.image_list:
-        listed = read_sample_list(options.image_list)
-        check_labels(listed, options.image_list, options.extras)
-    with joined_world(options.device) as world:
-        samples, table = _samples_and_table(config, class_table, listed, options)
+    fix_thread_count()
+    samples, table = _samples_and_table(config, options)
+    with joined_world(device) as world:
         extras = Extras(options.extras, table, [sample.image for sample in samples])
         if extras.submission is not None:
             outputs = [extras.submission.path_of(sample.image) for sample in samples]
             check_inputs_stay(samples, outputs, "--save_submission")
         postprocess = Postprocess(nearest_labels=options.nearest_labels)
-        predictor = eager_predictor(config, weights, options.device, table, postprocess)
+        predictor = eager_predictor(config, weights, device, table, postprocess)
+        share = world.share_of(samples)
         if samples[0].label is None:
-            _submit(predictor, world.share_of(samples), extras, options)
+            _submit(by_protocol(predictor, protocol), share, extras, options)
             return None
-        evaluation = _evaluate(predictor, samples, extras, config, options, world)
+        how = EvaluationOptions(
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            absent=options.absent or config.absent_class,
+            protocol=protocol,
+            show_progress=options.print_detail and world.is_first,
+            print_scores=False,
+            watch=extras.watch,
+        )
+        names = [sample.name for sample in samples]
+        evaluation = gather(evaluate(predictor, share, how), world, names, extras)
         if world.is_first:
             _print_and_write(evaluation, extras, predictor, str(weights), options)
         return evaluation
 
 
 def _samples_and_table(
-    config: Config,
-    class_table: ClassTable | None,
-    listed: list[Sample] | None,
-    options: ScoringOptions,
-) -> tuple[list[Sample], ClassTable]:
-    if listed is not None:
-        return listed, class_table or class_table_of(config)
-    dataset = build_dataset(config, "val_dataset")
-    check_labels(dataset.samples, f"{config.path}: val_dataset", options.extras)
-    return dataset.samples, dataset.class_table
-
-
-def _evaluate(
-    predictor: Predictor,
-    samples: Sequence[Sample],
-    extras: Extras,
-    config: Config,
-    options: ScoringOptions,
-    world: World,
-) -> Evaluation:
-    part = evaluate(
-        predictor,
-        world.share_of(samples),
-        EvaluationOptions(
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            absent=options.absent or config.absent_class,
-            protocol=options.protocol,
-            show_progress=options.print_detail and world.is_first,
-            print_scores=False,
-            watch=extras.watch,
-        ),
-    )
-    return gather(part, world, [sample.name for sample in samples], extras)
+    config: Config, options: ScoringOptions
+) -> tuple[Sequence[Sample], ClassTable]:
+    if options.image_list:
+        samples, table = read_sample_list(options.image_list), class_table_of(config)
+    elif config.classes is not None and "dataset_root" not in config.val_dataset:
+        raise UsageError(
+            "--config or --image_list is expected: a checkpoint's manifest names no data"
+        )
+    else:
+        dataset = build_dataset(config, "val_dataset")
+        samples, table = dataset.samples, dataset.class_table
+    source = options.image_list or f"{config.path}: val_dataset"
+    check_labels(samples, str(source), options.extras)
+    return samples, table
 
 
 def _submit(
@@ -159,7 +158,7 @@ def _submit(
         if wanted:
             raise UsageError(f"--{flag} needs labels, and these images have none")
     stream = StreamOptions(options.batch_size, options.num_workers)
-    predictions = by_protocol(predictor, options.protocol).stream(share, stream)
+    predictions = predictor.stream(share, stream)
     assert extras.submission is not None
     count = extras.submission.add_all(track(predictions, "predict", total=len(share)))
     log(f"{count} predictions without labels written to {extras.options.submission_dir}")
@@ -178,15 +177,16 @@ def _print_and_write(
         evaluation.print_lines()
         for line in extras.lines(figures):
             log(line)
-    result = {
-        "source": options.source,
-        "resize_back": predictor.postprocess.resize_back,
-        "backend": predictor.describe().to_dict(),
-        "evaluation": evaluation.to_json(),
-    }
-    path = options.save_dir / RESULT_FILE
-    write_json(path, result | figures)
-    log(f"scores and counts written to {path}")
+    if options.save_dir is not None:
+        result = {
+            "source": options.source,
+            "resize_back": predictor.postprocess.resize_back,
+            "backend": predictor.describe().to_dict(),
+            "evaluation": evaluation.to_json(),
+        }
+        path = Path(options.save_dir) / RESULT_FILE
+        write_json(path, result | figures)
+        log(f"scores and counts written to {path}")
     if extras.options.report_dir:
         page = extras.write_report(f"Evaluation of {weights}", evaluation, figures)
         log(f"report written to {page}")

@@ -9,27 +9,23 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import paddle
-from paddle import nn
 
-from paddleseg_ext.checkpoints.manifest import classes_of, configuration_of, read_manifest
+from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
 from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.files import TEMPORARY_PREFIX, require_writable, sha256_of
 from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
-from paddleseg_ext.data.build import ValidationData, validation_data
+from paddleseg_ext.data.build import validation_data
 from paddleseg_ext.export.cost import count_cost
-from paddleseg_ext.export.folding import split_normalize
 from paddleseg_ext.export.onnx_conversion import has_paddle2onnx, require_paddle2onnx, write_onnx
 from paddleseg_ext.export.options import ExportOptions
-from paddleseg_ext.export.self_check import CHECKED_SIZES_HW, check_bundle
-from paddleseg_ext.export.tracing import GRAPH_NAME, write_graph
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
@@ -45,8 +41,13 @@ from paddleseg_ext.inference.bundle import (
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.models.build import build_model
 
+if TYPE_CHECKING:
+    from paddle import nn
 
-def export(config: Config | None, weights: str | Path, options: ExportOptions) -> Path:
+
+def export(
+    config: Config | None, weights: str | Path, options: ExportOptions = ExportOptions()
+) -> Path:
     """Writes the bundle of a checkpoint into `options.save_dir`.
 
     The self-check looks at the first validation image, or without the data at a drawn scene. Its
@@ -66,11 +67,14 @@ def export(config: Config | None, weights: str | Path, options: ExportOptions) -
         CheckFailed: a graph does not return the network's result, and nothing is written; or it
             cannot be converted to ONNX as asked, and the bundle is written without `model.onnx`.
     """
-    if config is None:
-        data = ValidationData(classes_of(weights), None)
-        config = configuration_of(weights)
-    else:
-        data = validation_data(config)
+    fix_thread_count()  # before Paddle is imported
+
+    from paddleseg_ext.export.folding import split_normalize
+    from paddleseg_ext.export.self_check import check_bundle
+    from paddleseg_ext.export.tracing import GRAPH_NAME, write_graph
+
+    config = config or configuration_of(weights)
+    data = validation_data(config)
     transforms = config.val_dataset.get("transforms") or []
     Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
     model, manifest = _load(config, weights, options, data.class_table)
@@ -102,7 +106,7 @@ def export(config: Config | None, weights: str | Path, options: ExportOptions) -
 
 def _load(
     config: Config, weights: str | Path, options: ExportOptions, class_table: ClassTable
-) -> tuple[nn.Layer, Manifest]:
+) -> tuple["nn.Layer", Manifest]:
     """The network in inference mode with the checkpoint's weights, and the bundle's manifest."""
     model = build_model(config, class_table.num_classes)
     report = load_into(model, weights)
@@ -136,6 +140,8 @@ def _convert(work: Path, options: ExportOptions) -> tuple[dict[str, dict[str, An
 
 def _versions() -> dict[str, str]:
     """Versions of the packages that make a bundle."""
+    import paddle
+
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,
@@ -153,8 +159,10 @@ def _describe_checkpoint(weights: str | Path) -> dict[str, Any]:
     }
 
 
-def _describe_cost(model: nn.Layer, options: ExportOptions) -> dict[str, Any]:
+def _describe_cost(model: "nn.Layer", options: ExportOptions) -> dict[str, Any]:
     """The network's cost at the graph's size; a free side has that of the first self-check."""
+    from paddleseg_ext.export.self_check import CHECKED_SIZES_HW
+
     sides = zip(options.input_shape[2:], CHECKED_SIZES_HW[0], strict=True)
     shape = [1, 3, *(side if side > 0 else default for side, default in sides)]
     cost = count_cost(model, shape)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import boolean
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 
 
 def _auto_or_boolean(text: str) -> bool | None:
@@ -15,7 +15,7 @@ def _auto_or_boolean(text: str) -> bool | None:
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(CheckedOptions):
     """Where a bundle goes and what its graph takes and returns.
 
     Raises:
@@ -53,6 +53,7 @@ class ExportOptions:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "input_shape", _full_input_shape(self.input_shape))
         if self.upsample == "host" and self.output_op != "none":
             raise UsageError(

@@ -17,7 +17,7 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory
 from paddleseg_ext.common.flags import natural_int, positive_int
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, IGNORE_INDEX
 
@@ -451,7 +451,7 @@ def _photograph(canvas: Canvas) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class SceneOptions:
+class SceneOptions(CheckedOptions):
     """The scenes of an embedded data set, one in five of them for validation."""
 
     num_images: int = option(160, "scenes in all", parse=positive_int)

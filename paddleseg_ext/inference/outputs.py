@@ -23,13 +23,13 @@ JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65500
 
 
-def save_segmentation(segmentation: "Segmentation", name: str, save_dir: Path) -> None:
+def save_segmentation(segmentation: "Segmentation", name: str, save_dir: str | Path) -> None:
     """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`.
 
     Raises:
         DataError: the picture cannot be encoded; nothing is written.
     """
-    table = segmentation.class_table
+    table, save_dir = segmentation.class_table, Path(save_dir)
     overlay = encode_overlay(segmentation.image, segmentation.label_map, table)
     save_label_map(segmentation.label_map, save_dir / LABEL_MAPS / f"{name}.png", table)
     write_bytes(save_dir / OVERLAYS / f"{name}.jpg", overlay)

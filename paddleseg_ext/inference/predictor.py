@@ -25,6 +25,7 @@ from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import ClassTable, generic_table
+from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.base import Engine, RunTimes, probe_batch
@@ -295,14 +296,23 @@ class Predictor:
         return self.finish(prepared, ran.outputs[0], ran.geometries[0], inference_ms=ms)
 
     def stream(
-        self, samples: "Iterable[SampleLike | str | Path]", options: "StreamOptions | None" = None
+        self,
+        samples: "Iterable[SampleLike | str | Path] | str | Path",
+        options: "StreamOptions | None" = None,
     ) -> "Iterator[Prediction]":
         """One `Prediction` per sample, in order, with reading and writing beside the network.
 
-        A sample that fails comes back with its error, and the rest goes on.
+        A sample that fails has an error instead of a segmentation; the others are predicted.
+
+        Args:
+            samples: samples or image files; or a folder of images, or a list, see
+                `images.samples.collect_samples`.
+            options: batch size, threads, and work on each prediction.
         """
         from paddleseg_ext.inference.pipeline import StreamOptions, as_sample, predict_samples
 
+        if isinstance(samples, str | Path):
+            samples = collect_samples(samples)
         return predict_samples(self, map(as_sample, samples), options or StreamOptions())
 
     def warm_up(self) -> None:

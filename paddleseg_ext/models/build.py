@@ -9,6 +9,7 @@ from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config
 from paddleseg_ext.registry import BACKBONES, MODELS, build
 
@@ -29,6 +30,7 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
     Raises:
         UsageError: an unknown network or argument, or a class count that disagrees.
     """
+    fix_thread_count()  # networks import Paddle, which reads the environment once
     spec = copy.deepcopy(config.model)
     stated = spec.get("num_classes", num_classes)
     if stated != num_classes:

@@ -1,11 +1,13 @@
 """Compare a bundle with its network: what `parity` does.
 
-result = compare_bundle(
-    read_bundle("output/bundle"),
-    ParityOptions("val.list", model_path="model.pdparams", stages=["static", "openvino"]),
-    load_config("net.yml"),
-)
-result.grade, result.outcomes
+    result = compare_bundle(
+        read_bundle("output/bundle"),
+        ParityOptions("val.list", model_path="model.pdparams", stages=["static", "openvino"]),
+        load_config("net.yml"),
+    )
+    result.grade, result.outcomes
+
+Nothing is written but by `ParityResult.write`.
 """
 
 import tempfile
@@ -23,7 +25,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, write_json, write_text
 from paddleseg_ext.common.flags import positive_int
 from paddleseg_ext.common.log import log, warn
-from paddleseg_ext.common.options import option, switch
+from paddleseg_ext.common.options import CheckedOptions, option, switch
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.budgets import read_budgets
@@ -51,7 +53,7 @@ RESULTS, JUNIT, PAGE = "results.json", "junit.xml", "report.html"
 
 
 @dataclass(frozen=True)
-class ParityOptions:
+class ParityOptions(CheckedOptions):
     """What a bundle is compared with, and how."""
 
     image_list: str = option(

@@ -20,7 +20,7 @@ from paddleseg_ext.checkpoints.store import load_arrays_into, save_arrays, weigh
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import require_writable, sha256_of
 from paddleseg_ext.common.log import log
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
@@ -41,7 +41,7 @@ _PRETRAINED_KEYS = {"backbone": "model.backbone.pretrained", "body": "pretrained
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class ImportOptions(CheckedOptions):
     """The layout of a published checkpoint, and the check of its network.
 
     Attributes:

@@ -20,7 +20,7 @@ from paddleseg_ext.common.files import (
 )
 from paddleseg_ext.common.flags import boolean, natural_int, positive_int
 from paddleseg_ext.common.log import log
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.trials import Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.images.functional import read_image
@@ -59,7 +59,7 @@ def _auto_or_count(text: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class QuantizeOptions:
+class QuantizeOptions(CheckedOptions):
     """How a graph is quantised and judged."""
 
     backend: list[str] = option(
@@ -88,6 +88,7 @@ class QuantizeOptions:
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if "paddle" in self.backend:
             raise UsageError(WHY_NOT_PADDLE)
         if self.keep_float not in (AUTO, 0) and not self.sensitivity:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import CheckedOptions, option
 
 # Before --profile begins: the first iterations allocate memory and choose algorithms.
 WARMUP_ITERS = 2
@@ -26,7 +26,7 @@ class YmlOverrides:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(CheckedOptions):
     """The flags of `train` that do not change the yml.
 
     Attributes:

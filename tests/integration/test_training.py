@@ -11,9 +11,10 @@ import pytest
 import yaml
 from commands import PROJECT, call, spawn
 
-from paddleseg_ext.checkpoints.manifest import classes_of, configuration_of, read_manifest
+from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
 from paddleseg_ext.checkpoints.store import read_arrays
 from paddleseg_ext.config import load_config
+from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.training.train import TrainOptions
 from paddleseg_ext.training.train import train as train_from_python
 
@@ -91,7 +92,7 @@ def test_python_trains_the_weights_of_the_command(tiny_cityscapes: Path, tmp_pat
     opened = configuration_of(result.weights)
     assert opened.model == load_config(config).model
     assert "dataset_root" not in opened.val_dataset
-    table = classes_of(result.weights)
+    table = class_table_of(opened)
     assert table.class_names[0] == "road"
 
 

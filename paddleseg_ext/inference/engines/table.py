@@ -12,6 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.runtime import RuntimeSpec
 
@@ -75,6 +76,8 @@ class EngineEntry:
             UsageError: the engine's package is not installed.
         """
         module, _, name = self.where.partition(":")
+        if self.package == "paddle":
+            fix_thread_count()  # Paddle reads the environment once, when it is imported
         with optional_imports(f"engine {self.package}", self.extra):
             importlib.import_module(self.package)
         return getattr(importlib.import_module(module), name)

@@ -10,13 +10,14 @@ import pytest
 from paddleseg_ext.checkpoints import store
 from paddleseg_ext.checkpoints.manifest import (
     CheckpointManifest,
-    classes_of,
+    configuration_for,
     configuration_of,
     manifest_path,
     read_manifest,
     update_manifest,
 )
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.build import class_table_of, validation_data
 from paddleseg_ext.images.labels import generic_table
 
 CONFIG: dict[str, Any] = {
@@ -42,6 +43,8 @@ CONFIG: dict[str, Any] = {
     "test_config": {"is_slide": True, "crop_size": [64, 64], "stride": [32, 32]},
 }
 
+CLASSES = generic_table(2, ["road/street", "car"]).to_dict()
+
 
 def save(folder: Path, manifest: CheckpointManifest) -> Path:
     path = folder / "model.pdparams"
@@ -63,7 +66,7 @@ def test_a_record_is_read_back(tmp_path: Path) -> None:
     read = read_manifest(path)
     assert (read.network, read.iteration, read.config) == ("Net", 4, CONFIG)
     assert read.preprocessing == [{"type": "Normalize"}]
-    assert classes_of(path).class_names == ("a", "b", "c")
+    assert class_table_of(configuration_of(path)).class_names == ("a", "b", "c")
     assert "scores" not in json.loads(manifest_path(path).read_text())
     assert read_manifest(tmp_path / "other.pdparams") == CheckpointManifest()
 
@@ -102,7 +105,7 @@ def test_a_text_that_is_no_record_is_one_line(tmp_path: Path, text: str) -> None
 
 
 def test_the_configuration_opens_a_network_and_nothing_else(tmp_path: Path) -> None:
-    config = configuration_of(save(tmp_path, CheckpointManifest(config=CONFIG)))
+    config = configuration_of(save(tmp_path, CheckpointManifest(config=CONFIG, classes=CLASSES)))
     assert config.model == {"type": "BiSeNetV1", "backbone": {"type": "ResNet18"}}
     assert config.pretrained is None
     assert config.val_dataset == {
@@ -118,7 +121,7 @@ def test_the_configuration_opens_a_network_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_flags_are_trusted(tmp_path: Path) -> None:
-    path = save(tmp_path, CheckpointManifest(config=CONFIG))
+    path = save(tmp_path, CheckpointManifest(config=CONFIG, classes=CLASSES))
     config = configuration_of(path, ["val_dataset.dataset_root=/data/lists", "absent_class=one"])
     assert config.val_dataset["dataset_root"] == "/data/lists"
     assert config.absent_class == "one"
@@ -134,6 +137,34 @@ def test_without_a_configuration_the_yml_is_asked_for(tmp_path: Path, config: An
     manifest_path(path).unlink()
     with pytest.raises(UsageError, match=r"does not exist; give the yml .* --config"):
         configuration_of(path)
+
+
+def test_the_classes_are_those_of_the_manifest(tmp_path: Path) -> None:
+    """Names and ignored value, with no data set at hand; not Cityscapes', which `type` names."""
+    table = generic_table(2, ["a", "b"], raw_ignore=0)
+    changed = CONFIG | {"val_dataset": {"type": "Cityscapes"}}
+    path = save(tmp_path, CheckpointManifest(config=changed, classes=table.to_dict()))
+    config = configuration_of(path)
+    assert class_table_of(config).to_dict() == table.to_dict()
+    assert validation_data(config).first_image is None
+
+    save(tmp_path, CheckpointManifest(config=CONFIG))
+    with pytest.raises(UsageError, match=r"holds no classes; give the yml .* --config"):
+        configuration_of(path)
+    save(tmp_path, CheckpointManifest(config=CONFIG, classes={"class_names": ["a"]}))
+    with pytest.raises(UsageError, match=r"model\.pdparams: classes: name: a word is expected"):
+        class_table_of(configuration_of(path))
+
+
+def test_a_yml_that_is_given_is_taken(tmp_path: Path) -> None:
+    path = save(tmp_path, CheckpointManifest(config=CONFIG, classes=CLASSES))
+    assert configuration_for(path).raw == configuration_of(path).raw
+    opts = ["absent_class=one"]
+    assert configuration_for(path, opts=opts).absent_class == "one"
+    named = configuration_for(path, "bisenetv1_synthetic_demo", opts)
+    assert (named.iters, named.absent_class, named.classes) == (200, "one", None)
+    with pytest.raises(UsageError, match=r"--model_path: .*none\.pdparams"):
+        configuration_for(tmp_path / "none.pdparams")
 
 
 def nested(depth: int) -> Any:
@@ -166,7 +197,8 @@ def test_a_hostile_configuration_is_one_line(tmp_path: Path, model: Any, words: 
 
 def test_a_configuration_is_checked_like_a_yml(tmp_path: Path) -> None:
     for key, value in (("absent_class", "none"), ("val_dataset", "x"), ("registry", ["a"])):
-        path = save(tmp_path, CheckpointManifest(config={"model": {"type": "X"}, key: value}))
+        changed = {"model": {"type": "X"}, key: value}
+        path = save(tmp_path, CheckpointManifest(config=changed, classes=CLASSES))
         with pytest.raises(UsageError, match=f"'{key}' must be"):
             configuration_of(path)
 

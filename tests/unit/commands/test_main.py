@@ -52,6 +52,26 @@ def test_import_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_names_at_the_top_are_loaded_when_they_are_used() -> None:
+    code = (
+        "import sys, paddleseg_ext\n"
+        "assert {'__version__', *paddleseg_ext.__all__} <= {*dir(paddleseg_ext)}\n"
+        "assert 'numpy' not in sys.modules\n"
+        "from paddleseg_ext import Predictor, RuntimeSpec, Segmentation, __version__\n"
+        "assert Predictor.__module__ == Segmentation.__module__\n"
+        "assert RuntimeSpec.parse('openvino_int8').precision == 'int8'\n"
+        "assert 'paddle' not in sys.modules\n"
+        "try:\n"
+        "    paddleseg_ext.Nothing\n"
+        "except AttributeError as error:\n"
+        "    assert str(error) == \"module 'paddleseg_ext' has no attribute 'Nothing'\"\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_verb_without_paddle_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def main(argv: list[str]) -> None:
         raise ModuleNotFoundError("No module named 'paddle'", name=argv[0])

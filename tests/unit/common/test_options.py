@@ -10,6 +10,7 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.options import (
+    CheckedOptions,
     add_options,
     from_section,
     option,
@@ -139,3 +140,38 @@ def test_a_table_has_a_row_per_declared_option() -> None:
     assert "| `count` | `3` | how many |" in rows
     assert "| `limit_ms` |  | longest wait (ms) |" in rows
     assert not any("inner" in row for row in rows)
+
+
+@dataclass(frozen=True)
+class Asked(CheckedOptions):
+    """Options that Python code makes."""
+
+    save_dir: Path = option(Path("output"), "where to write")
+    source: str | None = option(None, "where to read")
+    size: tuple[int, ...] = option((2, 4), "of the parts")
+    count: int = option(3, "how many", at_least=1)
+    mode: Literal["fast", "exact"] = option("fast", "how")
+    engines: list[str] = option(["a"], "that run", choices=["a", "b"])
+    inner: Any = 7
+
+
+def test_python_gives_texts_and_lists() -> None:
+    asked = Asked(save_dir="a/b", source=Path("c"), size=[1], inner="a/b")  # type: ignore[arg-type]
+    assert asked == Asked(Path("a/b"), "c", (1,), inner="a/b")
+    assert isinstance(asked.save_dir, Path) and isinstance(asked.source, str)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count": 0}, "Asked: 'count' must be a whole number of at least 1, got 0"),
+        ({"save_dir": 5}, "Asked: 'save_dir' must be a path, got 5"),
+        ({"mode": "slow"}, "Asked: 'mode' must be one of fast, exact, got 'slow'"),
+        ({"engines": ["a", "c"]}, "Asked: 'engines' must be one of a, b, got 'c'"),
+        ({"engines": "a"}, "Asked: 'engines' must be a list, got 'a'"),
+    ],
+)
+def test_python_is_told_what_is_expected(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Asked(**given)
+    assert str(caught.value) == message

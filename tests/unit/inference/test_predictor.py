@@ -49,6 +49,20 @@ def test_what_is_no_image(brightness: BrightnessNetwork, image: Any) -> None:
         predictor_of(brightness)(image)
 
 
+def test_a_stream_over_a_folder(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    for name in ("b.png", "a.png", "c/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(tmp_path / name, 4, 6)
+    predictor = predictor_of(brightness)
+    for folder in (tmp_path, str(tmp_path)):
+        names = [prediction.sample.name for prediction in predictor.stream(folder)]
+        assert names == ["a", "b", "c/a"]
+    (only,) = predictor.stream(tmp_path / "b.png")
+    assert only.label_map is not None
+    with pytest.raises(UsageError, match="image list"):
+        predictor.stream(tmp_path / "none")
+
+
 def test_a_streams_answers_are_those_of_the_calls(
     tmp_path: Path, brightness: BrightnessNetwork
 ) -> None:
