@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
-from paddleseg_ext.common.flags import NUMBERS, boolean, is_within, limited, make_parser, number_parser
+from paddleseg_ext.common.flags import (
+    NUMBERS,
+    boolean,
+    is_within,
+    limited,
+    make_parser,
+    number_parser,
+)
 
 Options = TypeVar("Options")
 _HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
