@@ -1,4 +1,4 @@
-"""A candidate in a process of its own: its threads and its memory are nobody else's.
+"""A candidate in a process of its own: it shares neither threads nor memory with another.
 
 The parent asks for one thing at a time and waits for it, so that candidates never run at once.
 """

@@ -169,7 +169,7 @@ def save_arrays(
         paddle.save(dict(arrays), str(temporary))
         manifest = replace(manifest, sha256=sha256_of(temporary))
         if path.exists():
-            # The replaced file may be damaged: nobody will read it after the rename.
+            # The replaced file may be damaged: it is not read after the rename.
             with suppress(UsageError):
                 manifest = replace(manifest, previous=asdict(read_manifest(path)))
         manifest.write(path)

@@ -17,7 +17,7 @@ STATUS_DONE = 0
 STATUS_FAILED = 1
 STATUS_USAGE = 2
 
-# What Paddle warns of on every import or training step, and nobody here can act on.
+# What Paddle warns of on every import or training step, and no user can act on.
 _PADDLE_CHATTER = (
     "No ccache found",
     "When training, we now always track global mean and variance",

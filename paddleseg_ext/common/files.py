@@ -124,7 +124,7 @@ def delete_directory(path: str | Path) -> None:
 
 @contextmanager
 def sole_writer(directory: str | Path, flag: str) -> Iterator[None]:
-    """Nobody else writes to `directory` inside; the lock ends with this process, however it ends.
+    """No other process writes to `directory` inside; the lock ends with this process.
 
     Raises:
         UsageError: another process writes there; `flag` names what to change.
@@ -142,7 +142,7 @@ def sole_writer(directory: str | Path, flag: str) -> Iterator[None]:
 
 
 def delete_leftovers(directory: str | Path) -> None:
-    """Delete what killed writers have left in a folder that nobody else writes to now."""
+    """Delete what killed writers have left in a folder that no other process writes to now."""
     for left in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

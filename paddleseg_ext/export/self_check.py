@@ -89,8 +89,8 @@ def check_bundle(
         try:
             trials[name] = _try(name, bundle, cases, options)
         except (CheckFailed, UsageError) as error:
-            # Nobody asked for OpenVINO, nor for ONNX with `--onnx auto`: the bundle is good without
-            # them, and `--backend auto` takes no runtime that is recorded as failed.
+            # OpenVINO is never asked for, nor is ONNX with `--onnx auto`: the bundle is good
+            # without them, and `--backend auto` takes no runtime that is recorded as failed.
             if not ENGINES[name].runs_onnx or (name == "onnxruntime" and options.onnx):
                 raise
             warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")

@@ -81,7 +81,7 @@ class Manifest:
             and what its check found.
         verified: runtime (`onnxruntime`, `openvino_int8`, ...) -> the record of its comparison with
             the network.
-        cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where nobody
+        cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where not
             counted.
     """
 
@@ -188,7 +188,7 @@ class Bundle:
 
     @property
     def color_order(self) -> str:
-        """RGB or BGR; RGB where nobody says (PaddleSeg's only order)."""
+        """RGB or BGR; RGB where the file does not say (PaddleSeg's only order)."""
         return self.manifest.color_order if self.manifest else "RGB"
 
 

@@ -141,7 +141,7 @@ class Predictor:
             preprocess: makes the network's input.
             postprocess: makes the label map.
             class_table: names and colours.
-            spec: the runtime that was asked for; None for a network that is already at hand.
+            spec: the runtime that was asked for; None for a network that is already loaded.
             bundle: that the engine runs; None for a checkpoint.
         """
         self.engine = engine

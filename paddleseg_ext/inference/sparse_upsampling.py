@@ -17,7 +17,7 @@ is 128 u. Hence:
    the cell, as a convex combination of leads. So D does: the cell is that class.
 2. In another cell, a class whose largest sample is below some class's smallest by more than that
    loses everywhere in it. The rest is interpolated, and whoever leads by more than DOUBT * M wins.
-3. Where nobody does, V is computed in float64. With M of the two classes and the samples that the
+3. Where no class does, V is computed in float64. With M of the two classes and the samples that the
    dense way reads for the pixel, a lead of more than ROUNDING * S * M = 32 S u M exceeds 22 S u M:
    it decides. What is read may be more than the taps: `a + w * (b - a)` rounds by a, also where w
    is 1. So where an interpolation has one tap, its neighbours count as read.
@@ -299,7 +299,7 @@ def _compose(first: _Table, second: _Table) -> _Table:
     rows = np.arange(len(start))
     for tap in range(offsets.shape[1]):
         for number in range(first.values.shape[1]):
-            # A row stands once in each of these.
+            # A row is in each of these once.
             share = second.values[:, tap] * first.values[sources[:, tap], number]
             values[rows, offsets[:, tap] + number] += share
     return _trimmed(start, values)

@@ -187,7 +187,7 @@ class _Pen:
     started: float = field(default_factory=time.perf_counter)
 
     def write(self, prediction: Prediction) -> Frame:
-        """Write one; before it, what stands for the frames between the last one and it.
+        """Write one; before it, a copy for each of the frames between the last one and it.
 
         For those that a camera dropped it is this one, for those that a file has lost the last one.
         """

@@ -77,7 +77,7 @@ def _filming(source: Source) -> Iterator[Iterable[Frame]]:
 
 
 def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> int:
-    """Frames that the container promises and nobody could decode."""
+    """Frames that the container's count includes and that could not be decoded."""
     expected = min(n for n in (source.num_frames or 0, most_frames) if n is not None)
     return max(0, expected - outcome.num_written)
 
@@ -93,7 +93,7 @@ def _report(source: Source, outcome: VideoOutcome, missing: int, settings: Video
     if outcome.num_failed:
         log(f"{outcome.num_failed} frames failed, the first: {outcome.first_error}", "ERROR")
     if missing > source.count_tolerance:
-        log(f"{source.path}: {missing} of the frames that it tells of cannot be decoded", "ERROR")
+        log(f"{source.path}: {missing} frames of its header's count cannot be decoded", "ERROR")
     elif missing:
         warn(
             f"{source.path}: {missing} fewer frames than its duration promises; this kind of file "

@@ -37,7 +37,7 @@ class Checkpoint:
         return compare_weights(bundle.params_file, self.tensors())
 
     def why_stale(self, bundle: Bundle) -> str:
-        """Why the bundle is not of this checkpoint, one line; empty where it is or nobody knows.
+        """Why the bundle is not of this checkpoint, one line; empty where it is or may be.
 
         The hash in the bundle's manifest decides. Another hash is forgiven where every tensor is
         the checkpoint's all the same: then the file was only saved again. A bundle without a hash

@@ -85,7 +85,7 @@ class AnswerDefects:
             if scope["type"] != "http" or has_started:
                 raise
             logging.getLogger("uvicorn.error").exception("a defect of the service")
-            error = {"error": "a defect of the service; its log tells more"}
+            error = {"error": "a defect of the service; its log has the details"}
             await JSONResponse(error, 500)(scope, receive, send)
 
 

@@ -162,7 +162,7 @@ def test_a_video_that_was_cut_short_is_written_and_told(
     source = damaged_video(tmp_path, set(range(given, 10)), suffix)
     got, result = run(source, tmp_path / "out", brightness)
     assert (got, result["num_missing"], result["num_written"]) == (status, 10 - given, given)
-    told = "of the frames that it tells of" if status else "fewer frames than its duration"
+    told = "frames of its header's count" if status else "fewer frames than its duration"
     assert f"{10 - given} {told}" in capsys.readouterr().out
 
 

@@ -104,7 +104,7 @@ def test_the_scales_of_int8_weights_come_in_the_order_of_the_layers(tmp_path):
 @pytest.mark.parametrize(
     ("checkpoint", "reason"),
     [
-        (None, "without a checkpoint nobody can tell"),
+        (None, "without a checkpoint it is unknown"),
         (SimpleNamespace(why_stale=lambda bundle: ""), "does not say which checkpoint it is from"),
     ],
 )
