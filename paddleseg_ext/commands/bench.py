@@ -1,9 +1,9 @@
 r"""Measure bundles and backends beside one another, in turns, on real images.
 
 Every candidate (a bundle on a backend) has a process of its own, and one runs at a time: each round
-takes one image through every candidate, so that a busy machine is unfair to none. For each image the
-table has decode, preprocess, copy in, run, copy out, postprocess and encode; p50, p90 and p99 are of
-the network (copy in, run, copy out) and the label map (postprocess), and 'new size' is the
+takes one image through every candidate, so that a busy machine is unfair to none. For each image
+the table has decode, preprocess, copy in, run, copy out, postprocess and encode; p50, p90 and p99
+are of the network (copy in, run, copy out) and the label map (postprocess), and 'new size' is the
 network's first run of an input size: some backends compile for each. In the same rounds come the
 images a second at each batch size, of network and label map and of the first image's size, and a
 product of matrices, the machine's peak.
