@@ -86,13 +86,14 @@ def check_choice(where: str, value: object, known: Collection[str], kind: str = 
         UsageError: the value is unknown.
     """
     if value not in known:
-        raise UsageError(f"{where}: unknown {kind}'{value}'{nearest_name(value, known)}")
+        named = f"{kind} '{value}'".lstrip()
+        raise UsageError(f"{where}: unknown {named}{nearest_name(value, known)}")
 
 
 def check_keys(where: str, section: Iterable[object], known: Collection[str]) -> None:
     """Refuse the first key of a section that is not known, naming the nearest."""
     for key in section:
-        check_choice(where, key, known, "key ")
+        check_choice(where, key, known, "key")
 
 
 def listed_problems(title: str, problems: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, check_choice, check_keys
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.scoring.verdict import Budget
@@ -29,10 +29,7 @@ def read_budgets(path: str | Path | None = None) -> dict[str, Budget]:
     if path is None:
         return budgets
     for precision, values in read_sections(require_file(path, "--budgets"), form).items():
-        if precision not in budgets:
-            raise UsageError(
-                f"{path}: unknown precision '{precision}'{nearest_name(str(precision), budgets)}"
-            )
+        check_choice(str(path), precision, budgets, "precision")
         budgets[precision] = _changed(budgets[precision], values, f"{path}: {precision}")
     return budgets
 
@@ -45,9 +42,8 @@ def to_json(budgets: Budgets) -> dict[str, dict[str, Any]]:
 def _changed(budget: Budget, values: Any, where: str) -> Budget:
     if not isinstance(values, dict):
         raise UsageError(f"{where}: a section of {', '.join(_KEYS)} is expected, got {values!r}")
+    check_keys(where, values, _KEYS)
     for key, value in values.items():
-        if key not in _KEYS:
-            raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), _KEYS)}")
         if key == "least_class_pixels":
             if type(value) is not int or value < 0:
                 raise UsageError(f"{where}.{key}: a count of pixels is expected, got {value!r}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, check_choice, check_keys
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, make_protocol
 
 TEST_CONFIG_KEYS = (
@@ -28,11 +28,8 @@ def requested_protocol(wanted: Mapping[str, Any], name: str | None = None) -> Pr
     Raises:
         UsageError: an unknown key, or a value that does not fit the protocol.
     """
+    check_keys("test_config", wanted, TEST_CONFIG_KEYS)
     for key, value in wanted.items():
-        if key not in TEST_CONFIG_KEYS:
-            raise UsageError(
-                f"test_config: unknown key '{key}'{nearest_name(key, TEST_CONFIG_KEYS)}"
-            )
         if key in SWITCHES and not isinstance(value, bool):
             raise UsageError(f"test_config: '{key}' must be true or false, got {value!r}")
     name = name or ("slide" if wanted.get("is_slide") else DEFAULT_PROTOCOL)
@@ -60,10 +57,7 @@ def kept_protocols(names: Sequence[Any]) -> dict[str, Protocol]:
     """
     protocols: dict[str, Protocol] = {}
     for name in names:
-        if name not in PROTOCOLS:
-            raise UsageError(
-                f"keep_best: unknown protocol '{name}'{nearest_name(str(name), PROTOCOLS)}"
-            )
+        check_choice("keep_best", name, PROTOCOLS, "protocol")
         if name in protocols:
             raise UsageError(f"keep_best: '{name}' is given twice")
         try:

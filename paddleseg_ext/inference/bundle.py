@@ -3,8 +3,9 @@
 `model.json` (Paddle 3) or `model.pdmodel` (2.6), `model.pdiparams` and `deploy.yaml`. Its section
 `Deploy:` has PaddleSeg's keys, so PaddleSeg's tools read it; `Manifest:` says what PaddleSeg's does
 not: where the weights came from, how pixels become the input, how the output becomes a label map.
-The same network may lie beside it as ONNX (`model.onnx`, `model_int8.onnx`); `Manifest.graphs` says
-how these were made and checked, `Manifest.verified` which backends gave the right answer, how fast.
+The same network may lie beside it as ONNX (`model.onnx`, `model_int8.onnx`). `Manifest.graphs` says
+how these were made and checked, `Manifest.verified` which runtimes gave the network's output and
+how fast they are.
 
 An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundle_for_onnx` does.
 """
@@ -63,7 +64,7 @@ class DeploySection:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about itself.
+    """A bundle's description of itself.
 
     Attributes:
         network: the model's `type`.
@@ -72,8 +73,8 @@ class Manifest:
         variables_total: tensors that the network has.
         class_table: names, palette, ignore index and label lookup.
         color_order: RGB or BGR, of the tensor that the network sees.
-        upsampling: what enlarges the scores to the size of the input: the `graph`, or
-            post-processing (`half_pixel` or `aligned`).
+        upsampling: how the scores come to the size of the input: in the `graph`, or in
+            postprocessing (`half_pixel` or `aligned`).
         versions: of Python and of the packages that made the bundle.
         files: file name -> sha256, of every file of the bundle but `deploy.yaml`.
         sizes: file name -> bytes, of the same files.
@@ -81,8 +82,8 @@ class Manifest:
             and what its check found.
         verified: runtime (`onnxruntime`, `openvino_int8`, ...) -> the record of its comparison with
             the network.
-        cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where not
-            counted.
+        cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where they
+            were not counted.
     """
 
     network: str
@@ -130,7 +131,7 @@ class Bundle:
         return replace(self, model_file=file, params_file=None)
 
     def preprocess(self) -> Preprocess:
-        """What makes the graph's input of an image.
+        """The preprocessing that makes the graph's input of an image.
 
         Raises:
             UsageError: the yaml names a transform that inference does not have.
@@ -138,7 +139,7 @@ class Bundle:
         return Preprocess(self.transforms, self.color_order, self.input_dtype)
 
     def postprocess(self) -> Postprocess:
-        """What makes a label map of the graph's output."""
+        """The postprocessing that makes a label map of the graph's output."""
         upsampling = self.manifest.upsampling if self.manifest else "graph"
         return Postprocess(self.output_op, upsampling=upsampling)
 
@@ -188,16 +189,16 @@ class Bundle:
 
     @property
     def color_order(self) -> str:
-        """RGB or BGR; RGB where the file does not say (PaddleSeg's only order)."""
+        """RGB or BGR; without a manifest RGB, which is PaddleSeg's only order."""
         return self.manifest.color_order if self.manifest else "RGB"
 
 
 def read_bundle(deploy_file: str | Path) -> Bundle:
     """Read and check a `deploy.yaml` and the files it names. Nothing in it is executed.
 
-    A file whose hash is not the manifest's is a warning, not a refusal: whether the bundle still
-    gives the right answer is for the counts to say. One that was cut short is refused, since
-    Paddle loads it without a word where only the last tensor is cut.
+    A file whose hash is not the manifest's gives a warning: whether the bundle still predicts
+    right is a matter of its scores. A file that was cut short is refused, since Paddle loads it
+    without an error where only the last tensor is cut.
 
     Raises:
         UsageError: a missing or short file, an unknown key (the nearest is named), a wrong value.

@@ -208,7 +208,7 @@ def _undo(
 def _stages(
     size_hw: tuple[int, ...], geometry: Geometry, to_network_size: Callable[..., NDArray]
 ) -> "list[Stage]":
-    """What `_undo` does to a plane of `size_hw`, step by step."""
+    """The steps of `_undo` for a plane of `size_hw`."""
     from paddleseg_ext.inference.sparse_upsampling import Stage
 
     stages = []

@@ -59,7 +59,7 @@ NO_TIMINGS = Timings()
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The answer for one image.
+    """The segmentation of one image.
 
     Attributes:
         label_map: (H, W) uint8 class ids at the image's own size.
@@ -264,7 +264,7 @@ class Predictor:
         batch_size: int = 1,
         inference_ms: float = 0.0,
     ) -> Segmentation:
-        """The answer for one image of a run.
+        """The segmentation of one image of a run.
 
         Args:
             prepared: of `prepare`.
@@ -285,7 +285,7 @@ class Predictor:
         )
 
     def __call__(self, image: "ImageLike") -> Segmentation:
-        """The answer for one image; see `prepare` for what an image may be.
+        """The segmentation of one image, of any kind that `prepare` takes.
 
         Raises:
             DataError: the image cannot be read or predicted.

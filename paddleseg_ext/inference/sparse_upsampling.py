@@ -42,7 +42,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-SizeHW = tuple[int, int]
+from paddleseg_ext.inference.preprocess import SizeHW
+
 Plane = NDArray[np.float32]
 # Resizes an (h, w) float32 plane.
 Resize = Callable[[Plane, SizeHW], Plane]
@@ -57,7 +58,7 @@ BLOCK = 16  # pixels that are computed at once
 MOST_PLANES = 4
 NOBODY = -1  # instead of a class
 MOST_UNDECIDED = 64  # one entry in so many pixels; above that, the dense way is as fast
-PROBES = 3  # neighbouring samples are told apart by their number modulo this
+PROBES = 3  # neighbouring samples are distinguished by their number modulo this
 FARTHEST = 1e-2  # samples: how far the weights' mean may be from where a pixel is said to be
 
 
@@ -96,7 +97,7 @@ class _Axis(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """What becomes of each row, or column, in one step or several.
+    """Each row, or column, after one step or several, in samples of the first.
 
     Attributes:
         start: (n,) int64, the first sample of each one's window.
@@ -177,23 +178,18 @@ def _settle(
     rows, columns = axes
     planes: list[_Patchwork] = []
     values = np.empty(len(undecided), np.float32)
-    places: list[list[int]] = []  # of each plane: which entries of `undecided`
     for number, (y, x, index) in enumerate(undecided.tolist()):
         window = (
             slice(rows.read_start[y], rows.read_start[y] + rows.read_count[y]),
             slice(columns.read_start[x], columns.read_start[x] + columns.read_count[x]),
         )
-        fits = next((i for i, plane in enumerate(planes) if plane.add(window, index)), None)
-        if fits is None:
+        if not any(plane.add(window, index, number) for plane in planes):
             if len(planes) == MOST_PLANES:
                 return False
-            fits = len(planes)
             planes.append(_Patchwork(scores))
-            places.append([])
-            planes[fits].add(window, index)
-        places[fits].append(number)
-    for plane, place in zip(planes, places, strict=True):
-        values[place] = dense(plane.samples)[tuple(undecided[place, :2].T)]
+            planes[-1].add(window, index, number)
+    for plane in planes:
+        values[plane.entries] = dense(plane.samples)[tuple(undecided[plane.entries, :2].T)]
     best: dict[tuple[int, int], float] = {}
     for (y, x, index), value in zip(undecided.tolist(), values.tolist(), strict=True):
         if value > best.get((y, x), -np.inf):  # the first of equals, as everywhere
@@ -203,20 +199,27 @@ def _settle(
 
 
 class _Patchwork:
-    """A plane of samples, each of the class that was asked for there first."""
+    """A plane of samples, each of the class that was asked for there first.
+
+    Attributes:
+        samples: (h, w) float32.
+        entries: of `undecided`, those that this plane decides.
+    """
 
     def __init__(self, scores: NDArray[np.float32]):
         self._scores = scores
         self._classes = np.full(scores.shape[1:], NOBODY, np.int16)
         self.samples = np.zeros(scores.shape[1:], np.float32)
+        self.entries: list[int] = []
 
-    def add(self, window: tuple[slice, slice], index: int) -> bool:
-        """Put class `index` into the window; False where another class is."""
+    def add(self, window: tuple[slice, slice], index: int, entry: int) -> bool:
+        """Put class `index` into the window for an entry; False where another class is."""
         classes = self._classes[window]
         if not ((classes == NOBODY) | (classes == index)).all():
             return False
         classes[:] = index
         self.samples[window] = self._scores[index][window]
+        self.entries.append(entry)
         return True
 
 
@@ -256,21 +259,21 @@ def _probe(resize: Resize, before_hw: SizeHW, after_hw: SizeHW, axis: int) -> _T
     def ask(line: NDArray) -> Plane | None:
         """The interpolation of a plane that varies along one axis; None where the other matters."""
         plane = np.broadcast_to(line[:, None] if axis == 0 else line[None], before_hw)
-        answer = resize(np.ascontiguousarray(plane, np.float32), after_hw)
+        reply = resize(np.ascontiguousarray(plane, np.float32), after_hw)
         # The first pixel is on or outside the border: no rounding of the other direction there.
-        exact = answer[:, :1] if axis == 0 else answer[:1]
-        if abs(answer - exact).max() > ROUNDING * max(1, side):
+        exact = reply[:, :1] if axis == 0 else reply[:1]
+        if abs(reply - exact).max() > ROUNDING * max(1, side):
             return None
         return exact.ravel()
 
     numbers = np.arange(side)
-    answers = [ask(numbers % PROBES == residue) for residue in range(PROBES)]
+    replys = [ask(numbers % PROBES == residue) for residue in range(PROBES)]
     position = ask(numbers)
-    if position is None or any(answer is None for answer in answers):
+    if position is None or any(reply is None for reply in replys):
         return None
     start = np.clip(np.rint(position).astype(np.int64) - 1, 0, max(0, side - PROBES))
     taps = start[:, None] + np.arange(PROBES)
-    weights = np.take_along_axis(np.stack(answers, axis=1), taps % PROBES, axis=1)  # type: ignore[arg-type]
+    weights = np.take_along_axis(np.stack(replys, axis=1), taps % PROBES, axis=1)  # type: ignore[arg-type]
     weights = np.where(taps < side, weights, 0.0)
     off = np.abs((weights * taps).sum(axis=1) - position).max()
     is_linear = (weights >= 0).all() and abs(weights.sum(axis=1) - 1).max() <= ROUNDING
@@ -299,7 +302,7 @@ def _compose(first: _Table, second: _Table) -> _Table:
     rows = np.arange(len(start))
     for tap in range(offsets.shape[1]):
         for number in range(first.values.shape[1]):
-            # A row is in each of these once.
+            # Each of these assignments has a row once.
             share = second.values[:, tap] * first.values[sources[:, tap], number]
             values[rows, offsets[:, tap] + number] += share
     return _trimmed(start, values)

@@ -16,11 +16,11 @@ SHOWN_NEW_SIZE_S = 0.05  # a shorter delay of a new input size is not reported
 
 @dataclass(frozen=True)
 class Verified:
-    """What one command found of one runtime.
+    """The result of one command's comparison of one runtime with the network.
 
     Attributes:
         grade: of `scoring.verdict`.
-        passed: whether the runtime gave the network's answer.
+        passed: whether the runtime predicts what the network does.
         num_different: pixels that differ, of all images.
         num_images: images that were compared.
         command: the verb that compared.
@@ -104,7 +104,7 @@ class Verified:
             parts.append(f"{self.speed:.2f} times as fast as paddle")
         elif self.ratio:
             parts.append(f"speed not measured on this CPU, but on {self.cpu}")
-        told = f"verified ({', '.join(parts)})"
+        text = f"verified ({', '.join(parts)})"
         if self.new_size_s >= SHOWN_NEW_SIZE_S:
-            told += f"; a new input size takes {self.new_size_s:.2f} s more"
-        return told
+            text += f"; a new input size takes {self.new_size_s:.2f} s more"
+        return text

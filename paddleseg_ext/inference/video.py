@@ -41,7 +41,7 @@ class VideoSettings:
     Attributes:
         batch_size: frames that are run at a time.
         num_workers: as for `predict_samples`.
-        streams: batches that the backend runs at a time.
+        streams: batches that the engine runs at a time.
         show_fps: draw into the video how many frames a second are done here and now.
         most_frames: the run ends after so many predicted frames; None goes to the end.
         what_ran: bundle and the like, for the JSON.
@@ -59,11 +59,11 @@ class VideoSettings:
 
 @dataclass
 class VideoOutcome:
-    """What became of a video.
+    """The counts of a predicted video.
 
     Attributes:
         num_predicted: frames that have an overlay.
-        num_written: frames of the result, with those that stand for dropped or undecodable ones.
+        num_written: frames of the result, with those in place of dropped or undecodable ones.
         num_dropped: frames that a camera gave while the network was busy; 0 for files.
         num_failed: frames that could not be predicted, which are in the result as they were, and
             those that could not be decoded, where the one before them is.
@@ -187,9 +187,9 @@ class _Pen:
     started: float = field(default_factory=time.perf_counter)
 
     def write(self, prediction: Prediction) -> Frame:
-        """Write one; before it, a copy for each of the frames between the last one and it.
+        """Write one prediction, and before it a picture for each frame that is missing.
 
-        For those that a camera dropped it is this one, for those that a file has lost the last one.
+        A frame that a camera dropped is replaced by this one, one that a file has lost by the last.
         """
         frame = prediction.sample
         assert isinstance(frame, Frame)

@@ -1,4 +1,4 @@
-"""What `infer.py --video` and `--camera` do: one overlay video and `inference.json`."""
+"""The run of `infer --video` and `--camera`: one overlay video and `inference.json`."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ RESULT = "inference.json"
 
 
 def run_video(predictor: Predictor, source: Source, settings: VideoSettings) -> int:
-    """Predict a video or a camera, write the overlays, say what became of it.
+    """Predict a video or a camera, write the overlays, log and record the outcome.
 
     A camera runs until it ends, `most_frames` are done, or Ctrl-C; the video is complete then.
 
@@ -52,7 +52,8 @@ def _frames_of(source: Source) -> Iterator[Iterable[Frame]]:
     """The frames of a video or a running camera, which is released afterwards."""
     try:
         # Closed before the capture is released: a thread of its own may be reading from it.
-        with _filming(source) if source.is_camera else closing(read_frames(source)) as frames:
+        opened = _filming(source) if source.is_camera else closing(read_frames(source))
+        with opened as frames:
             yield frames
     finally:
         source.capture.release()
@@ -77,7 +78,7 @@ def _filming(source: Source) -> Iterator[Iterable[Frame]]:
 
 
 def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> int:
-    """Frames that the container's count includes and that could not be decoded."""
+    """Number of frames that the container promises and that could not be decoded."""
     expected = min(n for n in (source.num_frames or 0, most_frames) if n is not None)
     return max(0, expected - outcome.num_written)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, check_choice
 from paddleseg_ext.published import (
     coincheung,
     dabnet,
@@ -38,8 +38,7 @@ def find_generation(system: str, name: str) -> Generation:
             message.
     """
     candidates = {g.name: g for g in GENERATIONS if system in (AUTO, g.system)}
-    if name not in candidates:
-        raise UsageError(f"--generation: unknown '{name}'{nearest_name(name, candidates)}")
+    check_choice("--generation", name, candidates)
     return candidates[name]
 
 

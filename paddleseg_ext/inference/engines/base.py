@@ -1,4 +1,4 @@
-"""The base of every engine, and what all engines of bundles do alike."""
+"""The base of every engine, and the parts that all engines of bundles share."""
 
 import time
 from abc import ABC, abstractmethod
@@ -151,9 +151,9 @@ class GraphEngine(Engine):
         # The engines' exceptions have no common base but this one.
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            told = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
+            seen = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
             raise UsageError(
-                f"{self.file}: {self.title} cannot run it on an input of {batch.shape}: {told[0]}; "
+                f"{self.file}: {self.title} cannot run it on an input of {batch.shape}: {seen[0]}; "
                 "check that the graph is of this network, and the transforms are its own"
             ) from error
 
@@ -164,7 +164,7 @@ class GraphEngine(Engine):
 
 
 class PerSize(Generic[Key, Compiled]):
-    """What is compiled per input size: at most `MOST_SIZES` are kept, each compiled once."""
+    """The compiled graph per input size: at most `MOST_SIZES` are kept, each compiled once."""
 
     def __init__(self, compile_for: Callable[[Key], Compiled]):
         self._compile_once = lru_cache(MOST_SIZES)(compile_for)

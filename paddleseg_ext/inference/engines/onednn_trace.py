@@ -1,7 +1,7 @@
 """Which oneDNN kernels Paddle really calls, from oneDNN's own log.
 
 Paddle's `Config` holds what was asked for, and for Paddle 3's graphs its list of passes is that of
-Paddle 2. oneDNN itself can print a line for every kernel; it is switched on in the library that
+Paddle 2. oneDNN itself can print a line for every kernel. This is switched on in the library that
 Paddle has loaded, for the length of one run.
 """
 

@@ -2,8 +2,8 @@
 
 This module is imported when the engine is opened: the base installation has no such package.
 
-On CPUs with bfloat16 OpenVINO computes in that type unless told otherwise (BiSeNetV1's logits are
-then off by 2% of their scale), so the precision is always given, and asserted by `describe`.
+On CPUs with bfloat16 OpenVINO computes in that type by default (BiSeNetV1's logits are then off by
+2% of their scale). So the precision is always set, and `describe` reports the one in use.
 
 Of a free height or width OpenVINO 2026.4 computes some INT8 convolutions wrongly (STDC1's logits
 are off by more than their own size, and by 6% of it once the size is fixed). So an INT8 graph is

@@ -1,6 +1,6 @@
 """Paddle Inference: the exported graph on CPU (with and without oneDNN) and on GPU.
 
-What is asked for is checked before Paddle is imported, and the `Config` is made apart from the
+The `RuntimeSpec` is checked before Paddle is imported, and the `Config` is made apart from the
 predictor, so that every flag can be tested without a model that runs.
 """
 

@@ -94,8 +94,8 @@ def engine_folder(bundle: Bundle, options: TensorRtOptions, precision: str) -> P
 def prepare_legacy(bundle: Bundle, options: TensorRtOptions, precision: str) -> tuple[Path, Path]:
     """Paddle 2.6: the graph in a folder of its own, with the range of every shape in it.
 
-    Paddle 2.6 keeps calibration tables beside the graph that it read, not where it keeps
-    engines; so the graph is copied to where both shall be.
+    Paddle 2.6 keeps calibration tables beside the graph that it read, whatever folder is set for
+    the engines. So the graph is copied to where both shall be.
 
     Returns:
         The graph and the weights for the predictor.

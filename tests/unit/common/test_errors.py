@@ -5,7 +5,13 @@ import os
 
 import pytest
 
-from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
+from paddleseg_ext.common.errors import (
+    CheckFailed,
+    UsageError,
+    check_choice,
+    check_keys,
+    run_command,
+)
 from paddleseg_ext.common.progress import track
 
 
@@ -42,6 +48,16 @@ def test_one_line_and_a_status(error, status, line, capsys):
     written = capsys.readouterr().err
     assert written.startswith(line)
     assert written.count("\n") == 1
+
+
+def test_an_unknown_value_names_the_nearest():
+    check_choice("mode", "fp16", ("fp32", "fp16"))
+    with pytest.raises(
+        UsageError, match=r"^--precision: unknown 'fb16' \(did you mean 'fp16'\?\)$"
+    ):
+        check_choice("--precision", "fb16", ("fp32", "fp16"))
+    with pytest.raises(UsageError, match=r"^yml: unknown key '7' \(known: left, right\)$"):
+        check_keys("yml", {"left": 0, 7: 0}, ("left", "right"))
 
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), OSError(errno.EINVAL, "odd", "a")])

@@ -107,6 +107,8 @@ def test_no_transforms_is_an_empty_list(folder: Path) -> None:
         (lambda c: c["Deploy"].update(params="other.pdiparams"), "does not exist"),
         (lambda c: c["Deploy"].update(transforms="Normalize"), "type: NAME"),
         (lambda c: c["Manifest"].update(format=2), "format 1 is expected, got 2"),
+        (lambda c: c["Manifest"].update(format=2, of_tomorrow={}), "format 1 is expected, got 2"),
+        (lambda c: c["Deploy"].update(input_shape="512x512"), "'input_shape' must be a list"),
         (lambda c: c["Manifest"].pop("postprocess"), "section 'postprocess'"),
         (lambda c: c["Manifest"]["postprocess"].update(classes={"names": []}), "classes"),
     ],
