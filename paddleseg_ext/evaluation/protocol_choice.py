@@ -55,8 +55,8 @@ def kept_protocols(names: Sequence[Any]) -> dict[str, Protocol]:
     """The protocols that `keep_best:` of the yml names; those that need no options can be named.
 
     Raises:
-        UsageError: an unknown name (the nearest is named), one that stands twice, or one that
-            needs options.
+        UsageError: an unknown name (the nearest is named), one that is given twice, or one
+            that needs options.
     """
     protocols: dict[str, Protocol] = {}
     for name in names:
@@ -65,7 +65,7 @@ def kept_protocols(names: Sequence[Any]) -> dict[str, Protocol]:
                 f"keep_best: unknown protocol '{name}'{nearest_name(str(name), PROTOCOLS)}"
             )
         if name in protocols:
-            raise UsageError(f"keep_best: '{name}' stands twice")
+            raise UsageError(f"keep_best: '{name}' is given twice")
         try:
             protocols[name] = make_protocol(name)
         except ValueError as error:

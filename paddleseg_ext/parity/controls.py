@@ -48,7 +48,7 @@ WEIGHT_FACTOR = 100.0
 # Relative change of every weight in the stale checkpoint, as by further training.
 STALE_STEP = 0.1
 EVERY_PASS = "paddle_onednn with every pass"
-NO_CHECKPOINT = "without a checkpoint nobody can tell that an INT8 graph is of another one"
+NO_CHECKPOINT = "without a checkpoint it is unknown whether an INT8 graph is of another one"
 UNKNOWN_CHECKPOINT = (
     "the bundle does not say which checkpoint it is from, its tensors cannot be compared, and INT8 "
     "may differ by as much"
@@ -173,9 +173,11 @@ def _why_nameless(name: str, outcome: Outcome, shown: Comparison) -> str:
     if name not in (CHANGED_WEIGHTS, STALE_CHECKPOINT):
         return ""
     if shown.evidence.checkpoint is None:
-        return "without a checkpoint its cause cannot be told"
+        return "without a checkpoint its cause cannot be inferred"
     if shown.bundle.is_onnx or outcome.precision == INT8:
-        return f"its cause cannot be told: the tensors of {outcome.stage} are not the checkpoint's"
+        return (
+            f"its cause cannot be inferred: the tensors of {outcome.stage} are not the checkpoint's"
+        )
     return ""
 
 
