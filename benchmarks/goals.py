@@ -4,7 +4,7 @@
         --argmax ARGMAX/deploy.yaml --data val.list
 
 HOST is exported with `--upsample host --onnx True`, INT8 is what `quantize` made of it, ARGMAX is
-exported with `--output_op argmax --onnx True`; all of the same weights. The images are enlarged to
+exported with `--output_op argmax --onnx True`; all of the same weights. The images are resized to
 --image_size first; the network sees --network_size. `make bench` does all of it.
 
 Each round measures everything once, in an order that shifts by one from round to round; a ratio is
@@ -20,7 +20,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +34,7 @@ from paddleseg_ext.common.files import require_writable, write_json
 from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_count
 from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.evaluator import EvaluationOptions, evaluate
 from paddleseg_ext.images.functional import read_image, read_label
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
@@ -99,11 +101,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--images", type=flags.positive_int, default=12, help="in a folder run")
     parser.add_argument("--rounds", type=flags.positive_int, default=10, help="of everything")
-    for name, size in (("image_size", (2048, 1024)), ("network_size", (1024, 512))):
-        parser.add_argument(
-            f"--{name}", nargs=2, type=flags.positive_int, default=size, metavar=("W", "H"),
-            help="pixels",
-        )  # fmt: skip
+    side: dict[str, Any] = {"nargs": 2, "type": flags.positive_int, "metavar": ("W", "H")}
+    parser.add_argument("--image_size", default=(2048, 1024), help="pixels", **side)
+    parser.add_argument("--network_size", default=(1024, 512), help="pixels", **side)
     parser.add_argument("--save_dir", default="output/bench", help="for goals.json")
     return parser.parse_args()
 
@@ -136,13 +136,8 @@ def load(path: str, spec: RuntimeSpec, size_wh: Sequence[int]) -> Predictor:
     return Predictor.of_bundle(bundle, spec)
 
 
-def in_streams(engine: str, threads: int) -> RuntimeSpec:
-    """INT8 with one stream per thread."""
-    return RuntimeSpec(engine, "int8", threads=threads, streams=threads)
-
-
 def check_bundles(host: Bundle | None, int8: Bundle | None, argmax: Bundle | None) -> None:
-    """Refuse bundles that answer another question.
+    """Refuse bundles whose ratios would mean nothing.
 
     Raises:
         UsageError: not exported as the table needs it, or of different weights.
@@ -170,30 +165,21 @@ def network_measures(
     back = Geometry(original_hw, network_hw, (Step("resize", original_hw),))
     upsampling = host.postprocess.upsampling
 
-    def through(name: str) -> Callable[[], None]:
-        engine, postprocess = ways[name].engine, ways[name].postprocess
+    def through(predictor: Predictor) -> None:
+        for image in images:
+            predictor.postprocess.label_map(predictor.engine.run(image)[0], plain)
 
-        def run() -> None:
-            for image in images:
-                postprocess.label_map(engine.run(image)[0], plain)
+    def upsample(postprocess: Postprocess) -> None:
+        for output in outputs:
+            postprocess.label_map(output, back)
 
-        return run
-
-    def upsample(sparse: bool) -> Callable[[], None]:
-        way = Postprocess(upsampling=upsampling, sparse=sparse)
-
-        def run() -> None:
-            for output in outputs:
-                way.label_map(output, back)
-
-        return run
-
-    measures = {f"network {name}": through(name) for name in ("fp32", "int8", "dense")}
+    names = ("fp32", "int8", "dense")
+    measures = {f"network {name}": partial(through, ways[name]) for name in names}
     # One thread each: beside the network, the pipeline has no more for an image.
-    measures |= {"map dense": one_thread(upsample(False))}
+    dense, sparse = (Postprocess(upsampling=upsampling, sparse=s) for s in (False, True))
+    measures["map dense"] = partial(one_thread, partial(upsample, dense))
     if has_numba():
-        measures |= {"map sparse": one_thread(upsample(True))}
-        dense, sparse = (Postprocess(upsampling=upsampling, sparse=s) for s in (False, True))
+        measures["map sparse"] = partial(one_thread, partial(upsample, sparse))
         for output in outputs * 2:  # the second image of a size goes the sparse way
             if not np.array_equal(dense.label_map(output, back), sparse.label_map(output, back)):
                 raise CheckFailed("sparse upsampling gives another label map")
@@ -201,18 +187,16 @@ def network_measures(
 
 
 def mean_iou(predictor: Predictor, samples: Sequence[Sample]) -> float | None:
-    """Mean IoU of the images that have labels."""
-    scorer = Scorer(predictor.class_table)
+    """Mean IoU of the images that have labels; None where none has."""
     labelled = [sample for sample in samples if sample.label is not None]
-    for prediction in predictor.stream(labelled):
-        scorer.add_counted(scorer.count_prediction(prediction))
-    return float(scorer.result().scores.mean_iou) if labelled else None
+    quiet = EvaluationOptions(show_progress=False, print_scores=False)
+    return float(evaluate(predictor, labelled, quiet).scores.mean_iou) if labelled else None
 
 
 def measure(
     measures: Mapping[str, Callable[[], object]], rounds: int, num_images: int
 ) -> dict[str, float]:
-    """Name -> median seconds an image; one round before does not count."""
+    """Name -> median seconds per image; one round before does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in measures}
     names = list(measures)
     for index in track(range(rounds + 1), "goals", total=rounds + 1):
@@ -226,21 +210,17 @@ def measure(
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
-def one_thread(run: Callable[[], object]) -> Callable[[], None]:
-    """`run` with OpenCV on one thread."""
-
-    def alone() -> None:
-        before = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            run()
-        finally:
-            cv2.setNumThreads(before)
-
-    return alone
+def one_thread(run: Callable[[], object]) -> None:
+    """Call `run` with OpenCV on one thread."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        run()
+    finally:
+        cv2.setNumThreads(before)
 
 
-def main() -> int | None:
+def main() -> None:
     """Load, measure, print."""
     arguments = parse_arguments()
     threads = fix_thread_count()
@@ -252,37 +232,34 @@ def main() -> int | None:
     samples = collect_samples(arguments.data)[: arguments.images]
     size, (width, height) = arguments.network_size, arguments.image_size
     with tempfile.TemporaryDirectory(prefix="goals-") as work:
+        spec = partial(RuntimeSpec, threads=threads)
         ways = {
-            name: load(path, spec, size)
-            for name, path, spec in (
-                ("fp32", arguments.host, RuntimeSpec(ours, threads=threads)),
-                ("int8", arguments.int8, RuntimeSpec(ours, "int8", threads=threads)),
-                ("int8 streams", arguments.int8, in_streams(ours, threads)),
-                ("dense", arguments.argmax, RuntimeSpec("onnxruntime", threads=threads)),
-                ("sequential", arguments.argmax, RuntimeSpec("paddle_onednn", threads=threads)),
-                ("alone", arguments.host, RuntimeSpec(ours, threads=1)),
-            )
+            "fp32": load(arguments.host, spec(ours), size),
+            "int8": load(arguments.int8, spec(ours, "int8"), size),
+            "int8 streams": load(arguments.int8, spec(ours, "int8", streams=threads), size),
+            "dense": load(arguments.argmax, spec("onnxruntime"), size),
+            "sequential": load(arguments.argmax, spec("paddle_onednn"), size),
+            "alone": load(arguments.host, RuntimeSpec(ours, threads=1), size),
         }
         check_bundles(*(ways[name].bundle for name in ("fp32", "int8", "dense")))
         folder = Path(work)
         made = make_images(samples, folder, (width, height))
 
-        def run(name: str, workers: int | None) -> Callable[[], object]:
-            return lambda: predict_folder(ways[name], made, folder / name, workers)
+        def run(name: str, workers: int | None) -> Callable[[], None]:
+            return partial(predict_folder, ways[name], made, folder / name, workers)
 
         measures = {
             "folder fp32": run("fp32", None),
             "folder int8": run("int8", None),
             "folder int8 streams": run("int8 streams", None),
             "folder sequential": run("sequential", 0),
-            "core-seconds": one_thread(run("alone", 0)),
+            "core-seconds": partial(one_thread, run("alone", 0)),
         } | network_measures(ways, made, (height, width))
         seconds = measure(measures, arguments.rounds, len(made))
         scores = {name: mean_iou(ways[name], made) for name in ("fp32", "int8")}
-    # With every core busy all the time, an image would take so long.
+    # The time per image if every core were busy all the time.
     seconds["bound"] = seconds["core-seconds"] / min(available_cores(), threads)
     report(seconds, scores, ours, arguments, save_dir)
-    return None
 
 
 def report(
@@ -307,7 +284,7 @@ def report(
         loss = fp32 - int8
         print(f"{'mIoU that INT8 loses':<40} {loss:>8.4f}  (at most {MOST_INT8_LOSS})")
     for name, value in seconds.items():
-        print(f"  {name:<20} {value * 1000:9.2f} ms an image")
+        print(f"  {name:<20} {value * 1000:9.2f} ms per image")
     content = {
         "cpu": cpu_name(),
         "cores": available_cores(),

@@ -252,7 +252,7 @@ def export_paddlesegs_way(model: Any, config: Any, folder: Path) -> Path:
 
 
 def paddlesegs_predictor(folder: Path, deploy: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What loading a bundle as PaddleSeg does ends in: the file it names, and the one there is."""
+    """Result of loading a bundle as PaddleSeg does: with the file it names, and the one it has."""
     from paddle import inference
 
     for name in (deploy["model"], "model.json"):
@@ -265,8 +265,8 @@ def paddlesegs_predictor(folder: Path, deploy: dict[str, Any]) -> Iterator[tuple
             inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError, SystemError) as error:
             lines = [line.strip() for line in str(error).splitlines()]
-            told = [line for line in lines if line and not line.startswith("[Hint")]
-            yield name, f"{type(error).__name__}: {told[-1] if told else 'no reason'}"
+            reasons = [line for line in lines if line and not line.startswith("[Hint")]
+            yield name, f"{type(error).__name__}: {reasons[-1] if reasons else 'no reason'}"
         else:
             yield name, "loads"
 

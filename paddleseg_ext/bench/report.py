@@ -1,4 +1,4 @@
-"""What was measured, as a table, CSV, JSON and a picture of speed and accuracy."""
+"""The measurements as a table, CSV, JSON and a picture of speed and accuracy."""
 
 import csv
 import io
@@ -13,8 +13,7 @@ from paddleseg_ext.bench.worker import LABELS_PARTS, NETWORK_PARTS, PARTS, Candi
 from paddleseg_ext.common.files import atomic_path, write_json, write_text
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.runtime import RuntimeReport
-from paddleseg_ext.scoring.confusion import IntArray
-from paddleseg_ext.scoring.metrics import summarize
+from paddleseg_ext.scoring.metrics import plain, summarize
 
 PERCENTILES = (50, 90, 99)
 TABLE, RESULT, PICTURE = "bench.csv", "bench.json", "speed_accuracy.png"
@@ -23,7 +22,7 @@ PASSED, FAILED, UNKNOWN = "passed", "FAILED", "not checked"
 
 @dataclass
 class Row:
-    """What was measured of a candidate.
+    """The measurements of one candidate.
 
     Attributes:
         turns: one for each round.
@@ -43,7 +42,7 @@ class Row:
 
     @property
     def parity(self) -> str:
-        """The verdict that the bundle records of this backend, of this CPU and version."""
+        """The verdict that the bundle records of this runtime, for this CPU and version."""
         spec = self.candidate.spec
         found = self.bundle.verified.get(spec.name)
         if found is None or spec.device != "cpu":
@@ -72,39 +71,37 @@ class Row:
             for size, values in self.throughputs.items()
         }
 
+    @property
+    def _cost(self) -> Mapping[str, Any]:
+        """The cost that the bundle records; empty where it records none."""
+        return self.bundle.manifest.cost if self.bundle.manifest else {}
+
     def _work(self) -> list[float]:
-        """Multiply-adds of each turn; scaled by area from what the bundle records, if it does."""
-        cost = self.bundle.manifest.cost if self.bundle.manifest else {}
-        if not cost:
+        """Multiply-adds of each turn, scaled by area from the recorded cost; else none."""
+        if not self._cost:
             return []
-        _, _, height, width = cost["input_shape"]
-        each = cost["multiply_adds"] / (height * width)
+        _, _, height, width = self._cost["input_shape"]
+        each = self._cost["multiply_adds"] / (height * width)
         return [float(each * np.prod(turn.input_hw)) for turn in self.turns]
 
     def multiply_adds(self) -> float | None:
-        """Of an image of the run, their mean."""
+        """Mean over the images of the run."""
         return float(np.mean(self._work())) if self._work() else None
 
     def gflops(self) -> float | None:
-        """What the network achieves, 2 operations a multiply-add: the median over its runs."""
+        """Achieved GFLOP/s, with 2 operations per multiply-add: the median over the runs."""
         runs = zip(self._work(), self.turns, strict=False)
         achieved = [2 * work / turn.seconds["run"] / 1e9 for work, turn in runs]
         return float(np.median(achieved)) if achieved else None
 
-    def counts(self) -> IntArray | None:
-        """(C, C) of the images that have labels."""
-        counts = [turn.counts for turn in self.turns if turn.counts is not None]
-        return sum(counts[1:], counts[0]) if counts else None
-
     def mean_iou(self) -> float | None:
-        """Of the images of the run, an image that came twice counting twice."""
-        counts = self.counts()
-        score = float("nan") if counts is None else summarize(counts).mean_iou
-        return None if np.isnan(score) else float(score)  # labels may hold nothing but ignored ones
+        """Mean IoU of the images that have labels; an image that came twice counts twice."""
+        counts = [turn.counts for turn in self.turns if turn.counts is not None]
+        # Labels may hold nothing but ignored pixels.
+        return plain(summarize(np.sum(counts, axis=0)).mean_iou) if counts else None
 
     def to_json(self, peak_gflops: float) -> dict[str, Any]:
-        """All of it."""
-        cost = self.bundle.manifest.cost if self.bundle.manifest else {}
+        """The row of bench.json."""
         gflops = self.gflops()
         return {
             "name": self.candidate.name,
@@ -123,12 +120,12 @@ class Row:
             "images_per_second": {str(k): v for k, v in self.images_per_second().items()},
             "images_per_second_of": "{1}x{0}".format(*self.throughput_hw),
             "peak_memory_mb": self.peak_memory_mb,
-            "parameters": cost.get("parameters"),
+            "parameters": self._cost.get("parameters"),
             "multiply_adds": self.multiply_adds(),
             "gflops": gflops,
             "share_of_peak": None if gflops is None else gflops / peak_gflops,
             "mean_iou": self.mean_iou(),
-            "backend": dict(self.report.to_dict()),
+            "backend": self.report.to_dict(),
         }
 
 

@@ -7,15 +7,13 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.trials import Judging, Trial, new_size_share, run_trials
+from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
-
-REFERENCE = "paddle"
 
 
 def tune(

@@ -1,4 +1,4 @@
-"""A candidate in a process of its own: it shares neither threads nor memory with another.
+"""A candidate in a process of its own, with threads and memory of its own.
 
 The parent asks for one thing at a time and waits for it, so that candidates never run at once.
 """
@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import resource_tracker
@@ -130,9 +131,7 @@ class Bench:
         encode_s = time.perf_counter() - started
         counts = None
         if self._is_scored and sample.label is not None:
-            scorer = Scorer(result.class_table)
-            scorer.add(sample, result.label_map)
-            counts = scorer.result().counts
+            counts = Scorer(result.class_table).count(sample, result.label_map).pairs
         seconds = {
             "decode": decode_s,
             "preprocess": prepared.preprocess_ms / 1000,
@@ -183,19 +182,15 @@ class Bench:
 
 
 class Gemm:
-    """The machine's peak, as a product of two matrices finds it; one more who takes turns."""
+    """The machine's peak, measured by a product of two matrices in turns with the candidates."""
 
     def __init__(self) -> None:
         generator = np.random.default_rng(0)
         sides = (GEMM_SIDE, GEMM_SIDE)
         self._matrices = [generator.standard_normal(sides).astype(np.float32) for _ in range(2)]
 
-    def describe(self) -> dict[str, Any]:
-        """What is multiplied."""
-        return {"name": "gemm", "side": GEMM_SIDE, "precision": "fp32"}
-
     def gflops(self) -> float:
-        """Of float32, 2 operations a multiply-add."""
+        """GFLOP/s in float32, with 2 operations per multiply-add."""
         seconds = []
         for _ in range(GEMM_RUNS):
             started = time.perf_counter()
@@ -298,29 +293,19 @@ def _start_deaf_to_ctrl_c(process: Any) -> None:
 
 
 def _serve(connection: Connection, make: Callable[[], Any]) -> None:
-    """Answer until the parent has gone or has closed its end."""
+    """Make the object, then call its methods until the parent exits or closes its end."""
+    with suppress(EOFError, ConnectionError):
+        target, error = _called(make)
+        connection.send((error, None))
+        while target is not None:
+            method, arguments = connection.recv()
+            result, error = _called(partial(getattr(target, method), *arguments))
+            connection.send((error, result))
+
+
+def _called(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """The function's result, or the exception that the parent raises again."""
     try:
-        _answer_all(connection, make)
-    except (EOFError, ConnectionError):
-        return
-
-
-def _answer_all(connection: Connection, make: Callable[[], Any]) -> None:
-    target: Any = None
-
-    def answer(function: Callable[[], Any]) -> None:
-        error = result = None
-        try:
-            result = function()
-        except (UsageError, CheckFailed, RuntimeError, OSError) as raised:
-            error = raised
-        connection.send((error, result))
-
-    def begin() -> None:
-        nonlocal target
-        target = make()
-
-    answer(begin)
-    while target is not None:
-        method, arguments = connection.recv()
-        answer(partial(getattr(target, method), *arguments))
+        return function(), None
+    except (UsageError, CheckFailed, RuntimeError, OSError) as error:
+        return None, error

@@ -12,10 +12,11 @@ what each new size costs, as often as the list has one. The exit status is 1 if 
 
 import argparse
 
-from paddleseg_ext.bench.tune import REFERENCE, tune
+from paddleseg_ext.bench.tune import tune
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.evaluation.trials import REFERENCE
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
 

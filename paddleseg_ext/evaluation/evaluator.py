@@ -1,4 +1,4 @@
-"""Scores of predictions: one function for every backend, exact integer counts first."""
+"""Scores of predictions: one function for every engine, exact integer counts first."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class Evaluation:
         return summarize(self.counts, self.absent)
 
     def how(self) -> str:
-        """What a figure means nothing without, in one line."""
+        """Protocol, input sizes and rule for absent classes, in one line."""
         sizes = ", ".join(self.input_sizes[:3]) + (", ..." if len(self.input_sizes) > 3 else "")
         return f"protocol: {self.protocol}; input: {sizes}; absent classes: {self.absent}"
 
@@ -204,7 +204,7 @@ class Scorer:
         return Counted(label, pairs, image, input_hw)
 
     def add_counted(self, counted: "Counted") -> None:
-        """Add what `count` gave."""
+        """Add a result of `count`."""
         self._matrix.merge(counted.pairs)
         if counted.input_hw is not None:
             self._input_sizes["{1}x{0}".format(*counted.input_hw)] = None
@@ -216,7 +216,7 @@ class Scorer:
         return len(self._images)
 
     def result(self) -> Evaluation:
-        """The evaluation of all that was added."""
+        """Evaluation of all predictions that were added."""
         return Evaluation(
             class_table=self.class_table,
             counts=self._matrix.counts.copy(),
@@ -287,7 +287,7 @@ def evaluate(
 
 
 def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Evaluation:
-    """One evaluation of what several processes scored.
+    """One evaluation from the parts that several processes scored.
 
     Args:
         parts: of the same classes and protocol; each image in one of them.

@@ -1,4 +1,4 @@
-"""What `val.py` adds to the counts when it is asked to, collected while images are scored."""
+"""Optional figures and files of an evaluation, collected while images are scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ REPORT_FILE = "report.html"
 
 @dataclass(frozen=True)
 class ExtraOptions:
-    """What is asked for.
+    """Figures and files beside the counts.
 
     Attributes:
         resamples: of the bootstrap; 0 for none.
@@ -71,14 +71,14 @@ class Extras:
             self.submission.add(prediction.sample.image, label_map)
 
     def merge(self, other: "Extras") -> None:
-        """Take over what another process saw."""
+        """Add the findings of another process."""
         self._boundary_sum += other._boundary_sum
         self._boundary_images += other._boundary_images
         if self.shelf is not None and other.shelf is not None:
             self.shelf.merge(other.shelf)
 
     def figures(self, evaluation: Evaluation) -> dict[str, Any]:
-        """What was asked for, for the JSON."""
+        """The figures that were asked for, for the JSON."""
         figures: dict[str, Any] = {}
         categories = category_scores(evaluation.counts, self._table, evaluation.absent)
         if categories is not None:

@@ -28,9 +28,8 @@ class RunSettings:
     Attributes:
         title: `predict` or `inference`: names the printed section and the JSON file.
         source: what ran: the config, checkpoint or bundle, for the JSON.
-        num_workers: threads beside the network's; None takes one for each core. A benchmark has
-            none.
-        streams: batches that the backend runs at a time.
+        num_workers: threads beside the network's; None takes one per core. A benchmark has none.
+        streams: batches that the engine runs at a time.
         benchmark_log: a file that gets the benchmark's lines too.
     """
 
@@ -79,7 +78,7 @@ def _place(path: Path) -> Path:
 
 
 def output_files(samples: Iterable[SampleLike], save_dir: Path) -> Iterator[Path]:
-    """What `predict_and_save` writes for each sample."""
+    """Files that `predict_and_save` writes, two per sample."""
     for sample in samples:
         yield save_dir / LABEL_MAPS / f"{sample.name}.png"
         yield save_dir / OVERLAYS / f"{sample.name}.jpg"

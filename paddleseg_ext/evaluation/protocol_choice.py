@@ -52,8 +52,8 @@ def kept_protocols(names: Sequence[Any]) -> dict[str, Protocol]:
     """The protocols that `keep_best:` of the yml names; those that need no options can be named.
 
     Raises:
-        UsageError: an unknown name (the nearest is named), one that is given twice, or one that
-            needs options.
+        UsageError: an unknown name (the nearest is named), one that is given twice, or one
+            that needs options.
     """
     protocols: dict[str, Protocol] = {}
     for name in names:

@@ -50,7 +50,10 @@ class ProtocolPredictor(Predictor):
         super().__init__(
             inner.engine,
             Preprocess([]) if protocol.bytes_first else inner.preprocess,
-            *(inner.postprocess, inner.class_table, inner.spec, inner.bundle),
+            inner.postprocess,
+            inner.class_table,
+            inner.spec,
+            inner.bundle,
         )
         self.protocol = protocol
         self._normalize = inner.preprocess
@@ -133,14 +136,12 @@ class ProtocolPredictor(Predictor):
         return total
 
     def _scale_scores(self, batch: Images, scale: float) -> Scores:
-        windows = self.protocol.windows
-
         if self.protocol.bytes_first:
             return self._bytes_scale_scores(batch, scale)
         scaled = self._resize(batch, self.protocol.scaled_hw(_size_hw(batch), scale))
-        if windows is None:
+        if self.protocol.windows is None:
             return self._crop_score(scaled)
-        return _slide(scaled, windows, self._crop_score)
+        return _slide(scaled, self.protocol.windows, self._crop_score)
 
     def _bytes_scale_scores(self, batch: Images, scale: float) -> Scores:
         """As TorchSeg and TF2: pixels are resized and padded as bytes, and normalised then."""

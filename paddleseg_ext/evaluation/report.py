@@ -97,7 +97,7 @@ class PictureShelf:
         self._best = sorted([*self._best, *pictures], key=lambda p: -p.mean_iou)[:PICTURED]
 
     def shelves(self) -> list[tuple[str, list[PicturedImage]]]:
-        """The worst first; each image is on one shelf only."""
+        """Headings and pictures, the worst first; an image is on one shelf only."""
         worst = {picture.name for picture in self._worst}
         best = [picture for picture in self._best if picture.name not in worst]
         return [("Worst images", self._worst), ("Best images", best)]

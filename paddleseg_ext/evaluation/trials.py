@@ -30,6 +30,8 @@ from paddleseg_ext.scoring.verdict import (
     judge_run,
 )
 
+REFERENCE = "paddle"  # what the other runtimes of a bundle are compared with
+
 
 @dataclass
 class Trial:

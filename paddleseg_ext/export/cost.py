@@ -15,20 +15,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """Parameters and multiply-adds of a network, and the sizes of its features and heads.
+class Cost:
+    """Parameters and multiply-adds of one forward pass.
+
+    Attributes:
+        used_parameters: of the layers that ran, without running statistics.
+        multiply_adds: of all layers.
+        multiply_adds_of_parts: name of a part -> its multiply-adds, in the order they run.
+    """
+
+    used_parameters: int
+    multiply_adds: int
+    multiply_adds_of_parts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Diagnosis(Cost):
+    """The cost of a network, and the sizes of its features and heads.
 
     Attributes:
         parameters: of all layers, without running statistics.
-        used_parameters: of the layers that ran.
-        multiply_adds: of one forward pass.
         parts: name of a part -> its multiply-adds and parameters, in the order they run.
         sizes: name -> shape of every feature and head.
     """
 
     parameters: int
-    used_parameters: int
-    multiply_adds: int
     parts: Mapping[str, tuple[int, int]]
     sizes: Mapping[str, list[int]]
 
@@ -48,15 +59,6 @@ class Diagnosis:
         return lines
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Parameters and multiply-adds of one forward pass; see `Diagnosis`."""
-
-    used_parameters: int
-    multiply_adds: int
-    multiply_adds_of_parts: Mapping[str, int]
-
-
 def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
     """Runs `model` once on zeros of `input_shape` and counts.
 
@@ -66,14 +68,11 @@ def diagnose(model: "nn.Layer", input_shape: list[int]) -> Diagnosis:
     import paddle
 
     cost = count_cost(model, input_shape)
-    parts = cost.multiply_adds_of_parts
+    parts = cost.multiply_adds_of_parts.items()
     return Diagnosis(
+        **vars(cost),
         parameters=_parameter_count(model),
-        used_parameters=cost.used_parameters,
-        multiply_adds=cost.multiply_adds,
-        parts={
-            part: (work, _parameter_count(getattr(model, part))) for part, work in parts.items()
-        },
+        parts={part: (work, _parameter_count(getattr(model, part))) for part, work in parts},
         sizes=_sizes(model, paddle.zeros(input_shape)),
     )
 

@@ -60,9 +60,13 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
     # -P: the program imports no module from the current folder.
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, *files, str(OPSET)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     maker = f"paddle2onnx {metadata.version('paddle2onnx')}"
     if done.returncode or not onnx_file.is_file():
         onnx_file.unlink(missing_ok=True)  # of an interrupted conversion

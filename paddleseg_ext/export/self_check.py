@@ -16,7 +16,7 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import available_cores, cpu_name
 from paddleseg_ext.evaluation.eager import EagerEngine
-from paddleseg_ext.evaluation.trials import Judging, Trial
+from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial
 from paddleseg_ext.export.folding import normalize_batch
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.images.functional import read_image
@@ -35,7 +35,6 @@ CHECKED_SIZES_HW = ((256, 512), (203, 331))
 EVEN_SIZE_HW = (192, 320)
 CHECKED_BATCH = 2
 ROUNDS = 5  # of timed runs, the runtimes in turns
-REFERENCE = "paddle"
 TITLES = {
     "paddle": "Paddle Inference, oneDNN off",
     "paddle_onednn": "Paddle Inference, oneDNN on",
@@ -71,7 +70,7 @@ def check_bundle(
     if check_image is None:
         from paddleseg_ext.images.scenes import draw_scene
 
-        log("self-check: no validation image is there, a drawn street scene is used")
+        log("self-check: there is no validation image, a drawn street scene is used")
         image = draw_scene(seed=0, size_wh=(512, 256))[0]
     else:
         image = read_image(check_image)
@@ -89,8 +88,8 @@ def check_bundle(
         try:
             trials[name] = _try(name, bundle, cases, options)
         except (CheckFailed, UsageError) as error:
-            # OpenVINO is never asked for, nor is ONNX with `--onnx auto`: the bundle is good
-            # without them, and `--backend auto` takes no runtime that is recorded as failed.
+            # OpenVINO was not asked for, nor was ONNX with `--onnx auto`. The bundle is good without
+            # them: `--backend auto` takes no runtime that is recorded as failed.
             if not ENGINES[name].runs_onnx or (name == "onnxruntime" and options.onnx):
                 raise
             warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")

@@ -37,24 +37,25 @@ class Checkpoint:
         return compare_weights(bundle.params_file, self.tensors())
 
     def why_stale(self, bundle: Bundle) -> str:
-        """Why the bundle is not of this checkpoint, one line; empty where it is or may be.
+        """Why the bundle is not of this checkpoint, one line; empty where it is, or is unknown.
 
         The hash in the bundle's manifest decides. Another hash is forgiven where every tensor is
         the checkpoint's all the same: then the file was only saved again. A bundle without a hash
         is judged by its tensors.
         """
-        told = bundle.manifest.checkpoint if bundle.manifest else {}
-        if told.get("sha256"):
-            if told["sha256"] == sha256_of(self.path):
+        recorded = bundle.manifest.checkpoint if bundle.manifest else {}
+        if recorded.get("sha256"):
+            if recorded["sha256"] == sha256_of(self.path):
                 return ""
             found = self.compare(bundle)
             if found.num_tensors and not found.num_foreign:
                 return ""
             given = read_manifest(self.path).iteration
             return (
-                f"{STALE_CHECKPOINT}: {bundle.deploy_file} was exported from {told.get('path')} "
-                f"(iteration {told.get('iteration')}), the checkpoint given is {self.path} "
-                f"(iteration {given}) and has other content; export this one, or give that one"
+                f"{STALE_CHECKPOINT}: {bundle.deploy_file} was exported from "
+                f"{recorded.get('path')} (iteration {recorded.get('iteration')}), the checkpoint "
+                f"given is {self.path} (iteration {given}) and has other content; export this one, "
+                "or give that one"
             )
         found = self.compare(bundle)
         if found.mostly_foreign and self._comparable(bundle):

@@ -173,9 +173,11 @@ def _why_nameless(name: str, outcome: Outcome, shown: Comparison) -> str:
     if name not in (CHANGED_WEIGHTS, STALE_CHECKPOINT):
         return ""
     if shown.evidence.checkpoint is None:
-        return "without a checkpoint its cause cannot be told"
+        return "without a checkpoint its cause cannot be inferred"
     if shown.bundle.is_onnx or outcome.precision == INT8:
-        return f"its cause cannot be told: the tensors of {outcome.stage} are not the checkpoint's"
+        return (
+            f"its cause cannot be inferred: the tensors of {outcome.stage} are not the checkpoint's"
+        )
     return ""
 
 

@@ -110,6 +110,7 @@ def page(results: dict[str, Any], outcomes: Sequence[Outcome], notes: Sequence[s
         outcomes: the same runs, with their pictures.
         notes: warnings to read before the verdicts.
     """
+    reference = {"name": f"{results['reference']['stage']} (reference)"} | results["reference"]
     return html.page(
         "Is the deployed network the one that was scored?",
         TEMPLATE,
@@ -117,7 +118,7 @@ def page(results: dict[str, Any], outcomes: Sequence[Outcome], notes: Sequence[s
         notes=notes,
         rows=[_row(run) for run in results["runs"]],
         budget_keys=list(next(iter(results["budgets"].values()))),
-        activity=[_activity(run) for run in [_as_run(results["reference"]), *results["runs"]]],
+        activity=[_activity(run) for run in [reference, *results["runs"]]],
         gallery=_gallery(outcomes),
     )
 
@@ -144,10 +145,6 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def _as_run(reference: dict[str, Any]) -> dict[str, Any]:
-    return {"name": f"{reference['stage']} (reference)", **reference}
 
 
 def _activity(run: dict[str, Any]) -> dict[str, Any]:

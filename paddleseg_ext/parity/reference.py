@@ -58,7 +58,7 @@ class Reference:
         for number, prediction in enumerate(track(predictions, self.stage, total=len(samples))):
             if prediction.label_map is None:
                 raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
-            self._write(number, prediction.label_map)
+            write_png(self._path(number), prediction.label_map, compression=1)
             self.class_pixels += np.bincount(
                 prediction.label_map.ravel(), minlength=self.table.num_classes
             )
@@ -100,9 +100,6 @@ class Reference:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.png"
-
-    def _write(self, number: int, label_map: NDArray[np.uint8]) -> None:
-        write_png(self._path(number), label_map, compression=1)
 
     def one_sided(self) -> str:
         """A warning where one class fills nearly all maps, so that equal maps prove little."""

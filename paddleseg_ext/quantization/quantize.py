@@ -22,7 +22,7 @@ from paddleseg_ext.common.flags import boolean, natural_int, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.trials import Judging, Trial, new_size_share, run_trials
+from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import (
@@ -44,13 +44,12 @@ from paddleseg_ext.quantization.graph import QuantizableGraph, import_quantizer,
 from paddleseg_ext.scoring.verdict import Budget
 
 REPORT = "quantization.json"
-REFERENCE = "paddle"
 ENGINES_OF_INT8 = ("onnxruntime", "openvino", "paddle")
 AUTO = "auto"
 MOST_ERROR = 0.02  # of the logits, by one layer; 'auto' leaves what costs more in float
 WHY_NOT_PADDLE = (
     "--backend paddle: Paddle 3.2.2 has no INT8 on a CPU that runs: its predictor takes "
-    "enable_mkldnn_int8() and goes on in fp32 (docs/quantization.md); use onnxruntime or openvino"
+    "enable_mkldnn_int8() and continues in fp32 (docs/quantization.md); use onnxruntime or openvino"
 )
 
 
@@ -97,7 +96,7 @@ class QuantizeOptions(CheckedOptions):
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one layer costs when it alone is INT8.
+    """Cost of one layer when it alone is INT8.
 
     Attributes:
         error: root mean square of the logits' change over that of the logits.
@@ -245,7 +244,7 @@ def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
         "seed": report["calibration"]["seed"],
         "layers_float": report["layers_float"],
     }
-    # What an earlier INT8 graph was found to be does not hold for this one.
+    # The records of an earlier INT8 graph do not hold for this one.
     verified = {k: v for k, v in bundle.manifest.verified.items() if not k.endswith("_int8")}
     graphs = {**bundle.manifest.graphs, "onnx_int8": entry}
     return replace(bundle.manifest, graphs=graphs, verified=verified)

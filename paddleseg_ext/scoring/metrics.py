@@ -1,4 +1,4 @@
-"""Scores from a confusion matrix, and what becomes of a class that occurs nowhere."""
+"""Scores from a confusion matrix, and the rules for a class that occurs nowhere."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,7 +13,7 @@ ABSENT_RULES: tuple[str, ...] = get_args(AbsentRule)
 
 @dataclass(frozen=True)
 class Scores:
-    """What one confusion matrix says. Ratios in [0, 1]; `nan` where there is nothing to divide.
+    """Scores of one confusion matrix: ratios in [0, 1], `nan` where there is nothing to divide.
 
     A class is absent when no label and no prediction has it. The arrays of the classes hold `nan`
     for it whatever the rule; the rule decides what it adds to the means. A class that occurs but

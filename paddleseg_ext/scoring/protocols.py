@@ -84,7 +84,7 @@ class Protocol:
         return self.source not in (PADDLESEG, MMSEG)
 
     def describe(self) -> str:
-        """The protocol in words, for the line that is printed with every result."""
+        """The protocol in words, for the line beside every result."""
         looks = [f"scales {', '.join(f'{scale:g}' for scale in self.scales)}"]
         if self.flip:
             looks.append("flip")

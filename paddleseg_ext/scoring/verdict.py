@@ -33,7 +33,7 @@ _LISTED_WHEN_FAILED = 20
 
 @dataclass(frozen=True)
 class Budget:
-    """What runs of one precision may differ by; the defaults allow nothing but near ties.
+    """Largest differences allowed to a precision; the defaults allow nothing but near ties.
 
     Attributes:
         different_pixels: share of all pixels that change class and are no near tie, 0 to 1.
@@ -71,7 +71,7 @@ class Difference:
     judged_classes: int = 0
 
     def excess(self, budget: Budget) -> str:
-        """What exceeds the budget, in words; empty where nothing does."""
+        """The differences beyond the budget, in words; empty where there are none."""
         parts = []
         if not self.different_pixels <= budget.different_pixels:
             parts.append(

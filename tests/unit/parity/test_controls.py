@@ -56,10 +56,10 @@ def test_a_fault_is_caught_by_its_name_only():
 def test_a_cause_that_nobody_could_tell_is_said_to_be_so():
     nameless = judged("one weight changed", "", checkpoint=False)
     assert nameless.caught
-    assert "without a checkpoint its cause cannot be told" in nameless.summary
+    assert "without a checkpoint its cause cannot be inferred" in nameless.summary
     in_int8 = judged("one weight changed", "", "onnxruntime_int8")
     assert in_int8.caught
-    assert "its cause cannot be told" in in_int8.summary
+    assert "its cause cannot be inferred" in in_int8.summary
     assert in_int8.title == "one weight changed, onnxruntime_int8"
     assert judged("one weight changed", "stale checkpoint: 9", checkpoint=False).caught is False
 
