@@ -28,7 +28,7 @@ from paddleseg_ext.images.samples import collect_samples
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `bench`."""
+    """Returns the parser of `bench`."""
     parser = flags.make_parser(__doc__, "bench")
     parser.add_argument(
         "--config", required=True, nargs="+", type=Path, metavar="YAML", help="bundles"

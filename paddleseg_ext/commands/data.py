@@ -30,7 +30,7 @@ from paddleseg_ext.images.scenes import SceneOptions, write_synthetic
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `data`."""
     parser = flags.make_parser(__doc__, "data")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_synthetic(verbs)

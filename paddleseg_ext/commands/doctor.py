@@ -15,7 +15,7 @@ from paddleseg_ext.config import load_config
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `doctor`."""
     parser = flags.make_parser(__doc__, "doctor")
     flags.add_config_flags(parser)
     parser.add_argument(

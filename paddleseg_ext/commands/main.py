@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int | None:
 
 
 def parser_of(verb: str) -> ArgumentParser:
-    """The parser of a verb's flags."""
+    """Returns the parser of a verb."""
     return _module_of(verb).build_parser()
 
 

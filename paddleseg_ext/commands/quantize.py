@@ -28,7 +28,7 @@ from paddleseg_ext.quantization.quantize import QuantizeOptions, quantize
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `quantize`."""
+    """Returns the parser of `quantize`."""
     parser = flags.make_parser(__doc__, "quantize")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(

@@ -26,7 +26,7 @@ NOT_FOR_SERVING = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `serve`."""
+    """Returns the parser of `serve`."""
     parser = make_parser(__doc__, "serve")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     add_options(parser.add_argument_group("runtime"), RuntimeFlags, skip=NOT_FOR_SERVING)

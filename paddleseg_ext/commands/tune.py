@@ -21,7 +21,7 @@ from paddleseg_ext.inference.bundle import read_bundle
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `tune`."""
+    """Returns the parser of `tune`."""
     parser = flags.make_parser(__doc__, "tune")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(
