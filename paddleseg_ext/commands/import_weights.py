@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> None:
-    """`paddleseg-ext import`."""
+    """Convert the checkpoint, and print what became of each tensor."""
     args = build_parser().parse_args(argv)
     fix_thread_count()
     config = load_config(args.config, args.opts)
