@@ -42,7 +42,9 @@ class Sections:
     """The keys that have no default. Each is required where it is used, and only there."""
 
     model: dict[str, Any] | None = option(
-        None, "`type`, `backbone`, and the network's own arguments"
+        None,
+        "`type`, `backbone`, and the network's own arguments; `variant` names the published "
+        "version (its former name `wiring` means the same)",
     )
     train_dataset: dict[str, Any] | None = option(
         None, "training data: `type`, `dataset_root`, `mode`, `transforms`"

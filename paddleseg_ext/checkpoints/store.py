@@ -15,7 +15,7 @@ import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest, read_manifest
 from paddleseg_ext.checkpoints.pickles import load_restricted
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.files import atomic_path, require_file, sha256_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Paddle adds this entry to a saved state dict: structured name -> parameter name.
 _NAME_TABLE = "StructuredToParameterName@@"
-_LISTED_NAMES = 8
 ZIP_MAGIC = b"PK\x03\x04"
 # The pickled long 0x1950a86a20f9469cfc6c, with which PyTorch's files from before 1.6 begin.
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -80,14 +79,9 @@ class LoadReport:
     def describe(self) -> str:
         """`loaded 218 of 218 tensors`, and the names that did not fit."""
         parts = [f"loaded {self.loaded} of {self.total} tensors"]
-        for what, names in (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("misshapen", self.misshapen),
-        ):
-            if names:
-                more = f", ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else ""
-                parts.append(f"{what}: {', '.join(names[:_LISTED_NAMES])}{more}")
+        for what in ("missing", "unexpected", "misshapen"):
+            if names := getattr(self, what):
+                parts.append(f"{what}: {shortened(names)}")
         return "; ".join(parts)
 
 
@@ -169,7 +163,7 @@ def save_arrays(
         paddle.save(dict(arrays), str(temporary))
         manifest = replace(manifest, sha256=sha256_of(temporary))
         if path.exists():
-            # The replaced file may be damaged: it is not read after the rename.
+            # The replaced file may be damaged; after the rename it is not read again.
             with suppress(UsageError):
                 manifest = replace(manifest, previous=asdict(read_manifest(path)))
         manifest.write(path)

@@ -1,16 +1,16 @@
-r"""Measure bundles and backends beside one another, in turns, on real images.
+r"""Measure bundles on runtimes side by side, in turns, on real images.
 
-Every candidate (a bundle on a backend) has a process of its own, and one runs at a time: each round
-takes one image through every candidate, so that a busy machine is unfair to none. For each image
-the table has decode, preprocess, copy in, run, copy out, postprocess and encode; p50, p90 and p99
-are of the network (copy in, run, copy out) and the label map (postprocess), and 'new size' is the
-network's first run of an input size: some backends compile for each. In the same rounds come the
-images a second at each batch size, of network and label map and of the first image's size, and a
+Every candidate (a bundle on a runtime) has a process of its own, and one runs at a time. Each round
+takes one image through every candidate, so that a busy machine is fair to all. Per image it
+measures decode, preprocess, copy in, run, copy out, postprocess and encode. p50, p90 and p99 are
+those of the network (copy in, run, copy out) and the label map (postprocess). 'new size' is the
+network's first run at an input size, for which some runtimes compile. The same rounds measure the
+images per second at each batch size (network and label map, at the first image's size) and a
 product of matrices, the machine's peak.
 
 SAVE_DIR gets bench.csv, bench.json and, where the images have labels, speed_accuracy.png. A
-candidate whose recorded parity failed is marked, and one that runs otherwise than asked for, or
-whose GPU was not waited for, is refused. What does not run here is named and left out.
+candidate whose recorded parity failed is marked. One that runs otherwise than asked for, or whose
+GPU was not waited for, is refused. Candidates that do not run here are named and left out.
 
   paddleseg-ext bench --config a/deploy.yaml b/deploy.yaml --data val.list \
       --backend paddle_onednn onnxruntime openvino_int8 --batch_sizes 1 4 --save_dir output/bench
@@ -28,7 +28,7 @@ from paddleseg_ext.images.samples import collect_samples
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `bench`."""
+    """Returns the parser of `bench`."""
     parser = flags.make_parser(__doc__, "bench")
     parser.add_argument(
         "--config", required=True, nargs="+", type=Path, metavar="YAML", help="bundles"

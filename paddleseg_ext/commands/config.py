@@ -18,7 +18,7 @@ from paddleseg_ext.config import load_config
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `config`."""
     parser = flags.make_parser(__doc__, "config")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="names and what they train")

@@ -12,7 +12,7 @@ from paddleseg_ext.training.curves import draw_curves
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `curves`."""
     parser = make_parser(__doc__, "curves")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="--save_dir of a training")
     parser.add_argument("--save_path", default="curves.png", help="ends in .png, .svg or .pdf")

@@ -30,7 +30,7 @@ from paddleseg_ext.images.scenes import SceneOptions, write_synthetic
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `data`."""
     parser = flags.make_parser(__doc__, "data")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_synthetic(verbs)
@@ -98,8 +98,8 @@ def _add_check(verbs: argparse._SubParsersAction) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Read every image and label.
 
-    Sizes, modes, class shares, mean, std and equal images are printed; missing, unreadable, empty
-    and misshapen files and label values outside the classes are listed, all of them, with status 2.
+    Sizes, modes, class shares, mean, std and equal images are printed. Missing, unreadable, empty
+    and misshapen files and label values outside the classes are all listed, with status 2.
     """
     if arguments.num_classes and not arguments.list:
         raise UsageError("--num_classes is that of --list")
@@ -194,6 +194,6 @@ def _add_prepare(verbs: argparse._SubParsersAction) -> None:
 def _prepare(arguments: argparse.Namespace) -> None:
     """Convert a data set from the layout its publisher ships.
 
-    The source is only read; an interrupted run goes on where it was.
+    The source is only read. An interrupted run continues.
     """
     convert(arguments.name, arguments.source, arguments.target, arguments.nproc)

@@ -16,7 +16,7 @@ from paddleseg_ext.demo.run import DemoOptions, run_demo
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `demo`."""
     parser = flags.make_parser(__doc__, "demo")
     add_options(parser, DemoOptions)
     return parser

@@ -1,10 +1,10 @@
-r"""What a yml's network is: parameters, multiply-adds, output strides.
+r"""Print the parameters, multiply-adds and output strides of a yml's network.
 
   paddleseg-ext doctor --config X.yml --input_shape 1 3 1024 2048
 
-Counted on the network in inference mode, running once: convolutions and linear layers, a
-multiplication and its addition as one. Parameters of auxiliary heads are told apart, because
-inference does not need them. docs/networks.md sets the counts beside the published ones.
+Counted while the network runs once in inference mode: convolutions and linear layers, a
+multiplication and its addition as one. Parameters of auxiliary heads are counted apart, because
+inference does not need them. docs/networks.md compares the counts with the published ones.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from paddleseg_ext.config import load_config
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `doctor`."""
     parser = flags.make_parser(__doc__, "doctor")
     flags.add_config_flags(parser)
     parser.add_argument(
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> None:
-    """`paddleseg-ext doctor`."""
+    """Build the network and print its counts."""
     args = build_parser().parse_args(argv)
     fix_thread_count()
     config = load_config(args.config, args.opts)

@@ -21,7 +21,7 @@ from paddleseg_ext.export.options import ExportOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `export`."""
     parser = flags.make_parser(__doc__, "export")
     flags.add_config_flags(parser, required=False)
     parser.add_argument(

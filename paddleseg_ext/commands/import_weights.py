@@ -25,7 +25,7 @@ from paddleseg_ext.published.systems import AUTO, GENERATIONS, SYSTEMS
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `import`."""
+    """Returns the parser of `import`."""
     layouts = "\n".join(f"  {g.system:<13}{g.name:<19}{g.title}" for g in GENERATIONS)
     parser = flags.make_parser(f"{__doc__}\nLayouts (--from, --generation):\n{layouts}", "import")
     flags.add_config_flags(parser)
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> None:
-    """`paddleseg-ext import`."""
+    """Convert the checkpoint, and print what became of each tensor."""
     args = build_parser().parse_args(argv)
     fix_thread_count()
     config = load_config(args.config, args.opts)

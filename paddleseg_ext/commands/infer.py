@@ -18,11 +18,12 @@ recorded or flags of Paddle's are given. The log names the runtime and the reaso
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from paddleseg_ext.commands.runtime_flags import RuntimeFlags, asked_runtime, runtime_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_writable
-from paddleseg_ext.common.flags import boolean, make_parser, natural_int, positive_int
+from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
 from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.prediction_run import (
     WARM_UP_RUNS,
@@ -51,10 +52,10 @@ class InferOptions:
     """How a bundle is run on images or a video."""
 
     save_dir: Path = option(Path("output/infer"), "folder of the results", metavar="DIR")
-    batch_size: int = option(1, "images per run", parse=positive_int)
+    batch_size: int = option(1, "images per run", at_least=1)
     save_log_path: Path | None = option(None, "also write the benchmark there", metavar="FILE")
     model_name: str = option("", "name of the model in the benchmark")
-    print_detail: bool = option(True, "progress and scores on the terminal", parse=boolean)
+    print_detail: bool = option(True, "progress and scores on the terminal")
     absent_class: AbsentRule = option("skip", "how absent classes count")
     protocol: str = option(
         DEFAULT_PROTOCOL,
@@ -66,12 +67,12 @@ class InferOptions:
     num_classes: int | None = option(
         None,
         "for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
-        parse=positive_int,
+        at_least=1,
     )
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `infer`."""
+    """Returns the parser of `infer`."""
     parser = make_parser(__doc__, "infer")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -108,26 +109,15 @@ def main(argv: list[str]) -> int:
         spec = with_shapes(spec, bundle, inputs, options.batch_size)
     predictor = Predictor.of_bundle(bundle, spec, options.num_classes)
     predictor.warn_of_shortfall()
-    what_ran = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
+    what_ran: dict[str, Any] = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
     if isinstance(inputs, Source):
-        video = VideoSettings(
-            save_dir=options.save_dir,
-            batch_size=options.batch_size,
-            streams=spec.streams,
-            show_fps=options.show_fps,
-            most_frames=args.most_frames,
-            print_detail=options.print_detail,
-            what_ran=what_ran | {"backend": predictor.describe().to_dict()},
-        )
-        return run_video(predictor, inputs, video)
-    settings = RunSettings(
+        what_ran["backend"] = predictor.describe().to_dict()
+        return run_video(predictor, inputs, read_options(VideoSettings, args, what_ran=what_ran))
+    settings = read_options(
+        RunSettings,
+        args,
         title="inference",
-        save_dir=options.save_dir,
-        batch_size=options.batch_size,
-        streams=spec.streams,
         absent=options.absent_class,
-        print_detail=options.print_detail,
-        benchmark=options.benchmark,
         benchmark_log=options.save_log_path,
         model_name=options.model_name or (bundle.manifest.network if bundle.manifest else ""),
         protocol=PROTOCOLS[options.protocol],

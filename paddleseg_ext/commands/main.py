@@ -19,10 +19,10 @@ VERBS = {
     "export": ("export", "convert a checkpoint to a bundle, and check it"),
     "infer": ("infer", "run an exported bundle on images, a video or a camera"),
     "parity": ("parity", "compare an exported bundle with its network"),
-    "tune": ("tune", "find the fastest runtime that gives a bundle's answer"),
+    "tune": ("tune", "find the fastest runtime that predicts a bundle's label maps"),
     "bench": ("bench", "speed, memory and parts of bundles on runtimes, in turns"),
     "quantize": ("quantize", "an INT8 graph for a bundle, judged"),
-    "serve": ("serve", "answer images over HTTP, with a page"),
+    "serve": ("serve", "predict images over HTTP, with a page"),
     "config": ("config", "list the shipped configurations, or show one whole"),
     "data": ("data", "make, check and inspect data sets"),
     "import": ("import_weights", "turn a published checkpoint into ours"),
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int | None:
 
 
 def parser_of(verb: str) -> ArgumentParser:
-    """The parser of a verb's flags."""
+    """Returns the parser of a verb."""
     return _module_of(verb).build_parser()
 
 

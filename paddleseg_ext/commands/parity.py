@@ -39,7 +39,7 @@ from paddleseg_ext.parity.record import record
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `parity`."""
+    """Returns the parser of `parity`."""
     parser = make_parser(__doc__, "parity")
     parser.add_argument(
         "--config",

@@ -14,13 +14,7 @@ from pathlib import Path
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.files import require_file, require_writable
-from paddleseg_ext.common.flags import (
-    add_config_flags,
-    add_device_flag,
-    boolean,
-    make_parser,
-    positive_int,
-)
+from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options
 from paddleseg_ext.scoring.metrics import AbsentRule
@@ -37,15 +31,15 @@ class PredictOptions:
         metavar="PATH",
     )
     save_dir: Path = option(Path("output/predict"), "folder of the results", metavar="DIR")
-    batch_size: int = option(1, "images per run", parse=positive_int)
-    print_detail: bool = option(True, "progress and scores on the terminal", parse=boolean)
+    batch_size: int = option(1, "images per run", at_least=1)
+    print_detail: bool = option(True, "progress and scores on the terminal")
     absent_class: AbsentRule | None = option(
         None, "how absent classes count (default: as in the yml)"
     )
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `predict`."""
+    """Returns the parser of `predict`."""
     parser = make_parser(__doc__, "predict")
     add_config_flags(parser, required=False)
     add_options(parser, PredictOptions)
@@ -76,12 +70,12 @@ def main(argv: list[str]) -> int:
 
     from paddleseg_ext.evaluation.eager import eager_predictor
 
-    settings = RunSettings(
+    config, table = configuration_for(options.model_path, args.config, args.opts)
+    settings = read_options(
+        RunSettings,
+        args,
         title="predict",
-        save_dir=options.save_dir,
-        batch_size=options.batch_size,
         absent=options.absent_class or config.absent_class,
-        print_detail=options.print_detail,
         source={"config": args.config, "model_path": options.model_path},
     )
     predictor = eager_predictor(config, options.model_path, device)

@@ -1,15 +1,14 @@
 r"""Make an INT8 graph for a bundle (post-training, no labels needed), and judge it.
 
 Ranges of activations come from real images of the list. Each convolution is then quantised alone
-to see what it costs (--sensitivity), and those that alone move the logits by more than 2% stay in
-float (--keep_float). The result runs on images of the list in every asked-for backend, beside the
-float graph: label maps, and with labels the mean IoU before and after, are held to the INT8 budget
-of `parity`.
+to measure its cost (--sensitivity). Those that alone move the logits by more than 2% stay in float
+(--keep_float). The result runs on images of the list in every runtime of --backend, beside the
+float graph. Label maps, and with labels the mean IoU before and after, must meet the INT8 budget of
+`parity`.
 
-SAVE_DIR gets a copy of the bundle with model_int8.onnx and quantization.json; the verdicts are in
-its deploy.yaml, where infer.py --precision int8 looks them up. An earlier result is replaced, any
-other folder that is not empty is refused. The exit status is 1 if a backend's INT8 exceeds the
-budget.
+SAVE_DIR gets a copy of the bundle with model_int8.onnx and quantization.json. The verdicts are in
+its deploy.yaml, where `infer --precision int8` reads them. An earlier result is replaced; any other
+folder that is not empty is refused. The exit status is 1 if a runtime's INT8 exceeds the budget.
 
   paddleseg-ext quantize --config output/inference_model/deploy.yaml --data train.list \
       --backend onnxruntime openvino --save_dir output/inference_model_int8
@@ -28,7 +27,7 @@ from paddleseg_ext.quantization.quantize import QuantizeOptions, quantize
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `quantize`."""
+    """Returns the parser of `quantize`."""
     parser = flags.make_parser(__doc__, "quantize")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(

@@ -1,12 +1,11 @@
 """Flags that describe a runtime, PaddleSeg's by name, and the `RuntimeSpec` that they mean."""
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.flags import boolean, positive_int
+from paddleseg_ext.common.flags import number_parser
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import option
@@ -22,16 +21,10 @@ from paddleseg_ext.inference.runtime import (
     known_runtimes,
 )
 
-MOST_THREADS = 1024
 NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in DEPLOYED)
 
 
-def thread_count(text: str) -> int:
-    """As many threads as a machine may have cores."""
-    value = positive_int(text)
-    if value > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_THREADS} threads, got '{text}'")
-    return value
+thread_count = number_parser(int, {"at least": 1, "at most": 1024})
 
 
 @dataclass(frozen=True)
@@ -55,11 +48,11 @@ class RuntimeFlags:
         choices=PRECISIONS,
     )
     enable_mkldnn: bool | None = option(
-        None, "oneDNN, for --backend paddle on a CPU (default: False)", parse=boolean
+        None, "oneDNN, for --backend paddle on a CPU (default: False)"
     )
     use_trt: bool = option(False, "TensorRT; needs a GPU")
     min_subgraph_size: int = option(
-        MIN_SUBGRAPH, "smaller parts of the graph are not given to TensorRT", parse=positive_int
+        MIN_SUBGRAPH, "smaller parts of the graph are not given to TensorRT", at_least=1
     )
     trt_cache_dir: Path | None = option(
         None, "folder of TensorRT's engines (default: tensorrt, beside the bundle)", metavar="DIR"
@@ -71,7 +64,7 @@ class RuntimeFlags:
         1,
         "batches that run at a time, for onnxruntime and openvino: 1 gives the shortest run, one "
         "per core the most images",
-        parse=positive_int,
+        at_least=1,
     )
     cpu_affinity: bool = option(
         False,

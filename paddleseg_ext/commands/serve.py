@@ -18,15 +18,12 @@ from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.serving.options import ServeOptions
 
-# One thread runs the network, and Paddle's own switches are for `infer`.
-NOT_FOR_SERVING = (
-    *("enable_mkldnn", "use_trt", "min_subgraph_size", "trt_cache_dir"),
-    *("streams", "cpu_affinity"),
-)
+PADDLE_FLAGS = ("enable_mkldnn", "use_trt", "min_subgraph_size", "trt_cache_dir")
+NOT_FOR_SERVING = (*PADDLE_FLAGS, "streams", "cpu_affinity")  # one thread runs the network
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `serve`."""
+    """Returns the parser of `serve`."""
     parser = make_parser(__doc__, "serve")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     add_options(parser.add_argument_group("runtime"), RuntimeFlags, skip=NOT_FOR_SERVING)

@@ -34,7 +34,7 @@ from paddleseg_ext.tipc.verbs import Verbs
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `tipc`."""
     parser = flags.make_parser(__doc__, "tipc")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 

@@ -21,7 +21,7 @@ from paddleseg_ext.training.train import train
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of `train`."""
     parser = flags.make_parser(__doc__, "train")
     flags.add_config_flags(parser)
     flags.add_device_flag(parser)

@@ -1,11 +1,11 @@
-r"""Find the fastest backend that gives a bundle's answer on this machine, and record it there.
+r"""Find the fastest runtime that predicts a bundle's label maps on this machine, and record it.
 
-Every backend that is installed and for which the bundle has a graph predicts the images of the
-list, one after the other on each image, so that a busy machine is unfair to none. Its label maps
-are compared with those of Paddle Inference without oneDNN, the reference: identical, near-tie, or
-failed. What was found is written into the bundle's deploy.yaml (Manifest.verified), where
-infer.py --backend auto looks it up. Where the list has images of several sizes, the speed counts
-what each new size costs, as often as the list has one. The exit status is 1 if a backend failed.
+Every runtime that is installed and for which the bundle has a graph predicts the images of the
+list. They take turns on each image, so that a busy machine is fair to all. Their label maps are
+compared with those of Paddle Inference without oneDNN, the reference: identical, near-tie, or
+failed. The verdicts and speeds are written into the bundle's deploy.yaml (Manifest.verified), where
+`infer --backend auto` reads them. Where the list has images of several sizes, the speed includes
+the cost of each new size, as often as the list has one. The exit status is 1 if a runtime failed.
 
   paddleseg-ext tune --config output/inference_model/deploy.yaml --data val.list
 """
@@ -22,7 +22,7 @@ from paddleseg_ext.inference.bundle import read_bundle
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `tune`."""
+    """Returns the parser of `tune`."""
     parser = flags.make_parser(__doc__, "tune")
     parser.add_argument("--config", required=True, metavar="YAML", help="deploy.yaml of the bundle")
     parser.add_argument(
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     """Compare every runtime and record what was found.
 
     Raises:
-        CheckFailed: a runtime gave another answer.
+        CheckFailed: a runtime predicted other label maps than the reference.
     """
     arguments = build_parser().parse_args(argv)
     bundle, listed = read_bundle(arguments.config), collect_samples(arguments.data)

@@ -18,15 +18,7 @@ from typing import Any, Literal
 from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
-from paddleseg_ext.common.flags import (
-    add_config_flags,
-    add_device_flag,
-    boolean,
-    make_parser,
-    natural_int,
-    positive_float,
-    positive_int,
-)
+from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser, positive_int
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.protocol_choice import TEST_CONFIG_KEYS, requested_protocol
@@ -44,16 +36,16 @@ class ValOptions:
         None, "score 'image label' lines instead of the yml's val_dataset", metavar="LIST"
     )
     save_dir: Path = option(Path("output/val"), "folder of val.json", metavar="DIR")
-    batch_size: int = option(1, "images per run", parse=positive_int)
+    batch_size: int = option(1, "images per run", at_least=1)
     num_workers: int | None = option(
-        None, "threads beside the network's (default: one per core; 0: none)", parse=natural_int
+        None, "threads beside the network's (default: one per core; 0: none)", at_least=0
     )
     output_op: Literal["none", "argmax"] = option(
         "none",
         "argmax: classes return to the image's size by nearest, as from a bundle exported "
         "with --output_op argmax; it matters where preprocessing resizes",
     )
-    print_detail: bool = option(True, "progress and scores on the terminal", parse=boolean)
+    print_detail: bool = option(True, "progress and scores on the terminal")
     absent_class: AbsentRule | None = option(
         None, "how absent classes count (default: as in the yml)"
     )
@@ -63,21 +55,17 @@ class ValOptions:
         choices=list(PROTOCOLS),
     )
     aug_eval: bool | None = switch("whole, slide: with --scales and --flip_horizontal", None)
-    scales: list[float] | None = option(None, "sizes to look at", parse=positive_float)
+    scales: list[float] | None = option(None, "sizes to look at", above=0)
     flip_horizontal: bool | None = switch("look at the mirrored image, too", None)
     is_slide: bool | None = switch("PaddleSeg's name for --protocol slide", None)
     crop_size: list[int] | None = option(
-        None, "sliding: of a crop", parse=positive_int, nargs=2, metavar=("W", "H")
+        None, "sliding: of a crop", at_least=1, nargs=2, metavar=("W", "H")
     )
     stride: list[int] | None = option(
-        None,
-        "sliding: from one crop to the next",
-        parse=positive_int,
-        nargs=2,
-        metavar=("W", "H"),
+        None, "sliding: from one crop to the next", at_least=1, nargs=2, metavar=("W", "H")
     )
     bootstrap: int = option(
-        0, "interval of mIoU from N resamples of the images", parse=natural_int, metavar="N"
+        0, "interval of mIoU from N resamples of the images", at_least=0, metavar="N"
     )
     boundary_f1: bool = switch("how well the classes' outlines agree")
     report: Path | None = option(None, "folder of an HTML page with pictures", metavar="DIR")
@@ -90,7 +78,7 @@ class ValOptions:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `val`."""
+    """Returns the parser of `val`."""
     parser = make_parser(__doc__, "val")
     add_config_flags(parser, required=False)
     add_options(parser, ValOptions)
@@ -121,24 +109,17 @@ def main(argv: list[str]) -> None:
     from paddleseg_ext.evaluation.extras import ExtraOptions
     from paddleseg_ext.evaluation.scoring_run import ScoringOptions, score_checkpoint
 
-    scoring = ScoringOptions(
-        save_dir=options.save_dir,
-        image_list=options.image_list,
+    scoring = read_options(
+        ScoringOptions,
+        args,
         device=device,
         protocol=protocol,
         absent=options.absent_class,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
         nearest_labels=options.output_op == "argmax",
-        print_detail=options.print_detail,
         extras=ExtraOptions(
             options.boundary_f1, options.bootstrap, options.report, options.save_submission
         ),
-        source={
-            "config": args.config,
-            "model_path": options.model_path,
-            "image_list": options.image_list,
-        },
+        source={key: getattr(args, key) for key in ("config", "model_path", "image_list")},
     )
     score_checkpoint(config, options.model_path, scoring)
 

@@ -1,8 +1,8 @@
 """The two ways a command ends badly, and the one place that turns them into an exit status.
 
-0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use, and a disk that takes no
-more, is one clear line without a traceback; anything else that escapes is a defect of ours and
-keeps its traceback.
+0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use and a disk that cannot be
+written to give one line without a traceback. Any other error is a defect of this package and keeps
+its traceback.
 """
 
 import errno
@@ -17,18 +17,18 @@ STATUS_DONE = 0
 STATUS_FAILED = 1
 STATUS_USAGE = 2
 
-# What Paddle warns of on every import or training step, and no user can act on.
+_LISTED_NAMES = 8
+
+# Paddle's warnings at every import or training step that no user can act on.
 _PADDLE_CHATTER = (
     "No ccache found",
     "When training, we now always track global mean and variance",
 )
 
-# What a disk answers that is full, over quota, read-only, another user's or broken, or has
-# something else where a file or folder is to go.
-_DISK_REFUSES = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO),
-    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
-)
+# Errors of a disk that is full, over quota, read-only, another user's or broken.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
+# Errors where something else is in the place of a file or folder.
+_OCCUPIED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class UsageError(Exception):
@@ -101,10 +101,10 @@ def listed_problems(title: str, problems: Sequence[str]) -> str:
     return "\n  ".join([title, *problems])
 
 
-def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:
-    """Raise `error` with the title and every problem, if there is one."""
-    if problems:
-        raise error(listed_problems(title, problems))
+def shortened(names: Sequence[str]) -> str:
+    """The names, for a message: all, or the first and their number."""
+    more = f", ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else ""
+    return ", ".join(names[:_LISTED_NAMES]) + more
 
 
 def require_known(what: str, name: object, known: Iterable[str]) -> None:
@@ -131,22 +131,22 @@ def run_command(main: Callable[[], int | None]) -> None:
         status = main() or STATUS_DONE
         sys.stdout.flush()
     except UsageError as error:
-        _tell(f"error: {error}")
+        _print_error(f"error: {error}")
         status = STATUS_USAGE
     except CheckFailed as error:
-        _tell(f"failed: {error}")
+        _print_error(f"failed: {error}")
         status = STATUS_FAILED
     except KeyboardInterrupt:
-        _tell("interrupted")
+        _print_error("interrupted")
         status = 130
     except BrokenPipeError:  # `... | head` closed our output; not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = STATUS_DONE
     except OSError as error:
-        if error.errno not in _DISK_REFUSES:
+        if error.errno not in _UNWRITABLE | _OCCUPIED:
             raise
         where = f": {error.filename}" if error.filename else ""
-        _tell(
+        _print_error(
             f"failed: {error.strerror}{where}; checkpoints, bundles and label maps are "
             "written whole or not at all, so those there are good: mend that and run again"
         )
@@ -154,11 +154,10 @@ def run_command(main: Callable[[], int | None]) -> None:
     sys.exit(status)
 
 
-def _tell(line: str) -> None:
-    """Print to standard error, below the progress of what was broken off.
+def _print_error(line: str) -> None:
+    """Print to standard error, below the progress line of the interrupted work.
 
-    The error holds the frames that it left, and they their iterators: let go, these end the lines
-    of their progress.
+    The error's frames keep the iterators that draw it. Clearing them ends their lines first.
     """
     error = sys.exc_info()[1]
     while error is not None:

@@ -1,6 +1,6 @@
 """Files that are either whole or not there.
 
-Everything this project writes goes to a temporary name in the target's folder, is synced, and is
+Everything this project writes is written to a temporary name in the target's folder, synced, and
 renamed. A full disk or a kill therefore never leaves a broken file under its final name.
 """
 
@@ -124,7 +124,7 @@ def delete_directory(path: str | Path) -> None:
 
 @contextmanager
 def sole_writer(directory: str | Path, flag: str) -> Iterator[None]:
-    """No other process writes to `directory` inside; the lock ends with this process.
+    """Lock `directory` against other writers inside; the lock ends with this process.
 
     Raises:
         UsageError: another process writes there; `flag` names what to change.
@@ -142,7 +142,7 @@ def sole_writer(directory: str | Path, flag: str) -> Iterator[None]:
 
 
 def delete_leftovers(directory: str | Path) -> None:
-    """Delete what killed writers have left in a folder that no other process writes to now."""
+    """Delete the temporary files of killed writers, in a folder without other writers."""
     for left in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

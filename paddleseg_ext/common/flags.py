@@ -8,7 +8,8 @@ from typing import Any
 
 TRUE_WORDS = ("true", "1", "yes")
 FALSE_WORDS = ("false", "0", "no")
-LIMITS = {"at least": operator.ge, "above": operator.gt, "below": operator.lt}
+LIMITS = {"at least": operator.ge, "above": operator.gt}
+LIMITS |= {"at most": operator.le, "below": operator.lt}
 NUMBERS = {int: "a whole number", float: "a number"}
 
 

@@ -139,7 +139,7 @@ def chart(left: ChartLine, right: ChartLine, x_label: str) -> Markup:
 def svg(
     size_inches: tuple[float, float], draw: Callable[["Figure"], None], font_size: float = 10
 ) -> Markup:
-    """What `draw` puts on a figure of Matplotlib's, as inline SVG: the same file each time."""
+    """The figure that `draw` draws with Matplotlib, as inline SVG: equal text each time."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

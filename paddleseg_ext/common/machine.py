@@ -1,4 +1,4 @@
-"""What this machine can do, asked without importing Paddle (a cold import takes seconds)."""
+"""Devices, cores and threads of this machine, without importing Paddle, which takes seconds."""
 
 import os
 import platform
@@ -49,7 +49,7 @@ def available_cores() -> int:
     """The number of CPU cores this process may use: by its affinity and its control group's quota.
 
     A container that is given 2 of 64 cores sees all of them, and threads on each would wait for one
-    another. Of a share of a core nothing is used, but one core always is.
+    another. A quota is rounded down to whole cores, and is at least one.
     """
     cores = len(STARTING_CORES)
     quota = cpu_quota()
@@ -119,17 +119,17 @@ def _quota_in(folder: Path) -> float | None:
 
 
 def cpu_name() -> str:
-    """The processor's own name, for records; `unknown` where the system does not tell it."""
+    """The processor's own name, for records; `unknown` where the system has none."""
     return _cpu_info("model name") or platform.processor() or "unknown"
 
 
 def has_avx512() -> bool:
-    """Whether the processor has AVX-512; False where the system does not tell."""
+    """Whether the processor has AVX-512; False where the system does not say."""
     return "avx512f" in _cpu_info("flags").split()
 
 
 def _cpu_info(field: str) -> str:
-    """What Linux says of the first processor; empty where it does not."""
+    """A field of the first processor in /proc/cpuinfo; empty where there is none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
             for line in info:

@@ -1,4 +1,4 @@
-"""Yml as data: nothing in it is ever executed, and what is wrong with it is one line."""
+"""Yml as data: nothing in it is ever executed, and an error is one line."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from paddleseg_ext.common.errors import UsageError
 
 
 def parse_yaml(text: str, source: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """What a yml text holds.
+    """The content of a yml text.
 
     Args:
         text: the yml.
@@ -35,7 +35,7 @@ def read_sections(
 
     Args:
         path: the file.
-        expected: what should stand there, for the message where something else does.
+        expected: names the expected content in the message.
         loader: as for `parse_yaml`.
 
     Raises:

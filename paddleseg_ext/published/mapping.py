@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shortened
 
 # PyTorch's (or Paddle's own) names of a layer's tensors -> Paddle's.
 _LEAVES = {
@@ -30,7 +30,6 @@ _COUNTER = "num_batches_tracked"
 _OMITTED = "the network is built without it"
 
 ABN_EPSILON = 1e-5
-_LISTED_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,9 @@ def rename(
             else:
                 _store(result, key, target, array, rule, source)
     if unknown:
-        more = f", ... ({len(unknown)} in all)" if len(unknown) > _LISTED_NAMES else ""
         raise UsageError(
-            f"{source}: unknown tensors: {', '.join(unknown[:_LISTED_NAMES])}{more}. The layout "
-            "does not have them; check --from and --generation"
+            f"{source}: unknown tensors: {shortened(unknown)}. The layout does not have them; "
+            "check --from and --generation"
         )
     for key, mean, bias in biases:
         _subtract(result, key, mean, bias)

@@ -11,15 +11,13 @@ import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import read_manifest
 from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.models.build import build_model
 
 if TYPE_CHECKING:
     from paddle import nn
-
-_LISTED_NAMES = 8
 
 
 def load_for_finetuning(config: Config, model: "nn.Layer", num_classes: int, path: str) -> None:
@@ -57,12 +55,7 @@ def load_for_finetuning(config: Config, model: "nn.Layer", num_classes: int, pat
         )
     log(f"--finetune: {path}: {report.loaded} of {report.total} tensors were taken")
     if others:
-        names = sorted(others)
-        more = f", ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else ""
-        log(
-            f"--finetune: of another class count, left fresh: "
-            f"{', '.join(names[:_LISTED_NAMES])}{more}"
-        )
+        log(f"--finetune: of another class count, left fresh: {shortened(sorted(others))}")
 
 
 def names_of_class_tensors(config: Config, model: "nn.Layer", num_classes: int) -> set[str]:

@@ -36,7 +36,11 @@ class StepRecord:
 
 
 class Monitor:
-    """Averages losses and times between log lines, and keeps the run's history."""
+    """Averages losses and times between log lines, and keeps the run's history.
+
+    Attributes:
+        history: the run so far.
+    """
 
     def __init__(self, save_dir: Path, iters: int, log_iters: int, use_vdl: bool):
         """
@@ -49,7 +53,7 @@ class Monitor:
         self._path = save_dir / HISTORY
         self._iters = iters
         self._log_iters = log_iters
-        self._history = History()
+        self.history = History()
         self._steps: list[StepRecord] = []
         self._writer = None
         if use_vdl:
@@ -70,7 +74,7 @@ class Monitor:
         if not self._path.exists():
             return
         try:
-            self._history = History.read(self._path).up_to(iteration, evaluated)
+            self.history = History.read(self._path).up_to(iteration, evaluated)
         except UsageError as error:
             raise UsageError(f"{error}; delete it, and resuming begins a new one") from None
 
@@ -90,7 +94,7 @@ class Monitor:
             f"ips: {samples / seconds:.4f} samples/sec | "
             f"ETA {format_eta(batch_cost * (self._iters - step.iteration))}"
         )
-        self._history.train.append(LossEntry(step.iteration, mean_loss, step.learning_rate))
+        self.history.train.append(LossEntry(step.iteration, mean_loss, step.learning_rate))
         self._scalar("Train/loss", mean_loss, step.iteration)
         self._scalar("Train/lr", step.learning_rate, step.iteration)
         self._scalar("Train/batch_cost", batch_cost, step.iteration)
@@ -107,9 +111,9 @@ class Monitor:
             accuracy: 0 to 1.
             protocol: its name where it is not that of `best_model/`.
         """
-        entries, tag = self._history.eval, "Evaluate"
+        entries, tag = self.history.eval, "Evaluate"
         if protocol is not None:
-            entries = self._history.by_protocol.setdefault(protocol, [])
+            entries = self.history.by_protocol.setdefault(protocol, [])
             tag = f"Evaluate_{protocol}"
         entries.append(ScoreEntry(iteration, mean_iou, accuracy))
         self._scalar(f"{tag}/mIoU", mean_iou, iteration)
@@ -121,13 +125,7 @@ class Monitor:
             f"stopped early at iter {state.iteration}: {evaluations} evaluations without a better "
             f"mIoU than {state.best_mean_iou:.4f} at iter {state.best_iteration}"
         )
-        stop = EarlyStop(state.iteration, evaluations, state.best_iteration)
-        self._history.early_stop = stop
-
-    @property
-    def history(self) -> History:
-        """The run so far."""
-        return self._history
+        self.history.early_stop = EarlyStop(state.iteration, evaluations, state.best_iteration)
 
     @property
     def shows_pictures(self) -> bool:
@@ -141,7 +139,7 @@ class Monitor:
 
     def save(self) -> None:
         """Write `history.json`; called before a checkpoint is written, so that the two agree."""
-        self._history.write(self._path)
+        self.history.write(self._path)
 
     def close(self) -> None:
         """Flush VisualDL."""

@@ -210,13 +210,9 @@ class Batch:
     Attributes:
         images: `(N, 3, H, W)` float32.
         labels: `(N, H, W)` int64.
-        numbers: `(N,)` indices of the samples in the data set.
+        names: of the samples, for messages.
     """
 
     images: "Tensor"
     labels: "Tensor"
-    numbers: "Tensor"
-
-    def names(self, sample_names: Sequence[str]) -> list[str]:
-        """Names of the images, given the names of all samples."""
-        return [sample_names[int(number)] for number in self.numbers]
+    names: Sequence[str]

@@ -13,7 +13,7 @@ from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.training.sampling import Batch
 
 
-def require_finite_images(batch: Batch, sample_names: Sequence[str], iteration: int) -> None:
+def require_finite_images(batch: Batch, iteration: int) -> None:
     """Check the images of a batch at `iteration`, counted from 1.
 
     Raises:
@@ -21,7 +21,7 @@ def require_finite_images(batch: Batch, sample_names: Sequence[str], iteration: 
     """
     finite = paddle.isfinite(batch.images).all(axis=[1, 2, 3]).numpy()  # (N,)
     if not finite.all():
-        name = batch.names(sample_names)[int(finite.argmin())]
+        name = batch.names[int(finite.argmin())]
         raise CheckFailed(
             f"iteration {iteration}: the image {name} has values that are not finite after its "
             "transforms; nothing of this iteration was kept. Look at the image and at "
@@ -30,11 +30,7 @@ def require_finite_images(batch: Batch, sample_names: Sequence[str], iteration: 
 
 
 def require_finite_loss(
-    value: float,
-    head_losses: Sequence[Tensor],
-    batch: Batch,
-    sample_names: Sequence[str],
-    iteration: int,
+    value: float, head_losses: Sequence[Tensor], batch: Batch, iteration: int
 ) -> None:
     """Check a loss at `iteration`, counted from 1.
 
@@ -42,7 +38,6 @@ def require_finite_loss(
         value: the total.
         head_losses: its parts, one per head, of this process.
         batch: of the loss.
-        sample_names: of all samples.
         iteration: of the run.
 
     Raises:
@@ -55,7 +50,7 @@ def require_finite_loss(
     each = ", ".join(f"head {head}: {loss}" for head, loss in enumerate(parts))
     raise CheckFailed(
         f"iteration {iteration}: the loss is {value}, from head {' and '.join(bad) or 'weights'} "
-        f"({each}), on the images {', '.join(batch.names(sample_names))}; nothing of this "
+        f"({each}), on the images {', '.join(batch.names)}; nothing of this "
         "iteration was kept. Look at the images, lower the learning rate, or check the labels "
         "with 'paddleseg-ext data check'"
     )

@@ -65,6 +65,11 @@ class TrainState:
         """Write the state into a checkpoint's folder."""
         write_json(folder / STATE, asdict(self))
 
+    def settings(self) -> dict[str, Any]:
+        """Settings of the run, for the manifest of its checkpoints."""
+        names = ("seed", "batch_size", "accumulate", "world_size", "threads", "precision")
+        return {name: getattr(self, name) for name in names}
+
     def comparable(self) -> dict[str, Any]:
         """The fields that all processes of a run must have in common."""
         return {key: value for key, value in asdict(self).items() if key != "threads"}

@@ -92,11 +92,6 @@ class Training:
         """This process among those that train together."""
         return self.batch.world
 
-    @property
-    def sample_names(self) -> list[str]:
-        """Names of the training samples, for messages."""
-        return [sample.name for sample in self.dataset.samples]
-
 
 def run_training(
     plan: TrainingPlan, dataset: Any, validate: Validate | None, world: World
@@ -277,7 +272,8 @@ def iterate_batches(run: Training) -> Iterator[Batch]:
     )
     for arrays in loader:
         raise_failure(arrays)
-        yield Batch(*arrays)
+        images, labels, numbers = arrays
+        yield Batch(images, labels, [run.dataset.samples[n].name for n in numbers.tolist()])
 
 
 def train_step(run: Training, batches: Iterator[Batch]) -> float:
@@ -316,15 +312,15 @@ def add_gradients(run: Training, batch: Batch, factor: float) -> float:
     Raises:
         CheckFailed: an image or the loss is not finite.
     """
-    names, iteration = run.sample_names, run.state.iteration + 1
-    require_finite_images(batch, names, iteration)
+    iteration = run.state.iteration + 1
+    require_finite_images(batch, iteration)
     with run.clock("forward"):
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
         total, head_losses = run.loss(heads, batch.labels)
         # Equal in every process, so that they stop together.
         value = float(average_of_all(total, run.world))
-    require_finite_loss(value, head_losses, batch, names, iteration)
+    require_finite_loss(value, head_losses, batch, iteration)
     with run.clock("backward"):
         run.learner.precision.backward(total * factor if factor != 1.0 else total)
     return value
@@ -424,13 +420,5 @@ def describe(run: Training) -> CheckpointManifest:
         classes=run.dataset.class_table.to_dict(),
         preprocessing=validated.get("transforms"),
         versions={"paddleseg_ext": __version__, "paddle": paddle.__version__},
-        training={
-            "seed": plan.options.seed,
-            "batch_size": plan.config.batch_size,
-            "accumulate": plan.config.accumulate,
-            "world_size": run.world.size,
-            "threads": plan.threads,
-            "device": plan.device,
-            "precision": plan.precision,
-        },
+        training=run.state.settings() | {"device": plan.device},
     )
