@@ -7,8 +7,8 @@ requests at 1.2 times that rate, at fixed moments, whatever comes back. Fails (s
   - memory after the run is more than 5% above what it was after warm-up,
   - the 99th percentile of accepted requests is above (p99 of the queue wait) + 3 x (median of the
     rest),
-  - the 95th percentile of refusals is 50 ms or more. Tell it from a busy machine: run it alone. The
-    share of refusals above 50 ms and the slowest are reported, not judged.
+  - the 95th percentile of refusals is 50 ms or more. A busy machine has the same effect, so run it
+    alone. The share of refusals above 50 ms and the slowest are reported, not judged.
 
   python benchmarks/load.py --config bundle/deploy.yaml --minutes 30 --backend paddle_onednn
 """
@@ -54,7 +54,7 @@ class LoadOptions:
     minutes: float = option(1.0, "of overload", above=0)
     capacity_seconds: float = option(20.0, "of measuring capacity", above=0)
     size: tuple[int, int] = option((1024, 512), "of the image", nargs=2, metavar=("W", "H"))
-    backend: str = option("paddle", "its runtime", choices=NAMES)
+    backend: str = option("paddle", "runtime of the network", choices=NAMES)
     precision: Literal["fp32", "int8"] | None = option(None, "unless --backend names it")
     cpu_threads: int | None = option(None, "of the network", at_least=1)
     queue_size: int = option(8, "images accepted and not yet answered", at_least=1)

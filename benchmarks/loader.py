@@ -1,4 +1,4 @@
-"""What a training sample costs: our loader on packed data beside PaddleSeg's on PNG, one core.
+"""Cost of a training sample: our loader on packed data beside PaddleSeg's on PNG, one core.
 
     python benchmarks/loader.py [DATASET_ROOT]
 

@@ -5,8 +5,9 @@
 
 Runs `deploy.ray.batch` with 1 and 2 workers, and `train.py` in 1, 2 and 4 processes on the same
 global batch, each with one thread, in turns. A worker's images/s come from the times of the label
-maps and leave the start out; a training's seconds an iteration are the median of its log. With more
-processes than cores the machine, not the code, is what is measured; the table says how many it has.
+maps and leave the start out; a training's seconds per iteration are the median of its log. With
+more processes than cores the machine is measured and not the code, so the table names the number of
+cores.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def images_per_second(arguments: argparse.Namespace, workers: int) -> float:
-    """Of `deploy.ray.batch`, from the times at which the label maps were written."""
+    """Speed of `deploy.ray.batch`, from the times at which the label maps were written."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         command = ["-m", "deploy.ray.batch", "--config", arguments.bundle, "--images"]
         command += [arguments.images, "--save_dir", folder, "--workers", str(workers)]
@@ -89,7 +90,7 @@ def images_per_second(arguments: argparse.Namespace, workers: int) -> float:
 
 
 def samples_per_second(arguments: argparse.Namespace, processes: int) -> float:
-    """Of `train.py` with one global batch, from the median time of an iteration."""
+    """Speed of `train.py` with one global batch, from the median time of an iteration."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
         launcher += ["--log_dir", f"{folder}/log"]
@@ -104,7 +105,7 @@ def samples_per_second(arguments: argparse.Namespace, processes: int) -> float:
 
 
 def run(command: Sequence[str]) -> str:
-    """A command of the project with one thread a process; gives what it printed."""
+    """A command of the project with one thread per process; returns its output."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=PROJECT,
@@ -122,7 +123,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def table(found: dict[str, list[float]]) -> str:
-    """Medians, and how much more than one process does."""
+    """Medians, and their ratio to those of one worker or process."""
     lines = [f"{cpu_name()}, {available_cores()} cores", "", "| run | images/s | of one |"]
     lines += ["|---|---|---|"]
     alone: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What scoring costs beside PaddleSeg's `calculate_area`, in one run on one machine.
+"""Cost of scoring beside PaddleSeg's `calculate_area`, in one run on one machine.
 
     python benchmarks/scoring.py
 
@@ -37,7 +37,7 @@ def make_maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def median_ms(run: Callable[[], object]) -> float:
-    """Of `REPEATS` runs, after one that does not count."""
+    """Median time of `REPEATS` runs, after one that does not count."""
     run()
     times = []
     for _ in range(REPEATS):
@@ -68,7 +68,7 @@ def main() -> None:
         raise CheckFailed("the two do not count alike")
     ours_ms = median_ms(lambda: matrix.update(prediction, label))
     ratio = ours_ms / theirs_ms
-    print(f"PaddleSeg calculate_area: {theirs_ms:.1f} ms, ours: {ours_ms:.1f} ms, an image")
+    print(f"PaddleSeg calculate_area: {theirs_ms:.1f} ms, ours: {ours_ms:.1f} ms per image")
     print(f"ratio: 1/{1 / ratio:.0f} (at most 1/{1 / ALLOWED_RATIO:.0f} is allowed)")
     if ratio > ALLOWED_RATIO:
         raise CheckFailed("scoring costs more than it may")

@@ -112,7 +112,7 @@ the last row it is the share of all pixels. A class that occurs nowhere is left 
 
 @dataclass(frozen=True)
 class DemoStep:
-    """One command of the demo and what came of it."""
+    """One command of the demo and its outcome."""
 
     name: str
     command: str
@@ -121,7 +121,7 @@ class DemoStep:
 
 
 def write_report(root: Path, steps: Sequence[DemoStep]) -> Path:
-    """Write `report.html` into the demo's folder from what its steps left there.
+    """Write `report.html` into the demo's folder from the results of its steps.
 
     Returns:
         The report.
@@ -175,7 +175,7 @@ def _curve(history: History) -> Markup:
 
 
 def _rows(table: ClassTable, evaluations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a class: IoU and Acc of every run, and whether all counts are equal."""
+    """One row per class: IoU and Acc of every run, and whether all counts are equal."""
     rows = []
     for index, name in enumerate(table.class_names):
         counts = [
@@ -201,7 +201,7 @@ def _rows(table: ClassTable, evaluations: Sequence[dict[str, Any]]) -> list[dict
 
 
 def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Image, truth, prediction and error of a few samples, spread over the data set."""
+    """Image, label, prediction and errors of a few samples, spread over the data set."""
     count = min(NUM_PICTURES, len(dataset))
     # The names of the predictions come from the list, which has the data set's order.
     listed = read_sample_list(root / "data" / "val.list")

@@ -32,7 +32,7 @@ QUICK_NUM_IMAGES, QUICK_SIZE_WH, QUICK_CROP_WH, QUICK_ITERS = 30, (192, 96), (12
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the demo is run with."""
+    """Options of the demo."""
 
     save_dir: Path = option(Path("output/demo"), "for everything")
     iters: int | None = option(None, "training iterations (yml's)", parse=positive_int)
@@ -47,7 +47,7 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo ended in.
+    """Result of the demo.
 
     Attributes:
         grade: of the comparison of the deployed network with the trained one.
@@ -159,7 +159,7 @@ def run_step(name: str, command: Sequence[str]) -> DemoStep:
 
 
 def print_sections(root: Path) -> None:
-    """Print `#predict` and `#inference` once more, together: they are what the demo is about."""
+    """Print `#predict` and `#inference` once more, together: the demo compares them."""
     for title, file in RUNS:
         scores = read_json(root / file)["evaluation"]["scores"]
         print(f"\n{title}\nmIoU: {scores['mean_iou']:.4f} Acc: {scores['accuracy']:.4f}")

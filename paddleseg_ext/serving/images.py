@@ -151,9 +151,9 @@ def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
 
 
 def _orientation(opened: Image.Image) -> int:
-    """Of the EXIF tag as browsers honour it, so that the page's picture and its labels agree.
+    """EXIF orientation as browsers honour it, so that the page's picture and its labels agree.
 
-    Browsers ignore XMP, and the tag in WebP. `getexif` is not asked: it decodes a PNG's pixels.
+    Browsers ignore XMP, and the tag in WebP. `getexif` is not used: it decodes a PNG's pixels.
     """
     if opened.format == "WEBP":
         return UPRIGHT

@@ -48,7 +48,7 @@ def why_no_engine(name: str) -> str:
 
 
 def plan_paddle2onnx(path: Path, mode: str) -> Plan:
-    """`test_paddle2onnx.sh`: bundle with ONNX graph, run by each backend, verdict.
+    """`test_paddle2onnx.sh`: bundle with ONNX graph, run by each runtime, verdict.
 
     Raises:
         UsageError: the file or the mode is wrong, or the checkpoint is missing.
@@ -69,7 +69,7 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
 
 
 def plan_ptq(path: Path, mode: str) -> Plan:
-    """`test_ptq_inference_python.sh`: an INT8 graph, run by each backend, verdict.
+    """`test_ptq_inference_python.sh`: an INT8 graph, run by each runtime, verdict.
 
     Raises:
         UsageError: the file or the mode is wrong, or the bundle is missing.
@@ -104,7 +104,7 @@ def plan_ptq(path: Path, mode: str) -> Plan:
 def _add_inferences(
     plan: Plan, params: Mapping[str, str], folder: Path, export: str, precision: str | None = None
 ) -> None:
-    """Appends `infer.py` with each backend x threads x batch size on an exported bundle."""
+    """Appends `infer.py` with each runtime x threads x batch size on an exported bundle."""
     keys = ("--backend", "--cpu_threads", "--batch_size")
     for backend, threads, batch in product(*(txt.choices_of(params[key]) for key in keys)):
         runtime = RuntimeSpec.parse(backend, threads=txt.count_of(threads))
@@ -238,7 +238,7 @@ class _SpeedCase:
 
     @property
     def processes(self) -> int:
-        """Of one machine."""
+        """Number of processes per machine."""
         return int(self.devices.partition("C")[2])
 
     @property

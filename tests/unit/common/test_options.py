@@ -15,6 +15,7 @@ from paddleseg_ext.common.options import (
     from_section,
     option,
     options_table,
+    parse_options,
     read_options,
 )
 
@@ -80,6 +81,19 @@ def test_a_flag_without_a_default_is_required(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         parse()
     assert "required: --path" in capsys.readouterr().err
+
+
+def test_a_script_without_other_flags_is_read_in_one_call(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @dataclass(frozen=True)
+    class Measurement:
+        rounds: int = option(3, "how many", at_least=1)
+
+    assert parse_options(Measurement, "", ["--rounds", "2"]) == Measurement(2)
+    with pytest.raises(SystemExit):
+        parse_options(Measurement, "A measurement.", ["--help"])
+    assert "A measurement." in capsys.readouterr().out
 
 
 def test_a_section_is_read_by_the_same_fields() -> None:
