@@ -13,11 +13,13 @@ import pytest
 from commands import PROJECT
 from PIL import Image
 
+from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.published.golden_data import make_state_dict, read_case
 
 PAGE = PROJECT / "docs" / "python.md"
 NOTEBOOK = PROJECT / "examples" / "quickstart.ipynb"
 MOST_NOTEBOOK_BYTES = 100_000
+SAME = ("identical", "near-tie")
 RUNTIMES_OF_THE_EXAMPLES = ("paddle2onnx", "onnxruntime", "onnx")
 
 
@@ -42,8 +44,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         state = make_state_dict(read_case(PROJECT / "tests" / "golden" / "torchseg_r18_64x128"))
         with open("cityscapes-bisenet-R18.pth", "wb") as file:  # the file that the last one needs
             np.savez(file, **state)
+        # No comma in the name: Paddle splits the lines of a stack at commas when it traces.
         for number, example in enumerate(python_blocks(PAGE), 1):
-            exec(compile(example, f"docs/python.md, example {number}", "exec"), names)
+            exec(compile(example, f"docs/python.md:{number}", "exec"), names)
     return names
 
 
@@ -80,9 +83,10 @@ def test_the_bundle_and_its_runtimes(examples: dict[str, Any]) -> None:
     assert (examples["report"].name, examples["report"].cpu_threads) == ("onnxruntime", 1)
     maps = list((examples["folder"] / "output" / "maps" / "label_maps").rglob("*.png"))
     assert len(maps) == 10
-    assert examples["compared"].grade == "identical"
+    assert examples["compared"].grade in SAME
     assert len(examples["compared"].outcomes) == 3
-    assert list(examples["bundle"].verified) == []  # as it was read; tune has written since
+    verified = read_bundle(examples["folder"] / "output" / "bundle").verified
+    assert verified["onnxruntime"].command == "tune" and verified["onnxruntime"].grade in SAME
     assert examples["name"] == "onnxruntime_int8"
     assert examples["record"].num_images == 6
     assert (examples["folder"] / "output" / "int8" / "model_int8.onnx").is_file()
@@ -102,8 +106,8 @@ def test_readme_in_three_lines(
     (block,) = python_blocks(PROJECT / "README.md")
     names: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), names)
-    expected = examples["result"].label_map
-    np.testing.assert_array_equal(names["result"].label_map, expected)
+    different = names["result"].label_map != examples["result"].label_map
+    assert different.mean() < 0.001  # another engine's ties
 
 
 def test_what_is_imported_at_the_top_of_a_file_does_not_load_paddle() -> None:
@@ -169,7 +173,7 @@ def test_the_notebook_runs(
     try:
         for number, source in enumerate(sources, 1):
             short = source.replace("iters=60", "iters=4")
-            exec(compile(short, f"quickstart.ipynb, cell {number}", "exec"), names)
+            exec(compile(short, f"quickstart.ipynb:{number}", "exec"), names)
     finally:
         names["plt"].close("all")
         matplotlib.use(before)
