@@ -96,31 +96,16 @@ def check_keys(where: str, section: Iterable[object], known: Collection[str]) ->
         check_choice(where, key, known, "key")
 
 
-def listed_problems(title: str, problems: Sequence[str]) -> str:
-    """One message with all problems, so that the files can be mended in one go."""
-    return "\n  ".join([title, *problems])
+def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:
+    """Raise `error` with the title and all problems, so that they can be mended in one go."""
+    if problems:
+        raise error("\n  ".join([title, *problems]))
 
 
 def shortened(names: Sequence[str]) -> str:
     """The names, for a message: all, or the first and their number."""
     more = f", ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else ""
     return ", ".join(names[:_LISTED_NAMES]) + more
-
-
-def require_known(what: str, name: object, known: Iterable[str]) -> None:
-    """Refuse a name that is not one of `known`.
-
-    Args:
-        what: the kind of name, for the message ("variant").
-        name: the value that was given.
-        known: the names that are accepted.
-
-    Raises:
-        UsageError: `name` is unknown; the message names the nearest known one.
-    """
-    known = list(known)
-    if name not in known:
-        raise UsageError(f"unknown {what} '{name}'{nearest_name(name, known)}")
 
 
 def run_command(main: Callable[[], int | None]) -> None:

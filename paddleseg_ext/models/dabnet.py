@@ -12,7 +12,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddleseg_ext.common.errors import require_known
+from paddleseg_ext.common.errors import check_choice
 from paddleseg_ext.models.bisenetv1 import (
     AttentionRefinement,
     FeatureFusion,
@@ -60,7 +60,7 @@ class DABNet(nn.Layer):
         super().__init__()
         if patch_size not in PATCH_SIZES:
             raise ValueError(f"patch_size is one of {PATCH_SIZES}, got {patch_size}")
-        require_known("spatial", spatial, SPATIAL)
+        check_choice("spatial", spatial, SPATIAL)
         if not hasattr(backbone, "exchange_channels"):
             raise ValueError(
                 f"the backbone is ResNet18_v1c or EfficientNetB1, got {type(backbone).__name__}"

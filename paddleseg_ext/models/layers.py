@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 from paddle.nn import initializer
 
-from paddleseg_ext.common.errors import require_known
+from paddleseg_ext.common.errors import check_choice
 
 
 class ConvBN(nn.Layer):
@@ -72,7 +72,7 @@ def make_activation(name: str) -> nn.Layer:
     Raises:
         UsageError: `name` is not one of `ACTIVATIONS`.
     """
-    require_known("activation", name, ACTIVATIONS)
+    check_choice("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]()
 
 

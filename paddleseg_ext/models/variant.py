@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from paddleseg_ext.common.errors import require_known
+from paddleseg_ext.common.errors import check_choice
 
 AnyVariant = TypeVar("AnyVariant", bound="Variant")
 
@@ -16,7 +16,7 @@ class Variant:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal:
-                require_known(name, getattr(self, name), get_args(kind))
+                check_choice(name, getattr(self, name), get_args(kind))
 
 
 def find_variant(variants: Mapping[str, AnyVariant], name: str) -> AnyVariant:
@@ -25,5 +25,5 @@ def find_variant(variants: Mapping[str, AnyVariant], name: str) -> AnyVariant:
     Raises:
         UsageError: there is no such variant; the message names the nearest.
     """
-    require_known("variant", name, variants)
+    check_choice("variant", name, variants)
     return variants[name]

@@ -357,15 +357,15 @@ def test_heads_of_mmsegmentation_drop_channels_before_the_classifier(
     ("make", "words"),
     [
         (lambda: BiSeNetV1(CLASSES, ResNet18(), "coincheong"), "did you mean 'coincheung'"),
-        (lambda: BiSeNetV2(CLASSES, "tf"), "unknown variant 'tf' .did you mean 'tf2'"),
+        (lambda: BiSeNetV2(CLASSES, "tf"), "variant: unknown 'tf' .did you mean 'tf2'"),
         (lambda: STDCSeg(CLASSES, STDCNet813(), variant="orginal"), "did you mean 'original'"),
-        (lambda: DABNet(CLASSES, ResNet18_v1c(), spatial="both"), "unknown spatial 'both'"),
-        (lambda: ResNet18("swish"), "unknown activation 'swish' .known: leaky_relu, relu"),
+        (lambda: DABNet(CLASSES, ResNet18_v1c(), spatial="both"), "spatial: unknown 'both'"),
+        (lambda: ResNet18("swish"), "activation: unknown 'swish' .known: leaky_relu, relu"),
         (
             lambda: replace(V1_VARIANTS["author"], ffm_gate="two_conv"),
-            "unknown ffm_gate 'two_conv' .did you mean 'two_convs'",
+            "ffm_gate: unknown 'two_conv' .did you mean 'two_convs'",
         ),
-        (lambda: replace(V2_VARIANTS["tf2"], head="wide"), "unknown head 'wide'"),
+        (lambda: replace(V2_VARIANTS["tf2"], head="wide"), "head: unknown 'wide'"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(make: Callable, words: str) -> None:
