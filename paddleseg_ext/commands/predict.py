@@ -70,7 +70,6 @@ def main(argv: list[str]) -> int:
 
     from paddleseg_ext.evaluation.eager import eager_predictor
 
-    config = configuration_for(options.model_path, args.config, args.opts)
     settings = read_options(
         RunSettings,
         args,

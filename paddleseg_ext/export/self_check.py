@@ -88,8 +88,8 @@ def check_bundle(
         try:
             trials[name] = _try(name, bundle, cases, options)
         except (CheckFailed, UsageError) as error:
-            # OpenVINO was not asked for, nor was ONNX with `--onnx auto`. The bundle is good
-            # without them: `--backend auto` takes no runtime that is recorded as failed.
+            # OpenVINO was not asked for, nor was ONNX with `--onnx auto`. A bundle is good without
+            # them: `--backend auto` takes no runtime that is recorded as failed.
             if not ENGINES[name].runs_onnx or (name == "onnxruntime" and options.onnx):
                 raise
             warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")

@@ -166,7 +166,8 @@ def test_changed_weights_and_dropped_normalize_change_the_counts(
     bundle: Path, deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """What makes a bundle wrong shows in its counts, not only in a hash."""
-    _, right = run_infer(bundle, deployment.list, tmp_path / "right")
+    paddle = ("--backend", "paddle")  # which reads model.pdiparams; auto may take the ONNX graph
+    _, right = run_infer(bundle, deployment.list, tmp_path / "right", *paddle)
     folder = tmp_path / "changed"
     folder.mkdir()
     for file in bundle.parent.iterdir():
@@ -174,14 +175,14 @@ def test_changed_weights_and_dropped_normalize_change_the_counts(
     content = yaml.safe_load(bundle.read_text())
     content["Deploy"]["transforms"] = []
     (folder / "deploy.yaml").write_text(yaml.safe_dump(content))
-    _, raw_pixels = run_infer(folder / "deploy.yaml", deployment.list, tmp_path / "raw")
+    _, raw_pixels = run_infer(folder / "deploy.yaml", deployment.list, tmp_path / "raw", *paddle)
     (folder / "deploy.yaml").write_bytes(bundle.read_bytes())
     params = bytearray((folder / "model.pdiparams").read_bytes())
     middle = len(params) // 2 // 4 * 4
     params[middle : middle + 4000] = np.full(1000, 5.0, np.float32).tobytes()
     (folder / "model.pdiparams").write_bytes(bytes(params))
     capsys.readouterr()
-    _, changed = run_infer(folder / "deploy.yaml", deployment.list, tmp_path / "weights")
+    _, changed = run_infer(folder / "deploy.yaml", deployment.list, tmp_path / "weights", *paddle)
     assert "was changed after the export" in capsys.readouterr().out
     matrices = [r["evaluation"]["confusion_matrix"] for r in (right, raw_pixels, changed)]
     assert matrices[0] != matrices[1] and matrices[0] != matrices[2]
