@@ -108,3 +108,12 @@ def test_a_matrix_that_cannot_be_is_refused(arguments):
 def test_merging_counts_of_another_kind_is_refused(counts):
     with pytest.raises(ValueError, match="expected integer counts"):
         ConfusionMatrix(3).merge(counts)
+
+
+def test_pixels_of_several_images_and_their_iou() -> None:
+    first, second = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), np.zeros((3, 3), np.int64)
+    images = ClassPixels.of_images([ClassPixels.of(c).to_dict() for c in (first, second)])
+    np.testing.assert_allclose(images.total().iou(), [3 / 4, 4 / 5, np.nan])
+    np.testing.assert_allclose(images.mean_iou(), [(3 / 4 + 4 / 5) / 2, np.nan])
+    with pytest.raises(ValueError, match="one list of pixel counts per image"):
+        ClassPixels.of_images([dict.fromkeys(vars(images), 5)])
