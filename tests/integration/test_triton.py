@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from commands import PROJECT, call
 
+from .conftest import Deployment
+
 text_format = pytest.importorskip("google.protobuf.text_format")
 model_config = pytest.importorskip("tritonclient.grpc.model_config_pb2")
 SCRIPT = "deploy/triton/make_repository.py"
@@ -47,7 +49,8 @@ def test_the_named_inputs_are_the_graphs(onnx_bundle: Path, tmp_path: Path) -> N
     ]
 
 
-def test_wrong_use(bundle: Path, onnx_bundle: Path, tmp_path: Path) -> None:
+def test_wrong_use(deployment: Deployment, onnx_bundle: Path, tmp_path: Path) -> None:
+    bundle = deployment.export(deployment.config, onnx=False)
     without = call(SCRIPT, "--config", bundle, "--save_dir", tmp_path)
     assert without.status == 2 and "onnx" in without.error_lines[0].lower()
     named = call(SCRIPT, "--config", onnx_bundle, "--save_dir", tmp_path, "--name", "../x")
