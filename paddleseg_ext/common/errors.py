@@ -102,12 +102,6 @@ def require_none(problems: Sequence[str], title: str, error: type[Exception] = U
         raise error("\n  ".join([title, *problems]))
 
 
-def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:
-    """Raise `error` with the title and every problem, if there is one."""
-    if problems:
-        raise error(listed_problems(title, problems))
-
-
 def shortened(names: Sequence[str]) -> str:
     """The names, for a message: all, or the first and their number."""
     more = f", ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else ""
