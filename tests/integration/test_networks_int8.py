@@ -1,5 +1,6 @@
 """The networks: logits upsampled by post-processing, and INT8 in both runtimes."""
 
+import runpy
 from pathlib import Path
 
 import cv2
@@ -7,8 +8,6 @@ import numpy as np
 import pytest
 import yaml
 from commands import PROJECT
-
-from .conftest import load_script
 
 pytestmark = pytest.mark.slow
 SIZE_WH = (256, 128)
@@ -64,7 +63,8 @@ def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     (tmp_path / "network.yml").write_text(yaml.safe_dump(yml))
     config = load_config(tmp_path / "network.yml")
     weights = tmp_path / "model.pdparams"
-    load_script("benchmarks/parity_networks").make_weights(config, weights, seed=1)
+    benchmark = runpy.run_path(str(PROJECT / "benchmarks/parity_networks.py"))
+    benchmark["make_weights"](config, weights, seed=1)
 
     options = ExportOptions(tmp_path / "bundle", onnx=True, upsample="host")
     bundle = read_bundle(export(config, str(weights), options))
