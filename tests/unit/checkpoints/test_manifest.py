@@ -152,7 +152,7 @@ def test_the_classes_are_those_of_the_manifest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no classes; give the yml .* --config"):
         configuration_of(path)
     save(tmp_path, CheckpointManifest(config=CONFIG, classes={"class_names": ["a"]}))
-    with pytest.raises(UsageError, match=r"model\.pdparams: classes: name: a word is expected"):
+    with pytest.raises(UsageError, match=r"model\.pdparams: classes: 'name' is missing"):
         class_table_of(configuration_of(path))
 
 
