@@ -83,6 +83,7 @@ class Deployment:
 
         loaded = load_config(config)
         name = "_".join(["bundle", config.stem, output_op, *more])
+        more.setdefault("onnx", False)  # for speed
         options = ExportOptions(self.folder / name, output_op=output_op, **more)
         return export(loaded, str(self.weights), options)
 

@@ -109,7 +109,7 @@ def test_the_self_check_catches_the_wrong_interpolation(
 
 
 def test_a_failed_export_leaves_the_earlier_bundle(trained: Path, tmp_path: Path) -> None:
-    assert export(trained, tmp_path).status == 0
+    assert export(trained, tmp_path, "--onnx", False).status == 0
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     finished = export(trained, tmp_path, "--opts", "model.variant=coincheung")
     assert finished.status == 2
@@ -140,7 +140,7 @@ def test_wrong_use_is_one_clear_line(
 
 
 def test_a_fixed_shape_is_kept(trained: Path, tmp_path: Path) -> None:
-    finished = export(trained, tmp_path, "--input_shape", 1, 3, 64, 128)
+    finished = export(trained, tmp_path, "--onnx", False, "--input_shape", 1, 3, 64, 128)
     assert finished.status == 0, finished.err
     assert "input 1x3x64x128" in finished.out
     deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
@@ -150,7 +150,7 @@ def test_a_fixed_shape_is_kept(trained: Path, tmp_path: Path) -> None:
 def test_the_example_of_the_deploy_page_runs(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    assert export(trained, tmp_path / "bundle").status == 0
+    assert export(trained, tmp_path / "bundle", "--onnx", False).status == 0
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "street.png"), image)
     page = (PROJECT / "deploy/README.md").read_text()

@@ -122,6 +122,7 @@ def test_one_unreadable_image_and_one_wrong_label(
 def test_benchmark_sections(bundle: Path, deployment: Deployment, tmp_path: Path) -> None:
     log = tmp_path / "benchmark.log"
     flags = ["--benchmark=True", "--save_log_path", str(log), "--model_name", "tiny"]
+    flags += ["--backend", "paddle"]
     status, result = run_infer(bundle, deployment.list, tmp_path / "out", *flags)
     assert status == 0
     text = log.read_text()
