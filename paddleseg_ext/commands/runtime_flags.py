@@ -15,6 +15,7 @@ from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
 from paddleseg_ext.inference.runtime import (
     AUTO,
     MIN_SUBGRAPH,
+    MOST_THREADS,
     PRECISIONS,
     RuntimeSpec,
     TensorRtOptions,
@@ -24,7 +25,7 @@ from paddleseg_ext.inference.runtime import (
 NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in DEPLOYED)
 
 
-thread_count = number_parser(int, {"at least": 1, "at most": 1024})
+thread_count = number_parser(int, {"at least": 1, "at most": MOST_THREADS})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 STATUS_DONE = 0
 STATUS_FAILED = 1
@@ -94,6 +95,29 @@ def check_keys(where: str, section: Iterable[object], known: Collection[str]) ->
     """Refuse the first key of a section that is not known, naming the nearest."""
     for key in section:
         check_choice(where, key, known, "key")
+
+
+def check_count(
+    where: str, value: Any, least: int, most: int | None = None, optional: bool = False
+) -> None:
+    """Refuse what is not a whole number in a range.
+
+    Args:
+        where: the value's place, which the message begins with.
+        value: of a call.
+        least: the smallest that is allowed.
+        most: the largest; None means any.
+        optional: whether None is allowed, too.
+
+    Raises:
+        UsageError: the value is none of these.
+    """
+    if optional and value is None:
+        return
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not least <= value <= (value if most is None else most):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise UsageError(f"{where}: a whole number, {bounds}, is expected, got {value!r}")
 
 
 def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:

@@ -5,7 +5,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, check_choice
 
 GPU_DISTRIBUTION = "paddlepaddle-gpu"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -34,10 +34,11 @@ def resolve_device(device: str | None) -> str:
     """`cpu` or `gpu`: what was asked for, or the better of what is installed.
 
     Raises:
-        UsageError: a GPU was asked for and this PaddlePaddle is the CPU build.
+        UsageError: neither of them, or a GPU where this PaddlePaddle is the CPU build.
     """
     if device is None:
         return "gpu" if has_gpu_build() else "cpu"
+    check_choice("--device", device, ("cpu", "gpu"))
     if device == "gpu" and not has_gpu_build():
         raise UsageError(
             f"--device gpu: {NO_GPU}; install the GPU build (docs/gpu.md), or use --device cpu"

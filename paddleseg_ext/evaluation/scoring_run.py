@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.checkpoints.manifest import configuration_of
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, check_choice, check_count
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
@@ -32,7 +32,7 @@ from paddleseg_ext.images.samples import Sample, read_sample_list
 from paddleseg_ext.inference.pipeline import StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.scoring.metrics import AbsentRule
+from paddleseg_ext.scoring.metrics import ABSENT_RULES, AbsentRule
 from paddleseg_ext.scoring.protocols import Protocol
 
 RESULT_FILE = "val.json"
@@ -55,6 +55,9 @@ class ScoringOptions:
         print_detail: progress and scores on the terminal.
         extras: further figures and files.
         source: what val.json names as its source.
+
+    Raises:
+        UsageError: a number is out of range, or the rule is unknown.
     """
 
     save_dir: str | Path | None = None
@@ -68,6 +71,12 @@ class ScoringOptions:
     print_detail: bool = True
     extras: ExtraOptions = field(default_factory=ExtraOptions)
     source: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size, 1)
+        check_count("num_workers", self.num_workers, 0, optional=True)
+        if self.absent is not None:
+            check_choice("absent", self.absent, ABSENT_RULES)
 
 
 def score_checkpoint(

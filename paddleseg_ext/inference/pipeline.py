@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import DataError, check_count
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.functional import read_image
@@ -94,6 +94,9 @@ class StreamOptions:
         read: returns a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
         most_output_bytes: bound on the outputs that wait for a worker or are in one, where the
             number of images allows more; one output is always allowed.
+
+    Raises:
+        UsageError: a number is no whole number or out of range.
     """
 
     batch_size: int = 1
@@ -104,6 +107,12 @@ class StreamOptions:
     finish: Callable[[Prediction], Any] | None = None
     read: Callable[[SampleLike], NDArray[np.uint8]] | None = None
     most_output_bytes: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size, 1)
+        check_count("num_workers", self.num_workers, 0, optional=True)
+        check_count("streams", self.streams, 1)
+        check_count("warm_up_runs", self.warm_up_runs, 0)
 
 
 def as_sample(source: "SampleLike | str | Path") -> SampleLike:

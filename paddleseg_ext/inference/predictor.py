@@ -152,6 +152,7 @@ class Predictor:
         self.bundle = bundle
         self._free_streams = BoundedSemaphore(engine.streams)
         self._report: RuntimeReport | None = None
+        self._is_closed = False
 
     @classmethod
     def open(
@@ -178,13 +179,15 @@ class Predictor:
         """
         path = Path(source)
         if path.suffix == CHECKPOINT_SUFFIX:
+            if num_classes is not None:
+                raise UsageError("num_classes: a checkpoint's manifest or configuration says it")
             return cls._open_checkpoint(path, _spec_of(runtime, "eager", settings), config)
         if config is not None:
             raise UsageError(f"config: only a checkpoint takes one; '{source}' is a bundle")
         bundle = read_bundle(path)
         if runtime == AUTO and settings.get("device", "cpu") == "cpu":
             spec, reason = choose_runtime(bundle, settings.pop("precision", "fp32"))
-            spec = RuntimeSpec(spec.engine, spec.precision, **settings)
+            spec = RuntimeSpec.parse(spec.name, **settings)
             log(f"backend {spec.engine}: {reason}")
         else:
             spec = _spec_of(runtime, "paddle", settings)
@@ -251,7 +254,10 @@ class Predictor:
 
         Raises:
             DataError: a size that the network does not take.
+            UsageError: the predictor is closed.
         """
+        if self._is_closed:
+            raise UsageError("the predictor is closed; open another one")
         with self._free_streams:
             outputs, times = self.engine.run_timed(batch)
         return NetworkRun(outputs, geometries, times)
@@ -351,7 +357,8 @@ class Predictor:
             warn(f"backend {self.spec.name}: {fallen}")
 
     def close(self) -> None:
-        """Release the engine; the predictor is not used afterwards."""
+        """Release the engine; running the network afterwards is refused."""
+        self._is_closed = True
         self.engine.close()
 
     def __enter__(self) -> "Predictor":
@@ -363,6 +370,8 @@ class Predictor:
 
 def _spec_of(runtime: str | RuntimeSpec, default: str, settings: Mapping[str, Any]) -> RuntimeSpec:
     if isinstance(runtime, RuntimeSpec):
+        if settings:
+            raise UsageError(f"{', '.join(settings)}: set in the RuntimeSpec, or name the runtime")
         return runtime
     return RuntimeSpec.parse(default if runtime == AUTO else runtime, **settings)
 
@@ -392,15 +401,23 @@ def find_class_table(bundle: Bundle, engine: Engine, num_classes: int | None) ->
     return generic_table(engine.run(probe_batch(bundle.input_shape, bundle.input_dtype)).shape[1])
 
 
-def _pixels_of(image: "ImageLike") -> NDArray[np.uint8]:
+def _pixels_of(image: Any) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return read_image(image)
-    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
-        return np.asarray(image.convert("RGB"))
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
-        raise DataError(f"image: a path or an (H, W, 3) uint8 RGB array is expected, got {found}")
-    return image
+    if hasattr(image, "convert"):
+        if image.mode.startswith(("I", "F")):  # `convert` clips their values to 255
+            raise DataError(f"image: 8 bits a channel are expected, got a PIL image '{image.mode}'")
+        try:
+            image = np.asarray(image.convert("RGB"))
+        except OSError as error:
+            raise DataError(f"image: PIL cannot decode it: {error}") from None
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return image
+        found = f"{image.dtype} {image.shape}"
+    else:
+        found = str(type(image))
+    raise DataError(f"image: a path or an (H, W, 3) uint8 RGB array is expected, got {found}")
 
 
 def _since(started: float) -> float:

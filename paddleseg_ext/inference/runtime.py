@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, check_choice
+from paddleseg_ext.common.errors import UsageError, check_choice, check_count, check_keys
 from paddleseg_ext.common.machine import has_gpu_build, resolve_device
 
 PRECISIONS = ("fp32", "fp16", "int8")
+DEVICES = ("cpu", "gpu")
+MOST_THREADS = 1024  # more than an engine can start ends the process
 REDUCED = ("bf16", "fp16", "int8")
 MIN_SUBGRAPH = 3
 AUTO = "auto"
@@ -146,6 +148,7 @@ class RuntimeSpec:
             raise UsageError(f"{name}: {REFUSED[name]}")
         known = known_runtimes()
         check_choice("runtime", name, known)
+        check_keys("runtime", settings, [field.name for field in fields(cls)])
         return replace(known[name], **settings)
 
     @property
@@ -165,6 +168,9 @@ class RuntimeSpec:
 
         check_choice("engine", self.engine, ENGINES)
         check_choice("--precision", self.precision, PRECISIONS)
+        check_choice("device", self.device, DEVICES)
+        check_count("threads", self.threads, 1, MOST_THREADS, optional=True)
+        check_count("streams", self.streams, 1)
         entry = ENGINES[self.engine]
         if self.streams > 1 and not entry.streams:
             others = " or ".join(name for name, other in ENGINES.items() if other.streams)

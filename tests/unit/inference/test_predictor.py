@@ -16,6 +16,7 @@ from PIL import Image
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.pipeline import StreamOptions
 from paddleseg_ext.inference.predictor import Predictor, find_class_table
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.runtime import RuntimeSpec
@@ -136,3 +137,58 @@ def test_a_number_beside_the_manifests_is_refused() -> None:
         assert find_class_table(bundle, Mock(), given).num_classes == 5
     with pytest.raises(UsageError, match=r"--num_classes 7: deploy\.yaml says 5; leave"):
         find_class_table(bundle, Mock(), 7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"num_workers": -1},
+        {"streams": 0},
+        {"warm_up_runs": -1},
+    ],
+)
+def test_a_stream_is_refused_numbers_out_of_range(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(UsageError, match=f"^{name}: a whole number, at least"):
+        StreamOptions(**options)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_that_pil_would_clip_is_refused(brightness: BrightnessNetwork, mode: str) -> None:
+    with pytest.raises(DataError, match=f"a PIL image '{mode}'"):
+        predictor_of(brightness).prepare(Image.new(mode, (8, 8)))
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 3), (5, 0, 3), (5, 5), (5, 5, 4), (1, 5, 5, 3)])
+def test_an_array_that_is_no_picture_is_refused(
+    brightness: BrightnessNetwork, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(DataError, match=r"an \(H, W, 3\) uint8 RGB array is expected"):
+        predictor_of(brightness).prepare(np.zeros(shape, np.uint8))
+
+
+def test_a_closed_predictor_is_not_used(brightness: BrightnessNetwork) -> None:
+    predictor = predictor_of(brightness)
+    predictor.close()
+    with pytest.raises(UsageError, match="closed"):
+        predictor(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "settings", "message"),
+    [
+        ("paddle", {"threads": 0}, "threads: a whole number, from 1 to 1024"),
+        ("paddle", {"threads": 10**6}, "threads: a whole number, from 1 to 1024"),
+        ("paddle", {"threads": "2"}, "threads: a whole number"),
+        ("paddle", {"device": "tpu"}, "device: unknown 'tpu'"),
+        ("onnxruntime", {"streams": 0}, "streams: a whole number, at least 1"),
+        ("paddle", {"thread": 2}, "unknown key 'thread'.*'threads'"),
+    ],
+)
+def test_a_runtime_is_refused_wrong_settings(
+    runtime: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        RuntimeSpec.parse(runtime, **settings).check()
