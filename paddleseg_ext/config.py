@@ -7,15 +7,12 @@ planned (`training.plan`). Nothing in a yml is ever executed.
 """
 
 import copy
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, nearest_name, shown
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.shipped_configs import find_config
@@ -208,39 +205,17 @@ def check_config(
     return from_section(Config, others, str(path), path=Path(path), raw=raw, classes=classes)
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that also reads `1e-4` as a number and refuses a repeated key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key_node.tag != "tag:yaml.org,2002:merge" and str(key) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' appears twice", key_node.start_mark
-                )
-            seen.add(str(key))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
 def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     require_file(path, "--config" if not children else f"{_BASE_KEY} of {children[-1]}")
     if path.resolve() in children:
         raise UsageError(f"{path}: '{_BASE_KEY}' leads back to itself")
-    raw = _with_present_names(
-        read_sections(path, "a yml of sections ('model:', ...)", _Loader), path
-    )
+    raw = _with_present_names(read_sections(path, "a yml of sections ('model:', ...)"), path)
     bases = raw.pop(_BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UsageError(f"{path}: '{_BASE_KEY}' must be a file or a list of files, got {bases!r}")
+        raise UsageError(
+            f"{path}: '{_BASE_KEY}' must be a file or a list of files, got {shown(bases)}"
+        )
     merged: dict[str, Any] = {}
     for base in bases:
         merged = _merge(_read_with_bases(path.parent / base, (*children, path.resolve())), merged)
@@ -292,7 +267,7 @@ def _apply_opt(raw: dict[str, Any], opt: str) -> None:
     key, separator, text = opt.partition("=")
     if not separator or not key:
         raise UsageError(f"--opts: 'key=value' is expected, got '{opt}'")
-    value = parse_yaml(text, f"--opts {key}", _Loader)
+    value = parse_yaml(text, f"--opts {key}")
     *parents, last = key.split(".")
     last = _RENAMED.get(".".join(parents), {}).get(last, last)
     place: Any = raw

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name, shown
 
 PADDLESEG_PREFIX = "paddleseg."
 
@@ -165,7 +165,7 @@ def build(
             nearest is named), a missing one, or one that it rejects.
     """
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-        raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {spec!r}")
+        raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {shown(spec)}")
     with _placed(where):
         factory = registry.find(spec["type"], only_paddleseg)
     arguments = {key: value for key, value in spec.items() if key != "type"}
@@ -178,7 +178,7 @@ def build(
             )
         is_switch = key in parameters and isinstance(parameters[key].default, bool)
         if is_switch and isinstance(value, str):  # "false" would count as true
-            raise UsageError(f"{where}: '{key}' must be true or false, got the word {value!r}")
+            raise UsageError(f"{where}: '{key}' must be true or false, got the word {shown(value)}")
     for key, value in defaults.items():
         if key in parameters or takes_any:
             arguments.setdefault(key, value)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.common.files import require_file, sha256_of, write_json
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import Config, apply_opts, check_config, load_config
@@ -199,11 +199,11 @@ def _require_harmless(value: Any, where: str, depth: int = 0) -> None:
             _require_harmless(inner, where, depth + 1)
     elif isinstance(value, str) and _PLACE.search(value):
         raise UsageError(
-            f"{where}: a manifest may not name a file or URL, got {value!r}; if it is meant, give "
-            "the yml with --config"
+            f"{where}: a manifest may not name a file or URL, got {shown(value)}; "
+            "if it is meant, give the yml with --config"
         )
     elif isinstance(value, int | float) and not -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER:
         raise UsageError(
-            f"{where}: a number up to {_LARGEST_NUMBER} is expected in a manifest, got {value!r}; "
-            "if it is meant, give the yml with --config"
+            f"{where}: a number up to {_LARGEST_NUMBER} is expected in a manifest, "
+            f"got {shown(value)}; if it is meant, give the yml with --config"
         )

@@ -7,10 +7,11 @@ its traceback.
 
 import errno
 import os
+import reprlib
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,6 +20,11 @@ STATUS_FAILED = 1
 STATUS_USAGE = 2
 
 _LISTED_NAMES = 8
+_LONGEST = 200  # letters of a value that a message quotes
+
+_QUOTES = reprlib.Repr()
+_QUOTES.maxlevel, _QUOTES.maxdict, _QUOTES.maxlist, _QUOTES.maxtuple = 4, 8, 8, 8
+_QUOTES.maxstring = _QUOTES.maxother = _LONGEST
 
 # Paddle's warnings at every import or training step that no user can act on.
 _PADDLE_CHATTER = (
@@ -26,8 +32,9 @@ _PADDLE_CHATTER = (
     "When training, we now always track global mean and variance",
 )
 
-# Errors of a disk that is full, over quota, read-only, another user's or broken.
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
+# Errors of a disk that is full, over quota, read-only, another user's or broken, and of a limit of
+# a file's size (ulimit -f).
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG}
 # Errors where something else is in the place of a file or folder.
 _OCCUPIED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -58,6 +65,20 @@ class CheckFailed(Exception):
     """A comparison failed or some of the work was lost. Exit status 1."""
 
 
+def cut(text: str, most: int = _LONGEST) -> str:
+    """The text, its middle left out where it is longer than `most` letters."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+def shown(value: object) -> str:
+    """A value of a file, as a message quotes it; of a large one only some hundred letters.
+
+    The whole is never built: with aliases, a few letters of yml print as gigabytes.
+    """
+    return cut(_QUOTES.repr(value), 3 * _LONGEST)
+
+
 def nearest_name(name: object, known: Iterable[str]) -> str:
     """` (did you mean 'momentum'?)`, or the known names when nothing is close.
 
@@ -68,7 +89,7 @@ def nearest_name(name: object, known: Iterable[str]) -> str:
     folded: dict[str, str] = {}
     for known_name in known:
         folded.setdefault(known_name.lower(), known_name)  # ours come before PaddleSeg's
-    close = get_close_matches(str(name).lower(), list(folded), n=1, cutoff=0.6)
+    close = get_close_matches(cut(str(name)).lower(), list(folded), n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{folded[close[0]]}'?)"
     return f" (known: {', '.join(sorted(folded.values()))})"
@@ -86,8 +107,9 @@ def check_choice(where: str, value: object, known: Collection[str], kind: str = 
     Raises:
         UsageError: the value is unknown.
     """
-    if value not in known:
-        named = f"{kind} '{value}'".lstrip()
+    if not isinstance(value, Hashable) or value not in known:
+        quoted = shown(value) if isinstance(value, list | dict) else cut(str(value))
+        named = f"{kind} '{quoted}'".lstrip()
         raise UsageError(f"{where}: unknown {named}{nearest_name(value, known)}")
 
 
@@ -117,7 +139,7 @@ def check_count(
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or not least <= value <= (value if most is None else most):
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise UsageError(f"{where}: a whole number, {bounds}, is expected, got {value!r}")
+        raise UsageError(f"{where}: a whole number, {bounds}, is expected, got {shown(value)}")
 
 
 def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:

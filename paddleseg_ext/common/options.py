@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from paddleseg_ext.common.errors import UsageError, nearest_name
+from paddleseg_ext.common.errors import UsageError, cut, nearest_name, shown
 from paddleseg_ext.common.flags import (
     NUMBERS,
     boolean,
@@ -30,7 +30,8 @@ Options = TypeVar("Options")
 _HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
 _Bounds = Mapping[str, float]  # bound by the words of `flags.LIMITS`
 _WORDS = NUMBERS | {bool: "true or false", str: "a word", Path: "a path"}
-_WORDS |= {list: "a list", tuple: "a list", dict: "a section"}
+_WORDS |= {list: "a list", tuple: "a list", Sequence: "a list"}
+_WORDS |= {dict: "a section", Mapping: "a section"}
 
 
 def option(
@@ -135,6 +136,8 @@ def from_section(
         UsageError: an unknown key (the nearest is named), a missing one, or a value of another
             type or outside its range.
     """
+    if not isinstance(section, Mapping):
+        raise UsageError(f"{where}: a section is expected, got {shown(section)}")
     kinds = get_type_hints(options)
     fields = {
         field.name: field
@@ -144,7 +147,8 @@ def from_section(
     values = {}
     for key, value in section.items():
         if key not in fields:
-            raise UsageError(f"{where}: unknown key '{key}'{nearest_name(str(key), fields)}")
+            named = cut(str(key))
+            raise UsageError(f"{where}: unknown key '{named}'{nearest_name(named, fields)}")
         values[key] = _checked(value, fields[key], kinds[key], where)
     for name, field in fields.items():
         if name not in section and _default_of(field) is dataclasses.MISSING:
@@ -182,6 +186,22 @@ def options_table(options: type) -> list[str]:
     return rows
 
 
+def check_kind(where: str, name: str, value: Any, kind: Any) -> None:
+    """Refuse a value of a file that is not of an annotation's type.
+
+    Args:
+        where: the section, which the message begins with.
+        name: of the value.
+        value: of a file.
+        kind: the annotation.
+
+    Raises:
+        UsageError: it is of another type.
+    """
+    if not _is_of(value, kind, {}):
+        raise UsageError(f"{where}: '{name}' must be {_expected(kind, {})}, got {shown(value)}")
+
+
 def _checked(value: Any, field: dataclasses.Field, kind: Any, where: str) -> Any:
     """The value, converted to what the field holds.
 
@@ -191,12 +211,12 @@ def _checked(value: Any, field: dataclasses.Field, kind: Any, where: str) -> Any
     bounds = field.metadata.get(_BOUNDS, {})
     if not _is_of(value, kind, bounds):
         expected = _expected(kind, bounds)
-        raise UsageError(f"{where}: '{field.name}' must be {expected}, got {value!r}")
+        raise UsageError(f"{where}: '{field.name}' must be {expected}, got {shown(value)}")
     choices = field.metadata.get(_FLAG, {}).get("choices")
     for each in value if isinstance(value, list | tuple) else (value,):
         if choices and each is not None and each not in choices:
             known = ", ".join(map(str, choices))
-            raise UsageError(f"{where}: '{field.name}' must be one of {known}, got {each!r}")
+            raise UsageError(f"{where}: '{field.name}' must be one of {known}, got {shown(each)}")
     return _converted(value, kind)
 
 
@@ -247,7 +267,16 @@ def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
         return isinstance(value, list | tuple) and all(_is_of(v, element, bounds) for v in value)
     if origin in (str, Path):
         return isinstance(value, str | Path)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and _items_are_of(value, inner)
     return origin is Any or isinstance(value, origin)
+
+
+def _items_are_of(section: Mapping[Any, Any], inner: tuple[Any, ...]) -> bool:
+    """Whether keys and values are of a mapping's types; any value is of `Any`."""
+    if not inner or inner[1] is Any:
+        return True
+    return all(_is_of(k, inner[0], {}) and _is_of(v, inner[1], {}) for k, v in section.items())
 
 
 def _converted(value: Any, kind: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.errors import MissingData, UsageError
+from paddleseg_ext.common.errors import MissingData, UsageError, shown
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
@@ -71,7 +71,7 @@ def build_dataset(config: Config, section: str) -> Any:
     spec = config.section(section)
     specs = spec.get("transforms") or []
     if not isinstance(specs, list):
-        raise UsageError(f"{section}.transforms: a list is expected, got {specs!r}")
+        raise UsageError(f"{section}.transforms: a list is expected, got {shown(specs)}")
     transforms = [
         build(TRANSFORMS, entry, f"{section}.transforms[{index}]", config.only_paddleseg)
         for index, entry in enumerate(specs)

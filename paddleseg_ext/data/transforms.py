@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.images import functional as F
 
 Data = dict[str, Any]
@@ -28,7 +28,7 @@ def _size_wh(size: Sequence[int], name: str) -> tuple[int, int]:
         or len(size) != 2
         or not all(isinstance(side, int) and side > 0 for side in size)
     ):
-        raise UsageError(f"{name}: [width, height] is expected, got {size!r}")
+        raise UsageError(f"{name}: [width, height] is expected, got {shown(size)}")
     return size[0], size[1]
 
 
@@ -282,7 +282,9 @@ class Normalize:
         """
         for name, values in (("mean", mean), ("std", std)):
             if not isinstance(values, Sequence) or len(values) not in (1, 3):
-                raise UsageError(f"{name}: a list of 1 or 3 numbers is expected, got {values!r}")
+                raise UsageError(
+                    f"{name}: a list of 1 or 3 numbers is expected, got {shown(values)}"
+                )
         if any(value == 0 for value in std):
             raise UsageError(f"std: no value may be 0, got {list(std)}")
         self.mean = tuple(mean)

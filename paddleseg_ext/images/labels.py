@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import DataError, UsageError, shown
 from paddleseg_ext.common.options import from_section, option
+from paddleseg_ext.common.text import check_names
 from paddleseg_ext.images.functional import read_label
 
 IGNORE_INDEX = 255
@@ -81,8 +82,14 @@ class ClassTable:
                 wrong kind.
         """
         if not isinstance(values, Mapping):
-            raise UsageError(f"{where}: the keys of a class table are expected, got {values!r}")
+            raise UsageError(
+                f"{where}: the keys of a class table are expected, got {shown(values)}"
+            )
         read = from_section(_Entries, values, where)
+        check_names(f"{where}: class_names", (read.name, *read.class_names))
+        if not 1 <= len(read.class_names) <= MAX_CLASSES:
+            found = len(read.class_names)
+            raise UsageError(f"{where}: class_names: 1 to {MAX_CLASSES} are expected, got {found}")
         lookup = read.label_lookup
         return cls(
             read.name,
@@ -115,8 +122,8 @@ def _bytes(values: list, shape: tuple[int, ...], where: str) -> np.ndarray:
     fits = array.shape == shape and array.dtype.kind in "iu"
     if not fits or (array.size and (array.min() < 0 or array.max() > 255)):
         wanted = "x".join(map(str, shape))
-        shown = f"shape {array.shape}" if array.ndim else values
-        raise UsageError(f"{where}: {wanted} whole numbers from 0 to 255 expected, got {shown!r}")
+        found = f"shape {array.shape}" if array.ndim else shown(values)
+        raise UsageError(f"{where}: {wanted} whole numbers from 0 to 255 expected, got {found}")
     return array.astype(np.uint8)
 
 
@@ -192,7 +199,10 @@ def generic_table(
     if class_names is not None and (
         not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names)
     ):  # a yml reads no and 5 as a truth value and a number
-        raise UsageError(f"class_names: a list of words in quotes is expected, got {class_names}")
+        raise UsageError(
+            f"class_names: a list of words in quotes is expected, got {shown(class_names)}"
+        )
+    check_names("class_names", class_names or ())
     names = class_names or [f"class_{index}" for index in range(num_classes)]
     if len(names) != num_classes:
         raise UsageError(

@@ -11,42 +11,32 @@ An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
-
-from paddleseg_ext.common.errors import UsageError, check_choice, check_keys
+from paddleseg_ext.common.errors import UsageError, check_choice, check_keys, cut, shown
 from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
-from paddleseg_ext.common.options import from_section
-from paddleseg_ext.common.yml import read_sections
+from paddleseg_ext.common.options import from_section, option
+from paddleseg_ext.common.text import check_file_name, check_name, check_names
+from paddleseg_ext.common.yml import dump_yaml, read_sections
 from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, UPSAMPLINGS, Postprocess
+from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
 
 MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
-DEPLOY_SECTION = "the section 'Deploy:' of an exported model"
+DEPLOY_SECTION = "the section 'Deploy:' of a deploy.yaml, which export_model.py writes,"
 MODEL_FILES = ("model.json", "model.pdmodel")
 PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
 ONNX_SUFFIX = ".onnx"
 INPUT_DTYPES = ("float32", "uint8")
-
-# The sections of a manifest and their keys; a section without keys holds names of its own.
-MANIFEST_SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "checkpoint": ("path", "sha256", "iteration"),
-    "variables": ("loaded", "total"),
-    "preprocess": ("color_order", "value_range", "layout"),
-    "postprocess": ("output_op", "upsampling", "resize_back", "classes"),
-    **dict.fromkeys(("versions", "files", "sizes"), ()),
-}
-# Older bundles have none of these.
-OPTIONAL_SECTIONS: Mapping[str, Any] = {"graphs": {}, "verified": {}, "cost": {}}
+INPUT_AXES = ("N", "3", "H", "W")
+LARGEST_SIDE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,74 @@ class DeploySection:
     input_dtype: str = INPUT_DTYPES[0]
     output_op: str | None = None
     output_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: an `input_shape` that is not that of images.
+        """
+        shape = self.input_shape
+        if shape is not None and (
+            len(shape) != len(INPUT_AXES)
+            or any(side is not None and not -1 <= side <= LARGEST_SIDE for side in shape)
+        ):
+            raise ValueError(
+                f"input_shape: {len(INPUT_AXES)} numbers up to {LARGEST_SIDE} are expected "
+                f"([{', '.join(INPUT_AXES)}], -1 where a side is free), got {shown(shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    path: str | None = None
+    sha256: str | None = None
+    iteration: int | None = option(None, "", at_least=0)
+
+
+@dataclass(frozen=True)
+class _Variables:
+    loaded: int = option(0, "", at_least=0)
+    total: int = option(0, "", at_least=0)
+
+
+@dataclass(frozen=True)
+class _PreprocessKeys:
+    color_order: Literal["RGB", "BGR"] = "RGB"
+    value_range: list[int] | None = None
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class _PostprocessKeys:
+    classes: Any
+    output_op: str | None = None
+    upsampling: Literal["graph", "half_pixel", "aligned"] = "graph"
+    resize_back: str | None = None
+
+
+@dataclass(frozen=True)
+class _Cost:
+    parameters: int | None = option(None, "", at_least=0)
+    multiply_adds: int | None = option(None, "", at_least=0)
+    input_shape: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class _ManifestKeys:
+    """The section `Manifest:`; older bundles have no key that has a default."""
+
+    format: int
+    network: str
+    checkpoint: dict[str, Any]
+    variables: dict[str, Any]
+    preprocess: dict[str, Any]
+    postprocess: dict[str, Any]
+    versions: dict[str, str | None]
+    files: dict[str, str]
+    sizes: dict[str, int]
+    graphs: dict[str, dict] = field(default_factory=dict)
+    verified: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,7 +151,7 @@ class Manifest:
     variables_total: int = 0
     color_order: str = "RGB"
     upsampling: str = "graph"
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -136,7 +194,10 @@ class Bundle:
         Raises:
             UsageError: the yaml names a transform that inference does not have.
         """
-        return Preprocess(self.transforms, self.color_order, self.input_dtype)
+        try:
+            return Preprocess(self.transforms, self.color_order, self.input_dtype)
+        except UsageError as error:
+            raise UsageError(f"{self.deploy_file}: {error}") from None
 
     def postprocess(self) -> Postprocess:
         """The postprocessing that makes a label map of the graph's output."""
@@ -208,19 +269,18 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
         path = path / DEPLOY_FILE
     require_file(path, "--config")
     raw = read_sections(path, DEPLOY_SECTION)
-    if "Deploy" not in raw:
-        raise UsageError(
-            f"{path}: {DEPLOY_SECTION} is expected, as in the {DEPLOY_FILE} that export_model.py "
-            "writes"
-        )
-    check_keys(str(path), raw, ("Deploy", "Manifest"))
-    if not isinstance(raw["Deploy"], dict):
+    if not isinstance(raw.get("Deploy"), dict):
         raise UsageError(f"{path}: {DEPLOY_SECTION} is expected")
+    if "Manifest" in raw:
+        _check_format(raw["Manifest"], f"{path}: Manifest")
+    check_keys(str(path), raw, ("Deploy", "Manifest"))
     deploy = from_section(DeploySection, raw["Deploy"], f"{path}: Deploy")
     output_op = deploy.output_op or "none"
     check_choice(f"{path}: output_op", output_op, OUTPUT_OPS)
     check_choice(f"{path}: input_dtype", deploy.input_dtype, INPUT_DTYPES)
     manifest = _read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
+    check_file_name(f"{path}: Deploy.model", deploy.model)
+    check_file_name(f"{path}: Deploy.params", deploy.params)
     model_file = _find_model(path, deploy.model)
     params_file = None
     if model_file.suffix != ONNX_SUFFIX:
@@ -338,12 +398,12 @@ def write_deploy_yaml(
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(path, dump_yaml(content))
 
 
 def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, Any]:
     output_op = deploy.output_op or "none"
-    keys = MANIFEST_SECTIONS["checkpoint"]
+    keys = [entry.name for entry in fields(_Checkpoint)]
     return {
         "format": MANIFEST_FORMAT,
         "network": manifest.network,
@@ -373,7 +433,7 @@ def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise UsageError(f"{where}: a list of '- type: NAME' items is expected, got {value!r}")
+        raise UsageError(f"{where}: a list of '- type: NAME' items is expected, got {shown(value)}")
     return value
 
 
@@ -389,62 +449,74 @@ def _find_model(path: Path, name: str) -> Path:
     return require_file(named, f"{path}: model")
 
 
+def _check_format(manifest: Any, where: str) -> None:
+    """The format comes first: the keys of a later one are not this release's to judge."""
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(found, int) and found > MANIFEST_FORMAT:
+        raise UsageError(
+            f"{where}: format {MANIFEST_FORMAT} is expected, got {found}: a later release of "
+            "paddleseg_ext wrote it; use that one"
+        )
+    if found != MANIFEST_FORMAT or isinstance(found, bool):
+        raise UsageError(
+            f"{where}: format {MANIFEST_FORMAT} is expected, got {shown(found)}; "
+            "export the model again"
+        )
+
+
 def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
     where = f"{path}: Manifest"
-    if not isinstance(raw, dict):
-        raise UsageError(f"{where}: a section is expected, got {raw!r}")
-    if raw.get("format") != MANIFEST_FORMAT:
+    keys = from_section(_ManifestKeys, raw, where)
+    check_name(f"{where}.network", keys.network)
+    check_names(f"{where}.versions", (v for v in keys.versions.values() if v is not None))
+    for name in keys.files:
+        check_file_name(f"{where}.files", name)
+    for name, graph in keys.graphs.items():
+        check_file_name(f"{where}.graphs.{cut(name)}.file", graph.get("file"))
+    post = from_section(_PostprocessKeys, keys.postprocess, f"{where}.postprocess")
+    if post.output_op != output_op:
         raise UsageError(
-            f"{where}: format {MANIFEST_FORMAT} is expected, got {raw.get('format')!r}; "
-            "export the model again, or use the release that wrote it"
-        )
-    check_keys(where, raw, ("format", "network", *MANIFEST_SECTIONS, *OPTIONAL_SECTIONS))
-    raw = {**OPTIONAL_SECTIONS, **raw}
-    for name in (*MANIFEST_SECTIONS, *OPTIONAL_SECTIONS):
-        if not isinstance(raw.get(name), dict):
-            raise UsageError(
-                f"{where}: the section '{name}' is expected, got {raw.get(name)!r}; "
-                "export the model again"
-            )
-        check_keys(f"{where}.{name}", raw[name], MANIFEST_SECTIONS.get(name) or raw[name])
-    post = raw["postprocess"]
-    if post.get("output_op") != output_op:
-        raise UsageError(
-            f"{where}.postprocess: output_op '{post.get('output_op')}' and Deploy's "
+            f"{where}.postprocess: output_op {shown(post.output_op)} and Deploy's "
             f"'{output_op}' differ; export the model again"
         )
-    upsampling = post.get("upsampling", UPSAMPLINGS[0])
-    if upsampling not in UPSAMPLINGS or (upsampling != "graph" and output_op != "none"):
+    if post.upsampling != "graph" and output_op != "none":
         raise UsageError(
-            f"{where}.postprocess.upsampling: one of {', '.join(UPSAMPLINGS)} is expected, and "
-            f"'graph' where output_op is not 'none', got {upsampling!r}"
+            f"{where}.postprocess.upsampling: 'graph' is expected where output_op is not 'none', "
+            f"got '{post.upsampling}'"
         )
-    verified = {
-        str(name): Verified.from_dict(record, f"{where}.verified.{name}")
-        for name, record in raw["verified"].items()
-    }
+    variables = from_section(_Variables, keys.variables, f"{where}.variables")
+    cost = from_section(_Cost, keys.cost, f"{where}.cost") if keys.cost else None
     return Manifest(
-        network=str(raw.get("network")),
-        class_table=ClassTable.from_dict(post.get("classes"), f"{where}.postprocess.classes"),
-        variables_loaded=raw["variables"].get("loaded", 0),
-        variables_total=raw["variables"].get("total", 0),
-        color_order=raw["preprocess"].get("color_order", "RGB"),
-        upsampling=upsampling,
-        verified=verified,
-        checkpoint=raw["checkpoint"],
-        versions=raw["versions"],
-        files=raw["files"],
-        sizes=raw["sizes"],
-        graphs=raw["graphs"],
-        cost=raw["cost"],
+        network=keys.network,
+        class_table=ClassTable.from_dict(post.classes, f"{where}.postprocess.classes"),
+        checkpoint=asdict(from_section(_Checkpoint, keys.checkpoint, f"{where}.checkpoint")),
+        variables_loaded=variables.loaded,
+        variables_total=variables.total,
+        color_order=from_section(
+            _PreprocessKeys, keys.preprocess, f"{where}.preprocess"
+        ).color_order,
+        upsampling=post.upsampling,
+        versions=keys.versions,
+        files=keys.files,
+        sizes=keys.sizes,
+        graphs=keys.graphs,
+        verified={
+            name: Verified.from_dict(record, f"{where}.verified.{cut(name)}")
+            for name, record in keys.verified.items()
+        },
+        cost=asdict(cost) if cost else {},
     )
 
 
 def _check_files(bundle: Bundle) -> None:
     if bundle.manifest is None:
         return
+    folder = bundle.deploy_file.parent
+    for file in bundle.files[1:]:
+        if file.name not in bundle.manifest.files:
+            _require_inside(file, folder)
     for name, expected in bundle.manifest.files.items():
-        file = bundle.deploy_file.parent / name
+        file = folder / name
         size = bundle.manifest.sizes.get(name, 0)
         if file.is_file() and file.stat().st_size < size:
             raise UsageError(
@@ -454,4 +526,18 @@ def _check_files(bundle: Bundle) -> None:
         if not file.is_file():
             warn(f"{file} is named in {bundle.deploy_file.name} and missing")
         elif sha256_of(file) != expected:
+            _require_inside(file, folder)
             warn(f"{file} was changed after the export: its hash is not the one in the manifest")
+
+
+def _require_inside(file: Path, folder: Path) -> None:
+    """Refuse a link out of the bundle to content that the manifest does not vouch for.
+
+    What a bundle names is copied and passed on (`quantize`). A link to the manifest's own content,
+    as in a cache of downloads, is as good as the file.
+    """
+    if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{file}: a file of the bundle is expected, this is a link to another one outside of "
+            "it, whose sha256 is not in the manifest; put the file itself there"
+        )

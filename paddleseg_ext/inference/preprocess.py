@@ -8,18 +8,20 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name
+from paddleseg_ext.common.errors import DataError, UsageError, cut, nearest_name, shown
+from paddleseg_ext.common.options import check_kind
 from paddleseg_ext.images import functional
 
 FloatImage = NDArray[np.float32]
 SizeHW = tuple[int, int]
 SizeWH = tuple[int, int]
 
+LARGEST_SIDE = 1 << 16  # pixels; what no image of a file has
 INTERPOLATIONS = tuple(name.upper() for name in functional.INTERPOLATIONS)
 
 
@@ -51,15 +53,20 @@ class Geometry:
         return any(step.kind == "resize" for step in self.steps)
 
 
+def _check_side(name: str, side: float | None) -> None:
+    if side is not None and not 0 < side <= LARGEST_SIDE:
+        raise ValueError(f"{name}: 1 to {LARGEST_SIDE} pixels are expected, got {side}")
+
+
 def _check_size_wh(name: str, size_wh: Any) -> tuple[int, int]:
     if isinstance(size_wh, int):
         size_wh = (size_wh, size_wh)
     if (
         not isinstance(size_wh, (list, tuple))
         or len(size_wh) != 2
-        or not all(isinstance(side, int) and side > 0 for side in size_wh)
+        or not all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in size_wh)
     ):
-        raise ValueError(f"{name}: [width, height] is expected, got {size_wh!r}")
+        raise ValueError(f"{name}: [width, height] is expected, got {shown(size_wh)}")
     return (size_wh[0], size_wh[1])
 
 
@@ -94,14 +101,17 @@ class ImageResize(Resizing):
 
     def __init__(
         self,
-        target_size: Sequence[int] = (512, 512),
+        target_size: int | Sequence[int] = (512, 512),
         keep_ratio: bool = False,
         size_divisor: int | None = None,
         interp: str = "LINEAR",
     ):
         self.target_wh = _check_size_wh("target_size", target_size)
         if interp not in INTERPOLATIONS:
-            raise ValueError(f"interp: unknown '{interp}'{nearest_name(interp, INTERPOLATIONS)}")
+            raise ValueError(
+                f"interp: unknown '{cut(interp)}'{nearest_name(interp, INTERPOLATIONS)}"
+            )
+        _check_side("size_divisor", size_divisor or None)
         self.keep_ratio = keep_ratio
         self.size_divisor = size_divisor
         self.interp = interp
@@ -126,6 +136,7 @@ class ResizeByLong(Resizing):
     """Resize so that the longer side is `long_size`."""
 
     def __init__(self, long_size: int):
+        _check_side("long_size", long_size)
         self.long_size = long_size
 
     def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
@@ -141,8 +152,9 @@ class ResizeByShort(Resizing):
     """
 
     def __init__(self, short_size: int, max_size: float = 1e10):
-        if not isinstance(short_size, int):
-            raise ValueError(f"short_size: one whole number is expected, got {short_size!r}")
+        _check_side("short_size", short_size)
+        if not max_size > 0:
+            raise ValueError(f"max_size: a number above 0 is expected, got {max_size}")
         self.short_size = short_size
         self.max_size = max_size
 
@@ -159,6 +171,8 @@ class LimitLong(Resizing):
     """Resize only where the longer side is above `max_long` or below `min_long`."""
 
     def __init__(self, max_long: int | None = None, min_long: int | None = None):
+        _check_side("max_long", max_long)
+        _check_side("min_long", min_long)
         if max_long is not None and min_long is not None and min_long > max_long:
             raise ValueError(f"min_long ({min_long}) is above max_long ({max_long})")
         self.max_long = max_long
@@ -181,12 +195,17 @@ class Padding:
 
     def __init__(
         self,
-        target_size: Sequence[int],
-        im_padding_value: float = 127.5,
+        target_size: int | Sequence[int],
+        im_padding_value: float | Sequence[float] = 127.5,
         label_padding_value: int = 255,
     ):
         """`label_padding_value` is accepted as PaddleSeg writes it; labels are not padded here."""
         self.target_wh = _check_size_wh("target_size", target_size)
+        values = np.ravel(im_padding_value)
+        if len(values) not in (1, 3) or not np.isfinite(values).all():
+            raise ValueError(
+                f"im_padding_value: 1 or 3 numbers are expected, got {shown(im_padding_value)}"
+            )
         self.value = im_padding_value
 
     def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
@@ -215,9 +234,13 @@ class ImageNormalize:
     def __init__(self, mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.5,)):
         for name, values in (("mean", mean), ("std", std)):
             if not isinstance(values, (list, tuple)) or len(values) not in (1, 3):
-                raise ValueError(f"{name}: a list of 1 or 3 numbers is expected, got {values!r}")
+                raise ValueError(
+                    f"{name}: a list of 1 or 3 numbers is expected, got {shown(values)}"
+                )
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"{name}: finite numbers are expected, got {shown(values)}")
         if not all(std):
-            raise ValueError(f"std: numbers other than 0 are expected, got {std!r}")
+            raise ValueError(f"std: numbers other than 0 are expected, got {shown(std)}")
         self.mean = tuple(float(value) for value in mean) * (3 // len(mean))
         self.std = tuple(float(value) for value in std) * (3 // len(std))
 
@@ -261,7 +284,7 @@ class Preprocess:
         if color_order not in ("RGB", "BGR"):
             raise UsageError(f"color_order: RGB or BGR is expected, got '{color_order}'")
         if not isinstance(transforms, (list, tuple)):
-            raise UsageError(f"transforms: a list is expected, got {transforms!r}")
+            raise UsageError(f"transforms: a list is expected, got {shown(transforms)}")
         self.color_order = color_order
         self.input_dtype = np.dtype(input_dtype)
         self._transforms = [_build(spec) for spec in transforms]
@@ -319,18 +342,23 @@ def _size_hw(image: NDArray) -> SizeHW:
 
 def _build(spec: Mapping[str, Any]) -> Any:
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-        raise UsageError(f"transforms: items with 'type: NAME' are expected, got {spec!r}")
+        raise UsageError(f"transforms: items with 'type: NAME' are expected, got {shown(spec)}")
     name = spec["type"].removeprefix("paddleseg.")
     if name not in TRANSFORMS:
         raise UsageError(
-            f"transforms: '{name}' cannot be used for inference; "
+            f"transforms: '{cut(name)}' cannot be used for inference; "
             f"supported: {', '.join(sorted(TRANSFORMS))}"
         )
     arguments = {key: value for key, value in spec.items() if key != "type"}
     parameters = inspect.signature(TRANSFORMS[name]).parameters
     for key in arguments:
         if key not in parameters:
-            raise UsageError(f"transforms: {name} takes no '{key}'{nearest_name(key, parameters)}")
+            raise UsageError(
+                f"transforms: {name} takes no '{cut(str(key))}'{nearest_name(key, parameters)}"
+            )
+    kinds = get_type_hints(TRANSFORMS[name].__init__)
+    for key, value in arguments.items():
+        check_kind(f"transforms: {name}", key, value, kinds[key])
     try:
         return TRANSFORMS[name](**arguments)
     except (TypeError, ValueError) as error:

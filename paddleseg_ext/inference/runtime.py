@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, check_choice, check_count, check_keys
+from paddleseg_ext.common.errors import UsageError, check_choice, check_count, check_keys, shown
 from paddleseg_ext.common.machine import has_gpu_build, resolve_device
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -105,7 +105,7 @@ class RuntimeReport:
         own = {key: value for key, value in section.items() if key in names}
         for key in ("kernels", "kernel_precisions"):
             if not isinstance(own.get(key, {}), Mapping):
-                raise ValueError(f"backend.{key}: a section is expected, got {own[key]!r}")
+                raise ValueError(f"backend.{key}: a section is expected, got {shown(own[key])}")
         others = section.keys() - names - {"int8_kernels"}
         return cls(**own, details={key: section[key] for key in section if key in others})
 

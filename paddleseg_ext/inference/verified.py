@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.common.machine import cpu_name
+from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.inference.engines.table import ENGINES, release
 
 SHOWN_NEW_SIZE_S = 0.05  # a shorter delay of a new input size is not reported
@@ -37,18 +38,18 @@ class Verified:
 
     grade: str
     passed: bool
-    num_different: int = 0
-    num_images: int = 0
+    num_different: int = option(0, "", at_least=0)
+    num_images: int = option(0, "", at_least=0)
     command: str = ""
     version: str = ""
     cpu: str = ""
-    cpu_threads: int | None = None
-    ratio: float | None = None
-    new_size_s: float = 0.0
-    new_size_share: float = 0.0
-    mean_iou_before: float | None = None
-    mean_iou_after: float | None = None
-    int8_kernels: int | None = None
+    cpu_threads: int | None = option(None, "", at_least=0)
+    ratio: float | None = option(None, "", at_least=0)
+    new_size_s: float = option(0.0, "", at_least=0)
+    new_size_share: float = option(0.0, "", at_least=0)
+    mean_iou_before: float | None = option(None, "", at_least=0)
+    mean_iou_after: float | None = option(None, "", at_least=0)
+    int8_kernels: int | None = option(None, "", at_least=0)
 
     def to_dict(self) -> dict[str, Any]:
         """The section of a deploy.yaml; what is not known is left out."""
@@ -62,15 +63,9 @@ class Verified:
             UsageError: no section, or no grade in it.
         """
         if not isinstance(section, Mapping):
-            raise UsageError(f"{where}: a section is expected, got {section!r}")
+            raise UsageError(f"{where}: a section is expected, got {shown(section)}")
         names = {field.name for field in fields(cls)}
-        known = {key: value for key, value in section.items() if key in names}
-        if not isinstance(known.get("grade"), str) or not isinstance(known.get("passed"), bool):
-            raise UsageError(f"{where}: 'grade' and 'passed' are expected, got {dict(section)!r}")
-        for key in ("ratio", "new_size_s"):
-            if not isinstance(known.get(key, 0.0), int | float):
-                raise UsageError(f"{where}.{key}: a number is expected, got {known[key]!r}")
-        return cls(**known)
+        return from_section(cls, {k: v for k, v in section.items() if k in names}, where)
 
     def foreign_version(self, engine: str) -> str:
         """Why this record is of another release than the installed one; empty where it is not."""

@@ -1,5 +1,7 @@
 """Bundles: what is written is read back, and what is wrong is named."""
 
+import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import yaml
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.inference import bundle as bundle_module
 from paddleseg_ext.inference.bundle import (
+    Bundle,
     Manifest,
     bundle_for_onnx,
     read_bundle,
@@ -101,7 +105,7 @@ def test_no_transforms_is_an_empty_list(folder: Path) -> None:
         (lambda c: c["Manifest"]["preprocess"].update(colour_order="RGB"), "'color_order'"),
         (lambda c: c.update(Deplo={}), "did you mean 'Deploy'"),
         (lambda c: c.pop("Deploy"), "section 'Deploy:'"),
-        (lambda c: (c.clear(), c.update(model={})), "deploy.yaml that export_model.py writes"),
+        (lambda c: (c.clear(), c.update(model={})), "deploy.yaml, which export_model.py writes"),
         (lambda c: c["Deploy"].update(output_op="armax"), "did you mean 'argmax'"),
         (lambda c: c["Deploy"].update(output_op="argmax"), "differ; export the model again"),
         (lambda c: c["Deploy"].update(params="other.pdiparams"), "does not exist"),
@@ -109,7 +113,7 @@ def test_no_transforms_is_an_empty_list(folder: Path) -> None:
         (lambda c: c["Manifest"].update(format=2), "format 1 is expected, got 2"),
         (lambda c: c["Manifest"].update(format=2, of_tomorrow={}), "format 1 is expected, got 2"),
         (lambda c: c["Deploy"].update(input_shape="512x512"), "'input_shape' must be a list"),
-        (lambda c: c["Manifest"].pop("postprocess"), "section 'postprocess'"),
+        (lambda c: c["Manifest"].pop("postprocess"), "'postprocess' is missing"),
         (lambda c: c["Manifest"]["postprocess"].update(classes={"names": []}), "classes"),
     ],
 )
@@ -190,8 +194,11 @@ def test_the_type_of_the_input(folder: Path) -> None:
     ("record", "message"),
     [
         ("identical", r"Manifest\.verified\.openvino: a section is expected"),
-        ({"passed": True}, "'grade' and 'passed' are expected"),
-        ({"grade": "identical", "passed": True, "ratio": "fast"}, "ratio: a number is expected"),
+        ({"passed": True}, "'grade' is missing"),
+        (
+            {"grade": "identical", "passed": True, "ratio": "fast"},
+            "'ratio' must be a number of at least 0",
+        ),
     ],
 )
 def test_a_record_of_the_wrong_kind(folder: Path, record: object, message: str) -> None:
@@ -204,3 +211,146 @@ def test_a_record_of_a_later_release_is_read(folder: Path) -> None:
     record = Verified("identical", True, 3, 8, "tune").to_dict() | {"of_tomorrow": 1}
     path = edit(folder, lambda content: content["Manifest"].update(verified={"openvino": record}))
     assert read_bundle(path).verified["openvino"] == Verified("identical", True, 3, 8, "tune")
+
+
+WRONG_VALUES: list = [
+    None, 5, -1, 0.5, float("nan"), float("inf"), 10**30, True, "word", "", "a/b", "..", "\x07", [],
+    [1], [[1]], {}, {"a": 1}, [None, 3, -5, 10**9], "x" * 10_000,
+]  # fmt: skip
+
+
+def places(content: object, at: tuple = ()) -> list[tuple]:
+    """Every key and the first item of every list."""
+    if isinstance(content, dict):
+        inner = [(key, value) for key, value in content.items()]
+    else:
+        inner = [(0, content[0])] if isinstance(content, list) and content else []
+    return [p for key, value in inner for p in ((*at, key), *places(value, (*at, key)))]
+
+
+def test_no_wrong_value_of_any_key_ends_in_a_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is refused in one line, or harmless: all that is read can be shown."""
+    records = {"onnxruntime": Verified("identical", True, 3, 8, "tune", "1.2", "cpu", 2, 1.5)}
+    record_verified(read_bundle(folder), records)
+    path = folder / "deploy.yaml"
+    whole = yaml.safe_load(path.read_text())
+    whole["Manifest"]["graphs"] = {"onnx": {"file": "model.json", "opset": 17}}
+    whole["Manifest"]["cost"] = {"parameters": 3, "multiply_adds": 5, "input_shape": [1, 3, 8, 8]}
+    num_refused = 0
+    for place in places(whole):
+        for wrong in WRONG_VALUES:
+            content = at = copy.deepcopy(whole)
+            for key in place[:-1]:
+                at = at[key]
+            at[place[-1]] = wrong
+            monkeypatch.setattr(bundle_module, "read_sections", lambda *_: content)  # noqa: B023
+            try:
+                bundle = read_bundle(path)
+                bundle.preprocess().network_hw((48, 64))
+                bundle.postprocess()
+                json.dumps([manifest_values(bundle), bundle.input_shape, bundle.transforms])
+            except UsageError as error:
+                assert "\n" not in str(error) and len(str(error)) < 1500, (place, wrong)
+                num_refused += 1
+            except Exception as error:
+                raise AssertionError(f"{place} = {str(wrong)[:50]}: {str(error)[:200]}") from None
+    assert num_refused > 800
+
+
+def manifest_values(bundle: Bundle) -> list:
+    assert bundle.manifest is not None
+    values = {
+        k: v for k, v in vars(bundle.manifest).items() if k not in ("class_table", "verified")
+    }
+    records = {name: record.to_dict() for name, record in bundle.manifest.verified.items()}
+    return [values, records, bundle.manifest.class_table.to_dict()]
+
+
+@pytest.mark.parametrize(
+    "name", ["../id_secret", "/etc/hostname", "a/b", "a\\b", "..", "", "a\n", "\ud800", 5]
+)
+@pytest.mark.parametrize("place", ["model", "params", "files", "graph"])
+def test_names_are_plain_file_names(folder: Path, place: str, name: object) -> None:
+    def name_it(content: dict) -> None:
+        manifest = content["Manifest"]
+        if place == "files":
+            manifest["files"][name] = "0"
+        elif place == "graph":
+            manifest["graphs"] = {"onnx": {"file": name, "opset": 17}}
+        else:
+            content["Deploy"][place] = name
+
+    with pytest.raises(UsageError, match=r"deploy\.yaml"):
+        read_bundle(edit(folder, name_it))
+
+
+def test_a_link_out_of_the_bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """To the manifest's own content it is a file of the bundle, as in a cache of downloads."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "blob"
+    (folder / "model.pdiparams").rename(elsewhere)
+    (folder / "model.pdiparams").symlink_to(elsewhere)
+    assert read_bundle(folder).params_file == folder / "model.pdiparams"
+    elsewhere.write_bytes(b"a secret key of mine")
+    with pytest.raises(UsageError, match=r"model\.pdiparams: .* a link to another one outside"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "letter", ["\ud800", "\x1b", "\n", "\u2028", "\x00", "\x85"], ids=lambda letter: ascii(letter)
+)
+@pytest.mark.parametrize("place", ["class", "network", "version"])
+def test_names_can_be_shown_everywhere(folder: Path, place: str, letter: str) -> None:
+    def name_it(content: dict) -> None:
+        manifest = content["Manifest"]
+        if place == "class":
+            manifest["postprocess"]["classes"]["class_names"][1] = f"a{letter}b"
+        elif place == "network":
+            manifest["network"] = f"a{letter}b"
+        else:
+            manifest["versions"]["paddle"] = f"a{letter}b"
+
+    with pytest.raises(UsageError, match="letter"):
+        read_bundle(edit(folder, name_it))
+
+
+def test_names_in_every_script_are_names(folder: Path) -> None:
+    names = ["Straße", "道路", "सड़क", "👩\u200d🚒", "a\u00a0b"]
+
+    def name_them(content: dict) -> None:
+        content["Manifest"]["postprocess"]["classes"]["class_names"] = names
+
+    manifest = read_bundle(edit(folder, name_them)).manifest
+    assert manifest is not None and list(manifest.class_table.class_names) == names
+
+
+def test_a_bundle_of_a_later_release(folder: Path) -> None:
+    """The format comes before the keys, of which that release may have new ones."""
+
+    def of_tomorrow(content: dict) -> None:
+        content["Manifest"] |= {"format": 2, "new": 1}
+        content["Deploy"]["new"] = 1
+        content["New"] = {}
+
+    with pytest.raises(UsageError, match="format 1 is expected, got 2: a later release"):
+        read_bundle(edit(folder, of_tomorrow))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("model.pdparams", b"\x80\x04}\x94.", "a checkpoint"),
+        ("model.pth", b"PK\x03\x04", "a zip file"),
+        ("model.pdiparams", b"\0\0\0\0", "the weights of an exported graph"),
+        ("model.json", b"{}", "a JSON file"),
+        ("model.onnx", b"\x08\x07", "an ONNX graph"),
+        ("x.jpg", b"\xff\xd8\xff\xe0", "an image"),
+    ],
+)
+def test_another_file_in_place_of_the_bundle(
+    tmp_path: Path, name: str, content: bytes, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=f"deploy.yaml, which export_model.py .* this is {kind}"):
+        read_bundle(tmp_path / name)
