@@ -1,6 +1,6 @@
 """Data sets, ours or PaddleSeg's, from the sections of a yml."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
+from paddleseg_ext.data.transforms import RandomHorizontalFlip
 from paddleseg_ext.images.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, generic_table
 from paddleseg_ext.images.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
@@ -89,8 +90,23 @@ def build_dataset(config: Config, section: str) -> Any:
         raise
     if not hasattr(dataset, "samples"):
         dataset = PaddleSegDataset(dataset)
+    _check_flips(dataset.class_table, transforms, section)
     dataset.transform_specs = specs
     return dataset
+
+
+def _check_flips(table: ClassTable, transforms: Sequence[Any], section: str) -> None:
+    """Refuse PaddleSeg's flip for classes that know left from right: it does not exchange them."""
+    for index, transform in enumerate(transforms):
+        kind = type(transform)
+        is_flip = kind.__name__ == RandomHorizontalFlip.__name__
+        if table.left_right and is_flip and kind is not RandomHorizontalFlip:
+            left, right = (table.class_names[i] for i in table.left_right[0])
+            raise UsageError(
+                f"{section}.transforms[{index}]: PaddleSeg's {kind.__name__} does not exchange "
+                f"'{left}' and '{right}' in mirrored samples; set type: {kind.__name__} (ours "
+                "does), or left_right: [] in the data set to train without the exchange"
+            )
 
 
 def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any:
@@ -150,7 +166,7 @@ def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     spec = config.val_dataset
     dataset_type: Any = DATASETS.find(spec["type"], config.only_paddleseg)
     if hasattr(dataset_type, "CLASS_TABLE"):
-        return dataset_type.CLASS_TABLE
+        return dataset_type.CLASS_TABLE.with_left_right(spec.get("left_right"))
     num_classes = (
         spec.get("num_classes")
         or getattr(dataset_type, "NUM_CLASSES", None)
@@ -161,5 +177,6 @@ def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     ignore_index = spec.get("ignore_index", IGNORE_INDEX)
     if dataset_type is ListDataset:
         name = Path(str(spec.get("dataset_root") or "list")).name
-        return generic_table(num_classes, spec.get("class_names"), ignore_index, name)
+        names, pairs = spec.get("class_names"), spec.get("left_right")
+        return generic_table(num_classes, names, ignore_index, name, pairs)
     return _paddlesegs_table(dataset_type.__name__, num_classes, ignore_index)

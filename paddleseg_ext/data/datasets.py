@@ -62,7 +62,8 @@ class SegmentationDataset:
         Raises:
             DataError: the image or its label cannot be used, or their sizes differ.
         """
-        data: dict[str, Any] = {"trans_info": [], "gt_fields": []}
+        pairs = self.class_table.left_right
+        data: dict[str, Any] = {"trans_info": [], "gt_fields": [], "left_right": pairs}
         data["img"], label = self.read(index)
         if label is not None:
             data["label"] = label
@@ -234,6 +235,7 @@ class ListDataset(SegmentationDataset):
         separator: str | None = None,
         ignore_index: int = 255,
         class_names: list[str] | None = None,
+        left_right: list[list[str]] | None = None,
     ):
         """
         Args:
@@ -243,6 +245,8 @@ class ListDataset(SegmentationDataset):
             separator: None takes a tab or comma where the line has one, else white space.
             ignore_index: the ignored value in the label files; it is read as 255.
             class_names: `num_classes` names.
+            left_right: pairs of them that mirrored images exchange; by default those that differ
+                in left and right only (l_eye and r_eye), [] for none.
 
         Raises:
             MissingData: the folder or the list does not exist.
@@ -262,7 +266,7 @@ class ListDataset(SegmentationDataset):
         if not root.is_dir():
             raise MissingData(f"dataset_root: {located(root)} is not a folder")
         inside = root / path
-        table = generic_table(num_classes, class_names, ignore_index, name=root.name)
+        table = generic_table(num_classes, class_names, ignore_index, root.name, left_right)
         samples = read_sample_list(inside if inside.exists() else path, root, separator)
         unlabelled = [str(sample.image) for sample in samples if sample.label is None]
         if mode != "test":

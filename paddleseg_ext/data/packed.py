@@ -26,7 +26,7 @@ from paddleseg_ext.images.samples import Sample
 
 INDEX = "index.json"
 SHARD_SIZE = 64  # samples per shard; half a gigabyte for Cityscapes
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def _safetensors() -> Any:

@@ -4,13 +4,19 @@ They are read in the layout that `paddleseg-ext data prepare` writes: `images/SP
 `labels/SPLIT/*.png` with classes, 255 for ignored pixels. CamVid is read as it is shipped, too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.common.files import located
-from paddleseg_ext.data.datasets import SplitDataset
-from paddleseg_ext.images.class_names import ADE20K_NAMES, CELEBA_MASK_NAMES, COCO_STUFF_NAMES
+from paddleseg_ext.data.datasets import SplitDataset, Transform
+from paddleseg_ext.images.class_names import (
+    ADE20K_NAMES,
+    CELEBA_MASK_NAMES,
+    COCO_STUFF_NAMES,
+    left_right_pairs,
+)
 from paddleseg_ext.images.labels import CAMVID, ClassTable, lookup_table, spread_palette
 from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
 
@@ -18,7 +24,12 @@ from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
 ADE20K_LOOKUP = lookup_table({raw: raw - 1 for raw in range(1, 151)}, ignored={0})
 ADE20K_TABLE = ClassTable("ade20k", ADE20K_NAMES, spread_palette(150))
 COCO_STUFF_TABLE = ClassTable("coco_stuff", COCO_STUFF_NAMES, spread_palette(171))
-CELEBA_MASK_TABLE = ClassTable("celeba_mask_hq", CELEBA_MASK_NAMES, spread_palette(19))
+CELEBA_MASK_TABLE = ClassTable(
+    "celeba_mask_hq",
+    CELEBA_MASK_NAMES,
+    spread_palette(19),
+    left_right=left_right_pairs(CELEBA_MASK_NAMES),  # brows, eyes and ears
+)
 
 
 class PreparedDataset(SplitDataset):
@@ -62,6 +73,26 @@ class CelebAMaskHQ(PreparedDataset):
 
     CLASS_TABLE = CELEBA_MASK_TABLE
     COMMAND = "celeba_mask_hq"
+
+    def __init__(
+        self,
+        dataset_root: str,
+        transforms: Sequence[Transform] = (),
+        mode: str = "train",
+        left_right: list[list[str]] | None = None,
+    ):
+        """
+        Args:
+            dataset_root: the folder that `data prepare` wrote.
+            mode: train, val, test or trainval.
+            left_right: pairs of class names that mirrored images exchange; by default brows, eyes
+                and ears, [] for none.
+
+        Raises:
+            MissingData: as `SplitDataset`.
+        """
+        super().__init__(dataset_root, transforms, mode)
+        self.class_table = self.class_table.with_left_right(left_right)
 
 
 def resolve_by_tail(listed: str, root: Path) -> Path:

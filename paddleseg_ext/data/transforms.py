@@ -187,7 +187,11 @@ class RandomPaddingCrop:
 
 
 class RandomHorizontalFlip:
-    """Exchange left and right with probability `prob`."""
+    """Exchange left and right with probability `prob`, in the label's pairs of classes, too.
+
+    The data set has the pairs in `data["left_right"]` (`ClassTable.left_right`).
+    Source: zllrunning/face-parsing.PyTorch transform.py, HorizontalFlip.
+    """
 
     def __init__(self, prob: float = 0.5):
         self.prob = prob
@@ -197,6 +201,8 @@ class RandomHorizontalFlip:
             data["img"] = F.flip_horizontal(data["img"])
             for key in data.get("gt_fields", []):
                 data[key] = F.flip_horizontal(data[key])
+            if "label" in data and data.get("left_right"):
+                data["label"] = F.exchange_classes(data["label"], data["left_right"])
         return data
 
 

@@ -92,7 +92,7 @@ class ProtocolPredictor(Predictor):
             scaled = self._resize(batch, protocol.scaled_hw(_size_hw(batch), scale))
             for mirrored in (False, True) if protocol.flip else (False,):
                 logits = self._logits(_mirror(scaled) if mirrored else scaled)
-                logits = _mirror(logits) if mirrored else logits
+                logits = self._mirrored_back(logits) if mirrored else logits
                 if protocol.at_label_size:
                     # Back to the size of the preprocessed image, then as any output.
                     logits = self._resize(logits, geometry.network_hw)
@@ -178,7 +178,7 @@ class ProtocolPredictor(Predictor):
         scores = self._probabilities(crops)
         if not self.protocol.flip:
             return scores
-        other = _mirror(self._probabilities(_mirror(crops)))
+        other = self._mirrored_back(self._probabilities(_mirror(crops)))
         if self.protocol.merge == "window_product":
             scores *= other
             return scores
@@ -189,6 +189,16 @@ class ProtocolPredictor(Predictor):
         """(N, C, h, w) softmax at the size of the crops."""
         logits = self._resize(self.engine.run(np.ascontiguousarray(crops)), _size_hw(crops))
         return softmax(logits, overwrite=True)
+
+    def _mirrored_back(self, scores: Scores) -> Scores:
+        """Scores of mirrored images for the images: their pairs of left and right classes, too."""
+        pairs = self.class_table.left_right
+        if pairs and not scores.flags.writeable:
+            scores = scores.copy()
+        for one, other in pairs:
+            kept = scores[:, one].copy()
+            scores[:, one], scores[:, other] = scores[:, other], kept
+        return _mirror(scores)
 
     def _resize(self, batch: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:
         if _size_hw(batch) == size_hw:

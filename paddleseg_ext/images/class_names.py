@@ -4,6 +4,9 @@ Sources: CSAILVision/sceneparsing objectInfo150.txt, nightrome/cocostuff labels.
 face-parsing.PyTorch.
 """
 
+import re
+from collections.abc import Sequence
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in text.split(","))
@@ -60,3 +63,20 @@ CELEBA_MASK_NAMES: tuple[str, ...] = _names(
     u_lip, l_lip, neck, neck_l, cloth, hair, hat
     """
 )
+
+# A lone l is at an end of the name (l_eye, "hand L", eyeL); the word may be anywhere.
+_LEFT = ("left", "right"), (r"^l(?=[_ .-])|(?<=[_ .-])l$", "r"), (r"(?<=[a-z])L$", "R")
+
+
+def left_right_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs of class numbers whose names differ in left and right only: l_eye and r_eye."""
+    numbers = {name.lower(): number for number, name in enumerate(names)}
+    pairs = []
+    for number, name in enumerate(names):
+        for left, right in _LEFT:
+            text = name if left.endswith("L$") else name.lower()
+            other = numbers.get(re.sub(left, right, text).lower(), number)
+            if other != number:
+                pairs.append((number, other))
+                break
+    return tuple(pairs)

@@ -206,6 +206,14 @@ def flip_horizontal(array: np.ndarray) -> np.ndarray:
     return array[:, ::-1]
 
 
+def exchange_classes(label: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The label, (H, W) of bytes, with the classes of each pair in one another's place."""
+    lookup = np.arange(256, dtype=label.dtype)
+    for one, other in pairs:
+        lookup[[one, other]] = other, one
+    return lookup[label]
+
+
 def resize_logits(
     logits: np.ndarray, size_wh: Sequence[int], align_corners: bool = False
 ) -> np.ndarray:

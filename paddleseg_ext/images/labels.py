@@ -1,16 +1,17 @@
 """Class tables: names and colours of label values, and the lookup from raw values to classes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError, shown
+from paddleseg_ext.common.errors import DataError, UsageError, check_choice, shown
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.text import check_names
+from paddleseg_ext.images.class_names import left_right_pairs
 from paddleseg_ext.images.functional import read_label
 
 IGNORE_INDEX = 255
@@ -31,6 +32,7 @@ class ClassTable:
         label_lookup: `(256,)` uint8, from a raw label value to its class, to `ignore_index`, or
             to 254 where the raw value has no meaning; None where labels hold classes already.
         lookup_suffix: end of the names of label files that hold raw values; "" for all files.
+        left_right: pairs of classes that a mirrored image exchanges ("l_eye" and "r_eye").
     """
 
     name: str
@@ -39,6 +41,7 @@ class ClassTable:
     ignore_index: int = IGNORE_INDEX
     label_lookup: np.ndarray | None = None
     lookup_suffix: str = LABEL_IDS_SUFFIX
+    left_right: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -58,6 +61,20 @@ class ClassTable:
             return self.label_lookup
         return None
 
+    def with_left_right(self, pairs: Any) -> "ClassTable":
+        """The table with other pairs of left and right classes.
+
+        Args:
+            pairs: of class names, as a yml has them; None keeps the table's own, [] means none.
+
+        Raises:
+            UsageError: it is no list of pairs, or a name is unknown or used twice.
+        """
+        if pairs is None:
+            return self
+        found = _pairs(pairs, self.class_names, "left_right")
+        return replace(self, left_right=found)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a yml or JSON file, which `from_dict` reads."""
         return {
@@ -67,6 +84,7 @@ class ClassTable:
             "ignore_index": self.ignore_index,
             "label_lookup": None if self.label_lookup is None else self.label_lookup.tolist(),
             "lookup_suffix": self.lookup_suffix,
+            "left_right": [[self.class_names[i] for i in pair] for pair in self.left_right],
         }
 
     @classmethod
@@ -98,6 +116,9 @@ class ClassTable:
             read.ignore_index,
             None if lookup is None else _bytes(lookup, (256,), f"{where}: label_lookup"),
             read.lookup_suffix,
+            left_right_pairs(read.class_names)
+            if read.left_right is None
+            else _pairs(read.left_right, read.class_names, f"{where}: left_right"),
         )
 
 
@@ -111,6 +132,23 @@ class _Entries:
     ignore_index: int = option(IGNORE_INDEX, "", at_least=0, below=256)
     label_lookup: list | None = None
     lookup_suffix: str = LABEL_IDS_SUFFIX
+    left_right: list | None = None
+
+
+def _pairs(pairs: Any, names: Sequence[str], where: str) -> tuple[tuple[int, int], ...]:
+    """Class numbers of pairs of class names."""
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in pairs
+    ):
+        raise UsageError(
+            f"{where}: a list of [left class, right class] is expected, got {shown(pairs)}"
+        )
+    flat = [name for pair in pairs for name in pair]
+    for name in flat:
+        check_choice(where, name, names, "class")
+        if flat.count(name) > 1:
+            raise UsageError(f"{where}: each class stands in one pair, '{name}' stands in more")
+    return tuple((names.index(left), names.index(right)) for left, right in pairs)
 
 
 def _bytes(values: list, shape: tuple[int, ...], where: str) -> np.ndarray:
@@ -180,6 +218,7 @@ def generic_table(
     class_names: list[str] | None = None,
     raw_ignore: int = IGNORE_INDEX,
     name: str = "list",
+    left_right: list[list[str]] | None = None,
 ) -> ClassTable:
     """A table for labels of which only the number of classes is known.
 
@@ -188,9 +227,12 @@ def generic_table(
         class_names: `num_classes` names; by default `class_0`, `class_1`, ...
         raw_ignore: the ignored value in the label files. It is read as 255, so that padding and
             ignored pixels have one value everywhere.
+        left_right: pairs of names that a mirrored image exchanges; by default those whose names
+            differ in left and right only.
 
     Raises:
-        UsageError: a value is out of range, or the names are not `num_classes` words.
+        UsageError: a value is out of range, the names are not `num_classes` words, or the pairs
+            are none of them.
     """
     if not isinstance(num_classes, int) or not 1 <= num_classes <= MAX_CLASSES:
         raise UsageError(f"num_classes: 1..{MAX_CLASSES} expected, got {num_classes}")
@@ -213,7 +255,9 @@ def generic_table(
         lookup = lookup_table(
             {i: i for i in range(num_classes) if i != raw_ignore}, ignored={raw_ignore}
         )
-    return ClassTable(name, tuple(names), spread_palette(num_classes), IGNORE_INDEX, lookup, "")
+    palette, found = spread_palette(num_classes), left_right_pairs(names)
+    table = ClassTable(name, tuple(names), palette, IGNORE_INDEX, lookup, "", found)
+    return table.with_left_right(left_right)
 
 
 # Class, raw id in *_labelIds.png, colour. Ids that are left out are void or not evaluated.

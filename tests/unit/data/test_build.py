@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.config import load_config
@@ -180,3 +181,42 @@ def test_classes_that_nobody_can_know(spec: str, tmp_path: Path) -> None:
     (tmp_path / "c.yml").write_text(f"val_dataset: {spec}")
     with pytest.raises(UsageError):
         class_table_of(load_config(tmp_path / "c.yml"))
+
+
+def _faces(folder: Path, flip: str, **keys: object) -> Path:
+    """A left class in the left half of the label; the flip mirrors every sample."""
+    cv2.imwrite(str(folder / "a.png"), np.zeros((4, 8, 3), np.uint8))
+    label = np.zeros((4, 8), np.uint8)
+    label[:, :2], label[:, 6:] = 1, 2
+    cv2.imwrite(str(folder / "l.png"), label)
+    (folder / "train.txt").write_text("a.png l.png\n")
+    section = {"type": "ListDataset", "dataset_root": str(folder), "num_classes": 3}
+    section |= {"class_names": ["face", "l_eye", "r_eye"], "train_path": "train.txt"}
+    section |= {"transforms": [{"type": flip, "prob": 1.0}, {"type": "Normalize"}]} | keys
+    path = folder / "faces.yml"
+    path.write_text(yaml.safe_dump({"train_dataset": section, "batch_size": 1}))
+    return path
+
+
+@pytest.mark.parametrize(("keys", "left"), [({}, 1), ({"left_right": []}, 2)])
+def test_mirrored_faces_keep_left_at_the_left(
+    keys: dict[str, object], left: int, tmp_path: Path
+) -> None:
+    path = _faces(tmp_path, "RandomHorizontalFlip", **keys)
+    item = build_dataset(load_config(path), "train_dataset")[0]
+    assert item["label"][0].tolist() == [left] * 2 + [0] * 4 + [3 - left] * 2
+
+
+def test_a_flip_that_exchanges_nothing_is_refused_where_there_are_pairs(tmp_path: Path) -> None:
+    path = _faces(tmp_path, "paddleseg.RandomHorizontalFlip")
+    with pytest.raises(UsageError, match=r"train_dataset.transforms\[0\].*'l_eye' and 'r_eye'"):
+        build_dataset(load_config(path), "train_dataset")
+    path = _faces(tmp_path, "paddleseg.RandomHorizontalFlip", left_right=[])
+    assert build_dataset(load_config(path), "train_dataset")[0]["label"][0, 0] == 2
+
+
+def test_the_pairs_are_known_without_the_data(tmp_path: Path) -> None:
+    text = "val_dataset: {type: CelebAMaskHQ, dataset_root: nowhere, mode: val%s}\n"
+    for more, pairs in (("", ((2, 3), (4, 5), (7, 8))), (", left_right: []", ())):
+        (tmp_path / "c.yml").write_text(text % more)
+        assert class_table_of(load_config(tmp_path / "c.yml")).left_right == pairs

@@ -91,8 +91,8 @@ def test_wrong_use(packed_yml: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="was packed with"):
             build_dataset(load_config(packed_yml, other), "train_dataset")
     index = tmp_path / "packed/train/index.json"
-    index.write_text(index.read_text().replace('"version": 2', '"version": 9'))
-    with pytest.raises(UsageError, match="version 2"):
+    index.write_text(index.read_text().replace('"version": 3', '"version": 9'))
+    with pytest.raises(UsageError, match="version 3"):
         PackedDataset(str(tmp_path / "packed"))
 
 

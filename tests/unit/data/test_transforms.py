@@ -57,6 +57,18 @@ def test_small_images_are_enlarged_where_that_is_asked_for() -> None:
     np.testing.assert_array_equal(_run(crop, large, 3)["img"], expected["img"])
 
 
+def test_a_mirrored_sample_exchanges_pairs_of_classes() -> None:
+    label = np.array([[2, 2, 0, 255, 3, 4]], np.uint8)
+    data = {"img": np.zeros((1, 6, 3), np.uint8), "label": label, "edge": label.copy()}
+    data |= {"gt_fields": ["label", "edge"], "left_right": ((2, 3),), "trans_info": []}
+    out = T.RandomHorizontalFlip(1.0)(data)
+    assert out["label"].tolist() == [[4, 2, 255, 0, 3, 3]]
+    assert out["label"].dtype == np.uint8
+    assert out["edge"].tolist() == [[4, 3, 255, 0, 2, 2]]
+    kept = {"img": data["img"], "label": label, "gt_fields": ["label"], "left_right": ((2, 3),)}
+    assert T.RandomHorizontalFlip(0.0)(kept)["label"].tolist() == label.tolist()
+
+
 @given(SIDES, SIDES, SEEDS)
 @settings(max_examples=30, deadline=None)
 def test_flips_stay_aligned(height: int, width: int, seed: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor, by_protocol, check_protocol
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
 from paddleseg_ext.scoring.protocols import PROTOCOLS, make_protocol
@@ -82,6 +83,44 @@ def test_flips_come_back_unmirrored() -> None:
         np.testing.assert_array_equal(output.argmax(axis=1), batch.argmax(axis=1))
     output, _, _ = run("whole", batch, flip_horizontal=True)
     np.testing.assert_allclose(output, 4 * batch, rtol=1e-6)  # the sum of two
+
+
+class SideNetwork(PixelNetwork):
+    """Knows left from right: class 1 in the left half of what it is given, class 2 in the right."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        scores = np.zeros_like(super().run(batch))
+        middle = batch.shape[3] // 2
+        scores[:, 1, :, :middle] = scores[:, 2, :, middle:] = 5
+        scores.flags.writeable = False  # as an engine's memory may be
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("whole", {}),
+        ("mmseg_whole", {}),
+        ("msf", {}),
+        ("mscf", {"crop_size": [8, 8]}),
+        ("torchseg", {}),
+        ("half_resize", {}),
+    ],
+)
+def test_flips_exchange_left_and_right_classes(name: str, options: dict[str, Any]) -> None:
+    """Of a network that tells them apart; unexchanged, the two halves would be a tie."""
+    if name not in ("msf", "mscf"):
+        options = options | {"flip_horizontal": True}
+    inner = predictor_of(SideNetwork(), NUM_CLASSES)
+    inner.class_table = generic_table(3, ["face", "l_eye", "r_eye"])
+    batch = np.abs(random_batch(8, 8))
+    ran = ProtocolPredictor(inner, make_protocol(name, **options)).run(
+        batch, [Geometry((8, 8), (8, 8))] * 2
+    )
+    predicted = ran.outputs.argmax(axis=1)
+    assert (predicted[:, :, 0] == 1).all() and (predicted[:, :, -1] == 2).all()
+    one, two = ran.outputs[:, 1, :, 0], ran.outputs[:, 2, :, 0]
+    assert (one > two * 1.5).all()
 
 
 def test_window_arithmetic_of_the_flips() -> None:

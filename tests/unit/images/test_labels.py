@@ -1,12 +1,14 @@
 """Class tables, and labels read through them."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.images.class_names import left_right_pairs
 from paddleseg_ext.images.labels import (
     CAMVID,
     CITYSCAPES,
@@ -64,6 +66,50 @@ def test_camvids_unlabelled_pixels_are_ignored(tmp_path: Path) -> None:
 def test_another_ignored_value_reads_as_255(tmp_path: Path) -> None:
     table = generic_table(3, raw_ignore=0)
     assert decode_label(_write(tmp_path / "a.png", [[0, 1, 2]]), table).tolist() == [[255, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["skin", "l_eye", "r_eye", "u_lip", "l_lip"], ((1, 2),)),
+        (["right arm", "Left Arm"], ((1, 0),)),
+        (["hand_L", "hand_R", "wall", "war"], ((0, 1),)),
+        (["upper-left-leg", "upper-right-leg", "eyeL", "eyeR"], ((0, 1), (2, 3))),
+        (["bottle", "cleft", "l", "r", "neck_l", "ear_r"], ()),
+    ],
+)
+def test_names_that_differ_in_left_and_right_are_pairs(
+    names: list[str], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    assert left_right_pairs(names) == pairs
+    table = generic_table(len(names), names)
+    assert table.left_right == pairs
+    assert table.with_left_right([]).left_right == ()
+    older = {key: value for key, value in table.to_dict().items() if key != "left_right"}
+    assert ClassTable.from_dict(older).left_right == pairs
+
+
+def test_pairs_of_a_yml() -> None:
+    names = ["ground", "port", "starboard"]
+    table = generic_table(3, names, left_right=[["port", "starboard"]])
+    assert table.left_right == ((1, 2),)
+    assert ClassTable.from_dict(table.to_dict()).left_right == ((1, 2),)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([["port", "starbord"]], "did you mean 'starboard'"),
+        ([["port"]], "a list of"),
+        ("port", "a list of"),
+        ([["port", "port"]], "one pair"),
+        ([["port", "starboard"], ["port", "ground"]], "one pair"),
+        ([[1, 2]], "unknown class '1'"),
+    ],
+)
+def test_pairs_that_are_refused(pairs: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^left_right: .*{message}"):
+        generic_table(3, ["ground", "port", "starboard"], left_right=pairs)
 
 
 @pytest.mark.parametrize("table", [CITYSCAPES, CAMVID, generic_table(3)])

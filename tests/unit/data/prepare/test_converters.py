@@ -9,6 +9,8 @@ import pytest
 
 from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.shipped_configs import shipped_configs
+from paddleseg_ext.config import load_config
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.data.prepare.coco_stuff164k import CATEGORY_IDS
 from paddleseg_ext.data.prepare.converter import convert
@@ -264,3 +266,13 @@ def test_real_cityscapes_polygons(shared_dir: Path, tmp_path: Path) -> None:
     item = next(item for item in cityscapes.find(root) if "/val/" in item.label_target)
     shipped = Cityscapes(str(root), mode="val", label_kind="labelIds")[0]["label"]
     assert (cityscapes.label_of(item) != shipped).mean() < 0.005
+
+
+def test_every_shipped_configuration_reads_what_a_converter_writes() -> None:
+    """The types below are those that the tests above read converted data with."""
+    written = {"ADE20K", "CamVid", "CelebAMaskHQ", "Cityscapes", "CocoStuff10k", "CocoStuff164k"}
+    for name in shipped_configs():
+        config = load_config(name)
+        for section in ("train_dataset", "val_dataset"):
+            kind = config.section(section)["type"].removeprefix("paddleseg.")
+            assert kind in written, f"{name}: {section}"
