@@ -44,6 +44,7 @@ from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.bundle_protocol import by_its_rule
 from paddleseg_ext.images.functional import decode_image
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.outputs import encode_label_map
@@ -228,7 +229,8 @@ class Segmenter:
         """Opens the predictor; Ray calls it once per worker."""
         fix_thread_count(settings.spec.threads)
         bundle = read_bundle(settings.config)
-        self._predictor = Predictor.of_bundle(bundle, settings.spec, settings.num_classes)
+        predictor = Predictor.of_bundle(bundle, settings.spec, settings.num_classes)
+        self._predictor = by_its_rule(predictor)
         self._save_dir = settings.save_dir
         self._max_pixels = settings.max_pixels
 

@@ -11,6 +11,7 @@ from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.common.files import require_file, sha256_of, write_json
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import Config, apply_opts, check_config, load_config
+from paddleseg_ext.scoring.protocols import EvaluationRule
 
 PRETRAINED = "pretrained"
 # The keys that opening a checkpoint reads. All others describe its training.
@@ -35,6 +36,7 @@ class CheckpointManifest:
             manifests of imported checkpoints hold the yml's path.
         classes: `ClassTable.to_dict` of the labels that the network was trained on.
         preprocessing: the validation transforms.
+        evaluation: `EvaluationRule.to_dict`: how training evaluates them.
         scores: `Evaluation.to_json` of these weights.
         versions: of paddleseg_ext and Paddle.
         training: seed, batch size and other settings that the configuration does not hold.
@@ -50,6 +52,7 @@ class CheckpointManifest:
     config: dict[str, Any] | str | None = None
     classes: dict[str, Any] | None = None
     preprocessing: list[Any] | None = None
+    evaluation: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -177,6 +180,9 @@ def configuration_of(weights: str | Path, opts: Iterable[str] = ()) -> Config:
             f"{weights}: {source.name} holds no classes; give the yml of its training with --config"
         )
     raw["model"] = _without_pretrained(raw["model"])
+    if manifest.evaluation:
+        rule = from_section(EvaluationRule, manifest.evaluation, f"{source}: evaluation")
+        raw |= {"test_config": rule.test_config(), "absent_class": rule.absent_class}
     apply_opts(raw, opts)
     return check_config(raw, weights, manifest.classes)
 

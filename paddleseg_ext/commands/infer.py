@@ -25,6 +25,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
 from paddleseg_ext.common.options import add_options, option, read_options, switch
+from paddleseg_ext.evaluation.bundle_protocol import PROTOCOLS_OF_BUNDLES, rule_for_bundle
 from paddleseg_ext.evaluation.prediction_run import (
     WARM_UP_RUNS,
     RunSettings,
@@ -41,10 +42,6 @@ from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.video import VideoSettings, result_path
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import AbsentRule
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-
-# Those that show a bundle whole images; the others are for val.py.
-PROTOCOLS_OF_BUNDLES = (DEFAULT_PROTOCOL, "ss", "scale_0.5", "scale_0.75", "half_resize")
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,13 @@ class InferOptions:
     save_log_path: Path | None = option(None, "also write the benchmark there", metavar="FILE")
     model_name: str = option("", "name of the model in the benchmark")
     print_detail: bool = option(True, "progress and scores on the terminal")
-    absent_class: AbsentRule = option("skip", "how absent classes count")
-    protocol: str = option(
-        DEFAULT_PROTOCOL,
-        "how the network is run and scored, see val.py; needs a bundle that gives logits",
+    absent_class: AbsentRule | None = option(
+        None, "how absent classes count (default: as the bundle says)"
+    )
+    protocol: str | None = option(
+        None,
+        "how the network is run and scored, see val.py; needs a bundle that gives logits (default: "
+        "as the bundle says)",
         choices=PROTOCOLS_OF_BUNDLES,
     )
     show_fps: bool = switch("draw into the video how many frames per second are done")
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
     asked_runtime(flags)
     bundle = read_bundle(args.config)
     spec = runtime_of(flags, bundle)
-    check_protocol(options.protocol, bundle)
+    rule = rule_for_bundle(bundle, options.protocol)
     bundle.preprocess()  # refuses unknown transforms before an engine is loaded
     require_writable(options.save_dir, "--save_dir")
     inputs = open_inputs(args, options)
@@ -117,10 +117,10 @@ def main(argv: list[str]) -> int:
         RunSettings,
         args,
         title="inference",
-        absent=options.absent_class,
+        absent=options.absent_class or rule.absent_class,
         benchmark_log=options.save_log_path,
         model_name=options.model_name or (bundle.manifest.network if bundle.manifest else ""),
-        protocol=PROTOCOLS[options.protocol],
+        protocol=rule.make(),
         source=what_ran,
     )
     return predict_and_save(predictor, inputs, settings)
@@ -137,28 +137,8 @@ def check_input_flags(args: argparse.Namespace, options: InferOptions, flags: Ru
     if args.image_path is not None:
         if args.most_frames is not None or options.show_fps:
             raise UsageError("--most_frames and --show_fps are for --video and --camera")
-    elif options.benchmark or options.save_log_path or options.protocol != DEFAULT_PROTOCOL:
+    elif options.benchmark or options.save_log_path or options.protocol:
         raise UsageError("--benchmark, --save_log_path and --protocol are for --image_path")
-
-
-def check_protocol(protocol: str, bundle: Bundle) -> None:
-    """Refuse a protocol that the bundle's output does not allow.
-
-    Raises:
-        UsageError: naming the export that allows it.
-    """
-    if protocol == DEFAULT_PROTOCOL:
-        return
-    if bundle.output_op != "none":
-        raise UsageError(
-            f"--protocol {protocol} needs logits, and this bundle's graph ends in "
-            f"{bundle.output_op}: export it with --output_op none"
-        )
-    if bundle.postprocess().upsampling != "graph":
-        raise UsageError(
-            f"--protocol {protocol} needs logits at the input's size, and this bundle's are "
-            "upsampled afterwards: export it with --upsample graph"
-        )
 
 
 def open_inputs(args: argparse.Namespace, options: InferOptions) -> list[Sample] | Source:

@@ -5,7 +5,8 @@ r"""Predict with a checkpoint in dynamic graph: label maps and overlays, scores 
 
 Writes SAVE_DIR/label_maps/NAME.png (palette PNG, pixel value = class id, original size),
 SAVE_DIR/overlays/NAME.jpg and SAVE_DIR/predict.json. What infer.py prints as `#inference` for the
-exported bundle is printed as `#predict` here: the two must be equal.
+exported bundle is printed as `#predict` here: the two must be equal. Images are predicted as the
+yml's `test_config:` evaluates them, unless flags say otherwise.
 """
 
 import argparse
@@ -17,7 +18,12 @@ from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options
-from paddleseg_ext.scoring.metrics import AbsentRule
+from paddleseg_ext.evaluation.protocol_choice import (
+    ProtocolFlags,
+    require_whole_maps,
+    rule_of,
+    say_rule,
+)
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,6 @@ class PredictOptions:
     save_dir: Path = option(Path("output/predict"), "folder of the results", metavar="DIR")
     batch_size: int = option(1, "images per run", at_least=1)
     print_detail: bool = option(True, "progress and scores on the terminal")
-    absent_class: AbsentRule | None = option(
-        None, "how absent classes count (default: as in the yml)"
-    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, "predict")
     add_config_flags(parser, required=False)
     add_options(parser, PredictOptions)
+    add_options(parser.add_argument_group("protocol"), ProtocolFlags)
     add_device_flag(parser)
     return parser
 
@@ -52,6 +56,9 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     options = read_options(PredictOptions, args)
     config = configuration_for(options.model_path, args.config, args.opts)
+    flags = read_options(ProtocolFlags, args)
+    rule = rule_of(flags, config)
+    require_whole_maps(rule, "predict")
     device = resolve_device(args.device)
     require_file(options.model_path, "--model_path")
     require_writable(options.save_dir, "--save_dir")
@@ -70,11 +77,13 @@ def main(argv: list[str]) -> int:
 
     from paddleseg_ext.evaluation.eager import eager_predictor
 
+    say_rule(rule, flags, config)
     settings = read_options(
         RunSettings,
         args,
         title="predict",
-        absent=options.absent_class or config.absent_class,
+        absent=rule.absent_class,
+        protocol=rule.make(),
         source={"config": args.config, "model_path": options.model_path},
     )
     predictor = eager_predictor(config, options.model_path, device)

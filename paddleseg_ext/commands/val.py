@@ -13,18 +13,20 @@ every process scores its share and the counts are added up.
 import argparse
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
-from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser, positive_int
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
-from paddleseg_ext.evaluation.protocol_choice import TEST_CONFIG_KEYS, requested_protocol
+from paddleseg_ext.evaluation.protocol_choice import (
+    ProtocolFlags,
+    require_whole_maps,
+    rule_of,
+    say_rule,
+)
 from paddleseg_ext.scoring.bootstrap import DEFAULT_RESAMPLES
-from paddleseg_ext.scoring.metrics import AbsentRule
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, OPTIONS_OF, PROTOCOLS, Protocol
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,6 @@ class ValOptions:
         "with --output_op argmax; it matters where preprocessing resizes",
     )
     print_detail: bool = option(True, "progress and scores on the terminal")
-    absent_class: AbsentRule | None = option(
-        None, "how absent classes count (default: as in the yml)"
-    )
-    protocol: str | None = option(
-        None,
-        f"whose arithmetic (default: test_config of the yml, else {DEFAULT_PROTOCOL})",
-        choices=list(PROTOCOLS),
-    )
-    aug_eval: bool | None = switch("whole, slide: with --scales and --flip_horizontal", None)
-    scales: list[float] | None = option(None, "sizes to look at", above=0)
-    flip_horizontal: bool | None = switch("look at the mirrored image, too", None)
-    is_slide: bool | None = switch("PaddleSeg's name for --protocol slide", None)
-    crop_size: list[int] | None = option(
-        None, "sliding: of a crop", at_least=1, nargs=2, metavar=("W", "H")
-    )
-    stride: list[int] | None = option(
-        None, "sliding: from one crop to the next", at_least=1, nargs=2, metavar=("W", "H")
-    )
     bootstrap: int = option(
         0, "interval of mIoU from N resamples of the images", at_least=0, metavar="N"
     )
@@ -82,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, "val")
     add_config_flags(parser, required=False)
     add_options(parser, ValOptions)
+    add_options(parser.add_argument_group("protocol"), ProtocolFlags)
     add_device_flag(parser)
     parser.add_argument(
         "--compare",
@@ -102,19 +87,23 @@ def main(argv: list[str]) -> None:
     options = read_options(ValOptions, args)
     config = configuration_for(options.model_path, args.config, args.opts)
     require_file(options.model_path, "--model_path")
-    protocol = chosen_protocol(options, config.test_config)
+    flags = read_options(ProtocolFlags, args)
+    rule = rule_of(flags, config)
+    if options.save_submission:
+        require_whole_maps(rule, "--save_submission")
     device = resolve_device(args.device)
     fix_thread_count()
 
     from paddleseg_ext.evaluation.extras import ExtraOptions
     from paddleseg_ext.evaluation.scoring_run import ScoringOptions, score_checkpoint
 
+    say_rule(rule, flags, config)
     scoring = read_options(
         ScoringOptions,
         args,
         device=device,
-        protocol=protocol,
-        absent=options.absent_class,
+        protocol=rule.make(),
+        absent=rule.absent_class,
         nearest_labels=options.output_op == "argmax",
         extras=ExtraOptions(
             options.boundary_f1, options.bootstrap, options.report, options.save_submission
@@ -122,38 +111,6 @@ def main(argv: list[str]) -> None:
         source={key: getattr(args, key) for key in ("config", "model_path", "image_list")},
     )
     score_checkpoint(config, options.model_path, scoring)
-
-
-def chosen_protocol(options: ValOptions, test_config: dict[str, Any]) -> Protocol:
-    """The protocol of the flags; what they leave open is taken from the yml's `test_config:`.
-
-    Raises:
-        UsageError: flags that contradict each other or the protocol.
-    """
-    flags = {
-        key: getattr(options, key) for key in TEST_CONFIG_KEYS if getattr(options, key) is not None
-    }
-    if options.protocol is None:
-        wanted = test_config | flags
-    else:
-        # A named protocol is what its name says: the yml's own habits do not change it.
-        wanted = flags
-        if options.is_slide and options.protocol != "slide":
-            raise UsageError(f"--is_slide and --protocol {options.protocol} contradict each other")
-    is_plain = options.protocol in (None, "whole", "slide") and not wanted.get("aug_eval")
-    if is_plain and (options.scales or options.flip_horizontal):
-        raise UsageError("--scales and --flip_horizontal do nothing without --aug_eval")
-    protocol = requested_protocol(wanted, options.protocol)
-    if protocol.name == "whole" and (options.crop_size or options.stride):
-        raise UsageError("--crop_size and --stride do nothing without --is_slide")
-    if options.aug_eval and "scales" not in OPTIONS_OF.get(protocol.name, ()):
-        raise UsageError(f"--aug_eval does nothing: protocol {protocol.name} fixes scales and flip")
-    if options.save_submission and protocol.label_stride > 1:
-        raise UsageError(
-            f"--save_submission needs whole label maps; protocol {protocol.name} makes them at "
-            f"1/{protocol.label_stride} of the size"
-        )
-    return protocol
 
 
 def compare_runs(argv: list[str]) -> None:

@@ -72,9 +72,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def switch(text: str, default: bool | None = False) -> Any:
+def switch(text: str, default: bool | None = False, names: Sequence[str] = ()) -> Any:
     """A field whose flag is given alone (`--do_eval`) or with a value (`--do_eval=True`)."""
-    return option(default, text, parse=boolean, nargs="?", const=True, metavar="True|False")
+    return option(
+        default, text, parse=boolean, nargs="?", const=True, metavar="True|False", names=names
+    )
 
 
 def add_options(

@@ -25,7 +25,7 @@ from paddleseg_ext.evaluation.evaluator import Evaluation, EvaluationOptions, ev
 from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
 from paddleseg_ext.evaluation.gather import gather
 from paddleseg_ext.evaluation.prediction_run import check_inputs_stay
-from paddleseg_ext.evaluation.protocol_choice import requested_protocol
+from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample, read_sample_list
@@ -105,7 +105,8 @@ def score_checkpoint(
     device = resolve_device(options.device)
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
-        protocol = requested_protocol({} if protocol else config.test_config, protocol)
+        wanted = {"protocol": protocol} if protocol else config.test_config
+        protocol = requested_rule(wanted).make()
     folders = {"--save_dir": options.save_dir, "--report": options.extras.report_dir}
     folders["--save_submission"] = options.extras.submission_dir
     for flag, folder in folders.items():

@@ -23,6 +23,7 @@ from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import validation_data
+from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
 from paddleseg_ext.export.onnx_conversion import has_paddle2onnx, require_paddle2onnx, write_onnx
 from paddleseg_ext.export.options import ExportOptions
@@ -120,6 +121,7 @@ def _load(
         variables_total=report.total,
         versions=_versions(),
         cost=_describe_cost(model, options),
+        evaluation=requested_rule(config.test_config, config.absent_class),
     )
     return model, manifest
 

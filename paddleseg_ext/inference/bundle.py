@@ -25,6 +25,7 @@ from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
+from paddleseg_ext.scoring.protocols import EvaluationRule
 
 MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
@@ -118,6 +119,7 @@ class _ManifestKeys:
     graphs: dict[str, dict] = field(default_factory=dict)
     verified: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Manifest:
             the network.
         cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where they
             were not counted.
+        evaluation: how the network is evaluated; None where that is unknown.
     """
 
     network: str
@@ -157,6 +160,7 @@ class Manifest:
     graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     verified: Mapping[str, Verified] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: EvaluationRule | None = None
 
 
 @dataclass(frozen=True)
@@ -426,6 +430,7 @@ def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, An
         "graphs": {name: dict(graph) for name, graph in manifest.graphs.items()},
         "verified": {name: record.to_dict() for name, record in manifest.verified.items()},
         "cost": dict(manifest.cost),
+        "evaluation": manifest.evaluation.to_dict() if manifest.evaluation else {},
     }
 
 
@@ -505,6 +510,9 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             for name, record in keys.verified.items()
         },
         cost=asdict(cost) if cost else {},
+        evaluation=from_section(EvaluationRule, keys.evaluation, f"{where}.evaluation")
+        if keys.evaluation
+        else None,
     )
 
 

@@ -6,8 +6,10 @@ little. Here is what each one does, as numbers; `evaluation.protocols` runs a ne
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from paddleseg_ext.scoring.metrics import AbsentRule
 
 Merge = Literal["logits", "softmax", "window_softmax", "window_exp", "window_product"]
 
@@ -278,3 +280,49 @@ def _all_of(values: object, kinds: tuple[type, ...]) -> bool:
         and len(values) > 0
         and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
     )
+
+
+@dataclass(frozen=True)
+class EvaluationRule:
+    """How a network is evaluated: a protocol, its options, and how absent classes count.
+
+    Training and export write it into the manifests of checkpoint and bundle.
+
+    Attributes:
+        protocol: a key of `PROTOCOLS`.
+        scales: see `make_protocol`, as the other options.
+        absent_class: how a class absent from labels and predictions counts in means.
+
+    Raises:
+        ValueError: see `make_protocol`.
+    """
+
+    protocol: str = DEFAULT_PROTOCOL
+    scales: tuple[float, ...] | None = None
+    flip_horizontal: bool = False
+    crop_size: tuple[int, ...] | None = None
+    stride: tuple[int, ...] | None = None
+    absent_class: AbsentRule = "skip"
+
+    def __post_init__(self) -> None:
+        self.make()
+
+    def make(self) -> Protocol:
+        """The protocol."""
+        options = self.scales, self.flip_horizontal, self.crop_size, self.stride
+        return make_protocol(self.protocol, *options)
+
+    def describe(self) -> str:
+        """Protocol and rule for absent classes, in one line."""
+        return f"{self.make().describe()}; absent classes: {self.absent_class}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a yml or JSON file: the attributes that have a value."""
+        values = {key: value for key, value in asdict(self).items() if value not in (None, False)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def test_config(self) -> dict[str, Any]:
+        """The protocol in the words of a yml's `test_config:`."""
+        values = self.to_dict()
+        del values["absent_class"]
+        return values | {"aug_eval": self.scales is not None or self.flip_horizontal}

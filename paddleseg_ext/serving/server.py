@@ -9,6 +9,7 @@ import uvicorn
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.evaluation.bundle_protocol import by_its_rule
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
@@ -55,7 +56,7 @@ def open_service(bundle: Bundle, spec: RuntimeSpec, options: ServeOptions) -> Se
     Raises:
         UsageError: see `Predictor.of_bundle`.
     """
-    predictor = Predictor.of_bundle(bundle, spec, options.num_classes)
+    predictor = by_its_rule(Predictor.of_bundle(bundle, spec, options.num_classes))
     predictor.warn_of_shortfall()
     predictor.warm_up()
     return SegmentationService(predictor, options)

@@ -10,8 +10,8 @@ from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.machine import resolve_device
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import Config
-from paddleseg_ext.evaluation.protocol_choice import kept_protocols, requested_protocol
-from paddleseg_ext.scoring.protocols import Protocol
+from paddleseg_ext.evaluation.protocol_choice import rules_of
+from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
 from paddleseg_ext.training.ema import EmaOptions
 from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.options import WARMUP_ITERS, TrainOptions
@@ -33,7 +33,7 @@ class TrainingPlan:
         optimizer: the section `optimizer:`.
         schedule: the section `lr_scheduler:`.
         ema: the section `ema:`; None without one.
-        protocols: that evaluations go by. The names of `keep_best:`, or None as the only name for
+        rules: that evaluations go by. The names of `keep_best:`, or None as the only name for
             the protocol of `test_config:`.
         resumed: the `iter_N` folder that the run continues from; None for a new run.
         threads: CPU threads per process.
@@ -46,9 +46,19 @@ class TrainingPlan:
     optimizer: OptimizerOptions
     schedule: Schedule
     ema: EmaOptions | None
-    protocols: Mapping[str | None, Protocol]
+    rules: Mapping[str | None, EvaluationRule]
     resumed: Path | None
     threads: int = 1
+
+    @property
+    def protocols(self) -> Mapping[str | None, Protocol]:
+        """The protocols of the rules."""
+        return {name: rule.make() for name, rule in self.rules.items()}
+
+    @property
+    def main_rule(self) -> EvaluationRule:
+        """The rule that decides `best_model/`."""
+        return next(iter(self.rules.values()))
 
 
 def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
@@ -62,11 +72,9 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
     precision = resolve_precision(options.precision, options.amp_level, device)
     for section in ("model", "train_dataset", "loss"):
         config.section(section)
-    protocols: dict[str | None, Protocol] = dict(kept_protocols(config.keep_best).items())
+    rules = rules_of(config)
     if options.do_eval:
         config.section("val_dataset")
-        requested = requested_protocol(config.test_config)
-        protocols = protocols or {None: requested}
     elif options.early_stop:
         raise UsageError("--early_stop needs evaluations: add --do_eval")
     if options.finetune and options.resume_model not in (None, "auto"):
@@ -84,7 +92,7 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
         optimizer=OptimizerOptions.from_section(config.optimizer),
         schedule=build_schedule(config.lr_scheduler, config.iters),
         ema=None if config.ema is None else from_section(EmaOptions, config.ema, "ema"),
-        protocols=protocols,
+        rules=rules,
         resumed=find_resume_folder(options.resume_model, options.save_dir),
     )
     _check_start(plan)

@@ -366,7 +366,7 @@ def evaluate(run: Training, manifest: CheckpointManifest) -> dict[str, Any]:
     With `keep_best:`, each of its protocols has a folder; the first also decides `best_model/`.
     """
     assert run.validate is not None
-    state, protocols = run.state, list(run.plan.protocols)
+    state, protocols = run.state, list(run.plan.rules)
     with run.learner.as_deployed() as model:
         evaluations = [
             run.validate(model, run.monitor, state.iteration, protocol) for protocol in protocols
@@ -399,7 +399,8 @@ def save_best(
     if not run.world.is_first:
         return
     path = run.plan.options.save_dir / best_folder(protocol) / WEIGHTS
-    manifest = replace(manifest, scores=evaluation.to_json())
+    rule = run.plan.rules.get(protocol, run.plan.main_rule)
+    manifest = replace(manifest, scores=evaluation.to_json(), evaluation=rule.to_dict())
     save_arrays(run.learner.deployed_arrays(), path, manifest)
 
 
@@ -419,6 +420,7 @@ def describe(run: Training) -> CheckpointManifest:
         config=plan.config.raw,
         classes=run.dataset.class_table.to_dict(),
         preprocessing=validated.get("transforms"),
+        evaluation=plan.main_rule.to_dict(),
         versions={"paddleseg_ext": __version__, "paddle": paddle.__version__},
         training=run.state.settings() | {"device": plan.device},
     )
