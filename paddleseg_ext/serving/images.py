@@ -6,14 +6,13 @@ returns what the command writes.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.functional import decode_image
 from paddleseg_ext.images.header import opened_header
+from paddleseg_ext.images.orientation import orientation_of, turn_upright
 from paddleseg_ext.images.structure import essential, require_bounded_pixels
 from paddleseg_ext.inference.preprocess import Preprocess
 
@@ -26,8 +25,6 @@ FORMATS = {
 }
 CAMERA_FORMAT = "MPO"  # a JPEG with a second picture behind it, as phones write
 MAX_SIDE = 16384  # pixels
-ORIENTATION_TAG = 0x0112
-UPRIGHT = 1
 NAME = "the image"
 
 
@@ -90,7 +87,7 @@ def read_header(content: bytes, limits: ImageLimits) -> Header:
                 raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
             if getattr(opened, "n_frames", 1) > 1 and opened.format != CAMERA_FORMAT:
                 raise Refused(415, "one still picture is expected, this is an animation")
-            return Header(width, height, _orientation(opened))
+            return Header(width, height, orientation_of(opened))
     except DataError:
         raise Refused(
             415, f"an image in one of {', '.join(FORMATS)} is expected; this is none, or damaged"
@@ -132,38 +129,6 @@ def decode_upload(
     if image.shape[:2] != (header.height, header.width):
         raise Refused(400, "the image is damaged: its header and its pixels disagree in size")
     return turn_upright(image, header.orientation) if upright else image
-
-
-def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Apply an orientation tag.
-
-    Args:
-        image: (H, W, 3).
-        orientation: 1 to 8.
-
-    Source: Exif 2.3, 4.6.4, tag 274: which side of the scene the first row and column are.
-    """
-    if orientation >= 5:
-        image = image.transpose(1, 0, 2)
-    flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # after the transposition, where there is one
-    image = np.ascontiguousarray(image)
-    return cv2.flip(image, flips[orientation]) if orientation in flips else image
-
-
-def _orientation(opened: Image.Image) -> int:
-    """EXIF orientation as browsers honour it, so that the page's picture and its labels agree.
-
-    Browsers ignore XMP, and the tag in WebP. `getexif` is not used: it decodes a PNG's pixels.
-    """
-    if opened.format == "WEBP":
-        return UPRIGHT
-    try:
-        exif = Image.Exif()
-        exif.load(opened.info.get("exif", b""))
-        orientation = exif.get(ORIENTATION_TAG, UPRIGHT)
-    except Exception:  # damaged metadata turns nothing
-        return UPRIGHT
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT
 
 
 def _too_many_pixels(limits: ImageLimits) -> str:

@@ -17,7 +17,6 @@ from paddleseg_ext.serving.images import (
     ImageLimits,
     Refused,
     decode_upload,
-    turn_upright,
 )
 from tests.hostile_images import ENDLESS, HOSTILE, REFUSED, png_bomb
 
@@ -89,11 +88,6 @@ def test_the_orientation_tag(orientation: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored, read_image(file))
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     np.testing.assert_array_equal(decode_upload(content, LIMITS, AS_IT_IS, upright=True), expected)
-
-
-def test_upright_leaves_unturned_pixels_alone() -> None:
-    image = noise(3, 4)
-    np.testing.assert_array_equal(turn_upright(image, 1), image)
 
 
 def animation(kind: str) -> bytes:
