@@ -107,4 +107,4 @@ class ScriptedScores:
         protocol = next((r for r in rest if isinstance(r, str)), None)
         value = self._scores[protocol].pop(0)
         scores = SimpleNamespace(mean_iou=value, accuracy=value)
-        return SimpleNamespace(scores=scores, to_json=lambda: {"mean_iou": value})
+        return SimpleNamespace(scores=scores, to_json=lambda: {"scores": {"mean_iou": value}})

@@ -41,7 +41,6 @@ class CheckpointManifest:
         versions: of paddleseg_ext and Paddle.
         training: seed, batch size and other settings that the configuration does not hold.
         imported_from: the published file that was converted.
-        files: sha256 of the other files of tensors beside the weights, by name.
         previous: the record of the weights that these replaced.
     """
 
@@ -57,22 +56,7 @@ class CheckpointManifest:
     versions: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     imported_from: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
     previous: dict[str, Any] | None = None
-
-    def check_files(self, folder: Path) -> None:
-        """Compare the other files of tensors in `folder` with their sha256.
-
-        Raises:
-            UsageError: one was damaged or replaced.
-        """
-        for name, digest in self.files.items():
-            path = require_file(folder / Path(name).name, "checkpoint")
-            if sha256_of(path) != digest:
-                raise UsageError(
-                    f"{path}: its sha256 is not the one in the manifest of its checkpoint: the "
-                    "file was damaged or replaced. Restore it, or resume an earlier iter_N"
-                )
 
     def write(self, weights: str | Path) -> None:
         """Write the file beside `weights`, without the keys that have no value."""

@@ -97,6 +97,15 @@ class Precision:
         return {key: np.asarray(v).tolist() for key, v in self._scaler.state_dict().items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a state that `state` gave."""
+        """Take over a state that `state` gave.
+
+        Raises:
+            UsageError: it holds no scale.
+        """
         if self._scaler is not None:
+            if "scale" not in state:
+                raise UsageError(
+                    "the state of the run that is resumed holds no 'loss_scaling.scale', which "
+                    "mixed precision continues with; resume an earlier iter_N"
+                )
             self._scaler.load_state_dict({**state, "scale": np.float32(state["scale"])})

@@ -10,7 +10,7 @@ save_dir/previous_runs/K/      the files of an earlier run in this folder
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from paddleseg_ext.checkpoints.store import (
     save_arrays,
     weights_of,
 )
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, require_none
 from paddleseg_ext.common.files import (
     atomic_directory,
     delete_directory,
@@ -41,7 +41,7 @@ from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.history import HISTORY
 from paddleseg_ext.training.optimizer import optimizer_arrays, restore_optimizer
 from paddleseg_ext.training.precision import Precision
-from paddleseg_ext.training.state import STATE, WEIGHTS, TrainState
+from paddleseg_ext.training.state import NEVER, STATE, WEIGHTS, TrainState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +52,8 @@ OPTIMIZER, RAW_WEIGHTS = "model.pdopt", "model_raw.pdparams"
 BEST, PREVIOUS_RUNS = "best_model", "previous_runs"
 PROFILE, PROFILE_TRACE = "profile.json", "profile_trace.json"
 _ITERATION = re.compile(r"iter_(\d+)")
+# Of the yml: of the evaluation, or compared as fields of `TrainState`.
+_NO_TRAINING_KEYS = ("val_dataset", "test_config", "absent_class", "keep_best", "iters")
 
 
 @dataclass
@@ -105,14 +107,16 @@ def iteration_folders(save_dir: Path) -> list[Path]:
 def find_resume_folder(resume_model: str | None, save_dir: Path) -> Path | None:
     """The folder that `--resume_model` names; None without it, and for `auto` without checkpoints.
 
+    `auto` takes the newest checkpoint that is whole, and warns of newer ones that are damaged.
+
     Raises:
-        UsageError: it is no folder of a checkpoint, or a file is missing in it.
+        UsageError: it is no folder of a checkpoint, a file of it is missing or damaged, or `auto`
+            finds no whole one.
     """
     if resume_model is None:
         return None
     if resume_model == "auto":
-        folders = iteration_folders(save_dir)
-        return folders[-1] if folders else None
+        return _newest_whole(iteration_folders(save_dir))
     folder = Path(resume_model)
     if not folder.is_dir():
         raise UsageError(
@@ -123,12 +127,152 @@ def find_resume_folder(resume_model: str | None, save_dir: Path) -> Path | None:
             f"--resume_model: '{folder}' holds no '{OPTIMIZER}' to resume from; expected is "
             "SAVE_DIR/iter_N, or 'auto' for the newest"
         )
-    for name in (WEIGHTS, OPTIMIZER, STATE):
-        require_file(folder / name, "--resume_model")
+    read_whole(folder)
     return folder
 
 
-def set_earlier_run_aside(save_dir: Path, resumed: Path | None = None) -> None:
+def _newest_whole(folders: Sequence[Path]) -> Path | None:
+    """The last of the folders whose checkpoint is whole; None where there are none."""
+    damages: list[str] = []
+    for folder in reversed(folders):
+        try:
+            read_whole(folder)
+        except UsageError as error:
+            damages.append(str(error))
+            continue
+        for damage in damages:
+            warn(f"--resume_model auto: {damage}")
+        if damages:
+            warn(f"--resume_model auto: the run continues from {folder}, the newest whole one")
+        return folder
+    require_none(damages, "--resume_model auto: no checkpoint is whole:")
+    return None
+
+
+def read_whole(folder: Path) -> TrainState:
+    """The state in a checkpoint's folder, after a check of every file beside it.
+
+    Raises:
+        UsageError: a file is missing, damaged, or of another iteration.
+    """
+    for name in (WEIGHTS, OPTIMIZER, STATE):
+        require_file(folder / name, "--resume_model")
+    state = TrainState.read(folder)
+    manifest = read_manifest(folder / WEIGHTS)
+    named = _ITERATION.fullmatch(folder.resolve().name)
+    iterations = {"the folder": int(named[1]) if named else None, WEIGHTS: manifest.iteration}
+    for what, iteration in iterations.items():
+        if iteration not in (None, state.iteration):
+            raise UsageError(
+                f"{folder / STATE}: it is of iteration {state.iteration}, {what} of {iteration}; "
+                "restore the files of one checkpoint, or resume another iter_N"
+            )
+    if state.ema:
+        require_file(folder / RAW_WEIGHTS, "--resume_model")
+    for name, digest in state.files.items():
+        if sha256_of(require_file(folder / name, "--resume_model")) != digest:
+            raise UsageError(
+                f"{folder / name}: its sha256 is not the one in {STATE}: the file was damaged or "
+                "is of another iteration. Restore it, or resume another iter_N"
+            )
+    return state
+
+
+def config_changes(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Differences between the yml of a checkpoint and another in all that changes a training.
+
+    Args:
+        folder: of the checkpoint, whose manifest may hold no configuration; then there are none.
+        config: the other one, resolved.
+
+    Returns:
+        Lines such as `lr_scheduler.learning_rate was 0.1, is 0.01`.
+    """
+    stored = read_manifest(folder / WEIGHTS).config
+    if not isinstance(stored, dict):
+        return []
+    old, new = _flat(stored), _flat(config)
+    return [
+        f"{key} was {old.get(key, 'not given')}, is {new.get(key, 'not given')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key.partition(".")[0] not in _NO_TRAINING_KEYS
+    ]
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by their keys, as `a.0.b`."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    elif value is not None:
+        return {key: value}
+    leaves: dict[str, Any] = {}
+    for name, inner in items:
+        leaves |= _flat(inner, f"{key}.{name}" if key else str(name))
+    return leaves
+
+
+@dataclass(frozen=True)
+class KeptBest:
+    """The best weights of a later iteration than the one that a run continues from.
+
+    Attributes:
+        mean_iou: what an evaluation must reach to replace them.
+        iteration: of the weights.
+    """
+
+    mean_iou: float
+    iteration: int
+
+
+def later_bests(save_dir: Path, state: TrainState, is_same_run: bool) -> dict[str | None, KeptBest]:
+    """The best weights in a resumed run's folder that are kept until better ones come.
+
+    Where the weights of a best score of `state` are missing, damaged or of another run, the score
+    is taken out of `state`: else no best weights would be written before one above it.
+
+    Args:
+        save_dir: the run's folder.
+        state: of the checkpoint that is resumed; changed in place.
+        is_same_run: whether the run goes on as it did before, with an equal yml and folder.
+
+    Returns:
+        By protocol of `keep_best:`; None for `best_model`.
+    """
+    kept: dict[str | None, KeptBest] = {}
+    found = sorted(path.name.removeprefix(f"{BEST}_") for path in save_dir.glob(f"{BEST}_*"))
+    for protocol in dict.fromkeys([None, *state.best_by_protocol, *found]):
+        folder = save_dir / best_folder(protocol)
+        try:
+            require_file(folder / WEIGHTS, "best weights")
+            manifest = read_manifest(folder / WEIGHTS)
+        except UsageError as error:
+            if state.best_iteration:
+                warn(f"{error}: the next evaluation decides about {folder.name} anew")
+            _forget_best(state, protocol)
+            continue
+        if (manifest.iteration or 0) <= state.iteration:
+            continue
+        mean_iou = ((manifest.scores or {}).get("scores") or {}).get("mean_iou")
+        if is_same_run and isinstance(mean_iou, float) and manifest.iteration:
+            kept[protocol] = KeptBest(mean_iou, manifest.iteration)
+        else:
+            _forget_best(state, protocol)
+    return kept
+
+
+def _forget_best(state: TrainState, protocol: str | None) -> None:
+    if protocol is None:
+        state.best_mean_iou, state.best_iteration = NEVER, 0
+    else:
+        state.best_by_protocol = {k: v for k, v in state.best_by_protocol.items() if k != protocol}
+
+
+def set_earlier_run_aside(
+    save_dir: Path, resumed: Path | None = None, kept: Collection[str | None] = ()
+) -> None:
     """Move the files of an earlier run in `save_dir`, so that none of them is overwritten.
 
     Args:
@@ -136,9 +280,11 @@ def set_earlier_run_aside(save_dir: Path, resumed: Path | None = None) -> None:
         resumed: the checkpoint that the run continues from. If it is one of `save_dir`, only the
             later ones move: else they would count as this run's, be deleted as its oldest, and be
             found by `auto`.
+        kept: the protocols whose best weights stay although they are later (`later_bests`).
     """
     bests = [*save_dir.glob(BEST), *sorted(save_dir.glob(f"{BEST}_*"))]
-    if resumed is not None and resumed.resolve().parent == save_dir.resolve():
+    if resumed is not None and is_in(save_dir, resumed):
+        bests = [p for p in bests if p.name not in {best_folder(protocol) for protocol in kept}]
         left = _later_than(TrainState.read(resumed).iteration, bests, iteration_folders(save_dir))
     else:
         names = [HISTORY, PROFILE, PROFILE_TRACE]
@@ -157,9 +303,22 @@ def set_earlier_run_aside(save_dir: Path, resumed: Path | None = None) -> None:
     warn(f"an earlier run's checkpoints were moved to {target}{how}")
 
 
+def is_in(save_dir: Path, checkpoint: Path) -> bool:
+    """Whether `checkpoint` is an `iter_N` of `save_dir`."""
+    return checkpoint.resolve().parent == save_dir.resolve()
+
+
 def _later_than(iteration: int, bests: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
-    """The `iter_N` with N above `iteration`, and the best weights of such an iteration."""
-    later = [p for p in bests if (read_manifest(p / WEIGHTS).iteration or 0) > iteration]
+    """The `iter_N` with N above `iteration`, and best weights that are later or damaged."""
+    later = []
+    for path in bests:
+        try:
+            require_file(path / WEIGHTS, "best weights")
+            is_later = (read_manifest(path / WEIGHTS).iteration or 0) > iteration
+        except UsageError:
+            is_later = True
+        if is_later:
+            later.append(path)
     return later + [p for p in folders if int(p.name.removeprefix("iter_")) > iteration]
 
 
@@ -192,8 +351,9 @@ def save_iteration(
             paddle.save(weights_of(learner.model), str(folder / RAW_WEIGHTS))
         arrays = optimizer_arrays(learner.optimizer, learner.model)
         paddle.save(arrays, str(folder / OPTIMIZER))
-        sums = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-        save_arrays(learner.deployed_arrays(), folder / WEIGHTS, replace(manifest, files=sums))
+        save_arrays(learner.deployed_arrays(), folder / WEIGHTS, manifest)
+        written = [folder / name for name in (WEIGHTS, OPTIMIZER, RAW_WEIGHTS)]
+        state.files = {path.name: sha256_of(path) for path in written if path.exists()}
         state.write(folder)
     for old in iteration_folders(save_dir)[:-keep]:
         delete_directory(old)
@@ -213,11 +373,10 @@ def load_iteration(folder: Path, learner: Learner, state: TrainState) -> TrainSt
     """Restore weights, optimizer and state from `folder`, in place of `Learner.begin`.
 
     Raises:
-        UsageError: damaged files, another network, or another run (`TrainState.check_same_run`).
+        UsageError: another network, or another run (`TrainState.check_same_run`).
     """
     saved = TrainState.read(folder)
     state.check_same_run(saved, folder)
-    read_manifest(folder / WEIGHTS).check_files(folder)
     if learner.average is None:
         report = load_into(learner.model, folder / WEIGHTS)
     else:

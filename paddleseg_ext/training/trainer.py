@@ -1,9 +1,10 @@
 """The training loop: forward, loss, backward, step; evaluation and checkpoints beside it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import paddle
@@ -11,9 +12,9 @@ from paddle import nn
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
 from paddleseg_ext.checkpoints.store import save_arrays
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.files import delete_leftovers
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.distributed.world import (
     World,
@@ -35,8 +36,12 @@ from paddleseg_ext.training.plan import TrainingPlan
 from paddleseg_ext.training.precision import Precision
 from paddleseg_ext.training.profiling import Profile, StageClock
 from paddleseg_ext.training.run_folder import (
+    KeptBest,
     Learner,
     best_folder,
+    config_changes,
+    is_in,
+    later_bests,
     load_iteration,
     note_evaluation,
     require_room_for_checkpoints,
@@ -56,7 +61,7 @@ from paddleseg_ext.training.soundness import (
     require_finite_loss,
     require_finite_weights,
 )
-from paddleseg_ext.training.state import WEIGHTS, TrainState
+from paddleseg_ext.training.state import NEVER, WEIGHTS, TrainState
 
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
@@ -74,6 +79,7 @@ class Training:
             `num_classes`, `ignore_index`, `class_table` and `samples`, whose `name`s messages use.
         parallel_model: the network, averaging gradients where there are several processes.
         validate: None where nothing is evaluated.
+        kept_bests: best weights of later iterations, from before the run was resumed.
     """
 
     plan: TrainingPlan
@@ -85,6 +91,7 @@ class Training:
     state: TrainState
     monitor: Monitor
     validate: Validate | None
+    kept_bests: Mapping[str | None, KeptBest] = field(default_factory=dict)
     clock: StageClock = field(default_factory=StageClock)
 
     @property
@@ -191,7 +198,7 @@ def prepare_run(
         precision=plan.precision,
         ema=average is not None,
     )
-    state = begin_or_resume(plan, learner, fresh, dataset.num_classes, world)
+    state, kept_bests = begin_or_resume(plan, learner, fresh, dataset.num_classes, world)
     if options.to_static:  # in place: parameters and their names stay
         paddle.jit.to_static(model, full_graph=True)
     require_same(state.comparable(), world)
@@ -207,6 +214,7 @@ def prepare_run(
         parallel_model=parallelize(model, world, plan.device, config.sync_bn),
         loss=loss,
         state=state,
+        kept_bests=kept_bests,
         monitor=monitor,
         validate=validate,
     )
@@ -214,11 +222,12 @@ def prepare_run(
 
 def begin_or_resume(
     plan: TrainingPlan, learner: Learner, fresh: TrainState, num_classes: int, world: World
-) -> TrainState:
+) -> tuple[TrainState, Mapping[str | None, KeptBest]]:
     """Load the weights of the resumed checkpoint or of a file, or keep the fresh ones.
 
     Returns:
-        The state that the run begins with: that of the checkpoint, else `fresh`.
+        The state that the run begins with, which is that of the checkpoint, else `fresh`; and the
+        best weights that the resumed run had in later iterations.
 
     Raises:
         UsageError: a checkpoint that does not fit, or a run that has nothing left to do.
@@ -227,16 +236,7 @@ def begin_or_resume(
     if world.is_first:
         delete_leftovers(save_dir)
     if plan.resumed is not None:
-        state = load_iteration(plan.resumed, learner, fresh)
-        if 0 < options.early_stop <= state.stale_evaluations:
-            raise UsageError(
-                f"{plan.resumed}: that run stopped early: its last {state.stale_evaluations} "
-                f"evaluations brought no better mIoU; raise --early_stop above "
-                f"{state.stale_evaluations} to continue it"
-            )
-        if world.is_first:
-            set_earlier_run_aside(save_dir, plan.resumed)
-        return state
+        return resume(plan, plan.resumed, learner, fresh, world)
     if options.finetune:
         load_for_finetuning(plan.config, learner.model, num_classes, options.finetune)
     else:
@@ -246,7 +246,32 @@ def begin_or_resume(
         saves = min(options.keep_checkpoint_max, -(-fresh.iters // options.save_interval))
         require_room_for_checkpoints(save_dir, learner, saves)
         set_earlier_run_aside(save_dir)
-    return fresh
+    return fresh, {}
+
+
+def resume(
+    plan: TrainingPlan, resumed: Path, learner: Learner, fresh: TrainState, world: World
+) -> tuple[TrainState, Mapping[str | None, KeptBest]]:
+    """Load a checkpoint and set later ones of its folder aside; returns as `begin_or_resume`."""
+    options = plan.options
+    state = load_iteration(resumed, learner, fresh)
+    if 0 < options.early_stop <= state.stale_evaluations:
+        raise UsageError(
+            f"{resumed}: that run stopped early: its last {state.stale_evaluations} "
+            f"evaluations brought no better mIoU; raise --early_stop above "
+            f"{state.stale_evaluations} to continue it"
+        )
+    changes = config_changes(resumed, plan.config.raw)
+    if changes and world.is_first:
+        warn(
+            f"{resumed}: {shortened(changes)}: the result will not be that of an uninterrupted run"
+        )
+    is_same_run = not changes and is_in(options.save_dir, resumed)
+    kept = later_bests(options.save_dir, state, is_same_run)
+    wait_for_all(world)  # until every process has read what is moved now
+    if world.is_first:
+        set_earlier_run_aside(options.save_dir, resumed, kept)
+    return state, kept
 
 
 def iterate_batches(run: Training) -> Iterator[Batch]:
@@ -375,7 +400,7 @@ def evaluate(run: Training, manifest: CheckpointManifest) -> dict[str, Any]:
         scores = evaluation.scores
         other = protocol if number else None
         run.monitor.evaluated(state.iteration, scores.mean_iou, scores.accuracy, other)
-        if protocol is not None and scores.mean_iou > state.best_by_protocol.get(protocol, -1.0):
+        if protocol is not None and scores.mean_iou > state.best_by_protocol.get(protocol, NEVER):
             state.best_by_protocol[protocol] = scores.mean_iou
             save_best(run, protocol, evaluation, manifest)
     mean_iou = evaluations[0].scores.mean_iou
@@ -395,8 +420,18 @@ def evaluate(run: Training, manifest: CheckpointManifest) -> dict[str, Any]:
 def save_best(
     run: Training, protocol: str | None, evaluation: "Evaluation", manifest: CheckpointManifest
 ) -> None:
-    """Replace the best checkpoint by a protocol, in the first process."""
+    """Replace the best checkpoint by a protocol, in the first process.
+
+    One of a later iteration, from before the run was resumed, stays until it is reached.
+    """
     if not run.world.is_first:
+        return
+    kept = run.kept_bests.get(protocol)
+    if kept is not None and evaluation.scores.mean_iou < kept.mean_iou:
+        log(
+            f"{best_folder(protocol)} stays that of iter {kept.iteration} (mIoU "
+            f"{kept.mean_iou:.4f}), from before the run was resumed"
+        )
         return
     path = run.plan.options.save_dir / best_folder(protocol) / WEIGHTS
     rule = run.plan.rules.get(protocol, run.plan.main_rule)

@@ -83,7 +83,7 @@ def test_keys_of_a_newer_version_are_left_out(tmp_path: Path) -> None:
     [
         ({"iteration": "four"}, "'iteration' must be a whole number"),
         ({"scores": [1]}, "'scores' must be a section"),
-        ({"files": 5}, "'files' must be a section"),
+        ({"versions": 5}, "'versions' must be a section"),
         ({"preprocessing": "none"}, "'preprocessing' must be a list"),
     ],
 )
@@ -201,13 +201,6 @@ def test_a_configuration_is_checked_like_a_yml(tmp_path: Path) -> None:
         path = save(tmp_path, CheckpointManifest(config=changed, classes=CLASSES))
         with pytest.raises(UsageError, match=f"'{key}' must be"):
             configuration_of(path)
-
-
-def test_other_files_of_tensors_are_compared_with_their_sums(tmp_path: Path) -> None:
-    path = save(tmp_path, CheckpointManifest(files={"../model.pdopt": "0" * 64}))
-    (tmp_path / "model.pdopt").write_bytes(b"state")
-    with pytest.raises(UsageError, match=r"model\.pdopt: its sha256 is not"):
-        read_manifest(path).check_files(tmp_path)
 
 
 def test_a_record_is_changed_only_where_it_describes_the_weights(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The features of the loop, on a network that trains in milliseconds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,11 +167,11 @@ def test_going_on_from_an_earlier_checkpoint_loses_neither_run(tmp_path: Path) -
     slower = tiny_config(tmp_path, iters=4, lr_scheduler={"learning_rate": 0.01})
     train_tiny(slower, run, validate=ScriptedScores(0.4), **again)
     assert sorted(p.name for p in run.glob("iter_*")) == ["iter_3", "iter_4"]  # what auto looks at
-    assert read_manifest(run / "best_model/model.pdparams").scores == {"mean_iou": 0.4}
+    assert read_manifest(run / "best_model/model.pdparams").scores == {"scores": {"mean_iou": 0.4}}
     left = run / "previous_runs/1"
     assert sorted(p.name for p in left.iterdir()) == ["best_model", "iter_4", "iter_5"]
     assert (left / "iter_5/model.pdparams").read_bytes() == final
-    assert read_manifest(left / "best_model/model.pdparams").scores == {"mean_iou": 0.9}
+    assert read_manifest(left / "best_model/model.pdparams").scores == {"scores": {"mean_iou": 0.9}}
 
 
 @pytest.mark.parametrize(
@@ -261,10 +262,9 @@ def test_killed_after_the_scores_were_noted_once_is_noted_once(tmp_path: Path) -
     config, run = tiny_config(tmp_path, iters=4), tmp_path / "run"
     train_tiny(config, run, validate=ScriptedScores(0.1, 0.3))
     state = run / "iter_4/train_state.json"
-    before = json.loads((run / "iter_2/train_state.json").read_text())
-    after = json.loads(state.read_text())
-    pending = {"iteration": 4, "evaluated": False, "loss_scaling": after["loss_scaling"]}
-    state.write_text(json.dumps(before | pending))
+    after, files = json.loads(state.read_text()), TrainState.read(run / "iter_4").files
+    pending = replace(TrainState.read(run / "iter_2"), iteration=4, evaluated=False, files=files)
+    pending.write(run / "iter_4")
     train_tiny(config, run, validate=ScriptedScores(0.3), resume_model="auto")
     assert [e["iter"] for e in json.loads((run / "history.json").read_text())["eval"]] == [2, 4]
     assert json.loads(state.read_text()) == after
@@ -295,7 +295,7 @@ def test_each_protocol_keeps_its_best(tmp_path: Path) -> None:
         "best_model_scale_0.5": 2,
         "best_model_scale_0.75": 3,
     }
-    assert kept["best_model_scale_0.75"].scores == {"mean_iou": 0.5}
+    assert kept["best_model_scale_0.75"].scores == {"scores": {"mean_iou": 0.5}}
     history = json.loads((run / "history.json").read_text())
     assert [e["mean_iou"] for e in history["eval"]] == [0.1, 0.3, 0.2]
     assert [e["mean_iou"] for e in history["eval_scale_0.75"]] == [0.4, 0.2, 0.5]
