@@ -96,7 +96,7 @@ def test_whole_numbers_are_numbers() -> None:
         ({"type": "adam", "momentum": 0.9}, "Adam has no 'momentum'"),
         ({"type": "sgd", "weight_decay": "x"}, "'weight_decay' must be a number"),
         ({"type": "sgd", "weight_decay": -1}, "at least 0"),
-        ({"lr_multipliers": {"head": "x"}}, "lr_multipliers.head"),
+        ({"lr_multipliers": {"head": "x"}}, "lr_multipliers"),
         ({"lr_multipliers": 10}, "'lr_multipliers' must be a section"),
         ({"momentum": 1.5}, "'momentum' must be a number of at least 0 and below 1"),
         ({"type": "adam", "beta1": 1.0}, "'beta1' must be a number of at least 0 and below 1"),
