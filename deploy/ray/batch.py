@@ -37,7 +37,12 @@ from deploy.ray.storage import (
     write_whole,
 )
 from paddleseg_ext.commands.runtime_flags import NAMES, RuntimeFlags, named_runtime
-from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, run_command
+from paddleseg_ext.common.errors import (
+    CheckFailed,
+    DataError,
+    UsageError,
+    run_command,
+)
 from paddleseg_ext.common.flags import natural_float, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
@@ -241,13 +246,16 @@ class Segmenter:
 
     def _row(self, path: str) -> dict[str, Any]:
         # Any error of an image is its row: Ray ends the whole run at the first exception, and again
-        # in every rerun. A result that cannot be written is not the image's error and ends the run.
+        # in every rerun. A full disk is not the image's error and ends the run.
         try:
             content = self._segment(path)
         except Exception as error:
             return _row_of_error(path, _reason(error))
         output = f"{self._save_dir}/{output_name(path)}"
-        write_whole(output, content)
+        try:
+            write_whole(output, content)
+        except IsADirectoryError:
+            return _row_of_error(path, f"{output}: a folder is where the label map goes")
         digest = hashlib.sha256(content).hexdigest()
         return dict(zip(COLUMNS, (path, output, digest, DONE, ""), strict=True))
 

@@ -2,16 +2,18 @@
 
 0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use and a disk that cannot be
 written to give one line without a traceback. Any other error is a defect of this package and keeps
-its traceback.
+its traceback. A reader of the output that goes away (`| head`) ends no work.
 """
 
 import errno
+import io
 import os
 import reprlib
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,6 +39,9 @@ _PADDLE_CHATTER = (
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG}
 # Errors where something else is in the place of a file or folder.
 _OCCUPIED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_OPENCV_NO_MEMORY = -4  # the `code` of `cv2.error`, StsNoMem
+# Errors that another name in the same folder may not have.
+_OF_ONE_NAME = _OCCUPIED | {errno.EACCES, errno.EPERM, errno.EILSEQ, errno.EINVAL}
 
 
 class UsageError(Exception):
@@ -142,6 +147,36 @@ def check_count(
         raise UsageError(f"{where}: a whole number, {bounds}, is expected, got {shown(value)}")
 
 
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """The work on one item of many: what ends only that item is a `DataError`.
+
+    Raises:
+        DataError: the item needs more memory than there is, or its result's name cannot be
+            written.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise _no_memory(error) from error
+    except OSError as error:
+        if error.errno not in _OF_ONE_NAME:
+            raise
+        raise DataError(
+            f"'{error.filename}' cannot be written: {error.strerror}; rename the input or take "
+            "another folder"
+        ) from error
+    except Exception as error:
+        if getattr(error, "code", None) != _OPENCV_NO_MEMORY:
+            raise
+        raise _no_memory(error) from error
+
+
+def _no_memory(error: Exception) -> DataError:
+    reason = f": {str(error).strip().splitlines()[0]}" if str(error).strip() else ""
+    return DataError(f"there is not enough memory for it{reason}; make it smaller")
+
+
 def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:
     """Raise `error` with the title and all problems, so that they can be mended in one go."""
     if problems:
@@ -156,11 +191,13 @@ def shortened(names: Sequence[str]) -> str:
 
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its status; the last line of every script."""
+    keep_output_open()
     for chatter in _PADDLE_CHATTER:
         warnings.filterwarnings("ignore", message=chatter)
     try:
         status = main() or STATUS_DONE
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
         _print_error(f"error: {error}")
         status = STATUS_USAGE
@@ -170,9 +207,6 @@ def run_command(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         _print_error("interrupted")
         status = 130
-    except BrokenPipeError:  # `... | head` closed our output; not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = STATUS_DONE
     except OSError as error:
         if error.errno not in _UNWRITABLE | _OCCUPIED:
             raise
@@ -183,6 +217,48 @@ def run_command(main: Callable[[], int | None]) -> None:
         )
         status = STATUS_FAILED
     sys.exit(status)
+
+
+class _Outlet(io.FileIO):
+    """Standard output or error, which is `/dev/null` once nobody reads it."""
+
+    def write(self, data: Any) -> int:
+        """The number of bytes written."""
+        try:
+            written = super().write(data)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            written = super().write(data)
+        return written or 0
+
+
+def keep_output_open() -> None:
+    """Make a closed standard output or error, now or later, end no work.
+
+    Characters that the output's encoding does not have, such as the bytes of a file's name that is
+    not UTF-8, are written as escapes.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):
+            continue  # a test's or a notebook's own
+        if stream is None:  # closed from the start: the next file must not get its number
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        else:
+            stream.flush()
+        outlet = io.BufferedWriter(_Outlet(number, "w", closefd=False))
+        opened = io.TextIOWrapper(
+            outlet,
+            encoding=stream.encoding if stream is not None else "utf-8",
+            errors="backslashreplace",
+            line_buffering=stream is None or stream.line_buffering or stream.write_through,
+        )
+        setattr(sys, name, opened)
 
 
 def _print_error(line: str) -> None:

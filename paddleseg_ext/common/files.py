@@ -19,6 +19,7 @@ from paddleseg_ext.common.errors import MissingData, UsageError
 
 TEMPORARY_PREFIX = ".writing-"
 LOCK_NAME = ".lock"
+LONGEST_SUFFIX = 32  # bytes
 USUAL_FILES = ("model.pdparams", "val.json")  # of a folder that is named in a file's place
 
 
@@ -39,7 +40,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        prefix=TEMPORARY_PREFIX, suffix="".join(path.suffixes[-2:]), dir=path.parent
+        prefix=TEMPORARY_PREFIX, suffix=_short_suffix(path), dir=path.parent
     )
     os.close(handle)
     temporary = Path(name)
@@ -59,6 +60,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _short_suffix(path: Path) -> str:
+    """The last two suffixes, or one: with them the temporary name is no longer than a name may be.
+
+    What follows an early dot of a long name counts as its suffix.
+    """
+    both = "".join(path.suffixes[-2:])
+    return both if len(os.fsencode(both)) <= LONGEST_SUFFIX else path.suffix[-LONGEST_SUFFIX:]
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -72,8 +82,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    r"""Write `text` as UTF-8 to `path`, whole or not at all.
+
+    Bytes of a file's name that are not UTF-8 are written as `\udce9`, which JSON reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -19,9 +19,15 @@ from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
+# Paddle's and a network's own for a size that does not fit. Others are defects of the network and
+# keep their traceback.
+PADDLE_ERRORS = (ValueError, RuntimeError, MemoryError, OSError, IndexError, AssertionError)
+
 
 class EagerEngine(Engine):
     """A `paddle.nn.Layer` of ours or of PaddleSeg's as an engine."""
+
+    title = "Paddle"
 
     def __init__(self, model: Any):
         """
@@ -31,17 +37,28 @@ class EagerEngine(Engine):
         self.model = model
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The main head's (N, C, h, w) logits. The model's training mode is left as it was."""
+        """The main head's (N, C, h, w) logits. The model's training mode is left as it was.
+
+        Raises:
+            DataError: a size that the network does not take, or for which there is no memory.
+        """
         import paddle
 
         was_training = self.model.training
         self.model.eval()
         try:
-            with paddle.no_grad():
-                return self.model(paddle.to_tensor(batch))[0].numpy()
+            with paddle.no_grad(), self.errors(batch, PADDLE_ERRORS):
+                logits = self.model(paddle.to_tensor(batch))[0].numpy()
+            self.check_output(batch, logits)
+            return logits
         finally:
             if was_training:
                 self.model.train()
+
+    @property
+    def subject(self) -> str:
+        """See `Engine.subject`: the network."""
+        return type(self.model).__name__
 
     def describe(self) -> RuntimeReport:
         """See `Engine.describe`."""

@@ -127,8 +127,8 @@ def predict_and_save(
             scorer.add_counted(prediction.finished)
         fullest = max(fullest, prediction.segmentation.batch_size)
         benchmark.add(prediction.segmentation)
-    _report(scorer, benchmark, errors, settings)
     _write_result(scorer, benchmark, errors, fullest, settings)
+    _report(scorer, benchmark, errors, settings)
     if errors:
         log(f"{len(errors)} of {len(samples)} samples failed", "ERROR")
     return STATUS_FAILED if errors else STATUS_DONE

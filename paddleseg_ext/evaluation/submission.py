@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
+from paddleseg_ext.images.samples import folded_name
 from paddleseg_ext.inference.pipeline import Prediction
 
 IMAGE_SUFFIX = "_leftImg8bit"
@@ -44,9 +45,9 @@ class Submission:
                     f"{image}: --save_submission needs Cityscapes' names "
                     f"(CITY_SEQUENCE_FRAME{IMAGE_SUFFIX}.png)"
                 )
-            if image.stem in known:
-                raise UsageError(f"--save_submission: {image} and {known[image.stem]} share a name")
-            known[image.stem] = image
+            other = known.setdefault(folded_name(image.stem), image)
+            if other is not image:
+                raise UsageError(f"--save_submission: {image} and {other} share a name")
 
     def path_of(self, image: Path) -> Path:
         """Where an image's label ids go."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from paddle import nn
 
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import available_cores, cpu_name
 from paddleseg_ext.evaluation.eager import EagerEngine
@@ -150,7 +150,7 @@ def _make_case(
     batch = _make_batch(tensor, size_hw, options)
     try:
         return batch, EagerEngine(model).run(normalize_batch(batch, normalize))
-    except (ValueError, RuntimeError):  # Paddle's errors for a size that does not fit
+    except DataError:
         if size_hw != CHECKED_SIZES_HW[1]:
             raise
     log(f"self-check: {type(model).__name__} refuses an input of {size_hw}, {EVEN_SIZE_HW} is used")

@@ -1,6 +1,7 @@
 """Samples: images with their labels, paired by name or read from lists."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,25 +32,42 @@ class Sample:
 
 
 def unique_names(images: Sequence[Path]) -> list[str]:
-    """One relative name per image, unique also where folders hold equal file names."""
+    """One relative name per image, unique also on disks that ignore case and Unicode forms."""
     if not images:
         return []
     absolute = [Path(os.path.abspath(image)) for image in images]  # noqa: PTH100 (links stay)
     root = Path(os.path.commonpath([image.parent for image in absolute]))
     relative = [image.relative_to(root) for image in absolute]
     names = [path.with_suffix("").as_posix() for path in relative]
-    shared = {name for name, count in Counter(names).items() if count > 1}
+    shared = {name for name, count in Counter(map(folded_name, names)).items() if count > 1}
     # a.jpg beside a.png: the suffix stays in the name.
     names = [
-        path.as_posix() if name in shared else name
+        path.as_posix() if folded_name(name) in shared else name
         for name, path in zip(names, relative, strict=True)
     ]
-    seen: Counter[str] = Counter()
+    return _numbered(names)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names; a repeated one gets the next number with which no other has its name."""
+    taken = set(map(folded_name, names))
+    last_number: Counter[str] = Counter()
     result = []
     for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        folded = folded_name(name)
+        last_number[folded] += 1
+        numbered = name
+        if last_number[folded] > 1:
+            while folded_name(numbered := f"{name}_{last_number[folded]}") in taken:
+                last_number[folded] += 1
+            taken.add(folded_name(numbered))
+        result.append(numbered)
     return result
+
+
+def folded_name(name: str) -> str:
+    """A form that is equal for names that some disks take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)

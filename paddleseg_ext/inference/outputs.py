@@ -28,11 +28,17 @@ def save_segmentation(segmentation: "Segmentation", name: str, save_dir: str | P
 
     Raises:
         DataError: the picture cannot be encoded; nothing is written.
+        OSError: one of the two cannot be written; the other one is not there either.
     """
     table, save_dir = segmentation.class_table, Path(save_dir)
     overlay = encode_overlay(segmentation.image, segmentation.label_map, table)
-    save_label_map(segmentation.label_map, save_dir / LABEL_MAPS / f"{name}.png", table)
-    write_bytes(save_dir / OVERLAYS / f"{name}.jpg", overlay)
+    map_path = save_dir / LABEL_MAPS / f"{name}.png"
+    save_label_map(segmentation.label_map, map_path, table)
+    try:
+        write_bytes(save_dir / OVERLAYS / f"{name}.jpg", overlay)
+    except OSError:
+        map_path.unlink(missing_ok=True)
+        raise
 
 
 def save_label_map(label_map: NDArray[np.uint8], path: Path, table: ClassTable) -> None:

@@ -7,7 +7,7 @@ waits for a file. The label maps do not depend on the number of threads.
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, check_count
+from paddleseg_ext.common.errors import DataError, check_count, failing_alone
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.functional import read_image
@@ -194,11 +194,18 @@ class _Runner:
         }
         for group in _alike(chunk, self._predictor.needs_one_geometry):
             prepared = [p for i in group if (p := chunk[i].prepared) is not None]
-            try:
-                results |= zip(group, self._run_group(prepared), strict=True)
-            except DataError as error:
-                results |= dict.fromkeys(group, str(error))
+            results |= zip(group, self._run_alike(prepared), strict=True)
         return [results[i] for i in range(len(chunk))]
+
+    def _run_alike(self, group: list[Prepared]) -> Sequence[_Output | str]:
+        """As `run`, of one shape; where they cannot run together, each runs alone."""
+        try:
+            with failing_alone():
+                return self._run_group(group)
+        except DataError as error:
+            if len(group) == 1:
+                return [str(error)]
+        return [result for one in group for result in self._run_alike([one])]
 
     def _run_group(self, group: list[Prepared]) -> list[_Output]:
         tensors = [prepared.tensor for prepared in group]
@@ -237,26 +244,33 @@ def _complete(
     loaded, result = run
     if isinstance(result, str):
         return Prediction(loaded.sample, error=_naming(loaded.sample, result))
-    assert loaded.prepared is not None
     try:
-        segmentation = predictor.finish(
-            loaded.prepared,
-            result.output,
-            result.geometry,
-            result.batch_size,
-            result.inference_ms,
-        )
-        prediction = Prediction(
-            sample=loaded.sample,
-            segmentation=segmentation,
-            output=result.output if options.keep_output else None,
-            geometry=result.geometry,
-        )
-        if options.finish is None:
-            return prediction
-        return replace(prediction, finished=options.finish(prediction))
+        with failing_alone():
+            return _finished(loaded, result, predictor, options)
     except DataError as error:
         return Prediction(loaded.sample, error=_naming(loaded.sample, str(error)))
+
+
+def _finished(
+    loaded: _Loaded, result: _Output, predictor: "Predictor", options: StreamOptions
+) -> Prediction:
+    assert loaded.prepared is not None
+    segmentation = predictor.finish(
+        loaded.prepared,
+        result.output,
+        result.geometry,
+        result.batch_size,
+        result.inference_ms,
+    )
+    prediction = Prediction(
+        sample=loaded.sample,
+        segmentation=segmentation,
+        output=result.output if options.keep_output else None,
+        geometry=result.geometry,
+    )
+    if options.finish is None:
+        return prediction
+    return replace(prediction, finished=options.finish(prediction))
 
 
 def _read_file(sample: SampleLike) -> NDArray[np.uint8]:
@@ -267,7 +281,8 @@ def _load(
     sample: SampleLike, predictor: "Predictor", read: Callable[[SampleLike], NDArray[np.uint8]]
 ) -> _Loaded:
     try:
-        return _Loaded(sample, predictor.prepare(read(sample)))
+        with failing_alone():
+            return _Loaded(sample, predictor.prepare(read(sample)))
     except DataError as error:
         return _Loaded(sample, error=str(error))
 

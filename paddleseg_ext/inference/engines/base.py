@@ -1,5 +1,6 @@
 """The base of every engine, and the parts that all engines of bundles share."""
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 PROBE_SIDE = 256  # pixels; any size that every network takes
+# What engines say where memory ends; their exceptions for it are of many types.
+NO_MEMORY = re.compile("alloc|out of memory|not enough memory|exhausted", re.IGNORECASE)
 MOST_SIZES = 10  # compiled graphs that are kept, the last that were asked for
 
 Key = TypeVar("Key")
@@ -52,9 +55,11 @@ class Engine(ABC):
     """A network that is ready to run.
 
     Attributes:
+        title: the engine's name in messages.
         streams: threads that may call `run` at a time.
     """
 
+    title: ClassVar[str] = "the engine"
     streams: int = 1
 
     @abstractmethod
@@ -82,17 +87,70 @@ class Engine(ABC):
     def close(self) -> None:  # noqa: B027 (most engines end with their last reference)
         """Release what the engine holds."""
 
+    @property
+    def subject(self) -> str:
+        """What runs, in messages."""
+        return type(self).__name__
+
+    @contextmanager
+    def errors(
+        self, batch: NDArray, caught: type[Exception] | tuple[type[Exception], ...] = Exception
+    ) -> Iterator[None]:
+        """A run in which the engine's own exception becomes one clear line.
+
+        Args:
+            batch: that runs.
+            caught: the engine's exceptions; most engines' have no common base but this one.
+
+        Raises:
+            DataError: the engine has not enough memory for this input, or refuses it.
+        """
+        try:
+            yield
+        except UsageError:
+            raise
+        except caught as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            seen = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
+            raise self.cannot_run(
+                batch, seen[0], isinstance(error, MemoryError) or bool(NO_MEMORY.search(seen[0]))
+            ) from error
+
+    def cannot_run(self, batch: NDArray, reason: str, lacks_memory: bool) -> DataError:
+        """The error to raise where a batch cannot be run."""
+        shape = f"{batch.shape}"
+        if lacks_memory:
+            height, width = batch.shape[-2:]
+            return DataError(
+                f"{self.subject}: {self.title} has not enough memory for an input of {shape}, "
+                f"{width}x{height} (width x height): {reason}; put a Resize or LimitLong into the "
+                "transforms, cut the image into parts, or score by --protocol slide"
+            )
+        return DataError(
+            f"{self.subject}: {self.title} cannot run it on an input of {shape}: {reason}; where "
+            "other sizes run, put a Resize or Padding into the transforms, else check that the "
+            "graph is of this network, and the transforms its own"
+        )
+
+    def check_output(self, batch: NDArray, output: NDArray) -> None:
+        """Refuse an output that is none of this batch; OpenVINO without memory returns such.
+
+        Raises:
+            DataError: it is empty, or of another number of images.
+        """
+        if output.ndim not in (3, 4) or len(output) != len(batch) or output.size == 0:
+            raise self.cannot_run(
+                batch, f"its output has the shape {output.shape}", lacks_memory=output.size == 0
+            )
+
 
 class GraphEngine(Engine):
     """An engine that runs a graph of a bundle; subclasses load, compute and describe.
 
     Attributes:
-        title: the engine's name in messages.
         file: the graph.
         input_shape: [N, 3, H, W] of the graph; None, or a side of None or -1, is free.
     """
-
-    title: ClassVar[str]
 
     def __init__(self, bundle: Bundle, spec: RuntimeSpec):
         """
@@ -118,7 +176,7 @@ class GraphEngine(Engine):
         """See `Engine.run`.
 
         Raises:
-            DataError: another height or width than the graph takes.
+            DataError: a size that the graph does not take, or for which there is no memory.
             UsageError: a larger batch than the graph takes.
         """
         return self.run_timed(batch)[0]
@@ -131,31 +189,17 @@ class GraphEngine(Engine):
         converted_s = time.perf_counter() - started
         with self.errors(tensor):
             output, times = self._compute(tensor)
+        self.check_output(tensor, output)
         return output[: len(batch)], replace(times, copy_in_s=times.copy_in_s + converted_s)
 
     def probe(self) -> NDArray:
         """A batch of zeros that the graph takes."""
         return probe_batch(self.input_shape, self.input_dtype)
 
-    @contextmanager
-    def errors(self, batch: NDArray) -> Iterator[None]:
-        """A run in which the engine's own exception becomes one clear line.
-
-        Raises:
-            UsageError: the engine refuses to run the graph on this input.
-        """
-        try:
-            yield
-        except UsageError:
-            raise
-        # The engines' exceptions have no common base but this one.
-        except Exception as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            seen = [line for line in lines if "Error:" in line] or lines or [type(error).__name__]
-            raise UsageError(
-                f"{self.file}: {self.title} cannot run it on an input of {batch.shape}: {seen[0]}; "
-                "check that the graph is of this network, and the transforms are its own"
-            ) from error
+    @property
+    def subject(self) -> str:
+        """See `Engine.subject`: the file of the graph."""
+        return str(self.file)
 
     def cannot_load(self, error: Exception, line: int = 0, verb: str = "load") -> UsageError:
         """The error to raise where the graph cannot be loaded, with one line of the engine's."""

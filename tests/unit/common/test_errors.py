@@ -1,7 +1,11 @@
 """What a user reads when a command ends badly, and the status a script sees."""
 
 import errno
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +64,52 @@ def test_an_unknown_value_names_the_nearest():
         check_keys("yml", {"left": 0, 7: 0}, ("left", "right"))
 
 
-@pytest.mark.parametrize("error", [ValueError("a defect"), OSError(errno.EINVAL, "odd", "a")])
+PRINTS_AND_WRITES = """
+import sys
+from pathlib import Path
+from paddleseg_ext.common.errors import run_command
+from paddleseg_ext.common.files import write_json
+from paddleseg_ext.common.log import log
+
+def main():
+    for _ in range(10000):
+        log("a line")
+        print("another", file=sys.stderr)
+    write_json(sys.argv[1], {"name": "caf\\udce9.png"})
+    log("caf\\udce9.png \u00e9")
+
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "ending", ["| head -1", "2>&1 | head -1", "2>&1 | :", ">&-", "2>&-", "<&- >&- 2>&-", "> log"]
+)
+def test_an_output_that_nobody_reads_ends_no_work(tmp_path: Path, ending: str) -> None:
+    """A pipe that is closed, an output closed from the start, a name that is not UTF-8."""
+    program = tmp_path / "program.py"
+    program.write_text(PRINTS_AND_WRITES, encoding="utf-8")
+    run = f'"{sys.executable}" program.py "{tmp_path}/result.json"'
+    done = subprocess.run(
+        ["bash", "-c", f"{run} {ending}; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+    assert "Traceback" not in done.stdout + done.stderr
+    assert json.loads((tmp_path / "result.json").read_text()) == {"name": "caf\udce9.png"}
+    if ending == "> log":
+        last = (tmp_path / "log").read_text(encoding="ascii").splitlines()[-1]
+        assert last.endswith("caf\\udce9.png \\xe9")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a defect"), BrokenPipeError(errno.EPIPE, "x"), OSError(errno.EINVAL, "odd", "a")],
+)
 def test_a_defect_keeps_its_traceback(error):
     with pytest.raises(type(error)):
         run_command(_raising(error))

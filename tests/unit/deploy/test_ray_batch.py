@@ -1,5 +1,6 @@
 """A worker of the batch on Ray, and its flags; without Ray."""
 
+import errno
 import io
 import os
 from dataclasses import replace
@@ -95,6 +96,24 @@ def row_of(worker: batch.Segmenter, path: Path | str) -> dict:
 def write_image(path: Path, height: int = 20, width: int = 30) -> Path:
     cv2.imwrite(str(path), np.full((height, width, 3), 90, np.uint8))
     return path
+
+
+def test_a_result_whose_place_is_taken_is_that_images_row(
+    network: FlatNetwork, asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk ends the run: it is no image's error."""
+    worker = segmenter(monkeypatch, tmp_path / "out")
+    path = write_image(tmp_path / "a.png")
+    (tmp_path / "out" / batch.output_name(str(path))).mkdir(parents=True)
+    row = row_of(worker, path)
+    assert row["status"] == "error" and "cannot be written" in row["error"]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full", "a.png")
+
+    monkeypatch.setattr(batch, "write_whole", full)
+    with pytest.raises(OSError, match="full"):
+        row_of(worker, path)
 
 
 @pytest.mark.parametrize(

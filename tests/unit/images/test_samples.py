@@ -14,6 +14,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.samples import (
     Sample,
     collect_samples,
+    folded_name,
     image_sizes,
     pair_by_key,
     pair_by_stem,
@@ -89,10 +90,38 @@ def test_equal_names_in_different_folders_stay_apart(tmp_path: Path) -> None:
     assert [s.name for s in collect_samples(tmp_path)] == ["a/1", "b/1.jpg", "b/1.png"]
 
 
-@given(st.lists(st.sampled_from(["a/1.png", "a/1.jpg", "b/1.png", "2.png", "a/b/1.png"])))
+def test_a_made_name_does_not_meet_a_given_one() -> None:
+    images = ["a.jpg", "a.png", "a.jpg.png", "a.jpg_2.png"]
+    assert unique_names([Path("/data", name) for name in images]) == [
+        "a.jpg",
+        "a.png",
+        "a.jpg_3",
+        "a.jpg_2",
+    ]
+
+
+def test_a_list_with_an_image_twice_beside_its_second_name() -> None:
+    images = ["a.png", "a.png", "a.png_2.png", "a.png"]
+    names = unique_names([Path("/data", name) for name in images])
+    assert names == ["a.png", "a.png_3", "a.png_2", "a.png_4"]
+
+
+@pytest.mark.parametrize("other", ["CAR.png", "cafe\u0301.png", "STRASSE.png"])
+def test_names_that_some_disks_take_for_one_stay_apart(other: str) -> None:
+    images = [
+        Path("/data", name) for name in ("car.png", "caf\u00e9.png", "stra\u00dfe.png", other)
+    ]
+    names = [folded_name(name) for name in unique_names(images)]
+    assert len(set(names)) == 4
+
+
+NAMES = ["a/1.png", "a/1.jpg", "b/1.png", "2.png", "a/b/1.png", "A/1.png", "2_2.png", "2.png_2.jpg"]
+
+
+@given(st.lists(st.sampled_from(NAMES)))
 def test_names_are_unique_and_relative(paths: list[str]) -> None:
     names = unique_names([Path("/data") / path for path in paths])
-    assert len(set(names)) == len(names) == len(paths)
+    assert len(set(map(folded_name, names))) == len(names) == len(paths)
     assert not any(name.startswith("/") or ".." in name for name in names)
 
 

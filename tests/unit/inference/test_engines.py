@@ -15,7 +15,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import STARTING_CORES, cores_for
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
 from paddleseg_ext.inference.engines import onednn_trace, openvino_runtime
-from paddleseg_ext.inference.engines.base import Engine, GraphEngine, as_input
+from paddleseg_ext.inference.engines.base import Engine, GraphEngine, RunTimes, as_input
 from paddleseg_ext.inference.engines.paddle_inference import CALIBRATING
 from paddleseg_ext.inference.engines.table import open_engine
 from paddleseg_ext.inference.runtime import (
@@ -125,15 +125,43 @@ class Raising(GraphEngine):
             "InvalidArgumentE",
         ),
         (RuntimeError("no such axis\nat here"), "no such axis;"),
-        (MemoryError(), "MemoryError;"),
     ],
 )
 def test_what_a_runtime_throws_is_one_line_with_the_file(error: Exception, told: str) -> None:
-    with pytest.raises(UsageError) as raised:
+    """It is an error of this input alone: another size may run."""
+    with pytest.raises(DataError) as raised:
         Raising(error).run(np.zeros((1, 3, 4, 5), np.float32))
     expected = f"m.json: Paddle cannot run it on an input of (1, 3, 4, 5): {told}"
     assert str(raised.value).startswith(expected)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("x\nResourceExhaustedError: Fail to alloc memory of 8 size."),
+        RuntimeError("Failed to allocate memory for requested buffer of size 8"),
+    ],
+)
+def test_an_input_too_large_for_the_memory_says_its_size_and_a_remedy(error: Exception) -> None:
+    expected = r"^m\.json: Paddle has not enough memory .* 5x4 \(width x height\): .*LimitLong"
+    with pytest.raises(DataError, match=expected):
+        Raising(error).run(np.zeros((1, 3, 4, 5), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(0,), (1, 0, 4, 5), (2, 3, 4, 5), (3, 4)])
+def test_an_output_of_another_batch_is_refused(shape: tuple[int, ...]) -> None:
+    """OpenVINO returns an empty array, without an error, where memory ends."""
+
+    class Returning(Raising):
+        def _compute(self, tensor: np.ndarray):  # type: ignore[no-untyped-def]
+            return np.zeros(shape, np.float32), RunTimes(0.0, 0.0)
+
+    words = "not enough memory" if 0 in shape else "its output has the shape"
+    with pytest.raises(DataError, match=words):
+        Returning(ValueError()).run(np.zeros((1, 3, 4, 5), np.float32))
 
 
 def test_wrong_use_keeps_its_own_words() -> None:

@@ -14,6 +14,21 @@ from paddleseg_ext.inference.predictor import Segmentation
 TABLE = generic_table(3)
 
 
+@pytest.mark.parametrize("taken", ["label_maps/a.png", "overlays/a.jpg"])
+def test_a_name_that_is_taken_leaves_neither_file(tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        save_segmentation(segmentation(5, 9), "a", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    """Also where all of it follows a dot, and the temporary name would be longer than it."""
+    for name in ("x" * 251, "x." + "y" * 249, "\u00e9" * 125):
+        save_segmentation(segmentation(5, 9), name, tmp_path)
+        assert (tmp_path / f"label_maps/{name}.png").is_file()
+
+
 def segmentation(height: int, width: int) -> Segmentation:
     label_map = np.random.default_rng(0).integers(0, 3, (height, width), dtype=np.uint8)
     image = np.full((height, width, 3), 7, np.uint8)

@@ -1,5 +1,6 @@
 """The prediction pipeline: order, mixed sizes in a batch, broken images."""
 
+import errno
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -80,6 +81,44 @@ def test_a_shape_that_the_network_refuses_fails_alone(tmp_path: Path) -> None:
     predictions = predict(Picky(), samples, batch_size=5)
     assert [i for i, p in enumerate(predictions) if p.error] == [1, 4]
     assert "7 rows" in (predictions[1].error or "")
+
+
+def test_a_batch_that_does_not_fit_into_memory_runs_one_by_one(tmp_path: Path) -> None:
+    class Small(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if len(batch) > 1 or batch.shape[2] == 7:
+                raise MemoryError
+            return super().run(batch)
+
+    samples, truths = make_samples(tmp_path)
+    predictions = predict(Small(), samples, batch_size=5)
+    assert [i for i, p in enumerate(predictions) if p.error] == [1, 4]
+    assert "not enough memory" in (predictions[1].error or "")
+    for i in (0, 2, 3):
+        np.testing.assert_array_equal(predictions[i].label_map, truths[i])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_memory_and_names_fail_one_sample_and_a_full_disk_all(
+    tmp_path: Path, brightness: BrightnessNetwork, num_workers: int
+) -> None:
+    samples, _ = make_samples(tmp_path)
+
+    def raising(*errors: Exception) -> list[Prediction]:
+        waiting = dict(zip((samples[1].name, samples[3].name), errors, strict=False))
+
+        def finish(prediction: Prediction) -> None:
+            if prediction.sample.name in waiting:
+                raise waiting[prediction.sample.name]
+
+        return predict(brightness, samples, finish=finish, num_workers=num_workers)
+
+    predictions = raising(MemoryError("8 GiB"), IsADirectoryError(errno.EISDIR, "taken", "a.png"))
+    assert [i for i, p in enumerate(predictions) if p.error] == [1, 3]
+    assert "not enough memory for it: 8 GiB" in (predictions[1].error or "")
+    assert "'a.png' cannot be written: taken" in (predictions[3].error or "")
+    with pytest.raises(OSError, match="full"):
+        raising(OSError(errno.ENOSPC, "full", "a.png"))
 
 
 def test_warm_up_runs_once_for_each_shape_and_outside_the_results(
