@@ -3,7 +3,7 @@
 import hashlib
 import os
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
@@ -150,4 +150,4 @@ def write_whole(path: str, content: bytes) -> None:
         return
     temporary = f"{name}.{os.getpid()}.writing"
     filesystem.pipe_file(temporary, content)
-    filesystem.mv(temporary, name)
+    Path(temporary).replace(name)  # fsspec's `mv` moves it into a folder of that name

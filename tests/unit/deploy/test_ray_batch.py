@@ -1,6 +1,5 @@
 """A worker of the batch on Ray, and its flags; without Ray."""
 
-import errno
 import io
 import os
 from dataclasses import replace
@@ -101,19 +100,11 @@ def write_image(path: Path, height: int = 20, width: int = 30) -> Path:
 def test_a_result_whose_place_is_taken_is_that_images_row(
     network: FlatNetwork, asked: list[RuntimeSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk ends the run: it is no image's error."""
     worker = segmenter(monkeypatch, tmp_path / "out")
     path = write_image(tmp_path / "a.png")
     (tmp_path / "out" / batch.output_name(str(path))).mkdir(parents=True)
     row = row_of(worker, path)
-    assert row["status"] == "error" and "cannot be written" in row["error"]
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "full", "a.png")
-
-    monkeypatch.setattr(batch, "write_whole", full)
-    with pytest.raises(OSError, match="full"):
-        row_of(worker, path)
+    assert row["status"] == "error" and "a folder is where" in row["error"]
 
 
 @pytest.mark.parametrize(
