@@ -23,6 +23,7 @@ from paddleseg_ext.data.parts import (
     split_pairs,
 )
 from paddleseg_ext.data.prepare.converter import CONVERTERS, convert
+from paddleseg_ext.data.prepare.exports import FORMS, ExportOptions, convert_export
 from paddleseg_ext.data.survey import same_content, survey, survey_lines
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.samples import write_sample_list
@@ -184,16 +185,26 @@ def _pack(arguments: argparse.Namespace) -> None:
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:
-    parser = _add_verb(verbs, _prepare, "convert a published data set")
-    parser.add_argument("name", choices=sorted(CONVERTERS), help="the data set")
+    parser = _add_verb(verbs, _prepare, "convert a published data set, or a tool's export")
+    names = [*sorted(CONVERTERS), *sorted(FORMS)]
+    parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="as published")
     parser.add_argument("--to", dest="target", required=True, metavar="DIR", help="the new root")
     parser.add_argument("--nproc", type=flags.positive_int, default=2, help="processes")
+    add_options(parser.add_argument_group("exports of annotation tools"), ExportOptions)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    """Convert a data set from the layout its publisher ships.
+    """Convert a data set from its publisher's layout, or the export of an annotation tool.
 
-    The source is only read. An interrupted run continues.
+    An export becomes images, labels, lists and classes.yml; what is in it and what is left out is
+    counted. The source is only read. An interrupted run continues.
     """
-    convert(arguments.name, arguments.source, arguments.target, arguments.nproc)
+    options = read_options(ExportOptions, arguments)
+    where = (arguments.source, arguments.target)
+    if arguments.name in FORMS:
+        convert_export(arguments.name, *where, options, arguments.nproc)
+        return
+    if options != ExportOptions():
+        raise UsageError(f"data prepare {arguments.name}: takes --from, --to and --nproc only")
+    convert(arguments.name, *where, arguments.nproc)

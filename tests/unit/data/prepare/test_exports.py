@@ -1,0 +1,474 @@
+"""Exports of annotation tools, as miniatures in the tools' documented forms.
+
+Every form holds three pictures: one without an orientation tag, and two with 3 and 6. The tools
+draw on the turned or on the stored picture; what is written must be upright and fit.
+"""
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from matplotlib.path import Path as Outline
+from PIL import Image
+
+from paddleseg_ext.commands import data as cli
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.data.prepare.exports import ExportOptions, convert_export
+from paddleseg_ext.data.prepare.label_studio import unpack
+from paddleseg_ext.data.prepare.shapes import coco_counts, inside, outline
+from paddleseg_ext.images.functional import read_image, read_label
+from paddleseg_ext.images.orientation import turn_upright
+from paddleseg_ext.images.samples import read_sample_list
+
+WIDTH, HEIGHT = 30, 20  # of the upright pictures
+TAGS = {"a": 1, "b": 3, "c": 6}
+BACK = {1: 1, 3: 3, 6: 8}  # the tag that undoes another
+# In the canvas, as shares: a road, a car on it that covers a part, and the car's window.
+ROAD = np.array([[0, 0.51], [1, 0.38], [1, 1], [0, 1]])
+CAR = np.array([[0.22, 0.31], [0.61, 0.27], [0.74, 0.83], [0.13, 0.77]])
+WINDOW = np.array([[0.3, 0.4], [0.5, 0.4], [0.5, 0.6], [0.3, 0.6]])
+CLASSES = ["background", "car", "road"]
+
+
+def filled(points: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """An independent rasteriser, at the pixels' centres."""
+    x, y = np.meshgrid(np.arange(size_wh[0]) + 0.5, np.arange(size_wh[1]) + 0.5)
+    centres = np.stack([x.ravel(), y.ravel()], axis=1)
+    return Outline(points * size_wh).contains_points(centres).reshape(size_wh[::-1])
+
+
+def truth(size_wh: tuple[int, int], classes: list[str], window: bool = False) -> np.ndarray:
+    label = np.zeros(size_wh[::-1], np.uint8)
+    label[filled(ROAD, size_wh)] = classes.index("road")
+    car = filled(CAR, size_wh)
+    if window:
+        car &= ~filled(WINDOW, size_wh)
+    label[car] = classes.index("car")
+    return label
+
+
+def upright_pixels(name: str) -> np.ndarray:
+    return np.random.default_rng(ord(name)).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def write_picture(folder: Path, name: str, upright: bool) -> tuple[str, tuple[int, int]]:
+    """Write a picture; returns its file name and the size that the tool draws on."""
+    orientation = TAGS[name]
+    stored = turn_upright(upright_pixels(name), BACK[orientation])
+    exif = Image.Exif()
+    if orientation > 1:
+        exif[0x0112] = orientation
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(stored).save(folder / f"{name}.png", exif=exif)
+    canvas = (WIDTH, HEIGHT) if upright else (stored.shape[1], stored.shape[0])
+    return f"{name}.png", canvas
+
+
+def points(share: np.ndarray, size_wh: tuple[int, int]) -> list[list[float]]:
+    return (share * size_wh).tolist()
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def labelme(root: Path) -> None:
+    for name in TAGS:
+        file, size = write_picture(root, name, upright=True)
+        shapes = [
+            {"label": label, "points": points(share, size), "shape_type": "polygon"}
+            for label, share in (("road", ROAD), ("car", CAR))
+        ]
+        shapes.append({"label": "car", "points": [[1, 1]], "shape_type": "point"})
+        content = {"version": "5.5.0", "shapes": shapes, "imagePath": file, "imageData": None}
+        content |= {"imageWidth": size[0], "imageHeight": size[1]}
+        (root / f"{name}.json").write_text(json.dumps(content))
+
+
+def cvat(root: Path) -> None:
+    pytest.importorskip("defusedxml")
+    images = []
+    for number, name in enumerate(TAGS):
+        file, size = write_picture(root / "images", name, upright=True)
+        text = {
+            label: ";".join(f"{x},{y}" for x, y in points(share, size))
+            for label, share in (("road", ROAD), ("car", CAR))
+        }
+        images.append(
+            f'<image id="{number}" name={quoteattr(file)} width="{size[0]}" height="{size[1]}">'
+            f'<polygon label="car" points="{text["car"]}" z_order="1"/>'
+            f'<polygon label="road" points="{text["road"]}" z_order="0"/>'
+            '<polyline label="car" points="1,1;2,2"/></image>'
+        )
+    labels = "".join(f"<label><name>{name}</name></label>" for name in ("road", "car"))
+    (root / "annotations.xml").write_text(
+        f'<?xml version="1.0"?><annotations><version>1.1</version><meta><task><labels>{labels}'
+        f"</labels></task></meta>{''.join(images)}</annotations>"
+    )
+
+
+def counts_of(mask: np.ndarray) -> list[int]:
+    """COCO's run lengths, written without its library."""
+    flat = mask.T.ravel().astype(np.int8)
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
+    return np.diff(np.concatenate([[0], changes])).tolist()
+
+
+def coco(root: Path) -> None:
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for number, name in enumerate(TAGS):
+        file, size = write_picture(root / "images", name, upright=False)
+        images.append({"id": number, "file_name": file, "width": size[0], "height": size[1]})
+        road = [(ROAD * size).ravel().tolist()]
+        car: Any = {"size": [size[1], size[0]], "counts": counts_of(filled(CAR, size))}
+        for category, area in ((7, road), (3, car)):
+            entry = {"id": len(annotations), "image_id": number, "category_id": category}
+            annotations.append(entry | {"segmentation": area, "iscrowd": 0})
+    categories = [{"id": 7, "name": "road"}, {"id": 3, "name": "car"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations").mkdir()
+    (root / "annotations/instances_default.json").write_text(json.dumps(content))
+
+
+def supervisely(root: Path) -> None:
+    """Areas as bitmaps, which the tool's brush makes."""
+    for name in TAGS:
+        file, size = write_picture(root / "ds/img", name, upright=False)
+        objects = []
+        for label, share in (("road", ROAD), ("car", CAR)):
+            mask = filled(share, size)
+            top, left = (int(np.flatnonzero(mask.any(axis=axis))[0]) for axis in (1, 0))
+            data = base64.b64encode(zlib.compress(png(mask[top:, left:]))).decode()
+            bitmap = {"data": data, "origin": [left, top]}
+            objects.append({"classTitle": label, "geometryType": "bitmap", "bitmap": bitmap})
+        content = {"size": {"width": size[0], "height": size[1]}, "objects": objects}
+        (root / "ds/ann").mkdir(exist_ok=True)
+        (root / f"ds/ann/{file}.json").write_text(json.dumps(content))
+    classes = [{"title": "car", "shape": "bitmap"}, {"title": "road", "shape": "any"}]
+    (root / "meta.json").write_text(json.dumps({"classes": classes}))
+
+
+def packed(mask: np.ndarray) -> list[int]:
+    """Label Studio's brush, by the documented layout: one run or single words per change."""
+    values = np.repeat((mask.ravel() * 255).astype(np.uint8), 4)
+    sizes = [3, 8, 12, 16]
+    bits = f"{len(values):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    edges = np.flatnonzero(np.diff(values.astype(int))) + 1
+    for start, end in zip([0, *edges], [*edges, len(values)], strict=True):
+        run = end - start
+        kind = next(i for i, size in enumerate(sizes) if run <= 1 << size)
+        repeated = run > 4
+        words = [values[start]] if repeated else values[start:end]
+        bits += f"{int(repeated)}{kind:02b}{run - 1:0{sizes[kind]}b}"
+        bits += "".join(f"{word:08b}" for word in words)
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def label_studio(root: Path) -> None:
+    tasks = []
+    for number, name in enumerate(TAGS):
+        file, size = write_picture(root / "upload", name, upright=True)
+        common = {"original_width": size[0], "original_height": size[1]}
+        road = {"points": (ROAD * 100).tolist(), "polygonlabels": ["road"]}
+        car = {"format": "rle", "rle": packed(filled(CAR, size)), "brushlabels": ["car"]}
+        result = [
+            common | {"type": "polygonlabels", "value": road},
+            common | {"type": "brushlabels", "value": car},
+            {"type": "choices", "value": {"choices": ["day"]}},
+        ]
+        image = {"image": f"/data/upload/1/0a1b2c3d-{file}"}
+        done = [{"was_cancelled": True, "result": []}, {"result": result}]
+        tasks.append({"id": number, "data": image, "annotations": done})
+    (root / "export.json").write_text(json.dumps(tasks))
+
+
+def yolo(root: Path) -> None:
+    for name in TAGS:
+        write_picture(root / "images/train", name, upright=True)
+        (root / "labels/train").mkdir(parents=True, exist_ok=True)
+        lines = [
+            " ".join([str(number), *(f"{n:.9f}" for n in share.ravel())])
+            for number, share in ((1, ROAD), (0, CAR))
+        ]
+        (root / f"labels/train/{name}.txt").write_text("\n".join(lines) + "\n")
+    (root / "data.yaml").write_text("names: {0: car, 1: road}\ntrain: images/train\n")
+
+
+FORMS: dict[str, tuple[Callable[[Path], None], bool]] = {
+    "labelme": (labelme, True),
+    "cvat": (cvat, True),
+    "coco": (coco, False),
+    "supervisely": (supervisely, False),
+    "label_studio": (label_studio, True),
+    "yolo": (yolo, True),
+}
+
+
+def made(form: str, tmp_path: Path) -> tuple[Path, Path]:
+    source = tmp_path / "from"
+    source.mkdir()
+    FORMS[form][0](source)
+    return source, tmp_path / "to"
+
+
+def written(target: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Image and label by name, as the lists have them."""
+    result = {}
+    for path in sorted(target.glob("*.list")):
+        for sample in read_sample_list(path):
+            assert sample.label is not None
+            result[sample.image.stem] = read_image(sample.image), read_label(sample.label)
+    return result
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_are_upright_and_their_labels_fit(form: str, tmp_path: Path) -> None:
+    source, target = made(form, tmp_path)
+    assert convert_export(form, source, target, ExportOptions()) == 3
+    names = yaml.safe_load((target / "classes.yml").read_text())["classes"]["names"]
+    assert sorted(names) == CLASSES and names[0] == "background"
+    samples = written(target)
+    assert set(samples) == set(TAGS)
+    for name, orientation in TAGS.items():
+        image, label = samples[name]
+        np.testing.assert_array_equal(image, upright_pixels(name))
+        if FORMS[form][1]:
+            expected = truth((WIDTH, HEIGHT), names)
+        else:  # drawn on the stored picture, then turned with it
+            size = (HEIGHT, WIDTH) if orientation >= 5 else (WIDTH, HEIGHT)
+            expected = turn_upright(truth(size, names), orientation)
+        np.testing.assert_array_equal(label, expected)
+    assert not list(target.rglob(".writing*"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_in_an_export_is_counted(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = made(form, tmp_path)
+    stray = next(source.rglob("a.png"))
+    stray.with_name("z.png").write_bytes(stray.read_bytes())
+    next(source.rglob("b.png")).unlink()
+    cli.main(["prepare", form, "--from", str(source), "--to", str(target), "--nproc", "1"])
+    text = capsys.readouterr().out
+    background = form == "yolo"  # an image without a text is one without objects
+    assert f"{form}: {3 if background else 2} annotated images" in text
+    assert "4 shapes\n" in text
+    assert "overlaps of classes, in pixels (later)" in text
+    assert "1 pictures turned by their orientation tag" in text
+    assert "annotations without their image: " in text
+    if background:
+        assert "1 images without an object" in text
+    else:
+        assert "1 images without an annotation, not converted: " in text and "z.png" in text
+    if form == "labelme":
+        assert "2 points and lines, which have no area" in text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rerun_goes_on_and_writes_the_same(form: str, tmp_path: Path) -> None:
+    source, target = made(form, tmp_path)
+    convert_export(form, source, target, ExportOptions(), processes=2)
+    before = {path: path.read_bytes() for path in target.rglob("*.*")}
+    (target / "labels/b.png").unlink()
+    kept = (target / "labels/a.png").stat().st_mtime_ns
+    assert convert_export(form, source, target, ExportOptions()) == 1
+    assert (target / "labels/a.png").stat().st_mtime_ns == kept
+    assert {path: path.read_bytes() for path in target.rglob("*.*")} == before
+    with pytest.raises(UsageError, match="made otherwise"):
+        convert_export(form, source, target, ExportOptions(overlap="ignored"))
+
+
+BROKEN = {
+    "labelme": ("b.json", lambda text: text[:40]),
+    "cvat": ("annotations.xml", lambda text: text.replace('z_order="0"', 'z_order="x"', 1)),
+    "coco": (
+        "instances_default.json",
+        lambda text: text.replace('"counts": [', '"counts": [9,', 1),
+    ),
+    "supervisely": ("b.png.json", lambda text: text.replace('"data": "', '"data": "!', 1)),
+    "label_studio": ("export.json", lambda text: text.replace('"rle": [', '"rle": [9, ', 1)),
+    "yolo": ("b.txt", lambda text: text.replace("0 ", "5 ", 1).replace("1 ", "7 ", 1)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_broken_annotation_is_listed_and_the_rest_done(form: str, tmp_path: Path) -> None:
+    source, target = made(form, tmp_path)
+    name, change = BROKEN[form]
+    path = next(source.rglob(name))
+    path.write_text(change(path.read_text()))
+    with pytest.raises(CheckFailed, match=rf"1 annotations could not be converted:\n  .*{name}"):
+        convert_export(form, source, target, ExportOptions())
+    samples = written(target)
+    assert len(samples) == 2
+    assert len(list(target.rglob("labels/*.png"))) == 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_of_the_form_is_one_line(form: str, tmp_path: Path) -> None:
+    if form == "cvat":
+        pytest.importorskip("defusedxml")
+    with pytest.raises(UsageError, match="--from: "):
+        convert_export(form, tmp_path, tmp_path / "to", ExportOptions())
+    with pytest.raises(UsageError, match="does not exist"):
+        convert_export(form, tmp_path / "absent", tmp_path / "to", ExportOptions())
+
+
+def test_options_of_the_labels(tmp_path: Path) -> None:
+    source, target = made("labelme", tmp_path)
+    options = ExportOptions(classes=["car"], unlabelled="ignored", val_share=1.0)
+    convert_export("labelme", source, target, options)
+    label = written(target)["a"][1]
+    np.testing.assert_array_equal(label == 0, filled(CAR, (WIDTH, HEIGHT)))
+    assert set(np.unique(label)) == {0, 255}
+    assert len(read_sample_list(target / "val.list")) == 3
+    overlap = filled(CAR, (WIDTH, HEIGHT)) & filled(ROAD, (WIDTH, HEIGHT))
+    convert_export("labelme", source, tmp_path / "two", ExportOptions(overlap="ignored"))
+    np.testing.assert_array_equal(written(tmp_path / "two")["a"][1] == 255, overlap)
+    with pytest.raises(UsageError, match="--from, --to and --nproc only"):
+        cli.main(["prepare", "ade20k", "--from", "x", "--to", "y", "--classes", "car"])
+
+
+def test_images_elsewhere_or_within_the_annotation(tmp_path: Path) -> None:
+    source, target = made("labelme", tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for name in "ab":
+        (source / f"{name}.png").rename(tmp_path / f"pictures/{name}.png")
+    content = json.loads((source / "c.json").read_text())
+    content["imageData"] = base64.b64encode((source / "c.png").read_bytes()).decode()
+    (source / "c.json").write_text(json.dumps(content))
+    (source / "c.png").unlink()
+    convert_export("labelme", source, target, ExportOptions(images=tmp_path / "pictures"))
+    assert set(written(target)) == set(TAGS)
+
+
+def test_shapes_that_are_no_polygons(tmp_path: Path) -> None:
+    write_picture(tmp_path, "a", upright=True)
+    mask = np.zeros((3, 4), np.uint8)
+    mask[1:, 1:] = 1
+    shapes = [
+        {"label": "x", "shape_type": "rectangle", "points": [[9, 8], [2, 3]]},
+        {"label": "y", "shape_type": "circle", "points": [[20, 10], [24, 10]]},
+        {
+            "label": "z",
+            "shape_type": "mask",
+            "points": [[1, 14], [4, 16]],
+            "mask": base64.b64encode(png(mask)).decode(),
+        },
+        {"label": "__ignore__", "shape_type": "rectangle", "points": [[0, 0], [1, 1]]},
+    ]
+    content = {"shapes": shapes, "imagePath": "..\\a.png"}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    convert_export("labelme", tmp_path, tmp_path / "to", ExportOptions())
+    label = written(tmp_path / "to")["a"][1]
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[3:8, 2:9] = 1
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    expected[(x - 20) ** 2 + (y - 10) ** 2 < 16] = 2
+    expected[15:17, 2:5] = 3
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(label, expected)
+
+
+def test_masks_boxes_and_ellipses_of_cvat(tmp_path: Path) -> None:
+    pytest.importorskip("defusedxml")
+    write_picture(tmp_path, "a", upright=True)
+    (tmp_path / "annotations.xml").write_text(
+        '<annotations><image id="0" name="a.png" width="30" height="20">'
+        '<mask label="m" rle="1, 2, 3" left="2" top="4" width="3" height="2"/>'
+        '<box label="b" xtl="10" ytl="2" xbr="14" ybr="4" rotation="90"/>'
+        '<ellipse label="e" cx="20" cy="14" rx="4" ry="3"/></image></annotations>'
+    )
+    convert_export("cvat", tmp_path, tmp_path / "to", ExportOptions())
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[1:5, 11:13] = 1  # turned about its centre
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    expected[((x - 20) / 4) ** 2 + ((y - 14) / 3) ** 2 < 1] = 2
+    expected[4, 3:5] = 3
+    np.testing.assert_array_equal(written(tmp_path / "to")["a"][1], expected)
+
+
+def test_holes_and_borders_of_supervisely(tmp_path: Path) -> None:
+    """Points are pixels, and the border belongs to the area, the hole's to the hole."""
+    write_picture(tmp_path / "ds/img", "a", upright=True)
+    square, hole = [[2, 2], [10, 2], [10, 10], [2, 10]], [[4, 4], [6, 4], [6, 6], [4, 6]]
+    shape = {"classTitle": "x", "geometryType": "polygon"}
+    shape |= {"points": {"exterior": square, "interior": [hole]}}
+    content = {"size": {"width": WIDTH, "height": HEIGHT}, "objects": [shape]}
+    (tmp_path / "ds/ann").mkdir()
+    (tmp_path / "ds/ann/a.png.json").write_text(json.dumps(content))
+    (tmp_path / "meta.json").write_text(json.dumps({"classes": [{"title": "x"}]}))
+    convert_export("supervisely", tmp_path, tmp_path / "to", ExportOptions())
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[2:11, 2:11] = 1
+    expected[4:7, 4:7] = 0
+    np.testing.assert_array_equal(written(tmp_path / "to")["a"][1], expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_polygons_are_filled_at_pixel_centres(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    corners = draw.uniform(-5, 40, (draw.integers(3, 9), 2))
+    x, y = np.meshgrid(np.arange(31) + 0.5, np.arange(23) + 0.5)
+    centres = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    crossings = np.zeros(len(centres), int)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        between = (centres[:, 1] >= min(y0, y1)) & (centres[:, 1] < max(y0, y1))
+        at = x0 + (centres[:, 1] - y0) / (y1 - y0) * (x1 - x0)
+        crossings += between & (at <= centres[:, 0])
+    expected = (crossings % 2 == 1).reshape(23, 31)
+    np.testing.assert_array_equal(inside(corners, (31, 23)), expected)
+
+
+def test_run_lengths_that_pycocotools_wrote() -> None:
+    masks = pytest.importorskip("pycocotools.mask")
+    for seed in range(20):
+        mask = np.asfortranarray(np.random.default_rng(seed).integers(0, 2, (37, 23), np.uint8))
+        mask = np.asfortranarray(cv2.dilate(mask * (seed % 3), np.ones((seed % 5 + 1, 2))))
+        text = masks.encode(mask)["counts"].decode()
+        flat = np.repeat(np.arange(len(coco_counts(text))) % 2, coco_counts(text))
+        np.testing.assert_array_equal(flat.reshape(23, 37).T, mask > 0)
+
+
+@pytest.mark.parametrize("text", ["P", "~~~~", "0" + "o" * 30, "\x00", "é"])
+def test_damaged_run_lengths(text: str) -> None:
+    from paddleseg_ext.common.errors import DataError
+    from paddleseg_ext.data.prepare.shapes import runs
+
+    with pytest.raises(DataError):
+        runs(coco_counts(text), (3, 3), (3, 3), by_column=True)
+
+
+def test_brushes_that_end_early_or_have_another_size() -> None:
+    from paddleseg_ext.common.errors import DataError
+
+    mask = np.eye(5, dtype=bool)
+    data = packed(mask)
+    assert (unpack(data, 100, "x").reshape(5, 5, 4)[:, :, 3] > 0).tolist() == mask.tolist()
+    for broken, length in ((data[:-3], 100), (data, 99), (data[:3], 100), ([300], 100), ("x", 100)):
+        with pytest.raises(DataError, match=r"^x: rle"):
+            unpack(broken, length, "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "broken", [[], [1, 2, 3, 4], [1, 2, 3], "abc", [[0, 0], [1, 1], [1, None]]]
+)
+def test_outlines_that_are_none(broken: Any) -> None:
+    from paddleseg_ext.common.errors import DataError
+
+    with pytest.raises(DataError, match="at least 3 points"):
+        outline(broken)
