@@ -103,7 +103,7 @@ def main(argv: list[str]) -> None:
     bundle = open_bundle(args, options, config, save_dir)
     result = compare_bundle(bundle, options, config)
     result.write(save_dir)
-    record(bundle, result.outcomes, result.stale)
+    record(bundle, result.outcomes, result.faults)
     result.check()
 
 

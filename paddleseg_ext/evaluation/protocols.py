@@ -56,7 +56,7 @@ class ProtocolPredictor(Predictor):
             inner.bundle,
         )
         self.protocol = protocol
-        self._normalize = inner.preprocess
+        self.network_preprocess = inner.preprocess
 
     def run(self, batch: Images, geometries: Sequence[Geometry]) -> NetworkRun:
         """Scores of images of one shape and geometry; see `Predictor.run`.
@@ -171,7 +171,7 @@ class ProtocolPredictor(Predictor):
         return _slide(raw, windows, lambda crops: score(self._normalized(crops)))
 
     def _normalized(self, raw: NDArray[np.uint8]) -> Images:
-        return np.stack([self._normalize(image.transpose(1, 2, 0))[0] for image in raw])
+        return np.stack([self.network_preprocess(image.transpose(1, 2, 0))[0] for image in raw])
 
     def _crop_score(self, crops: Images) -> Scores:
         """(N, C, h, w) that one crop adds."""

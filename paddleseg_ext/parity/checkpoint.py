@@ -7,6 +7,7 @@ smaller than what INT8 may differ by. So this is asked of the bundle itself, for
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.parity.weights import WeightDifference, compare_weights, tensor_shapes
 
 STALE_CHECKPOINT = "stale checkpoint"
+CHANGED_WEIGHTS = "one weight changed"
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,33 @@ class Checkpoint:
             return WeightDifference(0, 0)
         return compare_weights(bundle.params_file, self.tensors())
 
+    def why_changed(self, bundle: Bundle) -> str:
+        """Which file of the bundle has some tensors with other values than the checkpoint's.
+
+        One line; empty where none has. A file whose tensors are mostly others, as where batch
+        normalisation was put into the convolutions, cannot be compared so, nor can INT8 graphs.
+        """
+        files = [bundle.params_file] if bundle.params_file is not None else []
+        if bundle.has_onnx and find_spec("onnx"):
+            files.append(bundle.onnx_file())
+        for file in files:
+            found = compare_weights(file, self.tensors())
+            if found.num_changed and not found.mostly_foreign:
+                return (
+                    f"{CHANGED_WEIGHTS}: {found.num_changed} of {found.num_tensors} tensors of "
+                    f"{file} have other values than in {self.path}; export it again"
+                )
+        return ""
+
     def why_stale(self, bundle: Bundle) -> str:
         """Why the bundle is not of this checkpoint, one line; empty where it is, or is unknown.
 
-        The hash in the bundle's manifest decides. Another hash is forgiven where every tensor is
-        the checkpoint's all the same: then the file was only saved again. A bundle without a hash
-        is judged by its tensors.
+        Another hash than the one in the bundle's manifest is forgiven where every tensor is the
+        checkpoint's all the same: then the file was only saved again. The right hash, or none,
+        proves nothing: then the tensors decide, where they can be compared.
         """
         recorded = bundle.manifest.checkpoint if bundle.manifest else {}
-        if recorded.get("sha256"):
-            if recorded["sha256"] == sha256_of(self.path):
-                return ""
+        if recorded.get("sha256") not in (None, "", sha256_of(self.path)):
             found = self.compare(bundle)
             if found.num_tensors and not found.num_foreign:
                 return ""

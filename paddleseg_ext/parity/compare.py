@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.samples import image_sizes
 from paddleseg_ext.inference.bundle import Bundle
@@ -29,12 +30,19 @@ from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptio
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
-from paddleseg_ext.parity.divergence import INPUT, Divergence, Evidence, locate, locate_counts
+from paddleseg_ext.parity.divergence import (
+    INPUT,
+    Divergence,
+    Evidence,
+    locate,
+    locate_counts,
+    locate_input,
+)
 from paddleseg_ext.parity.pictures import WorstImage, WorstImages
 from paddleseg_ext.parity.reference import Reference, count_pixels, total_counts
 from paddleseg_ext.parity.stages import EAGER, STATIC
 from paddleseg_ext.scoring.confusion import IntArray
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from paddleseg_ext.scoring.verdict import (
     EXACT,
     FAILED,
@@ -98,15 +106,22 @@ class Comparison:
         bundle: its transforms make the input.
         budgets: by precision; one that is not named allows nothing.
         evidence: facts that the cause of a difference can be inferred from.
-        stale: why the bundle is not of the reference's checkpoint; empty where it is. Fails every
-            run of the bundle, also those within their budget.
+        faults: of the bundle itself, one line each: of another checkpoint, with changed weights,
+            with other classes. The first fails every run, also those within their budget.
+        protocol: that the reference and every run go by.
     """
 
     bundle: Bundle
     reference: Reference
     budgets: Mapping[str, Budget]
     evidence: Evidence
-    stale: str = ""
+    faults: Sequence[str] = ()
+    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL]
+
+    @cached_property
+    def wrong_input(self) -> Divergence | None:
+        """The first image of which the bundle makes another input tensor than the reference."""
+        return locate_input(self.bundle, self.reference, self.evidence)
 
     def budget(self, precision: str) -> Budget:
         """The budget of one precision."""
@@ -118,7 +133,8 @@ class Comparison:
         Raises:
             UsageError: the bundle cannot run in that runtime.
         """
-        return Predictor.of_bundle(self.bundle, spec, class_table=self.reference.table)
+        predictor = Predictor.of_bundle(self.bundle, spec, class_table=self.reference.table)
+        return by_protocol(predictor, self.protocol)
 
 
 def runs_of(
@@ -191,8 +207,10 @@ def compare_run(
         return outcome
     outcome.counts, outcome.worst = total_counts(counts), pictures.images
     verdict = _judge(outcome, comparison)
-    if comparison.stale:
-        _fail_as_stale(outcome, verdict, comparison.stale)
+    if comparison.wrong_input is not None:
+        _fail_by_input(outcome, verdict, comparison.wrong_input)
+    if comparison.faults:
+        _fail_by_fault(outcome, verdict, comparison.faults[0])
     if missing := predictor.shortfall():
         verdict.grade, verdict.reason = FAILED, f"it did not run as asked: {missing}"
     if outcome.fullest_batch < min(run.batch_size, len(reference.samples)):
@@ -220,14 +238,24 @@ def judge_reference(reference: Reference) -> Outcome | None:
     return Outcome(name, reference.stage, verdict, report=report, precision=precision)
 
 
-def _fail_as_stale(outcome: Outcome, verdict: RunVerdict, stale: str) -> None:
-    """Fail the run: label maps within a budget do not show that the checkpoint is the right one."""
+def _fail_by_input(outcome: Outcome, verdict: RunVerdict, found: Divergence) -> None:
+    """Fail the run: no budget is for another input tensor, and equal label maps are luck."""
     if verdict.grade != FAILED:
-        verdict.grade, verdict.reason = FAILED, stale
-    found = outcome.divergence or Divergence("", "", "the bundle is of another checkpoint")
+        verdict.grade, verdict.reason = FAILED, found.text
+    if outcome.divergence is None or outcome.divergence.place != INPUT:
+        outcome.divergence = found
+
+
+def _fail_by_fault(outcome: Outcome, verdict: RunVerdict, fault: str) -> None:
+    """Fail the run: label maps within a budget do not show that the bundle is the right one."""
+    if verdict.grade != FAILED:
+        verdict.grade, verdict.reason = FAILED, fault
+    kind = fault.partition(":")[0]
+    found = outcome.divergence or Divergence("", "", "the bundle is not the network's")
     # A wrong input is a fault of its own, whatever the weights.
-    if found.place != INPUT and not found.cause.startswith(STALE_CHECKPOINT):
-        outcome.divergence = replace(found, cause=stale)
+    known = found.place == INPUT or found.cause.startswith(kind)
+    if not known and (kind == STALE_CHECKPOINT or not found.cause):
+        outcome.divergence = replace(found, cause=fault)
 
 
 def _judge(outcome: Outcome, comparison: Comparison) -> RunVerdict:
@@ -322,7 +350,11 @@ def _read_map(folder: Path, name: str) -> tuple[NDArray[np.uint8] | None, str]:
         return None, str(error)
 
 
-def judge_training(scores: dict[str, Any] | None, reference: Reference) -> Outcome:
+def judge_training(
+    scores: dict[str, Any] | None,
+    reference: Reference,
+    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
+) -> Outcome:
     """The outcome of the evaluation that the training run wrote beside its checkpoint."""
     name = "evaluation while training"
     if not scores:
@@ -332,7 +364,9 @@ def judge_training(scores: dict[str, Any] | None, reference: Reference) -> Outco
         note = f"it scored {scores['num_images']} images, the list has {len(reference.samples)}"
         return Outcome(name, "train", None, note=note)
     whole = PROTOCOLS[DEFAULT_PROTOCOL].describe()
-    if scores.get("protocol", whole) != whole:  # as `keep_best:` or `test_config:` asked for
+    if (
+        scores.get("protocol", whole) != protocol.describe()
+    ):  # as `keep_best:` or `test_config:` asked for
         note = f"it scored by another protocol, {scores['protocol']}"
         return Outcome(name, "train", None, note=note)
     try:
@@ -407,7 +441,7 @@ def compare_all(
     if fallen:
         add(fallen)
     if comparison.reference.stage == EAGER:
-        add(judge_training(training_scores, comparison.reference))
+        add(judge_training(training_scores, comparison.reference, comparison.protocol))
     for name, folder in folders:
         add(judge_folder(name, folder, comparison))
     for run in runs:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
 from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
@@ -98,7 +99,7 @@ def run_controls(
     """
     bundle, reference = comparison.bundle, comparison.reference
     # The sound bundle's own checkpoint must not be what fails a control.
-    first = replace(comparison, reference=reference.first(CONTROL_IMAGES), stale="")
+    first = replace(comparison, reference=reference.first(CONTROL_IMAGES), faults=())
     faults: dict[str, Fault] = {
         CHANGED_WEIGHTS: change_one_weight,
         STALE_CHECKPOINT: change_every_weight,
@@ -136,7 +137,7 @@ def _show(name: str, tamper: Fault, spec: RuntimeSpec, first: Comparison, folder
             if not stale:
                 why = UNKNOWN_CHECKPOINT if checkpoint else NO_CHECKPOINT
                 return Control(name, None, why, stage=spec.name)
-            shown = replace(shown, stale=stale)
+            shown = replace(shown, faults=[stale])
         return _judge(name, compare_run(ParityRun(f"control: {name}", spec), shown), shown)
     except UsageError as error:
         return Control(name, None, f"the fault cannot be made: {error}", stage=spec.name)
@@ -183,9 +184,15 @@ def _why_nameless(name: str, outcome: Outcome, shown: Comparison) -> str:
 
 def _copy(bundle: Bundle, folder: Path) -> Bundle:
     """A copy of the bundle's graph and weights in a folder."""
-    files = [file for file in (bundle.model_file, bundle.params_file) if file is not None]
-    copies = [Path(shutil.copy(file, folder / file.name)) for file in files]
-    return replace(bundle, model_file=copies[0], params_file=copies[1] if len(copies) > 1 else None)
+    model = folder / bundle.model_file.name
+    if bundle.params_file is None:
+        import onnx
+
+        onnx.save(onnx.load(str(bundle.model_file)), str(model))  # tensors of other files, too
+        return bundle.with_onnx(model)
+    shutil.copy(bundle.model_file, model)
+    params = Path(shutil.copy(bundle.params_file, folder))
+    return replace(bundle, model_file=model, params_file=params)
 
 
 class _ChangeFirst:
@@ -206,9 +213,12 @@ class _ChangeFirst:
     def __call__(self, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
         if self.done or self._num_dims not in (None, tensor.ndim):
             return None
+        largest = np.abs(tensor).max(initial=0)
+        if not largest:  # nothing would change
+            return None
         self.done = True
         changed = np.array(tensor, ndmin=1)
-        changed.flat[0] = WEIGHT_FACTOR * np.abs(tensor).max()
+        changed.flat[0] = WEIGHT_FACTOR * min(largest, np.finfo(tensor.dtype).max / WEIGHT_FACTOR)
         return changed.reshape(tensor.shape)
 
 
@@ -216,10 +226,10 @@ def change_one_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bun
     """One weight of the file's first convolution, far outside its tensor's range."""
     copy, change = _copy(bundle, folder), _ChangeFirst(num_dims=4)
     change_tensors(copy, change)
-    return copy if change.done else f"{bundle.model_file.name} has no float32 convolution"
+    return copy if change.done else f"{bundle.model_file.name} has no convolution of floats"
 
 
-def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle:
+def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
     """Every tensor changed a little, as in a bundle of an earlier iteration."""
     copy = _copy(bundle, folder)
     generator = np.random.default_rng(0)
@@ -227,11 +237,10 @@ def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> B
     def change(tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
         if tensor.size <= 1:
             return None
-        steps = generator.uniform(-STALE_STEP, STALE_STEP, tensor.shape).astype(np.float32)
+        steps = generator.uniform(-STALE_STEP, STALE_STEP, tensor.shape).astype(tensor.dtype)
         return tensor * (1 + steps)
 
-    change_tensors(copy, change)
-    return copy
+    return copy if change_tensors(copy, change) else f"{bundle.model_file.name} has no weights"
 
 
 def _copy_int8(bundle: Bundle, folder: Path) -> Bundle:
@@ -250,6 +259,8 @@ def change_one_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bund
 def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
     """Every channel's scale changed a little; a checkpoint in the manifest is another one."""
     moved = change_every_weight(bundle, reference, folder)
+    if isinstance(moved, str):
+        return moved
     faulty = replace(_copy_int8(bundle, folder), params_file=moved.params_file)
     generator = np.random.default_rng(0)
 
@@ -285,7 +296,8 @@ def _keep_wrong_pass(comparison: Comparison) -> Control:
 
     def open_plain() -> Predictor:
         parts = bundle.preprocess(), bundle.postprocess(), comparison.reference.table
-        return Predictor(PlainPaddle(bundle, spec), *parts, bundle=bundle)
+        plain = Predictor(PlainPaddle(bundle, spec), *parts, bundle=bundle)
+        return by_protocol(plain, comparison.protocol)
 
     outcome = compare_run(ParityRun(f"control: {WRONG_ONEDNN}", spec), comparison, open_plain)
     outcome.stage = EVERY_PASS

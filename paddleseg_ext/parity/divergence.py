@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.evaluation.protocols import ProtocolPredictor
+from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor, Prepared
-from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT, Checkpoint
+from paddleseg_ext.parity.checkpoint import CHANGED_WEIGHTS, STALE_CHECKPOINT, Checkpoint
 from paddleseg_ext.parity.reference import Reference, run_one
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
@@ -23,7 +25,6 @@ INPUT, LOGITS, LABEL_MAP, COUNTS = "input tensor", "logits", "label map", "count
 # Causes that can be inferred from the numbers. The negative controls have the same names.
 SWAPPED_CHANNELS = "red and blue swapped"
 NO_NORMALIZE = "Normalize dropped"
-CHANGED_WEIGHTS = "one weight changed"
 SHIFTED_LABELS = "label table shifted by one"
 WRONG_ONEDNN = "wrong oneDNN pass or kernel"
 
@@ -66,6 +67,52 @@ class Evidence:
     without_onednn: Callable[[], Predictor] | None = None
 
 
+def locate_input(bundle: Bundle, reference: Reference, evidence: Evidence) -> Divergence | None:
+    """The first image of which a bundle makes another input tensor; None where it makes the same.
+
+    A graph that takes bytes normalises by itself: its bytes are compared.
+
+    Args:
+        bundle: its transforms make the input of its graph.
+        reference: its preprocessing makes the right one.
+        evidence: for the cause.
+    """
+    found, wanted = bundle.preprocess(), reference.preprocess
+    if found.input_dtype != wanted.input_dtype:
+        wanted = wanted.before_normalize(str(found.input_dtype))
+    if found.settings == wanted.settings:
+        return None
+    for sample in reference.samples:
+        image = read_image(sample.image)
+        tensor, expected = found(image)[0], wanted(image)[0]
+        divergence = compare_inputs(sample.name, tensor, expected, bundle, reference, evidence)
+        if divergence is not None:
+            return divergence
+    return None
+
+
+def compare_inputs(
+    image: str,
+    tensor: NDArray,
+    expected: NDArray,
+    bundle: Bundle,
+    reference: Reference,
+    evidence: Evidence,
+) -> Divergence | None:
+    """The divergence of one image's input tensor from the reference's; None where it is equal."""
+    if expected.shape != tensor.shape:
+        text = f"the input tensor is {tensor.shape} instead of {expected.shape}"
+        return Divergence(INPUT, image, text, _cause_of_input(bundle, evidence))
+    difference = float(np.abs(tensor.astype(np.float64) - expected).max())
+    if not difference:
+        return None
+    swapped = bundle.color_order != reference.preprocess.color_order
+    swapped |= np.array_equal(tensor[::-1], expected)
+    cause = SWAPPED_CHANNELS if swapped else _cause_of_input(bundle, evidence)
+    text = f"the input tensor differs by up to {difference:.3g}"
+    return Divergence(INPUT, image, text, cause)
+
+
 def locate(
     verdicts: Sequence[ImageVerdict],
     predictor: Predictor,
@@ -89,19 +136,14 @@ def locate(
         return None
     name, failed = verdicts[number].image, verdicts[number].grade == FAILED
     path = reference.samples[number].image
-    prepared, expected = predictor.prepare(path), reference.predictor.prepare(path).tensor
-    tensor = prepared.tensor
-    if expected.shape != tensor.shape:
-        text = f"the input tensor is {tensor.shape} instead of {expected.shape}"
-        return Divergence(INPUT, name, text)
-    difference = float(np.abs(tensor - expected).max())
-    # A graph that takes bytes normalises them by itself.
-    swapped = bundle.color_order != reference.predictor.preprocess.color_order
-    if difference and (bundle.input_dtype != "uint8" or swapped):
-        swapped |= np.array_equal(tensor[::-1], expected)
-        cause = SWAPPED_CHANNELS if swapped else _cause_of_input(bundle, evidence)
-        text = f"the input tensor differs by up to {difference:.3g}"
-        return Divergence(INPUT, name, text, cause)
+    prepared, wanted = predictor.prepare(path), reference.preprocess
+    if prepared.tensor.dtype != wanted.input_dtype:
+        wanted = wanted.before_normalize(str(prepared.tensor.dtype))
+    if not isinstance(predictor, ProtocolPredictor):  # else `locate_input` compared it
+        expected = wanted(prepared.image)[0]
+        found = compare_inputs(name, prepared.tensor, expected, bundle, reference, evidence)
+        if found is not None:
+            return found
     scores = reference.output(number)
     text = compare_outputs(_output(predictor, prepared, scores.shape), scores, failed)
     if not text:
@@ -183,7 +225,11 @@ def _cause_of_input(bundle: Bundle, evidence: Evidence) -> str:
         return NO_NORMALIZE
     if missing:
         return f"{', '.join(missing)} missing in the bundle"
-    return "other transforms in the bundle than in the yml" if wanted != found else ""
+    if wanted != found:
+        return "other transforms in the bundle than in the yml"
+    pairs = zip(bundle.transforms, evidence.transforms, strict=True)
+    other = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)
+    return f"{other[0]} in the bundle, {other[1]} in the yml" if other else ""
 
 
 def _cause_of_logits(

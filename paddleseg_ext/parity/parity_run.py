@@ -29,7 +29,10 @@ from paddleseg_ext.common.options import CheckedOptions, option, switch
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.budgets import read_budgets
+from paddleseg_ext.evaluation.bundle_protocol import bundle_rule, why_not_by_graph
 from paddleseg_ext.evaluation.eager import EagerEngine, eager_predictor
+from paddleseg_ext.evaluation.protocol_choice import requested_rule
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import collect_samples, image_sizes
 from paddleseg_ext.inference.bundle import Bundle
@@ -38,16 +41,19 @@ from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
 from paddleseg_ext.parity import page, report
 from paddleseg_ext.parity.checkpoint import Checkpoint
+from paddleseg_ext.parity.classes import why_other_classes
 from paddleseg_ext.parity.compare import Comparison, Outcome, compare_all, runs_of
 from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.divergence import Evidence
 from paddleseg_ext.parity.reference import Reference, with_output_op
+from paddleseg_ext.parity.report import first_of
 from paddleseg_ext.parity.stages import (
     DEFAULT_LEGACY_STAGES,
     DEFAULT_STAGES,
     EAGER,
     parse_stages,
 )
+from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
 
 RESULTS, JUNIT, PAGE = "results.json", "junit.xml", "report.html"
 
@@ -148,14 +154,14 @@ class ParityResult:
     Attributes:
         outcomes: per run, those that were done before first.
         controls: the negative ones, if they were asked for.
-        stale: why the bundle is of another checkpoint; empty where it is not.
+        faults: of the bundle itself; see `Comparison`.
         notes: warnings to read before the verdicts.
         content: of `results.json`.
     """
 
     outcomes: Sequence[Outcome]
     controls: Sequence[Control]
-    stale: str
+    faults: Sequence[str]
     notes: Sequence[str]
     content: dict[str, Any]
 
@@ -170,7 +176,7 @@ class ParityResult:
         Raises:
             CheckFailed: see `report.check_outcomes`.
         """
-        report.check_outcomes(self.outcomes, self.controls, self.stale)
+        report.check_outcomes(self.outcomes, self.controls, first_of(self.faults))
 
     def write(self, save_dir: str | Path) -> None:
         """Write results.json, junit.xml and report.html."""
@@ -201,9 +207,9 @@ def compare_bundle(
     absent = config.absent_class if config else "skip"
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
         comparison = _open_comparison(bundle, options, config, stages[0], Path(folder))
-        reference, stale = comparison.reference, comparison.stale
-        if stale:
-            warn(f"[PARITY] {stale}")
+        reference, faults = comparison.reference, comparison.faults
+        for fault in faults:
+            warn(f"[PARITY] {fault}")
         others = [stage for stage in stages if stage.name != reference.stage]
         runs = runs_of(bundle, others, options.cpu_threads, options.batch_size, reference.samples)
         scores = read_manifest(options.model_path).scores if options.model_path else None
@@ -219,8 +225,8 @@ def compare_bundle(
     one_sided = reference.one_sided()
     if one_sided:
         warn(f"[PARITY] {one_sided}")
-    notes = [note for note in (stale, one_sided) if note]
-    return ParityResult(outcomes, controls, stale, notes, content)
+    notes = [note for note in (*faults, one_sided) if note]
+    return ParityResult(outcomes, controls, faults, notes, content)
 
 
 def _open_comparison(
@@ -236,16 +242,38 @@ def _open_comparison(
         collect_samples(options.image_list), key=lambda sample: image_sizes([sample.image])
     )
     table, budgets = _class_table(bundle, config), read_budgets(options.budgets)
+    protocol = _protocol(bundle, config)
+    wrong_classes = why_other_classes(bundle, table, str(config.path) if config else "")
     if options.model_path is None or config is None:
         predictor = Predictor.of_bundle(bundle, first_stage, class_table=table)
-        reference = Reference(predictor, samples, folder)
-        return Comparison(bundle, reference, budgets, Evidence(bundle.transforms))
+        reference = Reference(by_protocol(predictor, protocol), samples, folder)
+        faults, evidence = list(filter(None, [wrong_classes])), Evidence(bundle.transforms)
+        return Comparison(bundle, reference, budgets, evidence, faults, protocol)
     eager = eager_predictor(config, options.model_path, "cpu", table)
     checkpoint = Checkpoint(options.model_path, partial(_tensors_of, eager.engine))
     evidence = Evidence(config.val_dataset.get("transforms") or [], checkpoint)
-    stale = checkpoint.why_stale(bundle)
-    reference = Reference(with_output_op(eager, bundle.output_op), samples, folder)
-    return Comparison(bundle, reference, budgets, evidence, stale)
+    weights = checkpoint.why_stale(bundle) or checkpoint.why_changed(bundle)
+    faults = list(filter(None, [weights, wrong_classes]))
+    ends_alike = with_output_op(eager, bundle.output_op)
+    reference = Reference(by_protocol(ends_alike, protocol), samples, folder)
+    return Comparison(bundle, reference, budgets, evidence, faults, protocol)
+
+
+def _protocol(bundle: Bundle, config: Config | None) -> Protocol:
+    """The protocol that images are compared by: that of the evaluation, where a graph can run it.
+
+    Else `whole`, and one line says so.
+    """
+    rule = bundle_rule(bundle)
+    if config is not None:
+        rule = requested_rule(config.test_config, config.absent_class)
+    reason = why_not_by_graph(rule, bundle)
+    if reason:
+        warn(
+            f"[PARITY] the network is evaluated by {rule.protocol}; label maps of whole images are "
+            f"compared: {reason}"
+        )
+    return EvaluationRule().make() if reason else rule.make()
 
 
 def _tensors_of(engine: Engine) -> list[NDArray]:

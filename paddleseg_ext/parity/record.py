@@ -12,23 +12,29 @@ from paddleseg_ext.inference.bundle import Bundle, record_verified
 from paddleseg_ext.inference.engines.table import DEPLOYED
 from paddleseg_ext.inference.runtime import known_runtimes
 from paddleseg_ext.inference.verified import Verified
+from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
+from paddleseg_ext.parity.classes import OTHER_CLASSES
 from paddleseg_ext.parity.compare import Outcome
 from paddleseg_ext.scoring.verdict import RunVerdict
 
 
-def record(bundle: Bundle, outcomes: Sequence[Outcome], stale: str = "") -> None:
+def record(bundle: Bundle, outcomes: Sequence[Outcome], faults: Sequence[str] = ()) -> None:
     """Write each runtime's verdict into the bundle, the worst of its runs, or log why not.
 
     Args:
         bundle: that was run.
         outcomes: of its runs; those of other commands, and runs that did not begin, are left out.
-        stale: why the bundle is of another checkpoint; nothing is recorded then.
+        faults: of the bundle itself. Of another checkpoint or other classes, nothing is recorded:
+            the runtimes are not to blame.
     """
     records = verdicts(bundle, outcomes)
     if not records:
         return
-    if stale or bundle.manifest is None:
-        why = "another checkpoint was given" if stale else "the bundle has no Manifest"
+    whys = {STALE_CHECKPOINT: "another checkpoint was given", OTHER_CLASSES: "its classes differ"}
+    why = next((whys[kind] for f in faults if (kind := f.partition(":")[0]) in whys), "")
+    if bundle.manifest is None:
+        why = "the bundle has no Manifest"
+    if why:
         log(f"[PARITY] verdicts are not recorded: {why}")
         return
     try:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.images.functional import read_label, write_png
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess, softmax
 from paddleseg_ext.inference.predictor import Predictor, Prepared
+from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, judge_image
@@ -63,6 +65,13 @@ class Reference:
                 prediction.label_map.ravel(), minlength=self.table.num_classes
             )
             self._image_counts.append(prediction.finished)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The preprocessing of the network's input."""
+        if isinstance(self.predictor, ProtocolPredictor):
+            return self.predictor.network_preprocess
+        return self.predictor.preprocess
 
     @property
     def stage(self) -> str:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.evaluation import budgets as budget_files
+from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.compare import Comparison, Outcome, describe, first_divergence
 from paddleseg_ext.parity.controls import Control
 from paddleseg_ext.scoring.confusion import ClassPixels, IntArray
@@ -55,8 +56,10 @@ def results(
     first = first_divergence(outcomes)
     return {
         "format": FORMAT,
-        "grade": overall_grade(outcomes, controls, comparison.stale),
-        "stale": comparison.stale,
+        "grade": overall_grade(outcomes, controls, first_of(comparison.faults)),
+        "stale": next((f for f in comparison.faults if f.startswith(STALE_CHECKPOINT)), ""),
+        "faults": list(comparison.faults),
+        "protocol": comparison.protocol.describe(),
         "first_divergence": {"run": first.name, **_divergence(first)} if first else None,
         "near_tie_margin": NEAR_TIE,
         "budgets": budget_files.to_json(comparison.budgets),
@@ -75,19 +78,24 @@ def results(
     }
 
 
-def overall_grade(outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = "") -> str:
+def first_of(faults: Sequence[str]) -> str:
+    """The first one; empty where there is none."""
+    return faults[0] if faults else ""
+
+
+def overall_grade(outcomes: Sequence[Outcome], controls: Sequence[Control], fault: str = "") -> str:
     """The worst grade of the runs; NOT_COMPARED where none could be judged.
 
-    A fault that was not noticed fails them all, since they prove little then. So does a bundle of
-    another checkpoint.
+    A fault that was not noticed fails them all, since they prove little then. So does a fault of
+    the bundle itself, such as another checkpoint.
     """
-    if stale or any(control.caught is False for control in controls):
+    if fault or any(control.caught is False for control in controls):
         return FAILED
     return worst_grade(outcome.verdict.grade for outcome in outcomes if outcome.verdict)
 
 
 def check_outcomes(
-    outcomes: Sequence[Outcome], controls: Sequence[Control], stale: str = ""
+    outcomes: Sequence[Outcome], controls: Sequence[Control], fault: str = ""
 ) -> None:
     """Raise an error unless every run agrees and every fault was noticed.
 
@@ -100,12 +108,12 @@ def check_outcomes(
         raise CheckFailed(f"nothing was compared ({why or 'no run'})")
     failed = [o.name for o in outcomes if o.verdict and not o.verdict.passed]
     if failed:
-        why = f" ({stale})" if stale else ""
+        why = f" ({fault})" if fault else ""
         raise CheckFailed(
             f"{len(failed)} of {len(outcomes)} runs disagree: {', '.join(failed)}{why}"
         )
-    if stale:
-        raise CheckFailed(stale)
+    if fault:
+        raise CheckFailed(fault)
     missed = [control.title for control in controls if control.caught is False]
     if missed:
         raise CheckFailed(

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import ONNX_SUFFIX, Bundle
 
 # Returns another tensor of the same shape, or None where it stays.
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
@@ -26,10 +27,13 @@ class WeightDifference:
     Attributes:
         num_foreign: float tensors of the bundle that the checkpoint does not hold.
         num_tensors: float tensors that were compared.
+        num_changed: of the foreign ones, those that are a tensor of the checkpoint with other
+            values here and there. An export's own constants are none.
     """
 
     num_foreign: int
     num_tensors: int
+    num_changed: int = 0
 
     @property
     def mostly_foreign(self) -> bool:
@@ -37,26 +41,71 @@ class WeightDifference:
         return self.num_foreign > self.num_tensors / 2
 
 
-def compare_weights(params_file: Path, tensors: Iterable[NDArray]) -> WeightDifference:
-    """Look up every float tensor of a `.pdiparams` among the checkpoint's, by content.
+def compare_weights(file: Path, tensors: Iterable[NDArray]) -> WeightDifference:
+    """Look up every float tensor of a `.pdiparams` or ONNX file among the checkpoint's, by content.
 
     Tensors of one element are left out: the graph has constants of its own.
 
     Args:
-        params_file: of the bundle.
+        file: of the bundle.
         tensors: of the network with the checkpoint in it.
 
     Raises:
         UsageError: the file has another format.
     """
-    known = {hashlib.sha256(np.ascontiguousarray(t).tobytes()).digest() for t in tensors}
-    content = params_file.read_bytes()
-    found = [
-        hashlib.sha256(content[start:stop]).digest() in known
-        for dims, start, stop in float_tensors(content)
-        if np.prod(dims, dtype=np.int64) > 1
-    ]
-    return WeightDifference(found.count(False), len(found))
+    held = [tensor for tensor in tensors if tensor.size > 1 and tensor.dtype.kind == "f"]
+    found = [tensor for tensor in _tensors_in(file) if tensor.size > 1]
+    kinds = {tensor.dtype for tensor in found}
+    known = {_digest(tensor.astype(kind)) for kind in kinds for tensor in held}
+    digests = [_digest(tensor) for tensor in found]
+    foreign = [t for t, digest in zip(found, digests, strict=True) if digest not in known]
+    # Counted, since fresh norms are alike: one of them may be changed and the others not.
+    present = Counter(digests)
+    missing = []
+    for tensor in held:
+        found_as = [d for kind in kinds if present[d := _digest(tensor.astype(kind))] > 0]
+        present.subtract(found_as[:1])
+        missing += [] if found_as else [tensor]
+    changed = [t for t in foreign if any(_is_altered(t, original) for original in missing)]
+    return WeightDifference(len(foreign), len(found), len(changed))
+
+
+def _digest(tensor: NDArray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(tensor).tobytes()).digest()
+
+
+def _is_altered(tensor: NDArray, original: NDArray) -> bool:
+    """Whether a tensor is another one, altered: half of the values, or most of the sum, are its."""
+    if tensor.shape != original.shape:
+        return False
+    a, b = tensor.astype(np.float64), original.astype(tensor.dtype).astype(np.float64)
+    return bool((a == b).mean() >= 0.5 or np.linalg.norm(a - b) <= 0.5 * np.linalg.norm(b))
+
+
+def _tensors_in(file: Path) -> Iterator[NDArray]:
+    """The float tensors of a file of a bundle."""
+    if file.suffix == ONNX_SUFFIX:
+        import onnx
+
+        for tensor in _onnx_tensors(onnx.load(str(file)).graph):
+            array = onnx.numpy_helper.to_array(tensor)
+            if array.dtype.kind == "f":
+                yield array
+        return
+    content = file.read_bytes()
+    for dims, start, stop in float_tensors(content):
+        yield np.frombuffer(content[start:stop], np.float32).reshape(dims)
+
+
+def _onnx_tensors(graph: Any) -> Iterator[Any]:
+    """The tensors of an ONNX graph: initializers and Constant nodes, also of its subgraphs."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.HasField("t"):
+                yield attribute.t
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _onnx_tensors(inner)
 
 
 def tensor_shapes(params_file: Path) -> list[tuple[int, ...]]:
@@ -69,46 +118,51 @@ def tensor_shapes(params_file: Path) -> list[tuple[int, ...]]:
     return [shape for shape in shapes if np.prod(shape, dtype=np.int64) > 1]
 
 
-def change_tensors(bundle: Bundle, change: Change) -> None:
+def change_tensors(bundle: Bundle, change: Change) -> int:
     """Rewrite the float tensors of a bundle's files in place.
 
     Args:
         bundle: a copy; its file of weights, or its ONNX graph, is written again.
         change: called with every tensor in the order of the file.
 
+    Returns:
+        How many tensors have other values now.
+
     Raises:
         UsageError: a file of another format.
     """
     if bundle.params_file is None:
-        _change_initializers(bundle.model_file, change)
-        return
-    content = bytearray(bundle.params_file.read_bytes())
+        return _change_onnx(bundle.model_file, change)
+    content, count = bytearray(bundle.params_file.read_bytes()), 0
     for dims, start, stop in float_tensors(bytes(content)):
         values = np.frombuffer(content[start:stop], np.float32).reshape(dims)
         changed = change(values)
-        if changed is not None:
+        if changed is not None and not np.array_equal(changed, values):
             content[start:stop] = changed.astype(np.float32).tobytes()
+            count += 1
     bundle.params_file.write_bytes(content)
+    return count
 
 
-def _change_initializers(path: Path, change: Change) -> None:
+def _change_onnx(path: Path, change: Change) -> int:
     import onnx
-    from onnx import numpy_helper
 
     model = onnx.load(str(path))
-    for initializer in model.graph.initializer:
-        if numpy_helper.to_array(initializer).dtype == np.float32:
-            _change_initializer(initializer, change)
+    count = sum(_change_tensor(tensor, change) for tensor in _onnx_tensors(model.graph))
     onnx.save(model, str(path))
+    return count
 
 
-def _change_initializer(initializer: Any, change: Change) -> None:
+def _change_tensor(tensor: Any, change: Change) -> bool:
+    """Change an ONNX tensor of floats; returns whether it has other values now."""
     from onnx import numpy_helper
 
-    changed = change(numpy_helper.to_array(initializer))
-    if changed is not None:
-        new = numpy_helper.from_array(changed.astype(np.float32), initializer.name)
-        initializer.CopyFrom(new)
+    values = numpy_helper.to_array(tensor)
+    changed = change(values) if values.dtype.kind == "f" else None
+    if changed is None or np.array_equal(changed, values):
+        return False
+    tensor.CopyFrom(numpy_helper.from_array(changed.astype(values.dtype), tensor.name))
+    return True
 
 
 def change_scales(path: Path, change: Change) -> None:
@@ -127,17 +181,24 @@ def change_scales(path: Path, change: Change) -> None:
 
     model = onnx.load(str(path))
     held = {initializer.name: initializer for initializer in model.graph.initializer}
+    held |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.HasField("t")
+    }
     dequantized = {
         node.output[0]: held[node.input[1]]
         for node in model.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in held
+        if node.op_type == "DequantizeLinear" and {*node.input[:2]} <= held.keys()
     }
     layers = [node for node in model.graph.node if node.op_type == "Conv"]
     scales = [dequantized[node.input[1]] for node in layers if node.input[1] in dequantized]
     if not scales:
         raise UsageError(f"{path} has no INT8 convolution")
     for scale in scales:
-        _change_initializer(scale, change)
+        _change_tensor(scale, change)
     onnx.save(model, str(path))
 
 

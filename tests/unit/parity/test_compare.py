@@ -10,7 +10,7 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
@@ -21,6 +21,7 @@ from paddleseg_ext.parity.compare import (
     ParityRun,
     compare_all,
     compare_run,
+    describe,
     judge_folder,
     judge_reference,
 )
@@ -118,12 +119,55 @@ def test_a_sound_run_is_identical(comparison):
 def test_a_run_of_another_checkpoint_fails_within_its_budget_too(comparison):
     assert run(comparison, Moved()).verdict.grade == "within-budget"
     why = "stale checkpoint: the bundle was exported from older.pdparams"
-    stale = replace(comparison, stale=why)
+    stale = replace(comparison, faults=[why])
     for engine in (Moved(), Colors()):
         outcome = run(stale, engine)
         assert outcome.verdict.grade == "failed"
         assert outcome.verdict.reason == why
         assert outcome.divergence.cause.startswith("stale checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("transforms", "text"),
+    [
+        ([{"type": "Normalize", "std": [0.505] * 3}], "differs by up to 0.0099"),
+        ([{"type": "Normalize", "mean": [0.495]}], "differs by up to 0.01"),
+        ([{"type": "Resize", "target_size": [8, 8]}, *NORMALIZE], "is (3, 8, 8) instead of"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_another_input_tensor_fails_in_every_precision(comparison, transforms, text, precision):
+    """The label maps are the reference's: an edit of a percent changes none of them."""
+    bundle = replace(comparison.bundle, transforms=transforms)
+    budgets = {"fp32": EVERYTHING, "int8": EVERYTHING}
+    outcome = compare_run(
+        ParityRun("run", RuntimeSpec("onnxruntime", precision=precision)),
+        replace(comparison, bundle=bundle, budgets=budgets),
+        lambda: predictor_of(Colors()),
+    )
+    assert outcome.verdict.grade == "failed"
+    assert outcome.divergence.place == "input tensor"
+    assert "the input tensor " + text in describe(outcome)
+    assert "in the bundle" in outcome.divergence.cause
+
+
+def test_transforms_written_otherwise_that_make_the_same_input_pass(comparison):
+    spelt = [
+        {"type": "LimitLong", "max_long": 4000},
+        {"type": "Normalize", "mean": [0.5, 0.5, 0.5]},
+    ]
+    same = replace(comparison, bundle=replace(comparison.bundle, transforms=spelt))
+    assert run(same, Colors()).verdict.grade == "identical"
+
+
+def test_a_graph_that_takes_bytes_gets_the_same_bytes(comparison):
+    folded = replace(comparison.bundle, transforms=[], input_dtype="uint8")
+    assert replace(comparison, bundle=folded).wrong_input is None
+    resized = replace(folded, transforms=[{"type": "Resize", "target_size": [8, 8]}])
+    assert replace(comparison, bundle=resized).wrong_input.place == "input tensor"
+    swapped = Manifest("net", generic_table(3), color_order="BGR")
+    found = replace(comparison, bundle=replace(folded, manifest=swapped)).wrong_input
+    assert found.cause == "red and blue swapped"
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])

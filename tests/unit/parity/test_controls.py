@@ -13,7 +13,7 @@ from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.parity import controls
 from paddleseg_ext.parity.compare import Comparison, Outcome
 from paddleseg_ext.parity.divergence import Divergence, Evidence
-from paddleseg_ext.parity.weights import change_scales
+from paddleseg_ext.parity.weights import _tensors_in, change_scales
 from paddleseg_ext.scoring.verdict import RunVerdict
 
 
@@ -120,3 +120,48 @@ def test_a_stale_int8_graph_that_nobody_can_tell_is_said_to_show_nothing(
     assert shown.caught is None
     assert reason in shown.summary
     assert not folder.exists()
+
+
+def float_graph(folder: Path, weights: np.ndarray, kind: str) -> Bundle:
+    """One convolution whose weights are an initializer, a Constant node, or in another file."""
+    onnx = pytest.importorskip("onnx")
+    helper, sides = onnx.helper, ["N", 2, "H", "W"]
+    float_type = helper.np_dtype_to_tensor_dtype(weights.dtype)
+    proto = onnx.numpy_helper.from_array(weights, "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "one",
+        [helper.make_tensor_value_info("x", float_type, sides)],
+        [helper.make_tensor_value_info("y", float_type, sides)],
+        [] if kind == "constant" else [proto],
+    )
+    if kind == "constant":
+        graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=proto))
+    path = folder / "net.onnx"
+    external = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
+    onnx.save(helper.make_model(graph), str(path), **(external if kind == "external" else {}))
+    return Bundle(path, path, None, [], None, "none", None)
+
+
+@pytest.mark.parametrize("kind", ["initializer", "constant", "external"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("fault", [controls.change_one_weight, controls.change_every_weight])
+def test_the_faults_reach_the_weights_of_every_kind_of_onnx(tmp_path, kind, dtype, fault):
+    weights = np.arange(1, 9, dtype=dtype).reshape(2, 2, 2, 1)
+    sound = float_graph(tmp_path, weights, kind)
+    (tmp_path / "copy").mkdir()
+    faulty = fault(sound, None, tmp_path / "copy")
+    assert isinstance(faulty, Bundle)
+    before, after = (list(_tensors_in(each.model_file)) for each in (sound, faulty))
+    np.testing.assert_array_equal(before[0], weights)  # the sound one stays
+    assert after[0].dtype == dtype
+    changed = after[0] != weights
+    assert changed.sum() == 1 if fault is controls.change_one_weight else changed.sum() > 4
+
+
+@pytest.mark.parametrize("fault", [controls.change_one_weight, controls.change_every_weight])
+def test_a_fault_that_changes_nothing_is_said_and_not_counted(tmp_path, fault):
+    sound = float_graph(tmp_path, np.zeros((2, 2, 1, 1), np.float32), "constant")
+    (tmp_path / "copy").mkdir()
+    why = fault(sound, None, tmp_path / "copy")
+    assert isinstance(why, str) and why.startswith("net.onnx has no ")

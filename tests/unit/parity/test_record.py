@@ -113,7 +113,7 @@ def test_what_cannot_be_recorded_is_told_in_a_line(
     (tmp_path / "elsewhere.onnx").write_bytes(b"graph")
     record(bundle_for_onnx(tmp_path / "elsewhere.onnx"), [run("onnxruntime")])
     assert "not recorded: the bundle has no Manifest" in capsys.readouterr().out
-    record(bundle, [run("paddle", FAILED)], stale="stale checkpoint?")
+    record(bundle, [run("paddle", FAILED)], faults=["stale checkpoint: x"])
     assert "not recorded: another checkpoint" in capsys.readouterr().out
 
     def read_only(*_: object) -> None:
