@@ -100,7 +100,8 @@ def _check(arguments: argparse.Namespace) -> None:
     """Read every image and label.
 
     Sizes, modes, class shares, mean, std and equal images are printed. Missing, unreadable, empty
-    and misshapen files and label values outside the classes are all listed, with status 2.
+    and misshapen files and label values outside the classes are all listed, with status 2, and so
+    are labels that cannot be meant: void everywhere, or masks of 0 and 255 where 255 is ignored.
     """
     if arguments.num_classes and not arguments.list:
         raise UsageError("--num_classes is that of --list")
@@ -121,6 +122,10 @@ def _check(arguments: argparse.Namespace) -> None:
         log(f"the page is {arguments.html}")
     problems = [line for result in surveys for line in result.problems]
     require_none(problems, f"{len(problems)} files cannot be used:")
+    faults = [(result.part.name, result.label_counts.fault()) for result in surveys]
+    for name, fault in faults:
+        if fault:
+            raise UsageError(f"{name}: {fault}")
 
 
 def _add_index(verbs: argparse._SubParsersAction) -> None:

@@ -21,6 +21,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import SegmentationDataset, Transform
+from paddleseg_ext.images.label_counts import LabelCounts
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample
 
@@ -69,16 +70,17 @@ def pack(dataset: Any, spec: Mapping[str, Any], root: str | Path) -> Path:
     folder = require_writable(root, "--save_dir") / dataset.mode
     if folder.exists():
         raise UsageError(f"--save_dir: '{folder}' exists already; delete it to pack anew")
-    shards = []
+    shards, counts = [], LabelCounts(dataset.class_table)
     with atomic_directory(folder) as work:
         starts = range(0, len(dataset), SHARD_SIZE)
         for number, start in enumerate(track(starts, "pack", total=len(starts))):
-            arrays = {}
+            arrays: dict[str, np.ndarray] = {}
             for index in range(start, min(start + SHARD_SIZE, len(dataset))):
                 image, label = dataset.read(index)
                 if label is None:
                     raise UsageError(f"{dataset.samples[index].image}: no label to pack")
                 arrays[f"{index}.img"], arrays[f"{index}.label"] = image, label
+                counts.add(label)
             path = work / f"shard_{number:05d}.safetensors"
             library.numpy.save_file(arrays, path)
             shards.append({"file": path.name, "sha256": sha256_of(path)})
@@ -86,6 +88,7 @@ def pack(dataset: Any, spec: Mapping[str, Any], root: str | Path) -> Path:
             "version": FORMAT_VERSION,
             "settings": settings_of(spec),
             "class_table": dataset.class_table.to_dict(),
+            "label_values": counts.values.tolist(),
             "shard_size": SHARD_SIZE,
             "shards": shards,
             "samples": [
@@ -150,6 +153,11 @@ class PackedDataset(SegmentationDataset):
             self._opened[number] = self._safetensors.safe_open(path, framework="numpy")
         shard = self._opened[number]
         return shard.get_tensor(f"{index}.img"), shard.get_tensor(f"{index}.label")
+
+    def label_counts(self) -> LabelCounts:
+        """The labels' pixels per class, which were counted when the copy was written."""
+        values = np.array(self.index["label_values"], np.int64)
+        return LabelCounts(self.class_table, values, len(self.samples))
 
     def __getstate__(self) -> dict[str, Any]:
         # Mapped files and modules cannot be pickled; another process opens its own.

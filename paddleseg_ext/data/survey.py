@@ -14,6 +14,7 @@ from paddleseg_ext.data.datasets import read_pair
 from paddleseg_ext.data.parts import Part
 from paddleseg_ext.data.validate import each_sample
 from paddleseg_ext.images.header import opened_header
+from paddleseg_ext.images.label_counts import LabelCounts
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample
 
@@ -52,6 +53,12 @@ class Survey:
     duplicates: list[list[str]] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def label_counts(self) -> LabelCounts:
+        """The labels' pixels per class."""
+        table = self.part.class_table
+        return LabelCounts.of(table, self.class_pixels, self.ignored_pixels, self.labelled)
 
     @property
     def class_shares(self) -> np.ndarray:

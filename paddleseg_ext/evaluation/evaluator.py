@@ -12,6 +12,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images import functional
+from paddleseg_ext.images.label_counts import LabelCounts
 from paddleseg_ext.images.labels import ClassTable, decode_label
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
@@ -46,6 +47,7 @@ class Evaluation:
         images: each image's counts, in the order of the samples.
         protocol: how the network was run and where it was scored, in words.
         input_sizes: `WIDTHxHEIGHT` of the preprocessed images, each once, in order of appearance.
+        ignored_pixels: pixels of the labels that are not scored.
     """
 
     class_table: ClassTable
@@ -54,6 +56,19 @@ class Evaluation:
     images: tuple[ImageCounts, ...]
     protocol: str = PROTOCOLS[DEFAULT_PROTOCOL].describe()
     input_sizes: tuple[str, ...] = ()
+    ignored_pixels: int = 0
+
+    @property
+    def label_counts(self) -> LabelCounts:
+        """The pixels per class of the labels."""
+        pixels = self.counts.sum(axis=1)
+        return LabelCounts.of(self.class_table, pixels, self.ignored_pixels, len(self.images))
+
+    def require_labelled(self) -> "Evaluation":
+        """The evaluation itself; raises `CheckFailed` where no labelled pixel was scored."""
+        if not self.counts.any():
+            raise CheckFailed(f"nothing was scored: {self.label_counts.fault()}")
+        return self
 
     @property
     def scores(self) -> Scores:
@@ -84,9 +99,23 @@ class Evaluation:
         """Log the `[EVAL]` messages."""
         for line in self.eval_lines():
             log(line)
+        log("\n".join(["[EVAL] Classes:", *self.table_lines()]))
+
+    def table_lines(self) -> list[str]:
+        """A table for people: a row per class by name, `absent` where nothing has the class."""
+        scores, names = self.scores, self.class_table.class_names
+        width = max(len("class"), *map(len, names))
+        lines = [f"  {'class':<{width}}     IoU  precision  recall    label pixels"]
+        for i, (name, pixels) in enumerate(zip(names, self.counts.sum(axis=1), strict=True)):
+            columns = (scores.class_iou, scores.class_precision, scores.class_recall)
+            iou, precision, recall = (
+                "absent" if np.isnan(column[i]) else f"{column[i]:.4f}" for column in columns
+            )
+            lines.append(f"  {name:<{width}}  {iou:>6}  {precision:>9}  {recall:>6}  {pixels:14,}")
+        return lines
 
     def section_lines(self, title: str) -> list[str]:
-        """The `#predict` or `#inference` section: two arrays, each under its name."""
+        """The `#predict` or `#inference` section: two arrays under their names, and the table."""
         scores = self.scores
         return [
             f"#{title}",
@@ -96,6 +125,7 @@ class Evaluation:
             format_array(scores.class_iou),
             "Class Acc:",
             format_array(scores.class_precision),
+            *self.table_lines(),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +137,7 @@ class Evaluation:
             "input_sizes": list(self.input_sizes),
             "class_names": list(self.class_table.class_names),
             "ignore_index": self.class_table.ignore_index,
+            "ignored_pixels": self.ignored_pixels,
             "scores": self.scores.to_dict(),
             "counts": ClassPixels.of(self.counts).to_dict(),
             "confusion_matrix": self.counts.tolist(),
@@ -152,6 +183,7 @@ class Scorer:
         self._input_sizes: dict[str, None] = {}
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
+        self._ignored_pixels = 0
 
     def add(
         self, sample: SampleLike, label_map: NDArray[np.uint8]
@@ -206,6 +238,7 @@ class Scorer:
     def add_counted(self, counted: "Counted") -> None:
         """Add a result of `count`."""
         self._matrix.merge(counted.pairs)
+        self._ignored_pixels += counted.label.size - int(counted.pairs.sum())
         if counted.input_hw is not None:
             self._input_sizes["{1}x{0}".format(*counted.input_hw)] = None
         self._images.append(counted.image)
@@ -224,6 +257,7 @@ class Scorer:
             images=tuple(self._images),
             protocol=self.protocol.describe(),
             input_sizes=tuple(self._input_sizes),
+            ignored_pixels=self._ignored_pixels,
         )
 
 
@@ -306,6 +340,7 @@ def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Eval
         counts=np.sum([part.counts for part in parts], axis=0),
         images=tuple(images[name] for name in names),
         input_sizes=tuple(sizes),
+        ignored_pixels=sum(part.ignored_pixels for part in parts),
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED, UsageError
 from paddleseg_ext.common.files import write_json, write_text
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.evaluator import Counted, Scorer
+from paddleseg_ext.evaluation.evaluator import Counted, Evaluation, Scorer
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.benchmark import Benchmark
 from paddleseg_ext.inference.outputs import LABEL_MAPS, OVERLAYS, save_segmentation
@@ -127,20 +127,30 @@ def predict_and_save(
             scorer.add_counted(prediction.finished)
         fullest = max(fullest, prediction.segmentation.batch_size)
         benchmark.add(prediction.segmentation)
-    _write_result(scorer, benchmark, errors, fullest, settings)
-    _report(scorer, benchmark, errors, settings)
+    evaluation = _evaluation_of(scorer)
+    _write_result(evaluation, benchmark, errors, fullest, settings)
+    _report(evaluation, benchmark, settings)
     if errors:
         log(f"{len(errors)} of {len(samples)} samples failed", "ERROR")
     return STATUS_FAILED if errors else STATUS_DONE
 
 
-def _report(
-    scorer: Scorer, benchmark: Benchmark, errors: Sequence[str], settings: RunSettings
-) -> None:
+def _evaluation_of(scorer: Scorer) -> Evaluation | None:
+    """The scores of the images that have labels; None without them and where they cannot be meant.
+
+    That is a line and no error: the predictions were asked for.
+    """
+    evaluation = scorer.result()
+    if fault := evaluation.label_counts.fault():
+        warn(f"nothing is scored: {fault}")
+    return None if fault or not evaluation.images else evaluation
+
+
+def _report(evaluation: Evaluation | None, benchmark: Benchmark, settings: RunSettings) -> None:
     done = len(benchmark.timings)
     log(f"{done} predictions written to {settings.save_dir}")
-    if scorer.num_images and settings.print_detail:
-        for line in scorer.result().section_lines(settings.title):
+    if evaluation is not None and settings.print_detail:
+        for line in evaluation.section_lines(settings.title):
             print(line, flush=True)
     if settings.benchmark and done:
         lines = benchmark.lines()
@@ -151,7 +161,7 @@ def _report(
 
 
 def _write_result(
-    scorer: Scorer,
+    evaluation: Evaluation | None,
     benchmark: Benchmark,
     errors: Sequence[str],
     fullest: int,
@@ -166,6 +176,6 @@ def _write_result(
         "num_predicted": len(benchmark.timings),
         "errors": list(errors),
         "timings_ms": benchmark.stage_ms() if settings.benchmark else None,
-        "evaluation": scorer.result().to_json() if scorer.num_images else None,
+        "evaluation": evaluation.to_json() if evaluation is not None else None,
     }
     write_json(settings.save_dir / f"{settings.title}.json", result)

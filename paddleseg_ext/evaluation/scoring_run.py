@@ -14,7 +14,7 @@ from typing import Any
 from paddleseg_ext.checkpoints.manifest import configuration_of
 from paddleseg_ext.common.errors import UsageError, check_choice, check_count
 from paddleseg_ext.common.files import require_file, require_writable, write_json
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.config import Config
@@ -27,6 +27,7 @@ from paddleseg_ext.evaluation.gather import gather
 from paddleseg_ext.evaluation.prediction_run import check_inputs_stay
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.evaluation.protocols import by_protocol
+from paddleseg_ext.images.label_counts import fault_of
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample, read_sample_list
 from paddleseg_ext.inference.pipeline import StreamOptions
@@ -113,7 +114,7 @@ def score_checkpoint(
         if folder:
             require_writable(folder, flag)
     fix_thread_count()
-    samples, table = _samples_and_table(config, options)
+    samples, table, unlabelled = _samples_and_table(config, options)
     with joined_world(device) as world:
         extras = Extras(options.extras, table, [sample.image for sample in samples])
         if extras.submission is not None:
@@ -122,7 +123,7 @@ def score_checkpoint(
         postprocess = Postprocess(nearest_labels=options.nearest_labels)
         predictor = eager_predictor(config, weights, device, table, postprocess)
         share = world.share_of(samples)
-        if samples[0].label is None:
+        if unlabelled:
             _submit(by_protocol(predictor, protocol), share, extras, options)
             return None
         how = EvaluationOptions(
@@ -135,7 +136,9 @@ def score_checkpoint(
             watch=extras.watch,
         )
         names = [sample.name for sample in samples]
-        evaluation = gather(evaluate(predictor, share, how), world, names, extras)
+        evaluation = gather(
+            evaluate(predictor, share, how), world, names, extras
+        ).require_labelled()
         if world.is_first:
             _print_and_write(evaluation, extras, predictor, str(weights), options)
         return evaluation
@@ -143,7 +146,8 @@ def score_checkpoint(
 
 def _samples_and_table(
     config: Config, options: ScoringOptions
-) -> tuple[Sequence[Sample], ClassTable]:
+) -> tuple[Sequence[Sample], ClassTable, bool]:
+    """The samples, their classes, and whether there is nothing to score."""
     if options.image_list:
         samples, table = read_sample_list(options.image_list), class_table_of(config)
     elif config.classes is not None and "dataset_root" not in config.val_dataset:
@@ -155,7 +159,14 @@ def _samples_and_table(
         samples, table = dataset.samples, dataset.class_table
     source = options.image_list or f"{config.path}: val_dataset"
     check_labels(samples, str(source), options.extras)
-    return samples, table
+    if samples[0].label is None:
+        return samples, table, True
+    fault = fault_of((sample.label for sample in samples), table)
+    if fault and not options.extras.submission_dir:
+        raise UsageError(f"{source}: {fault}")
+    if fault:
+        warn(f"nothing is scored: {fault}")
+    return samples, table, bool(fault)
 
 
 def _submit(
@@ -185,6 +196,8 @@ def _print_and_write(
     figures = extras.figures(evaluation)
     if options.print_detail:
         evaluation.print_lines()
+        counts = evaluation.label_counts
+        (warn if counts.absent else log)(f"labels: {counts.summary()}")
         for line in extras.lines(figures):
             log(line)
     if options.save_dir is not None:

@@ -52,12 +52,13 @@ class Trial:
         self.scorer = Scorer(self.predictor.class_table)
 
     def counts(self) -> IntArray | None:
-        """(C, C) of the images that have labels; None where none has."""
-        return self.scorer.result().counts if self.scorer.num_images else None
+        """(C, C) of the images that have labels; None without, and where they cannot be meant."""
+        result = self.scorer.result()
+        return None if not result.images or result.label_counts.fault() else result.counts
 
     def mean_iou(self) -> float | None:
-        """Mean IoU of the images that have labels; None where none has."""
-        return self.scorer.result().scores.mean_iou if self.scorer.num_images else None
+        """Mean IoU of the images that have labels; None where there are no `counts`."""
+        return None if self.counts() is None else self.scorer.result().scores.mean_iou
 
     def verdict(self, reference: "Trial", budget: Budget = EXACT) -> RunVerdict:
         """Verdict on all its images against the reference's; one that fell back has failed."""

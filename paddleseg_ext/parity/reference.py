@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.images.functional import read_label, write_png
+from paddleseg_ext.images.label_counts import fault_of
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess, softmax
@@ -52,6 +55,9 @@ class Reference:
             DataError: an image or label that cannot be used, or a class that the table lacks.
         """
         self.predictor = predictor
+        if fault := fault_of((sample.label for sample in samples), predictor.class_table):
+            warn(f"nothing is scored: {fault}")
+            samples = [Sample(sample.image, None, sample.name) for sample in samples]
         self.samples = samples
         self._folder = folder
         self.class_pixels: IntArray = np.zeros(self.table.num_classes, np.int64)
@@ -181,8 +187,8 @@ def count_pixels(prediction: Prediction, table: ClassTable) -> IntArray | None:
 
 
 def total_counts(counts: Iterable[IntArray | None]) -> IntArray | None:
-    """(C, C) sum over the images that have labels; None where none has."""
-    counted = [each for each in counts if each is not None]
+    """(C, C) sum over the images that have labels; None where they have no labelled pixel."""
+    counted = [each for each in counts if each is not None and each.any()]
     return np.sum(counted, axis=0) if counted else None
 
 

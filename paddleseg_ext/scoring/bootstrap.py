@@ -103,7 +103,8 @@ def _mean_iou(
         present = (~missing).sum(axis=1)
         mean = np.where(missing, 0.0, iou).sum(axis=1) / np.maximum(present, 1)
         return np.where(present == 0, np.nan, mean)
-    return np.where(missing, 1.0 if absent == "one" else 0.0, iou).mean(axis=1)
+    mean = np.where(missing, 1.0 if absent == "one" else 0.0, iou).mean(axis=1)
+    return np.where(missing.all(axis=1), np.nan, mean)  # no rule makes a score of nothing
 
 
 def _whole(areas: ClassPixels, absent: AbsentRule) -> float:

@@ -76,12 +76,13 @@ def summarize(counts: NDArray[np.integer], absent: AbsentRule = "skip") -> Score
     class_precision = _ratio(hits, predicted, is_absent)
     class_recall = _ratio(hits, labelled, is_absent)
     class_f1 = _ratio(2 * hits, predicted + labelled, is_absent)
+    rule = absent if total else "skip"  # nan: no rule makes a score of nothing
     return Scores(
         absent=absent,
         num_scored=int(total),
-        mean_iou=_class_mean(class_iou, absent),
-        mean_dice=_class_mean(class_f1, absent),
-        mean_recall=_class_mean(class_recall, absent),
+        mean_iou=_class_mean(class_iou, rule),
+        mean_dice=_class_mean(class_f1, rule),
+        mean_recall=_class_mean(class_recall, rule),
         accuracy=_divide(hits.sum(), total),
         kappa=_kappa(hits, predicted, labelled),
         frequency_weighted_iou=_divide((labelled * np.nan_to_num(class_iou)).sum(), total),

@@ -53,7 +53,7 @@ def train(config: Config, options: TrainOptions = TrainOptions()) -> TrainResult
     let_waiting_threads_sleep()
 
     from paddleseg_ext.data.build import build_dataset
-    from paddleseg_ext.data.validate import require_sound
+    from paddleseg_ext.data.validate import require_sound_sets
     from paddleseg_ext.distributed.world import joined_world, wait_for_all
     from paddleseg_ext.training.trainer import run_training
     from paddleseg_ext.training.validation import make_validation
@@ -63,8 +63,7 @@ def train(config: Config, options: TrainOptions = TrainOptions()) -> TrainResult
         if options.do_eval:
             data["val_dataset"] = build_dataset(config, "val_dataset")
         if world.is_first:
-            for name, dataset in data.items():
-                require_sound(dataset, name)
+            require_sound_sets(data)
         wait_for_all(world)
         training, validate = data["train_dataset"], None
         if options.do_eval:

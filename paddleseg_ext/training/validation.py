@@ -71,6 +71,7 @@ class Validation:
         )
         part = evaluate(predictor, self.world.share_of(self.dataset.samples), options)
         evaluation = gather(part, self.world, [sample.name for sample in self.dataset.samples])
+        evaluation.require_labelled()
         if self.world.is_first:
             evaluation.print_lines()
         return evaluation

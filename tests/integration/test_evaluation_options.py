@@ -170,22 +170,19 @@ def test_figures_report_and_comparison(
     assert "within chance" in capsys.readouterr().out
 
 
-def test_nothing_to_score_is_no_figure_and_no_crash(
-    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(("value", "message"), [(255, "no labelled pixel"), (0, "only 'class_0'")])
+def test_labels_that_cannot_be_meant_are_no_figure(
+    value: int, message: str, deployment: Deployment, tmp_path: Path
 ) -> None:
-    """Labels that are void everywhere, as the Cityscapes test split has them."""
-    void = tmp_path / "void.png"
-    cv2.imwrite(str(void), np.full(SIZES_HW[0], 255, np.uint8))
-    listed = tmp_path / "void.list"
-    listed.write_text(f"{deployment.list.parent}/city0/frame.png {void}\n")
-    flags = ["--bootstrap", "20", "--boundary_f1", "--report", str(tmp_path / "page")]
-    result = run_val(deployment, tmp_path, "--image_list", str(listed), *flags)
-    assert result["evaluation"]["scores"]["mean_iou"] is None
-    assert result["bootstrap"]["value"] is None
-    assert "mIoU: nan" in capsys.readouterr().out
-    file = str(tmp_path / "val.json")
-    load_script("val").main(["--compare", file, file])
-    assert "nothing was scored" in capsys.readouterr().out
+    """Void everywhere, as the Cityscapes test split has them, and masks of 0 and 255."""
+    label = np.full(SIZES_HW[0], 255, np.uint8)
+    label[:8] = value
+    cv2.imwrite(str(tmp_path / "label.png"), label)
+    listed = tmp_path / "some.list"
+    listed.write_text(f"{deployment.list.parent}/city0/frame.png {tmp_path / 'label.png'}\n")
+    with pytest.raises(UsageError, match=f"some.list: {message}"):
+        run_val(deployment, tmp_path, "--image_list", str(listed), "--absent_class", "one")
+    assert not (tmp_path / "val.json").exists()
 
 
 def test_the_report_opens_in_a_browser(deployment: Deployment, tmp_path: Path) -> None:
@@ -268,6 +265,15 @@ def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> N
     ids = np.asarray(Image.open(tmp_path / "sent" / f"{name}.png"))
     assert ids.shape == (64, 96) and np.isin(ids, range(7, 34)).all()
     assert not (tmp_path / "val" / "val.json").exists()
+
+    void = Path(str(image).replace("leftImg8bit", "gtFine")[:-4] + "_labelTrainIds.png")
+    void.parent.mkdir(parents=True)  # as the publisher ships it
+    cv2.imwrite(str(void), np.full((64, 96), 255, np.uint8))
+    (tmp_path / "sent" / f"{name}.png").unlink()
+    load_script("val").main(arguments)
+    assert (np.asarray(Image.open(tmp_path / "sent" / f"{name}.png")) == ids).all()
+    with pytest.raises(UsageError, match="no labelled pixel"):
+        load_script("val").main(arguments[:-2])
 
 
 def test_the_official_cityscapes_script_agrees(shared_dir: Path, tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_damage_is_found_before_training(packed_yml: Path) -> None:
     assert "damaged" in str(caught.value)
 
 
+def test_the_labels_were_counted(packed_yml: Path) -> None:
+    dataset = build_dataset(load_config(packed_yml, _opts(packed_yml)), "train_dataset")
+    expected = np.zeros(256, np.int64)
+    for index in range(len(dataset)):
+        expected += np.bincount(dataset.read(index)[1].ravel(), minlength=256)
+    counts = require_sound(dataset, "train_dataset")
+    np.testing.assert_array_equal(counts.values, expected)
+    assert counts.labels == len(dataset) == 6
+
+
 def test_wrong_use(packed_yml: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
         cli.main(["pack", "--config", str(packed_yml), "--save_dir", str(tmp_path / "packed")])

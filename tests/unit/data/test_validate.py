@@ -10,8 +10,9 @@ import pytest
 
 from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.data.validate import check_samples
+from paddleseg_ext.data.datasets import Cityscapes, ListDataset
+from paddleseg_ext.data.validate import check_samples, require_sound_sets
+from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import write_sample_list
 
 
@@ -85,3 +86,49 @@ def test_the_command_lists_them(tiny_cityscapes: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="5 files") as caught:
             cli.main(["check", *source])
         assert all(path.name in str(caught.value) for path in damaged)
+
+
+def _set(folder: Path, name: str, *stored: list[int]) -> ListDataset:
+    """A data set of one-row labels with the classes sky, road and car."""
+    lines = []
+    for number, values in enumerate(stored):
+        cv2.imwrite(str(folder / "i.png"), np.zeros((1, len(values), 3), np.uint8))
+        cv2.imwrite(str(folder / f"{name}{number}.png"), np.array([values], np.uint8))
+        lines.append(f"i.png {name}{number}.png\n")
+    (folder / f"{name}.txt").write_text("".join(lines))
+    names = ["sky", "road", "car"]
+    dataset = ListDataset(str(folder), 3, [], "train", f"{name}.txt", class_names=names)
+    dataset.transform_specs = []  # type: ignore[attr-defined]
+    return dataset
+
+
+def test_what_the_labels_hold_is_said_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val = _set(tmp_path, "t", [0, 1], [0, 255]), _set(tmp_path, "v", [2, 1])
+    require_sound_sets({"train_dataset": train, "val_dataset": val})
+    lines = [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "train_dataset: 1 of 3 classes never occur in its 2 labels: car; 25.0% of the pixels are "
+        "ignored",
+        "val_dataset: 1 of 3 classes never occur in its label: sky; 0.0% of the pixels are ignored",
+        "val_dataset has classes that are never trained: car",
+    ]
+
+
+@pytest.mark.parametrize("stored", [[255, 255], [0, 255]])
+def test_labels_that_cannot_be_meant_are_refused(stored: list[int], tmp_path: Path) -> None:
+    good, bad = _set(tmp_path, "g", [0, 1]), _set(tmp_path, "b", stored)
+    for sets in ({"train_dataset": bad}, {"train_dataset": good, "val_dataset": bad}):
+        with pytest.raises(UsageError, match=f"^{list(sets)[-1]}: (no labelled|only 'sky')"):
+            require_sound_sets(sets)
+    with pytest.raises(UsageError, match=r"b\.txt: (no labelled|only 'class_0')"):
+        cli.main(["check", "--list", str(tmp_path / "b.txt"), "--num_classes", "3"])
+
+
+def test_mirrored_classes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = _set(tmp_path, "t", [0, 1, 2])
+    dataset.class_table = generic_table(3, ["face", "l_ear", "r_ear"])
+    dataset.transform_specs = [{"type": "RandomHorizontalFlip"}]  # type: ignore[attr-defined]
+    require_sound_sets({"train_dataset": dataset})
+    assert "mirrored samples exchange l_ear and r_ear" in capsys.readouterr().out

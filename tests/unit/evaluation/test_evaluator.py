@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from engines import FakeEngine, predictor_of
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import CheckFailed, DataError
 from paddleseg_ext.evaluation.evaluator import (
     EvaluationOptions,
     Scorer,
     evaluate,
     format_array,
 )
+from paddleseg_ext.evaluation.prediction_run import RunSettings, predict_and_save
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.pipeline import Prediction
 
@@ -146,3 +147,45 @@ def test_an_unreadable_image_ends_the_evaluation(samples: list[FakeSample]) -> N
     samples[1].image.write_bytes(b"")
     with pytest.raises(DataError, match=r"1\.png"):
         run(samples)
+
+
+def test_the_table_names_the_classes_and_the_absent_ones(samples: list[FakeSample]) -> None:
+    evaluation = run(samples)
+    title, *rows = evaluation.table_lines()
+    assert title.split() == ["class", "IoU", "precision", "recall", "label", "pixels"]
+    assert rows[1].split()[:2] == ["class_1", f"{evaluation.scores.class_iou[1]:.4f}"]
+    assert rows[3].split() == ["class_3", "absent", "absent", "absent", "0"]
+    assert "\n".join(evaluation.section_lines("predict")).endswith(rows[3])
+    ignored = sum(
+        int((cv2.imread(str(s.label), cv2.IMREAD_UNCHANGED) == 255).sum()) for s in samples
+    )
+    assert evaluation.ignored_pixels == evaluation.to_json()["ignored_pixels"] == ignored
+
+
+@pytest.mark.parametrize("absent", ["skip", "zero", "one", "smooth"])
+def test_void_labels_are_no_score(absent: str, samples: list[FakeSample]) -> None:
+    cv2.imwrite(str(samples[0].label), np.full((HEIGHT, WIDTH), 255, np.uint8))
+    void = run(samples[:1], absent=absent, print_scores=False)
+    with pytest.raises(CheckFailed, match="no labelled pixel"):
+        void.require_labelled()
+    assert np.isnan(void.scores.mean_iou)
+    assert run(samples[:2], absent=absent).require_labelled().scores.mean_iou >= 0
+
+
+@pytest.mark.parametrize("values", [[255], [0, 255]])
+def test_predictions_go_on_without_scores(
+    values: list[int],
+    samples: list[FakeSample],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    for sample in samples:
+        label = np.resize(values, (HEIGHT, WIDTH)).astype(np.uint8)
+        cv2.imwrite(str(sample.label), label)
+    predictor = predictor_of(BlueNetwork(), NUM_CLASSES)
+    settings = RunSettings("predict", tmp_path / "out", absent="one")
+    assert predict_and_save(predictor, samples, settings) == 0
+    printed = capsys.readouterr().out
+    assert "nothing is scored: " in printed and "Class IoU" not in printed
+    written = json.loads((tmp_path / "out/predict.json").read_text())
+    assert written["evaluation"] is None and written["num_predicted"] == 3

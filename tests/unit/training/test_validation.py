@@ -29,7 +29,9 @@ def test_pictures(tmp_path: Path) -> None:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[..., 1] = 200  # green: class 1
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    cv2.imwrite(str(tmp_path / "a_label.png"), np.full((HEIGHT, WIDTH), 255, np.uint8))
+    label = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    label[-1, -1] = 1
+    cv2.imwrite(str(tmp_path / "a_label.png"), label)
     table = generic_table(3)
     samples = [Sample(tmp_path / "a.png", tmp_path / "a_label.png", "a")]
     # `transforms:` with nothing behind it is no transform.
