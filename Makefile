@@ -19,11 +19,15 @@ BENCH_FLAGS ?=
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# The pinned requirements include the setuptools that the editable install is built with.
-$(VENV)/run.stamp: requirements.txt pyproject.toml setup.py
+# The pinned requirements include the setuptools that the editable install is built with. PaddleSeg
+# comes without its own pins (docs/platform.md).
+$(VENV)/run.stamp: requirements.txt requirements/paddleseg.txt pyproject.toml setup.py
 	@echo "== creating $(VENV), installing the pinned requirements and this package, editable"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# An older environment's OpenCV has the same files as this one's.
+	@$(BIN)/python -m pip uninstall --quiet --yes opencv-python 2>/dev/null
 	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps -r requirements/paddleseg.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 

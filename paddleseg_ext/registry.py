@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from paddleseg_ext.common.errors import DataError, UsageError, nearest_name, shown
+from paddleseg_ext.common.packages import INSTALL_PADDLESEG, how_to_install
 
 PADDLESEG_PREFIX = "paddleseg."
 
@@ -58,12 +59,25 @@ class Registry:
         if type_name in self._targets and not only_paddleseg:
             module, _, attribute = self._targets[type_name].partition(":")
             return getattr(importlib.import_module(module), attribute)
-        components = self._paddleseg_components()
+        try:
+            components = self._paddleseg_components()
+        except ModuleNotFoundError as error:
+            raise self._without_paddleseg(type_name, error.name or "paddleseg") from None
         plain = type_name.removeprefix(PADDLESEG_PREFIX)
         if plain in components:
             return components[plain]
         known = list(components) if only_paddleseg else [*self._targets, *components]
         raise UsageError(f"unknown {self.kind} '{type_name}'{nearest_name(plain, known)}")
+
+    def _without_paddleseg(self, type_name: str, package: str) -> UsageError:
+        """The refusal of a component that only PaddleSeg may have."""
+        theirs = type_name.startswith(PADDLESEG_PREFIX) or type_name in self._targets
+        nearest = "" if theirs else f" is none of ours{nearest_name(type_name, self._targets)}, and"
+        if package == "paddleseg":
+            lacks = f"which is not installed: {INSTALL_PADDLESEG}"
+        else:
+            lacks = f"and {package} for it is not installed: {how_to_install('cpu')}"
+        return UsageError(f"{self.kind} '{type_name}'{nearest} needs PaddleSeg, {lacks}")
 
     def _paddleseg_components(self) -> Mapping[str, Any]:
         if self._paddleseg_manager is None:

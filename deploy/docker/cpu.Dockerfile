@@ -7,14 +7,14 @@
 # then publish it as 127.0.0.1:8080:8080.
 # With OpenVINO, the fastest on Intel CPUs (then: --backend openvino, INT8 with --precision int8):
 #   docker build --build-arg EXTRA=openvino -f deploy/docker/cpu.Dockerfile ...
-FROM python:3.11-slim AS packages
+FROM python:3.12-slim AS packages
 ARG EXTRA=serve
 COPY requirements/serve.txt requirements/openvino.txt requirements/
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
       -r requirements/serve.txt -r requirements/$EXTRA.txt
 
-FROM python:3.11-slim
+FROM python:3.12-slim
 # libgomp1: the threads of PaddlePaddle's kernels.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 \

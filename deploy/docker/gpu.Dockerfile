@@ -5,7 +5,7 @@
 #     -v $PWD/key:/key:ro segmentation:gpu --config /bundle/deploy.yaml --api_key_file /key
 # Without a key whoever reaches the port may use it, by an IP address or a name in --allowed_host;
 # then publish it as 127.0.0.1:8080:8080.
-FROM python:3.11-slim AS packages
+FROM python:3.12-slim AS packages
 COPY requirements/serve.txt .
 # PaddlePaddle for CUDA is in Paddle's own index and brings the CUDA libraries as packages; the
 # driver comes from the host. The rest is that of the CPU.
@@ -15,7 +15,7 @@ RUN sed -i 's/^paddlepaddle==/paddlepaddle-gpu==/' serve.txt \
       -i https://www.paddlepaddle.org.cn/packages/stable/cu126/ \
       --extra-index-url https://pypi.org/simple -r serve.txt
 
-FROM python:3.11-slim
+FROM python:3.12-slim
 # libgomp1: the threads of PaddlePaddle's kernels.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 \

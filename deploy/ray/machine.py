@@ -18,7 +18,7 @@ def warn_of_old_opencv() -> None:
     if version < SAFE_OPENCV:
         warn(
             f"OpenCV {cv2.__version__} decodes the images: its decoders have known holes, closed "
-            "in 4.8.1; for images from strangers use an environment without PaddleSeg "
+            "in 4.8.1; for images from strangers use an environment of requirements.txt "
             "(deploy/README.md)"
         )
 

@@ -10,7 +10,7 @@ from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.common.version import __version__
 
 PROGRAM = "paddleseg-ext"
-HOST_PACKAGES = ("paddle", "paddleseg", "visualdl")  # the base installation has none of them
+HOST_PACKAGES = ("paddle", "visualdl")  # the base installation has none of them
 # verb -> (module with `main(argv) -> int | None`, what it does)
 VERBS = {
     "train": ("train", "train the network that a yml describes"),

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 from paddleseg_ext.common.errors import UsageError
 
+# Its own pins (OpenCV up to 4.6) do not go with ours; the extra `cpu` has what it needs.
+INSTALL_PADDLESEG = "pip install --no-deps paddleseg==2.8.0"
+
 
 def how_to_install(extra: str) -> str:
     """The command that installs an extra of pyproject.toml."""

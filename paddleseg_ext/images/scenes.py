@@ -4,7 +4,8 @@ A scene is a street seen from a car: a road with pavements towards a vanishing p
 walls, fences and trees at its sides, poles with lights and signs along it, people and vehicles on
 it. The classes differ in position, outline and texture. Their colours overlap, since each object
 has a random colour around its class's, and pixels are noisy. There are void regions, and `train`
-never occurs. Equal seeds give equal bytes.
+never occurs. Equal seeds give equal pixels in every release of NumPy and OpenCV: shapes are filled
+in whole numbers here, since OpenCV's outlines and its blur differ between releases.
 """
 
 from collections.abc import Callable
@@ -52,6 +53,7 @@ COLOURS = {
 COLOUR_SPREAD = 16.0  # standard deviation of an object's colour around its class's
 VERGE = 1.45  # distance of houses from the road, in pavement widths; terrain lies between
 SIGN_FACE = np.array([225.0, 222.0, 215.0])
+BLUR_SIDE = 0.21  # weight of a neighbour: a Gaussian of 0.7 pixels
 PIXEL_NOISE = 9.0  # standard deviation, 8-bit steps
 
 
@@ -78,14 +80,22 @@ class Canvas:
         return np.clip(COLOURS[name] + self.random.normal(0.0, spread, 3), 8, 247)
 
     def fill(self, points: np.ndarray, name: str | None, colour: np.ndarray) -> np.ndarray:
-        """Paint a polygon of `(n, 2)` pixel positions; `name` None leaves the label as it is.
+        """Paint a convex polygon of `(n, 2)` pixel positions; `name` None keeps the label.
 
         Returns:
             The polygon's mask, `(H, W)` bool.
         """
-        mask = np.zeros(self.label.shape, np.uint8)
-        cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
-        return self.paint(mask.astype(bool), name, colour)
+        corners = np.round(points).astype(np.int64)
+        mask, rows, columns = self._window(corners.min(axis=0), corners.max(axis=0))
+        # Inside, the pixel lies on one side of every edge, or on the edge.
+        sides = [
+            (x1 - x0) * (rows - y0) - (y1 - y0) * (columns - x0)
+            for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True)
+        ]
+        right = np.logical_and.reduce([side >= 0 for side in sides])
+        left = np.logical_and.reduce([side <= 0 for side in sides])
+        mask[rows, columns] = right | left
+        return self.paint(mask, name, colour)
 
     def box(
         self,
@@ -108,11 +118,20 @@ class Canvas:
         colour: np.ndarray,
     ) -> np.ndarray:
         """Paint an upright ellipse with these half axes, in pixels; returns its mask."""
-        mask = np.zeros(self.label.shape, np.uint8)
-        middle = (round(centre[0]), round(centre[1]))
-        half_wh = (max(1, round(axes[0])), max(1, round(axes[1])))
-        cv2.ellipse(mask, middle, half_wh, 0, 0, 360, 1, -1)
-        return self.paint(mask.astype(bool), name, colour)
+        x, y = round(centre[0]), round(centre[1])
+        a, b = max(1, round(axes[0])), max(1, round(axes[1]))
+        mask, rows, columns = self._window(np.array([x - a, y - b]), np.array([x + a, y + b]))
+        mask[rows, columns] = (b * (columns - x)) ** 2 + (a * (rows - y)) ** 2 <= (a * b) ** 2
+        return self.paint(mask, name, colour)
+
+    def _window(
+        self, first_xy: np.ndarray, last_xy: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """An empty mask `(H, W)`, and the rows `(h, 1)` and columns `(1, w)` of a box in it."""
+        (left, top), (right, bottom) = np.maximum(first_xy, 0), np.maximum(last_xy + 1, 0)
+        rows = np.arange(top, min(bottom, self.height))[:, None]
+        columns = np.arange(left, min(right, self.width))[None]
+        return np.zeros(self.label.shape, bool), rows, columns
 
     def paint(self, mask: np.ndarray, name: str | None, colour: np.ndarray) -> np.ndarray:
         """Paint a mask `(H, W)` bool, and return it."""
@@ -442,9 +461,20 @@ def _draw_void(canvas: Canvas) -> None:
         canvas.label[mask] = IGNORE_INDEX
 
 
+def _blur(image: np.ndarray, axis: int) -> np.ndarray:
+    """The image after a Gaussian of three pixels along an axis; the borders are mirrored."""
+    padded = np.pad(image, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode="reflect")
+    size = image.shape[axis]
+    before, after = (padded.take(range(i, i + size), axis) for i in (0, 2))
+    side = np.float32(BLUR_SIDE)
+    return image * (1 - 2 * side) + (before + after) * side
+
+
 def _photograph(canvas: Canvas) -> np.ndarray:
     """The image as `(H, W, 3)` uint8, with blur, exposure and noise."""
-    image = cv2.GaussianBlur(canvas.image, (3, 3), 0.7)
+    image = canvas.image
+    for axis in (0, 1):
+        image = _blur(image, axis)
     exposure, tint = canvas.random.uniform(0.86, 1.14), canvas.random.normal(0.0, 4.0, 3)
     noise = canvas.random.normal(0.0, PIXEL_NOISE, image.shape)
     return np.clip(image * exposure + tint + noise, 0, 255).astype(np.uint8)

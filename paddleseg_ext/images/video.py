@@ -130,12 +130,13 @@ def count_frames(path: Path) -> int:
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """Silence the line that OpenCV writes for each way in which it cannot open a camera."""
-    before = cv2.getLogLevel()
-    cv2.setLogLevel(SILENT)
+    levels = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging  # there since OpenCV 4.14
+    before = levels.getLogLevel()
+    levels.setLogLevel(SILENT)
     try:
         yield
     finally:
-        cv2.setLogLevel(before)
+        levels.setLogLevel(before)
 
 
 def _source(capture: Any, path: Path, is_camera: bool = False) -> Source | None:

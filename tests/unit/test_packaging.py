@@ -9,38 +9,43 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from paddleseg_ext.common.packages import INSTALL_PADDLESEG
 from paddleseg_ext.inference.engines.table import ENGINES
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]
-# Whose versions are those of another Paddle.
-OTHER_PADDLES = ("gpu.txt", "paddle26.txt")
+# Environments of their own.
+OTHER_SETS = ("numpy1.txt", "paddle26.txt")
+# The oldest and the newest Python that pyproject.toml allows.
+PYTHONS = ("3.11", "3.13")
 
 
-def pins_of(path: Path) -> list[tuple[str, str]]:
+def pins_of(path: Path, python: str = PYTHONS[0]) -> list[tuple[str, str]]:
     """Name and version of each pin in a file and those that it includes."""
     found = []
     for line in path.read_text().splitlines():
         line = line.partition("#")[0].strip()
         if line.startswith("-r "):
-            found += pins_of(path.parent / line[3:])
+            found += pins_of(path.parent / line[3:], python)
         elif line:
             pinned = Requirement(line)
+            if pinned.marker and not pinned.marker.evaluate({"python_version": python}):
+                continue
             (only,) = pinned.specifier
             assert only.operator == "==", line
             found.append((canonicalize_name(pinned.name), only.version))
     return found
 
 
-def pins() -> dict[str, set[str]]:
-    """Every pinned version of each package."""
+def pins(python: str) -> dict[str, str]:
+    """The pinned version of each package; no two files differ in one."""
     files = [PROJECT / "requirements.txt", *(PROJECT / "requirements").glob("*.txt")]
-    found: dict[str, set[str]] = {}
+    found: dict[str, str] = {}
     for path in files:
-        if path.name not in OTHER_PADDLES:
-            for name, version in pins_of(path):
-                found.setdefault(name, set()).add(version)
+        if path.name not in OTHER_SETS:
+            for name, version in pins_of(path, python):
+                assert found.setdefault(name, version) == version, (path.name, name)
     return found
 
 
@@ -56,23 +61,43 @@ def ranges(lines: list[str]) -> list[Requirement]:
     return found
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("extra", ["", *EXTRAS])
-def test_every_pin_is_in_the_range(extra: str) -> None:
-    known = pins()
+def test_every_pin_is_in_the_range(extra: str, python: str) -> None:
+    known = pins(python)
     for requirement in ranges(EXTRAS[extra] if extra else PYPROJECT["dependencies"]):
+        if requirement.marker and not requirement.marker.evaluate({"python_version": python}):
+            continue
         name = canonicalize_name(requirement.name)
         assert name in known, f"{name} of [{extra}] is pinned nowhere"
-        versions = known[name]
-        if extra == "paddleseg" or extra == "cpu":  # what serving pins is for another environment
-            versions = {v for n, v in pins_of(PROJECT / "requirements.txt") if n == name}
-        assert versions, f"{name} of [{extra}] is not in requirements.txt"
-        assert all(requirement.specifier.contains(v) for v in versions), (requirement, versions)
+        assert requirement.specifier.contains(known[name]), (requirement, known[name])
 
 
 def test_the_pinned_requirements_are_what_cpu_asks_for() -> None:
     wanted = ranges([*PYPROJECT["dependencies"], *EXTRAS["cpu"]])
     pinned = dict(pins_of(PROJECT / "requirements.txt"))
     assert set(pinned) == {canonicalize_name(requirement.name) for requirement in wanted}
+
+
+def test_paddleseg_is_no_extra() -> None:
+    """Its pins would be taken for ours: OpenCV up to 4.6, and with it NumPy 1."""
+    asked = {
+        r.name for lines in (PYPROJECT["dependencies"], *EXTRAS.values()) for r in ranges(lines)
+    }
+    assert "paddleseg" not in asked
+    (pin,) = pins_of(PROJECT / "requirements" / "paddleseg.txt")
+    assert f"pip install --no-deps {'=='.join(pin)}" == INSTALL_PADDLESEG
+    makefile = (PROJECT / "Makefile").read_text()
+    assert "--no-deps -r requirements/paddleseg.txt" in makefile
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_small_serving_environment_has_the_same_versions(python: str) -> None:
+    """Label maps of the service are those of `infer`."""
+    serving = dict(pins_of(PROJECT / "requirements" / "serve.txt", python))
+    everything = dict(pins_of(PROJECT / "requirements.txt", python))
+    assert {"numpy", "opencv-python-headless", "paddlepaddle", "pillow"} <= set(serving)
+    assert {n: v for n, v in serving.items() if n in everything}.items() <= everything.items()
 
 
 def test_the_base_has_no_paddle() -> None:

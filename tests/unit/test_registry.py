@@ -55,6 +55,42 @@ def test_what_does_not_fit_is_one_clear_line(spec: object, words: str) -> None:
         build(COLOURS, spec, "here")
 
 
+@pytest.mark.parametrize(
+    ("missing", "type_name", "expected"),
+    [
+        (
+            "paddleseg",
+            "paddleseg.PPLiteSeg",
+            "here: model 'paddleseg.PPLiteSeg' needs PaddleSeg, which is not installed: "
+            "pip install --no-deps paddleseg==2.8.0",
+        ),
+        (
+            "paddleseg",
+            "BiseNetV3",
+            "here: model 'BiseNetV3' is none of ours (did you mean 'BiSeNetV2'?), and needs "
+            "PaddleSeg, which is not installed: pip install --no-deps paddleseg==2.8.0",
+        ),
+        (
+            "filelock",
+            "paddleseg.PPLiteSeg",
+            "here: model 'paddleseg.PPLiteSeg' needs PaddleSeg, and filelock for it is not "
+            "installed: pip install 'paddleseg_ext[cpu]'",
+        ),
+    ],
+)
+def test_a_component_of_paddlesegs_without_it(
+    missing: str, type_name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ModuleNotFoundError(f"No module named '{missing}'", name=missing)
+
+    monkeypatch.setattr(MODELS, "_paddleseg_components", fail)
+    with pytest.raises(UsageError) as error:
+        build(MODELS, {"type": type_name}, "here")
+    assert str(error.value) == expected
+    assert MODELS.find("BiSeNetV2")  # ours work without it
+
+
 def test_a_word_for_a_truth_value_is_refused() -> None:
     spec = {"type": "STDCNet813", "last_stage": "false"}
     with pytest.raises(UsageError, match=r"here: 'last_stage' must be true or false.*'false'"):

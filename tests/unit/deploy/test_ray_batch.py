@@ -300,7 +300,7 @@ def test_an_old_opencv_is_named(
     monkeypatch.setattr(cv2, "__version__", version)
     machine.warn_of_old_opencv()
     said = capsys.readouterr().out
-    assert (f"OpenCV {version}" in said and "without PaddleSeg" in said) == warned
+    assert (f"OpenCV {version}" in said and "requirements.txt" in said) == warned
     assert bool(said) == warned
 
 
