@@ -5,7 +5,7 @@ and keeps the record that it replaces as `previous`. The record with the sha256 
 the one that counts, and at every moment there is one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest, read_manifest
-from paddleseg_ext.checkpoints.pickles import load_restricted
-from paddleseg_ext.common.errors import UsageError, shortened
+from paddleseg_ext.checkpoints.pickles import (
+    Allowance,
+    ArrayRecord,
+    damage_is_one_line,
+    load_restricted,
+)
+from paddleseg_ext.common.errors import UsageError, cut, shortened
+from paddleseg_ext.common.file_kinds import CHECKPOINT, LEGACY_TORCH_MAGIC, ZIP_MAGIC, kind_of
 from paddleseg_ext.common.files import atomic_path, require_file, sha256_of
 
 if TYPE_CHECKING:
     from paddle import nn
 
+_SAME_NETWORK = "Network, class count and options must be those of the checkpoint"
 # Paddle adds this entry to a saved state dict: structured name -> parameter name.
 _NAME_TABLE = "StructuredToParameterName@@"
-ZIP_MAGIC = b"PK\x03\x04"
-# The pickled long 0x1950a86a20f9469cfc6c, with which PyTorch's files from before 1.6 begin.
-LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -35,6 +39,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         UsageError: the file is missing, empty, damaged or unsafe, or contains something else.
     """
     path = require_file(path, "checkpoint")
+    size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(16)
         if head.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)) or head[7:9] == b"\0{":
@@ -42,12 +47,15 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
                 f"{path}: a .pdparams is expected, got a file of PyTorch, NumPy or safetensors; "
                 f"convert it: paddleseg-ext import --from auto --weights {path} ..."
             )
+        if (kind := kind_of(path)) not in ("", CHECKPOINT):
+            raise UsageError(f"{path}: a checkpoint is expected, this is {kind}")
         file.seek(0)
-        content = load_restricted(file, str(path))
+        content = load_restricted(file, str(path), size)
     if not isinstance(content, Mapping):
         raise UsageError(
             f"{path}: a dict of arrays is expected, the file contains a {type(content).__name__}"
         )
+    allowance = Allowance(str(path), size)
     arrays = {}
     for name, value in content.items():
         if name == _NAME_TABLE:
@@ -55,9 +63,12 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         # Paddle 2.0 and older wrote a tensor as (name, array).
         if isinstance(value, tuple) and len(value) == 2:
             value = value[1]
-        if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise UsageError(f"{path}: '{name}' is not an array but a {type(value).__name__}")
-        arrays[str(name)] = value
+        if not isinstance(name, str) or not isinstance(value, ArrayRecord):
+            raise UsageError(
+                f"{path}: '{cut(str(name))}' is not an array but a {type(value).__name__}"
+            )
+        with damage_is_one_line(f"{path}: '{cut(name)}'"):
+            arrays[name] = value.to_array(allowance)
     return arrays
 
 
@@ -117,11 +128,45 @@ def load_arrays_into(
     if not fitting or (strict and not report.complete):
         raise UsageError(
             f"{source} does not fit {type(model).__name__}: {report.describe()}. "
-            "Network, class count and options must be those of the checkpoint"
+            f"{remedy_for(state, arrays) or _SAME_NETWORK}"
         )
     for name, array in fitting.items():
         state[name].set_value(np.ascontiguousarray(array).astype(_numpy_dtype(state[name])))
     return report
+
+
+def remedy_for(state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """What to do about arrays whose names fit a network but for a prefix; empty where they do not.
+
+    Args:
+        state: the network's tensors by name.
+        arrays: of a checkpoint that does not fit it.
+    """
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+
+    def num_fitting(renamed: Iterable[tuple[str, str]]) -> int:
+        return sum(shapes.get(new) == list(arrays[name].shape) for name, new in renamed)
+
+    for prefix in sorted({name.split(".")[0] + "." for name in arrays}):
+        inner = [(name, name.removeprefix(prefix)) for name in arrays if name.startswith(prefix)]
+        if num_fitting(inner) * 2 <= max(len(inner), num_fitting((n, n) for n in arrays)):
+            continue
+        if len(inner) == len(arrays):
+            return (
+                f"Every name of the file begins with '{prefix}': convert it with "
+                "paddleseg-ext import --from auto --weights FILE, which takes the prefix off"
+            )
+        return (
+            f"Its tensors '{prefix}*' are those that are wanted here: it is the file of a whole "
+            "network; start from it with --finetune FILE, or --opts pretrained=FILE"
+        )
+    for prefix in sorted({name.split(".")[0] for name in shapes if "." in name}):
+        if num_fitting((name, f"{prefix}.{name}") for name in arrays) * 2 > len(arrays):
+            return (
+                f"These are the tensors of the network's {prefix} alone: give the file with "
+                f"--opts model.{prefix}.pretrained=FILE, and train"
+            )
+    return ""
 
 
 def _numpy_dtype(tensor: Any) -> str:

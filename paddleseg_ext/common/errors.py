@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import reprlib
+import resource
 import sys
 import traceback
 import warnings
@@ -211,6 +212,9 @@ def run_command(main: Callable[[], int | None]) -> None:
         if error.errno not in _UNWRITABLE | _OCCUPIED:
             raise
         where = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.EFBIG:
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            where = f" (ulimit -f: {limit // 1024} KiB){where}" if limit >= 0 else where
         _print_error(
             f"failed: {error.strerror}{where}; checkpoints, bundles and label maps are "
             "written whole or not at all, so those there are good: mend that and run again"

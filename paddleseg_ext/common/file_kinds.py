@@ -42,6 +42,9 @@ def kind_of(path: Path) -> str:
     for beginning, kind in _BEGINNINGS:
         if head.lower().startswith(beginning.lower()):
             return kind
+    # The field `ir_version` with its number, then the name of what wrote it.
+    if head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b":"):
+        return _SUFFIXES[".onnx"]
     if head[7:9] == b"\0{":
         return "a safetensors file"
     return _SUFFIXES.get(path.suffix.lower(), "")

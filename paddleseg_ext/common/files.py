@@ -4,10 +4,12 @@ Everything this project writes is written to a temporary name in the target's fo
 renamed. A full disk or a kill therefore never leaves a broken file under its final name.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -45,7 +47,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with writers_errors(path, temporary):
+            yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         # mkstemp makes files private; what we write is as readable as what anyone else writes.
@@ -67,6 +70,42 @@ def _short_suffix(path: Path) -> str:
     """
     both = "".join(path.suffixes[-2:])
     return both if len(os.fsencode(both)) <= LONGEST_SUFFIX else path.suffix[-LONGEST_SUFFIX:]
+
+
+@contextmanager
+def writers_errors(path: Path, temporary: Path) -> Iterator[None]:
+    """Find what writers in C++ (Paddle, OpenCV, ONNX) hide: a file cut off where it may not grow.
+
+    They end without an error, and what reads the file next calls it damaged.
+
+    Raises:
+        OSError: a file has the size that `ulimit -f` allows; or something failed and the disk is
+            full.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _cut_off(path, temporary)
+        if cause is None and not isinstance(error, OSError):
+            is_full = shutil.disk_usage(path.parent).free == 0
+            cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) if is_full else None
+        if cause is None:
+            raise
+        raise cause from error
+    if cause := _cut_off(path, temporary):
+        raise cause
+
+
+def _cut_off(path: Path, temporary: Path) -> OSError | None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    written = temporary.rglob("*") if temporary.is_dir() else [temporary]
+    for file in written:
+        if file.is_file() and file.stat().st_size >= limit:
+            name = path / file.relative_to(temporary)
+            return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(name))
+    return None
 
 
 def _umask() -> int:
@@ -106,7 +145,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
     temporary.chmod(0o777 & ~_umask())
     try:
-        yield temporary
+        with writers_errors(path, temporary):
+            yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 with open(file, "rb") as opened:

@@ -17,7 +17,12 @@ import numpy as np
 from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
 from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.errors import CheckFailed
-from paddleseg_ext.common.files import TEMPORARY_PREFIX, require_writable, sha256_of
+from paddleseg_ext.common.files import (
+    TEMPORARY_PREFIX,
+    require_writable,
+    sha256_of,
+    writers_errors,
+)
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.version import __version__
@@ -87,14 +92,19 @@ def export(
         require_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
-        upsampling = write_graph(model, options, normalize, work / GRAPH_NAME)
-        wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
-        graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")
-        manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
-        shape: list[int | None] = list(options.input_shape)
-        write_deploy_yaml(work, transforms, shape, options.output_op, manifest, options.input_dtype)
-        bundle = read_bundle(work)
-        record_verified(bundle, check_bundle(bundle, model, options, normalize, data.first_image))
+        with writers_errors(options.save_dir, work):
+            upsampling = write_graph(model, options, normalize, work / GRAPH_NAME)
+            wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
+            graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")
+            manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
+            shape: list[int | None] = list(options.input_shape)
+            write_deploy_yaml(
+                work, transforms, shape, options.output_op, manifest, options.input_dtype
+            )
+            bundle = read_bundle(work)
+            record_verified(
+                bundle, check_bundle(bundle, model, options, normalize, data.first_image)
+            )
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -10,11 +10,11 @@ https://github.com/huggingface/safetensors#format; both were checked against fil
 2.13 and safetensors 0.8 wrote.
 """
 
+import io
 import json
 import math
 import os
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,24 @@ from typing import IO, Any
 
 import numpy as np
 
-from paddleseg_ext.checkpoints.pickles import NUMPY_GLOBALS, load_restricted
-from paddleseg_ext.checkpoints.store import LEGACY_TORCH_MAGIC, ZIP_MAGIC, read_arrays
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.checkpoints.pickles import (
+    NUMPY_GLOBALS,
+    Allowance,
+    ArrayRecord,
+    damage_is_one_line,
+    load_restricted,
+    require_sizes,
+)
+from paddleseg_ext.checkpoints.store import read_arrays
+from paddleseg_ext.common.errors import UsageError, cut
+from paddleseg_ext.common.file_kinds import LEGACY_TORCH_MAGIC, ZIP_MAGIC
 from paddleseg_ext.common.files import require_file
 
 # Keys under which training scripts save the state dict, beside optimizer, epoch and others.
 WRAPPERS = ("state_dict", "model", "model_state_dict")
+# Files of a zip that torch.jit.save writes, and torch.save does not.
+_TORCHSCRIPT = ("/constants.pkl", "/code/__torch__.py")
+MOST_HEADER = 8 << 20  # bytes of a safetensors header; one of 1000 tensors has 100,000
 # NumPy has no bfloat16: its bytes are the upper half of a float32's.
 _BFLOAT16 = "bfloat16"
 # PyTorch's class of a storage, safetensors' name of the type, NumPy's.
@@ -55,36 +66,41 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
         UsageError: the file is missing, damaged or unsafe, or it contains no tensors.
     """
     path = require_file(path, "--weights")
+    source, allowance = str(path), Allowance(str(path), path.stat().st_size)
     with open(path, "rb") as file:
         head = file.read(16)
-    if head.startswith(ZIP_MAGIC):
-        content = _read_zip(path)
-    elif head.startswith(LEGACY_TORCH_MAGIC):
-        content = _read_legacy(path)
-    elif head[8:9] == b"{":
-        content = _read_safetensors(path)
-    else:
-        content = read_arrays(path)
-    return _state_dict(content, str(path))
+    with damage_is_one_line(source):
+        if head.startswith(ZIP_MAGIC):
+            content = _read_zip(path, allowance)
+        elif head.startswith(LEGACY_TORCH_MAGIC):
+            content = _read_legacy(path)
+        elif head[8:9] == b"{":
+            content = _read_safetensors(path, allowance)
+        else:
+            content = read_arrays(path)
+        return _state_dict(content, source, allowance)
 
 
-def _state_dict(content: Any, source: str) -> dict[str, np.ndarray]:
+def _state_dict(content: Any, source: str, allowance: Allowance) -> dict[str, np.ndarray]:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
+    if isinstance(content, Mapping) and all(isinstance(v, Mapping) for v in content.values()):
+        # one dict per module
+        content = {f"{k}.{name}": v for k, part in content.items() for name, v in part.items()}
     if not isinstance(content, Mapping) or not content:
         raise UsageError(
             f"{source}: a dict of tensors is expected, at the top or under one of "
             f"{', '.join(WRAPPERS)}; the file contains a {type(content).__name__}"
         )
-    if all(isinstance(value, Mapping) for value in content.values()):  # one dict per module
-        content = {f"{k}.{name}": v for k, part in content.items() for name, v in part.items()}
     arrays = {}
     for key, value in content.items():
-        if isinstance(value, _Tensor):
-            value = value.to_array(source, str(key))
-        if not isinstance(key, str) or not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise UsageError(f"{source}: '{key}' is not a tensor but a {type(value).__name__}")
+        named = f"{source}: '{cut(str(key))}'"
+        if isinstance(value, _Tensor | ArrayRecord):
+            with damage_is_one_line(named):
+                value = value.to_array(allowance)
+        if not isinstance(key, str) or not isinstance(value, np.ndarray):
+            raise UsageError(f"{named} is not a tensor but a {type(value).__name__}")
         arrays[key] = value
     if all(key.startswith("module.") for key in arrays):  # saved from DataParallel
         arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
@@ -105,48 +121,60 @@ class _Storage:
 
 @dataclass
 class _Tensor:
-    """A view of a storage, in elements; `to_array` needs the storage's bytes."""
+    """A view of a storage, in elements, as the file has it; `to_array` checks it."""
 
     storage: _Storage
     offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    shape: Any
+    strides: Any
 
-    def to_array(self, source: str, key: str) -> np.ndarray:
+    def to_array(self, allowance: Allowance) -> np.ndarray:
         """A contiguous copy.
 
         Raises:
-            UsageError: the view reaches outside its storage.
+            ValueError: the view reaches outside its storage, or is described by no numbers.
         """
-        data = self.storage.data
-        numbers = (self.offset, *self.shape, *self.strides)
-        if data is None or not all(isinstance(n, int) and n >= 0 for n in numbers):
-            raise UsageError(f"{source}: '{key}' is damaged")
-        flat = _buffer_to_array(data, self.storage.dtype)
-        if len(self.shape) != len(self.strides):
-            raise UsageError(f"{source}: '{key}' is damaged")
-        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        if 0 in self.shape:
-            return np.empty(self.shape, flat.dtype)
+        if not isinstance(self.storage, _Storage) or self.storage.data is None:
+            raise ValueError("its data are missing")
+        shape, strides = require_sizes(self.shape), require_sizes(self.strides)
+        (offset,) = require_sizes([self.offset])
+        data, dtype = self.storage.data, self.storage.dtype
+        itemsize = _itemsize(dtype)
+        count = len(data) // itemsize
+        size = math.prod(shape)
+        last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         # A stride of 0 would let a small file ask for any amount of memory.
-        if self.offset + last >= flat.size or math.prod(self.shape) > flat.size:
-            raise UsageError(f"{source}: '{key}' reaches outside its data: the file is damaged")
+        if size and (offset + last >= count or size > count):
+            raise ValueError("it reaches outside its data")
+        allowance.take(size * max(itemsize, np.dtype(_read_as(dtype)).itemsize))
+        flat = np.frombuffer(data, "<u2" if dtype == _BFLOAT16 else dtype, count)
+        if not size:
+            return np.empty(shape, _read_as(dtype))
         view = np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.shape, [s * flat.itemsize for s in self.strides]
+            flat[offset:], shape, [s * itemsize for s in strides]
         )
-        return np.array(view)
+        return _widened(view, dtype)
 
 
-def _buffer_to_array(data: bytes, dtype: str) -> np.ndarray:
+def _itemsize(dtype: str) -> int:
+    return 2 if dtype == _BFLOAT16 else np.dtype(dtype).itemsize
+
+
+def _read_as(dtype: str) -> str:
+    return "<f4" if dtype == _BFLOAT16 else dtype
+
+
+def _widened(stored: np.ndarray, dtype: str) -> np.ndarray:
+    """A contiguous copy, bfloat16 as float32."""
     if dtype == _BFLOAT16:
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(data, dtype)
+        return (np.array(stored, "<u4") << 16).view("<f4")
+    return np.array(stored)
 
 
 def _rebuild_tensor(
     storage: _Storage, offset: int, shape: Any, strides: Any, *_rest: Any
 ) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+    return _Tensor(storage, offset, shape, strides)
 
 
 def _rebuild_parameter(tensor: _Tensor, *_rest: Any) -> _Tensor:
@@ -160,7 +188,7 @@ TORCH_GLOBALS = {
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch", "Size"): tuple,
     ("torch", "device"): lambda *name: name,
-    ("collections", "defaultdict"): lambda *_factory: OrderedDict(),
+    ("collections", "defaultdict"): lambda *_factory: {},
     **{("torch", name): name for name in _STORAGES},
     **{("torch.cuda", name): name for name in _STORAGES},
 }
@@ -168,32 +196,35 @@ TORCH_GLOBALS = {
 
 def _make_storage(persistent_id: Any) -> _Storage:
     kind, storage_type, _, _, count, *_ = persistent_id
-    if kind != "storage" or storage_type not in _STORAGES or not isinstance(count, int):
-        raise ValueError(f"an unknown reference {persistent_id!r}")
+    is_known = isinstance(storage_type, str) and storage_type in _STORAGES
+    if kind != "storage" or not is_known or type(count) is not int or count < 0:
+        raise ValueError("an unknown reference instead of a storage")
     return _Storage(_STORAGES[storage_type], count)
 
 
-def _read_zip(path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if all(name.endswith(".npy") for name in names):
-                return _read_npz(path)
-            pickles = [name for name in names if name.endswith("/data.pkl")]
-            if len(pickles) != 1:
-                raise UsageError(
-                    f"{path}: a zip file, but neither a PyTorch checkpoint (no data.pkl) nor an npz"
-                )
-            # PyTorch never compresses. A small compressed file could fill the memory.
-            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-                raise UsageError(f"{path}: a compressed zip file, which PyTorch does not write")
-            return _read_torch_zip(archive, pickles[0].removesuffix("data.pkl"), str(path))
-    except UsageError:
-        raise
-    except Exception as error:  # zipfile and its decompressors raise anything on damaged files
-        raise UsageError(
-            f"{path}: damaged or cut short ({type(error).__name__}: {error})"
-        ) from None
+def _read_zip(path: Path, allowance: Allowance) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith(_TORCHSCRIPT) for name in names):
+            raise UsageError(
+                f"{path}: a TorchScript program, not a state dict; where PyTorch is installed: "
+                "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
+            )
+        # Of compressed data a small file could fill the memory.
+        allowance.take(sum(info.file_size for info in archive.infolist()))
+        if all(name.endswith(".npy") for name in names):
+            return {name.removesuffix(".npy"): _read_npy(archive.read(name)) for name in names}
+        pickles = [name for name in names if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise UsageError(
+                f"{path}: a zip file, but neither a PyTorch checkpoint (no data.pkl) nor an npz"
+            )
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise UsageError(
+                f"{path}: a compressed PyTorch checkpoint, which torch.save does not write; unpack "
+                "it and zip it without compression"
+            )
+        return _read_torch_zip(archive, pickles[0].removesuffix("data.pkl"), str(path))
 
 
 def _read_torch_zip(archive: zipfile.ZipFile, root: str, source: str) -> Any:
@@ -209,8 +240,8 @@ def _read_torch_zip(archive: zipfile.ZipFile, root: str, source: str) -> Any:
             storages[key].data = archive.read(f"{root}data/{key}")
         return storages[key]
 
-    with archive.open(f"{root}data.pkl") as file:
-        return load_restricted(file, source, TORCH_GLOBALS, load_storage)
+    pickled = archive.read(f"{root}data.pkl")  # entries of a zip are slow to read by single bytes
+    return load_restricted(io.BytesIO(pickled), source, len(pickled), TORCH_GLOBALS, load_storage)
 
 
 def _read_legacy(path: Path) -> Any:
@@ -223,10 +254,15 @@ def _read_legacy(path: Path) -> Any:
         return storages.setdefault(str(persistent_id[2]), _make_storage(persistent_id))
 
     with open(path, "rb") as file:
+
+        def load_next(*how: Any) -> Any:
+            left = path.stat().st_size - file.tell()
+            return load_restricted(file, source, left, *how)
+
         for _ in range(3):  # magic number, protocol version, properties of the machine
-            load_restricted(file, source, {})
-        content = load_restricted(file, source, TORCH_GLOBALS, load_storage)
-        for key in load_restricted(file, source, {}):
+            load_next({})
+        content = load_next(TORCH_GLOBALS, load_storage)
+        for key in load_next({}):
             _read_legacy_storage(file, storages.get(str(key)), source)
     return content
 
@@ -235,7 +271,7 @@ def _read_legacy_storage(file: IO[bytes], storage: _Storage | None, source: str)
     count = int.from_bytes(file.read(8), "little", signed=True)
     if storage is None or count != storage.count:
         raise UsageError(f"{source}: damaged: the data of a tensor are missing")
-    itemsize = 2 if storage.dtype == _BFLOAT16 else np.dtype(storage.dtype).itemsize
+    itemsize = _itemsize(storage.dtype)
     remaining = os.fstat(file.fileno()).st_size - file.tell()
     if not 0 <= count * itemsize <= remaining:
         raise UsageError(f"{source}: cut short: the file ends within a tensor")
@@ -245,31 +281,42 @@ def _read_legacy_storage(file: IO[bytes], storage: _Storage | None, source: str)
 # --- npz and safetensors ------------------------------------------------------------------------
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise UsageError(f"{path}: not a readable npz file of plain arrays: {error}") from None
+def _read_npy(content: bytes) -> np.ndarray:
+    """The array of an entry of an npz, without a copy of its data."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError("plain arrays are expected")
+    read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, is_fortran, dtype = read_header(file)
+    start, size = file.tell(), math.prod(require_sizes(shape)) * dtype.itemsize
+    if dtype.kind not in "fiubc" or len(content) - start != size:
+        raise ValueError(f"plain arrays of numbers are expected, here one of {size} bytes")
+    array = np.frombuffer(content, dtype, offset=start)
+    array = array.reshape(shape, order="F" if is_fortran else "C")
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path, allowance: Allowance) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        return {
-            name: _read_safetensor(entry, memoryview(data)[8 + length :])
-            for name, entry in entries.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path}: not a readable safetensors file: {error}") from None
+    if length > min(MOST_HEADER, len(data) - 8):
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(data[8 : 8 + length])
+    if not isinstance(header, dict):
+        raise ValueError("a header without names")
+    buffer = memoryview(data)[8 + length :]
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    return {name: _read_safetensor(entry, buffer, allowance) for name, entry in entries.items()}
 
 
-def _read_safetensor(entry: Mapping[str, Any], buffer: memoryview) -> np.ndarray:
-    begin, end = entry["data_offsets"]
-    if not 0 <= begin <= end <= len(buffer):
+def _read_safetensor(entry: Any, buffer: memoryview, allowance: Allowance) -> np.ndarray:
+    begin, end = require_sizes(entry["data_offsets"])
+    dtype, shape = _SAFETENSORS[entry["dtype"]], require_sizes(entry["shape"])
+    if not begin <= end <= len(buffer):
         raise ValueError("a tensor lies outside the file")
-    array = _buffer_to_array(bytes(buffer[begin:end]), _SAFETENSORS[entry["dtype"]])
-    return array.reshape(entry["shape"])
+    if math.prod(shape) * _itemsize(dtype) != end - begin:
+        raise ValueError("a tensor's shape is not that of its data")
+    allowance.take(2 * (end - begin))
+    stored = np.frombuffer(buffer[begin:end], "<u2" if dtype == _BFLOAT16 else dtype)
+    return _widened(stored.reshape(shape), dtype)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import read_manifest
-from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
+from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays, remedy_for
 from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
@@ -48,10 +48,12 @@ def load_for_finetuning(config: Config, model: "nn.Layer", num_classes: int, pat
     missing = [name for name in report.missing if name not in others]
     if missing or report.unexpected or report.misshapen:
         report = replace(report, missing=missing)
+        remedy = remedy_for(model.state_dict(), arrays) or (
+            "Only tensors that depend on the class count may differ; where some may be missing, "
+            "use --opts pretrained=FILE"
+        )
         raise UsageError(
-            f"--finetune: {path} does not fit {type(model).__name__}: {report.describe()}. Only "
-            "tensors that depend on the class count may differ; for a backbone's weights, or where "
-            "some may be missing, use --opts pretrained=FILE"
+            f"--finetune: {path} does not fit {type(model).__name__}: {report.describe()}. {remedy}"
         )
     log(f"--finetune: {path}: {report.loaded} of {report.total} tensors were taken")
     if others:

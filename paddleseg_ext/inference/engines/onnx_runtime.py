@@ -14,6 +14,7 @@ from pathlib import Path
 import onnxruntime
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.machine import available_cores, cores_for
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import GraphEngine, RunTimes
@@ -99,9 +100,14 @@ def _fixed_sides(shape: Sequence[int | str | None]) -> list[int | None]:
 
 def _calls(profile: Path) -> Counter[str]:
     """Kernel -> calls, from ONNX Runtime's profile of one run."""
+    try:
+        events = json.loads(profile.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it writes what the disk takes, and does not look
+        warn(f"{profile}: ONNX Runtime could not write its profile; its kernels are not listed")
+        return Counter()
     return Counter(
         event["args"]["op_name"]
-        for event in json.loads(profile.read_text(encoding="utf-8"))
+        for event in events
         if event.get("cat") == "Node" and event["name"].endswith("kernel_time")
     )
 

@@ -177,3 +177,29 @@ def test_a_file_of_another_kind_is_sent_to_the_importer(tmp_path: Path, head: by
     path.write_bytes(head)
     with pytest.raises(UsageError, match=r"paddleseg-ext import .*model_final\.pth"):
         store.read_arrays(path)
+
+
+class Whole(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = network(), nn.Conv2D(4, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("of", "into", "prefix", "words"),
+    [
+        (network, Whole, "", r"backbone alone: .* --opts model\.backbone\.pretrained=FILE"),
+        (Whole, network, "", r"'backbone\.\*' .* a whole network; .* --finetune FILE"),
+        (network, network, "module.", r"begins with 'module\.': .* import --from auto"),
+        (Whole, Whole, "module.", r"begins with 'module\.': .* import --from auto"),
+        (lambda: network(5), network, "", "Network, class count and options must be those"),
+        (nn.Linear, Whole, "", "Network, class count"),
+    ],
+)
+def test_names_that_fit_but_for_a_prefix(tmp_path: Path, of, into, prefix, words) -> None:  # type: ignore[no-untyped-def]
+    source = of(2, 3) if of is nn.Linear else of()
+    arrays = {prefix + name: array for name, array in store.weights_of(source).items()}
+    store.save_arrays(arrays, tmp_path / "x.pdparams", CheckpointManifest())
+    with pytest.raises(UsageError, match=words) as caught:
+        store.load_into(into(), tmp_path / "x.pdparams")
+    assert "\n" not in str(caught.value)

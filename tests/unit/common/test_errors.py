@@ -42,6 +42,12 @@ def _raising(error: BaseException):
             1,
             "failed: File exists: out/label_maps; ",
         ),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG), "a"), 1, "failed: File too large: a; "),
+        (
+            OSError(errno.EROFS, os.strerror(errno.EROFS), "a"),
+            1,
+            "failed: Read-only file system: a",
+        ),
         (OSError(errno.EACCES, os.strerror(errno.EACCES)), 1, "failed: Permission denied; "),
     ],
 )

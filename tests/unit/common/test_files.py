@@ -1,8 +1,12 @@
 """Files and folders are there whole, or not at all."""
 
 import errno
+import resource
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +14,7 @@ import pytest
 
 from paddleseg_ext.common import files
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import atomic_directory, atomic_path
 
 
 def test_a_folder_is_never_seen_half_deleted(
@@ -91,3 +96,50 @@ def test_a_folder_in_place_of_its_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         files.require_file(tmp_path, "--model_path")
     assert str(caught.value).endswith(f"(did you mean '{tmp_path}/model.pdparams'?)")
+
+
+@pytest.fixture
+def limited(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Files may have at most 4 KiB in this process, as under `ulimit -f 4`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def cut_off(path: Path) -> None:
+    """As writers in C++ do it: what does not fit is left out, and nothing is said."""
+    with suppress(OSError):
+        path.write_bytes(bytes(5000))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_file_that_a_silent_writer_cut_off(tmp_path: Path, limited: None, fails: bool) -> None:
+    """Also where the reader of that file calls it damaged."""
+    with (
+        pytest.raises(OSError, match="File too large") as caught,
+        atomic_path(tmp_path / "x") as to,
+    ):
+        cut_off(to)
+        if fails:
+            raise UsageError("x: damaged")
+    assert caught.value.errno == errno.EFBIG and caught.value.filename == str(tmp_path / "x")
+    folder = tmp_path / "d"
+    with pytest.raises(OSError, match="File too large") as caught, atomic_directory(folder) as d:
+        cut_off(d / "model.json")
+        if fails:
+            raise UsageError("d/model.json: damaged")
+    assert caught.value.filename == str(tmp_path / "d" / "model.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_error_under_a_limit_keeps_its_words(tmp_path: Path, limited: None) -> None:
+    with pytest.raises(UsageError, match="another"), atomic_path(tmp_path / "x") as to:
+        to.write_bytes(bytes(4000))
+        raise UsageError("another")
+
+
+def test_a_full_disk_explains_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left"), atomic_path(tmp_path / "x"):
+        raise UsageError("x: damaged")
