@@ -14,6 +14,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.files import sole_writer
 from paddleseg_ext.common.machine import fix_thread_count, let_waiting_threads_sleep
+from paddleseg_ext.common.processes import import_paddle
 from paddleseg_ext.config import Config
 from paddleseg_ext.training.history import History
 from paddleseg_ext.training.options import TrainOptions
@@ -51,6 +52,7 @@ def train(config: Config, options: TrainOptions = TrainOptions()) -> TrainResult
     """
     plan = replace(make_plan(config, options), threads=fix_thread_count())
     let_waiting_threads_sleep()
+    import_paddle()
 
     from paddleseg_ext.data.build import build_dataset
     from paddleseg_ext.data.validate import require_sound_sets

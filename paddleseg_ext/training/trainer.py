@@ -35,6 +35,7 @@ from paddleseg_ext.training.optimizer import build_optimizer
 from paddleseg_ext.training.plan import TrainingPlan
 from paddleseg_ext.training.precision import Precision
 from paddleseg_ext.training.profiling import Profile, StageClock
+from paddleseg_ext.training.readers import read_batches
 from paddleseg_ext.training.run_folder import (
     KeptBest,
     Learner,
@@ -53,7 +54,6 @@ from paddleseg_ext.training.sampling import (
     EpochBatches,
     GlobalBatch,
     SeededSamples,
-    batch_or_failure,
     raise_failure,
 )
 from paddleseg_ext.training.soundness import (
@@ -279,6 +279,7 @@ def iterate_batches(run: Training) -> Iterator[Batch]:
 
     Raises:
         UsageError: a sample could not be read, or the samples do not form a batch.
+        CheckFailed: a reading process has ended.
     """
     options = run.plan.options
     batches = EpochBatches(
@@ -288,14 +289,8 @@ def iterate_batches(run: Training) -> Iterator[Batch]:
         first=run.state.iteration,
         last=run.plan.config.iters,
     )
-    loader = paddle.io.DataLoader(
-        SeededSamples(run.dataset, options.seed),
-        batch_sampler=batches,
-        collate_fn=batch_or_failure,
-        num_workers=options.num_workers,
-        return_list=True,
-    )
-    for arrays in loader:
+    samples = SeededSamples(run.dataset, options.seed)
+    for arrays in read_batches(samples, batches, options.num_workers):
         raise_failure(arrays)
         images, labels, numbers = arrays
         yield Batch(images, labels, [run.dataset.samples[n].name for n in numbers.tolist()])

@@ -28,6 +28,7 @@ from paddleseg_ext.common.errors import (
 )
 from paddleseg_ext.common.files import TEMPORARY_PREFIX, atomic_path, require_writable
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.processes import end_with_parent
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.labels import INVALID
@@ -117,7 +118,8 @@ def _run(name: str, items: list[Item], target: Path, processes: int) -> Iterable
         yield from map(work, track(items, f"prepare {name}"))
         return
     # Spawned: a fork would copy the caller's threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    spawned, initargs = get_context("spawn"), (os.getpid(),)
+    with ProcessPoolExecutor(processes, spawned, end_with_parent, initargs) as pool:
         yield from track(pool.map(work, items, chunksize=4), f"prepare {name}", total=len(items))
 
 
