@@ -38,8 +38,8 @@ def measure(image_list: str, protocol: str, alone: list[int] | None) -> dict[str
 
     from paddleseg_ext.evaluation.eager import EagerEngine
     from paddleseg_ext.evaluation.evaluator import EvaluationOptions, evaluate
-    from paddleseg_ext.images.functional import read_image
     from paddleseg_ext.images.labels import CITYSCAPES
+    from paddleseg_ext.images.reading import read_image
     from paddleseg_ext.images.samples import read_sample_list
     from paddleseg_ext.inference.postprocess import Postprocess
     from paddleseg_ext.inference.predictor import Predictor

@@ -35,7 +35,7 @@ from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_c
 from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import EvaluationOptions, evaluate
-from paddleseg_ext.images.functional import read_image, read_label
+from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines.table import ENGINES, ONNX_ENGINES

@@ -179,7 +179,7 @@ def make_weights(config: Any, path: Path, seed: int) -> Any:
     from paddleseg_ext.checkpoints.manifest import CheckpointManifest
     from paddleseg_ext.checkpoints.store import save_weights
     from paddleseg_ext.data.build import build_dataset
-    from paddleseg_ext.images.functional import read_image
+    from paddleseg_ext.images.reading import read_image
     from paddleseg_ext.inference.preprocess import Preprocess
     from paddleseg_ext.models.build import build_model
 

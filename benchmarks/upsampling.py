@@ -20,7 +20,8 @@ import numpy as np
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed, UsageError, run_command
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.images.functional import read_image, resize_image
+from paddleseg_ext.images.functional import resize_image
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.postprocess import Postprocess

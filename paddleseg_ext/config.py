@@ -92,6 +92,11 @@ class Config:
         "[several processes](distributed.md) normalise by the mean and variance of all their "
         "batches; `false`: each by its own",
     )
+    orientation: Literal["stored", "upright"] = option(
+        "stored",
+        "`upright` applies the orientation tag of image files (and label files) that have one; "
+        "`stored` reads the pixels [as they are in the file](data.md#how-files-are-read)",
+    )
     registry: Literal["paddleseg_ext", "paddleseg"] = option(
         "paddleseg_ext", "`paddleseg` makes every `type` PaddleSeg's"
     )

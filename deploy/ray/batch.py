@@ -29,6 +29,7 @@ from deploy.ray.machine import require_room_for, warn_of_old_opencv
 from deploy.ray.manifest import COLUMNS, DONE, ERROR, Manifest, recipe_of
 from deploy.ray.storage import (
     absolute,
+    is_local,
     is_text,
     list_images,
     open_path,
@@ -50,7 +51,7 @@ from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.bundle_protocol import by_its_rule
-from paddleseg_ext.images.functional import decode_image
+from paddleseg_ext.images.reading import decode_image, read_file
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.outputs import encode_label_map
 from paddleseg_ext.inference.predictor import Predictor
@@ -261,11 +262,12 @@ class Segmenter:
 
     def _segment(self, path: str) -> bytes:
         filesystem, name = open_path(path, "image")
-        content = filesystem.cat_file(name)
+        # A pipe or a device of this machine would be waited for.
+        content = read_file(name) if is_local(filesystem) else filesystem.cat_file(name)
         if not content:
             raise DataError(f"{path}: the file is empty (0 bytes)")
         require_few_pixels(content, path, self._max_pixels)
-        image = decode_image(content, path)
+        image = decode_image(content, path, self._predictor.preprocess.orientation)
         network_hw = self._predictor.preprocess.network_hw(image.shape[:2])
         require_size(network_hw, f"{path}: after the bundle's transforms", self._max_pixels)
         found = self._predictor(image)

@@ -1,7 +1,8 @@
 """The limit of an image's size, checked on its header before a pixel is decoded."""
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.images.header import FORMATS, opened_header
+from paddleseg_ext.images.header import FORMATS
+from paddleseg_ext.images.reading import header_of
 
 
 def require_few_pixels(content: bytes, name: str, max_pixels: int) -> None:
@@ -16,8 +17,8 @@ def require_few_pixels(content: bytes, name: str, max_pixels: int) -> None:
         DataError: it promises more pixels, or its header cannot be read.
     """
     if max_pixels:
-        with opened_header(content, name, FORMATS, any_size=True) as header:
-            require_size((header.height, header.width), name, max_pixels)
+        _, header = header_of(content, name, FORMATS)
+        require_size(header.size_wh[::-1], name, max_pixels)
 
 
 def require_size(size_hw: tuple[int, int], name: str, max_pixels: int) -> None:

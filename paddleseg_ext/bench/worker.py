@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512
 from paddleseg_ext.evaluation.evaluator import Scorer
-from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import MAX_CLASSES
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.engines.base import RunTimes
@@ -120,7 +120,7 @@ class Bench:
     def _predict(self, index: int) -> Turn:
         sample = self._samples[index % len(self._samples)]
         started = time.perf_counter()
-        image = read_image(sample.image)
+        image = read_image(sample.image, self.predictor.preprocess.orientation)
         decode_s = time.perf_counter() - started
         prepared = self.predictor.prepare(image)
         ran = self.predictor.run(prepared.tensor[None], [prepared.geometry])

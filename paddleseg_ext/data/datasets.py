@@ -12,8 +12,8 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.common.files import located
-from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Pairs, Sample, pair_by_key, read_sample_list
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from paddleseg_ext.common import html
 from paddleseg_ext.common.files import write_text
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.reading import read_label
 from paddleseg_ext.images.samples import read_sample_list
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.training.history import HISTORY, History

@@ -110,7 +110,8 @@ def eager_predictor(
 
     from paddleseg_ext.models.build import build_model
 
-    preprocess = Preprocess(config.val_dataset.get("transforms") or [])
+    transforms = config.val_dataset.get("transforms") or []
+    preprocess = Preprocess(transforms, orientation=config.orientation)
     table = class_table or class_table_of(config)
     paddle.set_device(device)
     model = build_model(config, table.num_classes)

@@ -49,7 +49,9 @@ class ProtocolPredictor(Predictor):
         check_protocol(protocol, inner.preprocess)
         super().__init__(
             inner.engine,
-            Preprocess([]) if protocol.bytes_first else inner.preprocess,
+            Preprocess([], orientation=inner.preprocess.orientation)
+            if protocol.bytes_first
+            else inner.preprocess,
             inner.postprocess,
             inner.class_table,
             inner.spec,

@@ -130,6 +130,7 @@ def _load(
         variables_loaded=report.loaded,
         variables_total=report.total,
         versions=_versions(),
+        orientation=config.orientation,
         cost=_describe_cost(model, options),
         evaluation=requested_rule(config.test_config, config.absent_class),
     )

@@ -19,7 +19,7 @@ from paddleseg_ext.evaluation.eager import EagerEngine
 from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial
 from paddleseg_ext.export.folding import normalize_batch
 from paddleseg_ext.export.options import ExportOptions
-from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.postprocess import softmax
@@ -67,14 +67,15 @@ def check_bundle(
     Raises:
         CheckFailed: they differ by more than rounding; the message says where and by how much.
     """
+    preprocess = bundle.preprocess()
     if check_image is None:
         from paddleseg_ext.images.scenes import draw_scene
 
         log("self-check: there is no validation image, a drawn street scene is used")
         image = draw_scene(seed=0, size_wh=(512, 256))[0]
     else:
-        image = read_image(check_image)
-    tensor, _ = bundle.preprocess()(image)
+        image = read_image(check_image, preprocess.orientation)
+    tensor, _ = preprocess(image)
     cases = [
         _make_case(model, tensor, size_hw, options, normalize)
         for size_hw in _checked_sizes_hw(options)

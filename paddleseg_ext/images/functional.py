@@ -1,20 +1,17 @@
-"""Images and labels as arrays: reading, resizing, padding, cropping.
+"""Images and labels as arrays: resizing, padding, cropping, writing.
 
 Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. Sizes are
 `(width, height)` where the name ends in `_wh`.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
-from paddleseg_ext.images.structure import PNG_SIGNATURE, essential
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -24,101 +21,6 @@ INTERPOLATIONS = {
     "lanczos4": cv2.INTER_LANCZOS4,
 }
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: the file does not exist") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    if not content:
-        raise DataError(f"{path}: the file is empty (0 bytes)")
-    return content
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file; see `decode_image`.
-
-    Raises:
-        DataError: the file is missing, empty, truncated or not an image.
-    """
-    return decode_image(_read_bytes(Path(path)), str(path))
-
-
-def decode_image(content: bytes, name: str) -> np.ndarray:
-    """Decode an image as RGB `(H, W, 3)` uint8.
-
-    Grey images get three equal channels, alpha is dropped, 16 bits become 8. The camera's
-    orientation tag is not applied, since labels belong to the pixels as they are stored.
-
-    Args:
-        content: of an image file.
-        name: what messages call it.
-
-    Raises:
-        DataError: it is truncated, damaged or not an image.
-    """
-    content = essential(content, name)  # OpenCV fills the rest of a truncated JPEG with grey
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # the header promises more pixels than OpenCV accepts
-        image = None
-    if image is None:
-        raise DataError(f"{name}: cannot be decoded; an image file is expected (PNG, JPEG, ...)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def read_label(path: str | Path) -> np.ndarray:
-    """Read a label as `(H, W)` uint8: the stored values, of a palette PNG the index.
-
-    Raises:
-        DataError: the file is missing, empty, truncated, no image or a colour image, or has
-            values above 255 or fractions.
-    """
-    return decode_label_values(_read_bytes(Path(path)), str(path))
-
-
-def decode_label_values(content: bytes, name: str) -> np.ndarray:
-    """Decode a label as `(H, W)` uint8; as `read_label`, from the file's content.
-
-    Args:
-        content: of an image file.
-        name: what messages call it.
-    """
-    content = essential(content, name)
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            mode = opened.mode
-            label = np.asarray(opened)
-    except Exception as error:  # PIL raises many kinds for a damaged file
-        raise DataError(f"{name}: cannot be decoded as a label image: {error}") from None
-    if label.ndim != 2:
-        raise DataError(
-            f"{name}: a label has one channel whose value is the class; this is a colour image "
-            f"(mode {mode})"
-        )
-    stretched = _grey_stretch(content)
-    if stretched > 1:
-        label = label // stretched
-    if label.dtype == np.uint8:
-        return label
-    with np.errstate(invalid="ignore"):  # NaN becomes 0, which differs from it below
-        values = label.astype(np.uint8)
-    wrong = label[values != label]
-    if wrong.size:
-        raise DataError(f"{name}: label values must be whole and 0..255, got {wrong[0]}")
-    return values
-
-
-def _grey_stretch(content: bytes) -> int:
-    """The factor by which Pillow multiplies a PNG's greys of 2 and 4 bits, to fill 0..255."""
-    if content.startswith(PNG_SIGNATURE):
-        depth, colors = content[24:26]  # of the header: a grey image is colour type 0
-        return {2: 85, 4: 17}.get(depth, 1) if colors == 0 else 1
-    return 1
 
 
 def write_png(path: str | Path, array: np.ndarray, compression: int | None = None) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
 from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
@@ -41,6 +42,37 @@ def opened_header(
         ) from None
     with opened:
         yield opened
+
+
+def load_pixels(
+    content: bytes, kind: str, name: str, what: str, to_rgb: bool = False
+) -> tuple[np.ndarray, str]:
+    """The pixels of a file as Pillow decodes them, and their mode.
+
+    Args:
+        kind: its format, by Pillow's name.
+        name: what messages call it.
+        what: the kind of file, for the message where Pillow has no mode for it.
+        to_rgb: 8 bits become RGB, or RGBA, whose colours are as stored.
+
+    Raises:
+        DataError: it is damaged, or Pillow does not read its kind of pixels.
+    """
+    try:
+        with opened_header(content, name, (kind,), any_size=True) as opened:
+            mode = opened.mode
+            deep = mode.startswith(("I", "F"))
+            keep = not to_rgb or deep or mode in ("RGB", "RGBA", "RGBX")
+            pixels = np.asarray(opened if keep else opened.convert("RGB"))
+    except DataError:
+        raise DataError(f"{name}: {what} is damaged, or of a kind that is not read") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        raise DataError(f"{name}: cannot be decoded: {what}: {error}") from None
+    if to_rgb and mode in ("LAB", "HSV", "I", "F"):
+        raise DataError(f"{name}: {what} (mode {mode}) is not read; save it as RGB")
+    return pixels, mode
 
 
 @contextmanager

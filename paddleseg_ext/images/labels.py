@@ -12,7 +12,7 @@ from paddleseg_ext.common.errors import DataError, UsageError, check_choice, sho
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.text import check_names
 from paddleseg_ext.images.class_names import left_right_pairs
-from paddleseg_ext.images.functional import read_label
+from paddleseg_ext.images.reading import read_label
 
 IGNORE_INDEX = 255
 INVALID = 254  # in a lookup: a raw value without a meaning; never a class

@@ -1,24 +1,28 @@
 """The orientation tag of cameras: reading it from a header, and applying it to pixels."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from PIL import Image
 
+Orientation = Literal["stored", "upright"]
 ORIENTATION_TAG = 0x0112
 UPRIGHT = 1
 
 
 def orientation_of(opened: Image.Image) -> int:
-    """EXIF orientation, 1 to 8, as browsers honour it.
+    """The EXIF orientation of an opened JPEG, PNG, WebP or TIFF, 1 to 8; 1 where there is none.
 
-    Browsers ignore XMP, and the tag in WebP. `getexif` is not used: it decodes a PNG's pixels.
+    XMP is ignored. `getexif` is not used: it decodes a PNG's pixels.
     """
-    if opened.format == "WEBP":
-        return UPRIGHT
     try:
-        exif = Image.Exif()
-        exif.load(opened.info.get("exif", b""))
-        orientation = exif.get(ORIENTATION_TAG, UPRIGHT)
+        if opened.format == "TIFF":
+            orientation = opened.tag_v2.get(ORIENTATION_TAG, UPRIGHT)  # type: ignore[attr-defined]
+        else:
+            exif = Image.Exif()
+            exif.load(opened.info.get("exif", b""))
+            orientation = exif.get(ORIENTATION_TAG, UPRIGHT)
     except Exception:  # damaged metadata turns nothing
         return UPRIGHT
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT

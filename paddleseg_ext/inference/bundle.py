@@ -22,6 +22,7 @@ from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.text import check_file_name, check_name, check_names
 from paddleseg_ext.common.yml import dump_yaml, read_sections
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
@@ -84,6 +85,7 @@ class _Variables:
 @dataclass(frozen=True)
 class _PreprocessKeys:
     color_order: Literal["RGB", "BGR"] = "RGB"
+    orientation: Orientation = "stored"
     value_range: list[int] | None = None
     layout: str | None = None
 
@@ -133,6 +135,7 @@ class Manifest:
         variables_total: tensors that the network has.
         class_table: names, palette, ignore index and label lookup.
         color_order: RGB or BGR, of the tensor that the network sees.
+        orientation: how image files are read, `stored` or `upright`.
         upsampling: how the scores come to the size of the input: in the `graph`, or in
             postprocessing (`half_pixel` or `aligned`).
         versions: of Python and of the packages that made the bundle.
@@ -153,6 +156,7 @@ class Manifest:
     variables_loaded: int = 0
     variables_total: int = 0
     color_order: str = "RGB"
+    orientation: Orientation = "stored"
     upsampling: str = "graph"
     versions: Mapping[str, str | None] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -198,8 +202,9 @@ class Bundle:
         Raises:
             UsageError: the yaml names a transform that inference does not have.
         """
+        orientation = self.manifest.orientation if self.manifest else "stored"
         try:
-            return Preprocess(self.transforms, self.color_order, self.input_dtype)
+            return Preprocess(self.transforms, self.color_order, self.input_dtype, orientation)
         except UsageError as error:
             raise UsageError(f"{self.deploy_file}: {error}") from None
 
@@ -415,6 +420,7 @@ def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, An
         "variables": {"loaded": manifest.variables_loaded, "total": manifest.variables_total},
         "preprocess": {
             "color_order": manifest.color_order,
+            "orientation": manifest.orientation,
             "value_range": [0, 255],
             "layout": f"NCHW {deploy.input_dtype}, after Deploy.transforms",
         },
@@ -490,6 +496,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             f"got '{post.upsampling}'"
         )
     variables = from_section(_Variables, keys.variables, f"{where}.variables")
+    preprocess = from_section(_PreprocessKeys, keys.preprocess, f"{where}.preprocess")
     cost = from_section(_Cost, keys.cost, f"{where}.cost") if keys.cost else None
     return Manifest(
         network=keys.network,
@@ -497,9 +504,8 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         checkpoint=asdict(from_section(_Checkpoint, keys.checkpoint, f"{where}.checkpoint")),
         variables_loaded=variables.loaded,
         variables_total=variables.total,
-        color_order=from_section(
-            _PreprocessKeys, keys.preprocess, f"{where}.preprocess"
-        ).color_order,
+        color_order=preprocess.color_order,
+        orientation=preprocess.orientation,
         upsampling=post.upsampling,
         versions=keys.versions,
         files=keys.files,

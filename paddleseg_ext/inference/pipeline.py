@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, check_count, failing_alone
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
-from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.predictor import Prepared, Segmentation
 from paddleseg_ext.inference.preprocess import Geometry
@@ -132,7 +132,7 @@ def predict_samples(
         num_workers = min(available_cores(), MOST_WORKERS)
     streams, ahead = options.streams, num_workers + options.batch_size
     runner = _Runner(predictor, options.warm_up_runs)
-    load = partial(_load, predictor=predictor, read=options.read or _read_file)
+    load = partial(_load, predictor=predictor, read=options.read)
     complete = partial(_complete, predictor=predictor, options=options)
     with (
         worker_threads(num_workers) as pool,
@@ -273,16 +273,18 @@ def _finished(
     return replace(prediction, finished=options.finish(prediction))
 
 
-def _read_file(sample: SampleLike) -> NDArray[np.uint8]:
-    return read_image(sample.image)
-
-
 def _load(
-    sample: SampleLike, predictor: "Predictor", read: Callable[[SampleLike], NDArray[np.uint8]]
+    sample: SampleLike,
+    predictor: "Predictor",
+    read: Callable[[SampleLike], NDArray[np.uint8]] | None,
 ) -> _Loaded:
     try:
         with failing_alone():
-            return _Loaded(sample, predictor.prepare(read(sample)))
+            if read is None:
+                image = read_image(sample.image, predictor.preprocess.orientation)
+            else:
+                image = read(sample)
+            return _Loaded(sample, predictor.prepare(image))
     except DataError as error:
         return _Loaded(sample, error=str(error))
 

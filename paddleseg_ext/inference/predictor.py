@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
-from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import ClassTable, generic_table
+from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.choice import choose_runtime
@@ -240,7 +241,7 @@ class Predictor:
         Raises:
             DataError: it cannot be read, or does not fit the transforms.
         """
-        pixels = _pixels_of(image)
+        pixels = _pixels_of(image, self.preprocess.orientation)
         started = time.perf_counter()
         tensor, geometry = self.preprocess(pixels)
         return Prepared(pixels, tensor, geometry, _since(started))
@@ -401,9 +402,9 @@ def find_class_table(bundle: Bundle, engine: Engine, num_classes: int | None) ->
     return generic_table(engine.run(probe_batch(bundle.input_shape, bundle.input_dtype)).shape[1])
 
 
-def _pixels_of(image: Any) -> NDArray[np.uint8]:
+def _pixels_of(image: Any, orientation: Orientation) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
-        return read_image(image)
+        return read_image(image, orientation)
     if hasattr(image, "convert"):
         if image.mode.startswith(("I", "F")):  # `convert` clips their values to 255
             raise DataError(f"image: 8 bits a channel are expected, got a PIL image '{image.mode}'")

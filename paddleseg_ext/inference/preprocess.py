@@ -8,14 +8,22 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError, cut, nearest_name, shown
+from paddleseg_ext.common.errors import (
+    DataError,
+    UsageError,
+    check_choice,
+    cut,
+    nearest_name,
+    shown,
+)
 from paddleseg_ext.common.options import check_kind
 from paddleseg_ext.images import functional
+from paddleseg_ext.images.orientation import Orientation
 
 FloatImage = NDArray[np.float32]
 SizeHW = tuple[int, int]
@@ -271,16 +279,20 @@ class Preprocess:
         transforms: Sequence[Mapping[str, Any]],
         color_order: str = "RGB",
         input_dtype: str = "float32",
+        orientation: Orientation = "stored",
     ):
         """
         Args:
             transforms: `{"type": name, argument: value, ...}` each.
             color_order: the channel order that the network was trained with, RGB or BGR.
             input_dtype: `uint8` where the graph takes bytes: a resize then rounds to them.
+            orientation: how image files are read; arrays are taken as they are.
 
         Raises:
             UsageError: a transform that is random or unknown, or a wrong argument.
         """
+        check_choice("orientation", orientation, get_args(Orientation))
+        self.orientation: Orientation = orientation
         if color_order not in ("RGB", "BGR"):
             raise UsageError(f"color_order: RGB or BGR is expected, got '{color_order}'")
         if not isinstance(transforms, (list, tuple)):

@@ -21,7 +21,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.protocols import by_protocol
-from paddleseg_ext.images.functional import read_label
+from paddleseg_ext.images.reading import read_label
 from paddleseg_ext.images.samples import image_sizes
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.tensorrt import shapes_of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor
-from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.parity.checkpoint import CHANGED_WEIGHTS, STALE_CHECKPOINT, Checkpoint

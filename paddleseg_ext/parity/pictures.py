@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common import html
-from paddleseg_ext.images.functional import read_image
 from paddleseg_ext.images.labels import decode_label
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.scoring.verdict import ImageVerdict
 

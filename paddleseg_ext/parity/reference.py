@@ -15,9 +15,10 @@ from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor
-from paddleseg_ext.images.functional import read_label, write_png
+from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.label_counts import fault_of
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.reading import read_label
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions

@@ -23,7 +23,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
-from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
@@ -253,7 +253,7 @@ def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
 def _batches(bundle: Bundle, samples: Sequence[Sample] | Iterator[Sample]) -> Iterator[NDArray]:
     preprocess = bundle.preprocess()
     for sample in samples:
-        yield preprocess(read_image(sample.image))[0][None]
+        yield preprocess(read_image(sample.image, preprocess.orientation))[0][None]
 
 
 def rank_layers(

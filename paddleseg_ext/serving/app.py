@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from paddleseg_ext.common.version import __version__
+from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.scenes import draw_scene
 from paddleseg_ext.serving.answers import (
     BINARY,
@@ -44,7 +45,7 @@ from paddleseg_ext.serving.answers import (
 from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
 from paddleseg_ext.serving.middleware import AnswerDefects, CheckSite, CountAnswers, DrainUnread
 from paddleseg_ext.serving.requests import ENVELOPE_BYTES, Arriving, Upload, read_many, read_one
-from paddleseg_ext.serving.service import Answer, Encoding, Orientation, SegmentationService
+from paddleseg_ext.serving.service import Answer, Encoding, SegmentationService
 
 T = TypeVar("T")
 SAMPLES = 3
@@ -55,8 +56,11 @@ COUNTED_PATHS = frozenset(
 MEDIA_TYPES = {"labels": "image/png", "overlay": "image/jpeg"}
 OutputFlag = Annotated[Encoding, Query(description="The form of the answer.")]
 OrientationFlag = Annotated[
-    Orientation,
-    Query(description="stored: pixels as in the file; upright: the camera's tag is applied."),
+    Orientation | None,
+    Query(
+        description="stored: pixels as in the file; upright: the camera's tag is applied; "
+        "default: as the bundle says."
+    ),
 ]
 
 
@@ -136,7 +140,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         openapi_extra={"requestBody": ONE_IMAGE},
     )
     async def segment(
-        request: Request, output: OutputFlag = "labels", orientation: OrientationFlag = "stored"
+        request: Request, output: OutputFlag = "labels", orientation: OrientationFlag = None
     ) -> Response:
         """Segment the image in the body.
 
@@ -158,7 +162,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         openapi_extra={"requestBody": MANY_IMAGES},
     )
     async def segment_batch(
-        request: Request, output: OutputFlag = "json", orientation: OrientationFlag = "stored"
+        request: Request, output: OutputFlag = "json", orientation: OrientationFlag = None
     ) -> BatchAnswer:
         """Segment the images of a multipart body; a bad one does not affect the others."""
         most = service.settings.queue_size
@@ -222,7 +226,7 @@ async def _reading(reading: Awaitable[Any]) -> Any:
 
 
 async def _item(
-    service: SegmentationService, upload: Upload, output: Encoding, orientation: Orientation
+    service: SegmentationService, upload: Upload, output: Encoding, orientation: Orientation | None
 ) -> BatchItem:
     try:
         answer = await service.segment(upload.content, output, orientation)

@@ -1,6 +1,6 @@
 """Images of clients: limits are checked on the header, before a pixel is decoded.
 
-The pixels are decoded by `images.functional.decode_image`, as `infer` does, so that the service
+The pixels are decoded by `images.reading.decode_image`, as `infer` does, so that the service
 returns what the command writes.
 """
 
@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.images.functional import decode_image
-from paddleseg_ext.images.header import opened_header
-from paddleseg_ext.images.orientation import orientation_of, turn_upright
-from paddleseg_ext.images.structure import essential, require_bounded_pixels
+from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.images.reading import FileHeader, decode_image, header_of
+from paddleseg_ext.images.structure import OtherKind
 from paddleseg_ext.inference.preprocess import Preprocess
 
 # Pillow's name -> media type. TIFF is left out: its many codecs are a large surface of attack.
@@ -23,7 +22,6 @@ FORMATS = {
     "WEBP": "image/webp",
     "BMP": "image/bmp",
 }
-CAMERA_FORMAT = "MPO"  # a JPEG with a second picture behind it, as phones write
 MAX_SIDE = 16384  # pixels
 NAME = "the image"
 
@@ -57,17 +55,8 @@ class ImageLimits:
     max_pixels: int
 
 
-@dataclass(frozen=True)
-class Header:
-    """Size in pixels and Exif orientation of an image, from its header."""
-
-    width: int
-    height: int
-    orientation: int
-
-
-def read_header(content: bytes, limits: ImageLimits) -> Header:
-    """Size and orientation from a file's header, within the limits.
+def read_header(content: bytes, limits: ImageLimits) -> FileHeader:
+    """A file's header, within the limits.
 
     Raises:
         Refused: 400 empty or damaged, 413 too large, 415 another format or an animation.
@@ -77,25 +66,19 @@ def read_header(content: bytes, limits: ImageLimits) -> Header:
     if len(content) > limits.max_bytes:
         raise Refused(413, f"an image of at most {limits.max_bytes} bytes is expected")
     try:
-        essential(content, NAME)  # bounds the parts: Pillow walks through them in Python
+        _, header = header_of(content, NAME, tuple(FORMATS))
+    except OtherKind as error:
+        raise Refused(415, str(error)) from None
     except DataError as error:
         raise Refused(400, str(error)) from None
-    try:
-        with opened_header(content, NAME, tuple(FORMATS), any_size=True) as opened:
-            width, height = opened.size
-            if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
-                raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
-            if getattr(opened, "n_frames", 1) > 1 and opened.format != CAMERA_FORMAT:
-                raise Refused(415, "one still picture is expected, this is an animation")
-            return Header(width, height, orientation_of(opened))
-    except DataError:
-        raise Refused(
-            415, f"an image in one of {', '.join(FORMATS)} is expected; this is none, or damaged"
-        ) from None
+    width, height = header.size_wh
+    if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
+        raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
+    return header
 
 
 def decode_upload(
-    content: bytes, limits: ImageLimits, preprocess: Preprocess, upright: bool
+    content: bytes, limits: ImageLimits, preprocess: Preprocess, orientation: Orientation
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB.
 
@@ -103,14 +86,14 @@ def decode_upload(
         content: of an image file.
         limits: of its size, before and after the transforms.
         preprocess: its transforms.
-        upright: apply the camera's orientation tag; else the pixels come as they are stored.
+        orientation: `upright` applies the camera's orientation tag.
 
     Raises:
         Refused: 400, 413 or 415 as `read_header`, or 422 where it does not fit the transforms.
     """
     header = read_header(content, limits)
-    turned = upright and header.orientation > 4  # 5 to 8 exchange width and height
-    size_hw = (header.width, header.height) if turned else (header.height, header.width)
+    turned = orientation == "upright" and header.orientation > 4  # 5 to 8 exchange the sides
+    size_hw = header.size_wh if turned else header.size_wh[::-1]
     try:
         network_h, network_w = preprocess.network_hw(size_hw)
     except DataError as error:
@@ -122,13 +105,9 @@ def decode_upload(
             f"got {network_w}x{network_h}",
         )
     try:
-        require_bounded_pixels(content, NAME)
-        image = decode_image(content, NAME)
+        return decode_image(content, NAME, orientation)
     except DataError as error:
         raise Refused(400, str(error)) from None
-    if image.shape[:2] != (header.height, header.width):
-        raise Refused(400, "the image is damaged: its header and its pixels disagree in size")
-    return turn_upright(image, header.orientation) if upright else image
 
 
 def _too_many_pixels(limits: ImageLimits) -> str:

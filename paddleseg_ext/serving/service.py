@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.inference.outputs import encode_label_map, encode_overlay
 from paddleseg_ext.inference.predictor import Predictor, Prepared, Segmentation
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, BatchShare
@@ -22,7 +23,6 @@ from paddleseg_ext.serving.options import ServiceSettings
 
 T = TypeVar("T")
 Encoding = Literal["labels", "overlay", "json"]
-Orientation = Literal["stored", "upright"]
 RECENT = 32  # answers whose network time gives Retry-After
 WAITED = 0.1  # share of the deadline; an image that waited longer for others may be sent again
 HELPERS = 2  # threads that decode, pre- and postprocess beside the network
@@ -122,14 +122,17 @@ class SegmentationService:
             self._admitted -= images
             self.metrics.images_in_service.set(self._admitted)
 
-    async def segment(self, content: bytes, encoding: Encoding, orientation: Orientation) -> Answer:
+    async def segment(
+        self, content: bytes, encoding: Encoding, orientation: Orientation | None
+    ) -> Answer:
         """The answer for one admitted image.
 
         Args:
             content: of an image file.
             encoding: of `Answer.encoded`.
-            orientation: `stored` takes the pixels as they are in the file, as `infer` does;
-                `upright` applies the camera's orientation tag to image and answer.
+            orientation: `stored` takes the pixels as they are in the file; `upright` applies the
+                camera's orientation tag to image and answer; None reads as the bundle says, as
+                `infer` does.
 
         Raises:
             Refused: 4xx where the image cannot be used; 503 where it is cancelled after a long wait
@@ -163,11 +166,12 @@ class SegmentationService:
         self._count(answer)
         return answer
 
-    def _prepare(self, content: bytes, orientation: Orientation) -> tuple[Prepared, float]:
+    def _prepare(self, content: bytes, orientation: Orientation | None) -> tuple[Prepared, float]:
         """The network's input, and the milliseconds of decoding."""
         start = time.perf_counter()
-        limits, is_upright = self.settings.limits, orientation == "upright"
-        image = decode_upload(content, limits, self.predictor.preprocess, is_upright)
+        preprocess = self.predictor.preprocess
+        reading = orientation or preprocess.orientation
+        image = decode_upload(content, self.settings.limits, preprocess, reading)
         decode_ms = _since(start)
         return self.predictor.prepare(image), decode_ms
 

@@ -16,7 +16,7 @@ from paddleseg_ext.common.files import atomic_path, require_writable, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import option
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.images.functional import decode_label_values
+from paddleseg_ext.images.reading import decode_label_values
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 

@@ -104,7 +104,8 @@ def make_validation(plan: TrainingPlan, dataset: Any, num_classes: int, world: W
         UsageError: a transform that inference does not have, a protocol that it forbids, or other
             classes than the network's.
     """
-    preprocess = Preprocess(plan.config.val_dataset.get("transforms") or [])
+    transforms = plan.config.val_dataset.get("transforms") or []
+    preprocess = Preprocess(transforms, orientation=plan.config.orientation)
     for protocol in plan.protocols.values():
         check_protocol(protocol, preprocess)
     if dataset.class_table.num_classes != num_classes:

@@ -42,7 +42,7 @@ def test_host_upsampling_and_int8(name: str, tmp_path: Path) -> None:
     from paddleseg_ext.config import load_config
     from paddleseg_ext.export.exporter import export
     from paddleseg_ext.export.options import ExportOptions
-    from paddleseg_ext.images.functional import read_image
+    from paddleseg_ext.images.reading import read_image
     from paddleseg_ext.inference.bundle import read_bundle
     from paddleseg_ext.quantization.graph import QuantizableGraph
     from paddleseg_ext.quantization.quantize import QuantizeOptions, rank_layers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddleseg_ext.images.functional import read_image
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.outputs import blend
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from paddleseg_ext.data.prepare.converter import Item, pair, require_layout, through_lookup
 from paddleseg_ext.data.published import ADE20K_LOOKUP
-from paddleseg_ext.images.functional import read_label
+from paddleseg_ext.images.reading import read_label
 
 EXAMPLE = "images/{training,validation}/*.jpg, annotations/{training,validation}/*.png"
 

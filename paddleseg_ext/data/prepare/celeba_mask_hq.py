@@ -16,7 +16,7 @@ import numpy as np
 from paddleseg_ext.common.errors import DataError, UsageError, require_none
 from paddleseg_ext.data.prepare.converter import Item, prepared, require_layout
 from paddleseg_ext.images.class_names import CELEBA_MASK_NAMES
-from paddleseg_ext.images.functional import read_image, read_label
+from paddleseg_ext.images.reading import read_image, read_label
 
 EXAMPLE = "CelebA-HQ-img/N.jpg, CelebAMask-HQ-mask-anno/{0..14}/NNNNN_PART.png"
 SIZE_WH = (512, 512)

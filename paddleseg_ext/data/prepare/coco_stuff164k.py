@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from paddleseg_ext.data.prepare.converter import Item, pair, require_layout, through_lookup
-from paddleseg_ext.images.functional import read_label
 from paddleseg_ext.images.labels import lookup_table
+from paddleseg_ext.images.reading import read_label
 
 EXAMPLE = "images/{train2017,val2017}/*.jpg, annotations/{train2017,val2017}/*.png"
 # COCO's ids of categories that were never annotated (street sign, hat, shoe, ...).

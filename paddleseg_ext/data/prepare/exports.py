@@ -39,10 +39,11 @@ from paddleseg_ext.data.prepare.converter import take_file
 from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, read_json
 from paddleseg_ext.data.prepare.shapes import area_of
 from paddleseg_ext.data.splitting import split_by_name
-from paddleseg_ext.images.functional import decode_image, write_png
-from paddleseg_ext.images.header import opened_header
+from paddleseg_ext.images.functional import write_png
+from paddleseg_ext.images.header import FORMATS
 from paddleseg_ext.images.labels import IGNORE_INDEX, MAX_CLASSES, spread_palette
-from paddleseg_ext.images.orientation import orientation_of, turn_upright
+from paddleseg_ext.images.orientation import turn_upright
+from paddleseg_ext.images.reading import decode_image, header_of
 from paddleseg_ext.images.samples import Sample, unique_names, write_sample_list
 
 FORMS = {
@@ -213,13 +214,13 @@ def _convert_one(
     picture = work.picture
     try:
         content = _content(picture)
-        with opened_header(content, str(picture.image)) as header:
-            orientation, stored_wh = orientation_of(header), header.size
+        _, header = header_of(content, str(picture.image), FORMATS)
+        orientation, stored_wh = header.orientation, header.size_wh
         size_wh, on_turned = _canvas(picture, stored_wh, orientation, upright)
         label, counts = draw(picture, size_wh, names, options)
         if orientation > 1:
             label = label if on_turned else turn_upright(label, orientation)
-            image = turn_upright(decode_image(content, str(picture.image)), orientation)
+            image = decode_image(content, str(picture.image), "upright")
             write_png(work.image_in(target, True), image)
             counts["pictures turned by their orientation tag, and written as PNG"] += 1
         elif picture.content is not None:

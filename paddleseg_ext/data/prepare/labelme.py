@@ -17,7 +17,7 @@ import numpy as np
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, entry, read_json
 from paddleseg_ext.data.prepare.shapes import Shape, ellipse, outline, rectangle
-from paddleseg_ext.images.functional import decode_label_values
+from paddleseg_ext.images.reading import decode_label_values
 
 NO_AREA = ("line", "point", "linestrip", "points")
 

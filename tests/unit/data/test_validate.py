@@ -25,7 +25,7 @@ def _damage(root: Path) -> list[Path]:
     labels[1].write_bytes(b"")
     cv2.imwrite(str(labels[2]), np.full((64, 96), 77, np.uint8))
     cv2.imwrite(str(labels[3]), np.zeros((32, 96), np.uint8))
-    cv2.imwrite(str(labels[4]), np.zeros((64, 96, 3), np.uint8))
+    cv2.imwrite(str(labels[4]), np.full((64, 96, 3), (1, 2, 3), np.uint8))
     return [samples[0].image, *labels[1:5]]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images import functional as F
+from paddleseg_ext.images.reading import decode_image, read_image, read_label
 
 SIDES = st.integers(1, 24)
 
@@ -27,7 +28,7 @@ def test_images_are_read_as_rgb(tmp_path: Path) -> None:
     image = np.zeros((5, 7, 3), np.uint8)
     image[..., 0] = 200
     Image.fromarray(image).save(tmp_path / "red.png")
-    np.testing.assert_array_equal(F.read_image(tmp_path / "red.png"), image)
+    np.testing.assert_array_equal(read_image(tmp_path / "red.png"), image)
 
 
 def test_the_orientation_tag_is_not_applied(tmp_path: Path) -> None:
@@ -35,14 +36,14 @@ def test_the_orientation_tag_is_not_applied(tmp_path: Path) -> None:
     exif = picture.getexif()
     exif[0x0112] = 6  # "rotate by 90 degrees"
     picture.save(tmp_path / "turned.jpg", exif=exif)
-    assert F.read_image(tmp_path / "turned.jpg").shape == (8, 16, 3)
+    assert read_image(tmp_path / "turned.jpg").shape == (8, 16, 3)
 
 
 def test_a_palette_label_gives_the_index(tmp_path: Path) -> None:
     label = Image.fromarray(np.array([[0, 3], [255, 18]], np.uint8), mode="P")
     label.putpalette([200, 10, 10] * 256)
     label.save(tmp_path / "label.png")
-    assert F.read_label(tmp_path / "label.png").tolist() == [[0, 3], [255, 18]]
+    assert read_label(tmp_path / "label.png").tolist() == [[0, 3], [255, 18]]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -56,7 +57,7 @@ def test_a_grey_label_of_few_bits_gives_what_is_stored(depth: int, tmp_path: Pat
         checksum = struct.pack(">I", zlib.crc32(kind + data))
         content += struct.pack(">I", len(data)) + kind + data + checksum
     (tmp_path / "label.png").write_bytes(content)
-    assert F.read_label(tmp_path / "label.png")[0, :4].tolist() == values
+    assert read_label(tmp_path / "label.png")[0, :4].tolist() == values
 
 
 def _damaged(kind: str, path: Path) -> Path:
@@ -76,7 +77,7 @@ def _damaged(kind: str, path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated"])
 def test_a_damaged_file_is_named(kind: str, suffix: str, tmp_path: Path) -> None:
     path = _damaged(kind, tmp_path / f"frame{suffix}")
-    for read in (F.read_image, F.read_label):
+    for read in (read_image, read_label):
         with pytest.raises(DataError, match="frame") as caught:
             read(path)
         assert str(caught.value).startswith(str(path))
@@ -93,7 +94,7 @@ def test_no_damage_to_a_png_goes_unseen(tmp_path: Path, capfd: pytest.CaptureFix
         damaged.append(content[:place] + bytes([value ^ 0x55]) + content[place + 1 :])
     for altered in damaged:
         path.write_bytes(altered)
-        for read in (F.read_label, F.read_image):
+        for read in (read_label, read_image):
             with pytest.raises(DataError) as caught:
                 read(path)
             assert str(caught.value).startswith(str(path))
@@ -106,29 +107,29 @@ def test_a_truncated_jpeg_is_found_behind_its_thumbnail(tmp_path: Path) -> None:
     comment = b"\xff\xfe\x00\x0a" + b"thumb\xff\xd9."  # ends as a whole picture would
     whole = content[:2] + comment + content[2:]
     (tmp_path / "frame.jpg").write_bytes(whole + b"what a phone appends")
-    assert F.read_image(tmp_path / "frame.jpg").shape == (64, 64, 3)
+    assert read_image(tmp_path / "frame.jpg").shape == (64, 64, 3)
     (tmp_path / "frame.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="truncated"):
-        F.read_image(tmp_path / "frame.jpg")
+        read_image(tmp_path / "frame.jpg")
 
 
 def test_a_header_that_promises_too_many_pixels() -> None:
-    """OpenCV raises there instead of answering that it cannot."""
+    """One limit for images and labels, checked before a pixel is decoded."""
     bomb = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 58, 0, 0, 54, 40, 65000, 65000, 1, 24, *[0] * 6)
-    with pytest.raises(DataError, match=r"bomb\.bmp: cannot be decoded"):
-        F.decode_image(bomb, "bomb.bmp")
+    with pytest.raises(DataError, match=r"bomb\.bmp: 65000x65000 are more pixels"):
+        decode_image(bomb, "bomb.bmp")
 
 
 def test_a_colour_image_is_no_label(tmp_path: Path) -> None:
     Image.fromarray(_noise(4, 4)).save(tmp_path / "label.png")
     with pytest.raises(DataError, match="one channel"):
-        F.read_label(tmp_path / "label.png")
+        read_label(tmp_path / "label.png")
 
 
 def test_a_label_above_255_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "label.png"), np.full((3, 3), 300, np.uint16))
     with pytest.raises(DataError, match="300"):
-        F.read_label(tmp_path / "label.png")
+        read_label(tmp_path / "label.png")
 
 
 @pytest.mark.parametrize("value", [1.5, -1.0, 256.0, float("nan")])
@@ -136,9 +137,9 @@ def test_a_label_of_fractions_is_refused(value: float, tmp_path: Path) -> None:
     """No data is often written as NaN; as a byte it would be class 0."""
     Image.fromarray(np.array([[3, value]], np.float32)).save(tmp_path / "label.tif")
     with pytest.raises(DataError, match="must be whole"):
-        F.read_label(tmp_path / "label.tif")
+        read_label(tmp_path / "label.tif")
     Image.fromarray(np.array([[3, 255]], np.float32)).save(tmp_path / "label.tif")
-    assert F.read_label(tmp_path / "label.tif").tolist() == [[3, 255]]
+    assert read_label(tmp_path / "label.tif").tolist() == [[3, 255]]
 
 
 @pytest.mark.parametrize("value", [7, [7], [7, 7, 7]])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.images import functional
+from paddleseg_ext.images.reading import decode_image
 from paddleseg_ext.images.structure import MAX_SCANS, essential, require_bounded_pixels
 from tests.hostile_images import (
     ENDLESS,
@@ -94,7 +94,7 @@ def test_every_jpeg_that_pillow_writes(
     if extra == "appended":  # as phones do: a short film, in which any two bytes come up
         content += np.random.default_rng(seed).bytes(200_000) + b"\xff\xda" * 1000
     assert essential(content, "x") is content
-    np.testing.assert_array_equal(functional.decode_image(content, "x"), decoded_alone(content))
+    np.testing.assert_array_equal(decode_image(content, "x"), decoded_alone(content))
 
 
 @given(
@@ -111,7 +111,7 @@ def test_every_jpeg_that_opencv_writes(
     pixels = np.asarray(noise(height, width, "RGB" if color == cv2.IMREAD_COLOR else "L"))
     flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
     content = cv2.imencode(".jpg", pixels, flags)[1].tobytes()
-    np.testing.assert_array_equal(functional.decode_image(content, "x"), decoded_alone(content))
+    np.testing.assert_array_equal(decode_image(content, "x"), decoded_alone(content))
 
 
 @given(
@@ -135,7 +135,7 @@ def test_every_png_that_pillow_writes(
         options["transparency"] = 3
     content = encode(image, "PNG", **options)
     require_bounded_pixels(content, "x")
-    np.testing.assert_array_equal(functional.decode_image(content, "x"), decoded_alone(content))
+    np.testing.assert_array_equal(decode_image(content, "x"), decoded_alone(content))
 
 
 def test_interlaced_pixels_are_bounded_likewise() -> None:
@@ -164,16 +164,16 @@ def test_a_truncated_jpeg_with_a_large_thumbnail(monkeypatch: pytest.MonkeyPatch
     """The thumbnail's end marker lies in the file's second half."""
     thumbnail = encode(noise(120, 160), "JPEG", quality=90)
     whole = with_thumbnail(encode(noise(200, 300), "JPEG"), thumbnail)
-    functional.decode_image(whole, "x")
+    decode_image(whole, "x")
     for length in (len(thumbnail) + 900, len(thumbnail) * 3 // 2, len(whole) - 2):
         with pytest.raises(DataError, match="truncated"):
-            functional.decode_image(whole[:length], "x")
+            decode_image(whole[:length], "x")
 
 
 def test_what_is_appended_to_a_whole_picture_is_nobodys_business() -> None:
     second = encode(noise(90, 90), "JPEG")
     whole = encode(noise(20, 30), "MPO", save_all=True, append_images=[noise(20, 30)])
-    assert functional.decode_image(whole + second[: len(second) // 2], "x").shape == (20, 30, 3)
+    assert decode_image(whole + second[: len(second) // 2], "x").shape == (20, 30, 3)
 
 
 def test_the_number_of_scans() -> None:
@@ -189,9 +189,9 @@ def test_a_small_file_costs_little_time(kind: str) -> None:
     start = time.thread_time()
     if kind in REFUSED:
         with pytest.raises(DataError, match=r"x: a (JPEG|PNG) "):
-            functional.decode_image(content, "x")
+            decode_image(content, "x")
     else:
-        functional.decode_image(content, "x")
+        decode_image(content, "x")
     assert time.thread_time() - start < MOST_SECONDS
 
 

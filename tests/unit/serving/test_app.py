@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from paddleseg_ext.images.functional import decode_image
+from paddleseg_ext.images.reading import decode_image
 from paddleseg_ext.inference.outputs import encode_overlay
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.images import Refused

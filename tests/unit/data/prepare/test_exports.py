@@ -25,8 +25,8 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.data.prepare.exports import ExportOptions, convert_export
 from paddleseg_ext.data.prepare.label_studio import unpack
 from paddleseg_ext.data.prepare.shapes import coco_counts, inside, outline
-from paddleseg_ext.images.functional import read_image, read_label
 from paddleseg_ext.images.orientation import turn_upright
+from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import read_sample_list
 
 WIDTH, HEIGHT = 30, 20  # of the upright pictures
