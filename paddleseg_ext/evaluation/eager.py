@@ -12,6 +12,7 @@ from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.log import log
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
+from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.postprocess import Postprocess
@@ -116,6 +117,7 @@ def eager_predictor(
     paddle.set_device(device)
     model = build_model(config, table.num_classes)
     log(f"{weights}: {load_into(model, str(weights)).describe()}")
+    warn_of_other_preprocessing(config, weights)
     model.eval()
     spec = RuntimeSpec("eager", device=device)
     return Predictor(EagerEngine(model), preprocess, postprocess or Postprocess(), table, spec)

@@ -28,6 +28,7 @@ from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import validation_data
+from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
 from paddleseg_ext.export.onnx_conversion import has_paddle2onnx, require_paddle2onnx, write_onnx
@@ -122,6 +123,7 @@ def _load(
     model = build_model(config, class_table.num_classes)
     report = load_into(model, weights)
     log(f"{weights}: {report.describe()}")
+    warn_of_other_preprocessing(config, weights)
     model.eval()
     manifest = Manifest(
         network=str(config.model["type"]),

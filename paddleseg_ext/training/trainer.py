@@ -24,6 +24,7 @@ from paddleseg_ext.distributed.world import (
     share_statistics,
     wait_for_all,
 )
+from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_training
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
 from paddleseg_ext.models.build import build_model, load_pretrained
 from paddleseg_ext.training.ema import WeightAverage
@@ -243,6 +244,8 @@ def begin_or_resume(
         load_pretrained(plan.config, learner.model)
     learner.begin()
     if world.is_first:
+        if begun_with := options.finetune or plan.config.pretrained:
+            warn_of_other_training(plan.config, begun_with)
         saves = min(options.keep_checkpoint_max, -(-fresh.iters // options.save_interval))
         require_room_for_checkpoints(save_dir, learner, saves)
         set_earlier_run_aside(save_dir)
