@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.common.machine import has_avx512
+from paddleseg_ext.common.machine import has_avx512, peak_memory_mb
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.labels import MAX_CLASSES
 from paddleseg_ext.images.reading import read_image
@@ -39,7 +39,6 @@ RUNS_PER_STREAM = 2  # in one turn of the throughput
 GEMM_SIDE = 1024
 GEMM_RUNS = 5  # the fastest of a turn counts
 CORE_TYPE = "OPENBLAS_CORETYPE"
-STATUS_FILE = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -176,9 +175,7 @@ class Bench:
 
     def peak_memory_mb(self) -> float:
         """The most memory that this process has had."""
-        lines = STATUS_FILE.read_text(encoding="ascii").splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM"))
-        return int(peak.split()[1]) / 1024
+        return peak_memory_mb()
 
 
 class Gemm:
@@ -285,6 +282,9 @@ def _start_deaf_to_ctrl_c(process: Any) -> None:
     A terminal sends Ctrl-C to every process in it; the parent ends its children.
     """
     resource_tracker.ensure_running()  # started by the first child, it would unblock the signal
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        process.start()
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()

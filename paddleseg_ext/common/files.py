@@ -5,7 +5,6 @@ renamed. A full disk or a kill therefore never leaves a broken file under its fi
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from paddleseg_ext.common.errors import MissingData, UsageError
 
@@ -25,7 +24,16 @@ LONGEST_SUFFIX = 32  # bytes
 USUAL_FILES = ("model.pdparams", "val.json")  # of a folder that is named in a file's place
 
 
+def _sync(file: Path) -> None:
+    with open(
+        file, "rb+" if os.name == "nt" else "rb"
+    ) as opened:  # Windows syncs what it may write
+        os.fsync(opened.fileno())
+
+
 def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":  # Windows opens no folders
+        return
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -49,8 +57,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         with writers_errors(path, temporary):
             yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         # mkstemp makes files private; what we write is as readable as what anyone else writes.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
@@ -149,8 +156,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                with open(file, "rb") as opened:
-                    os.fsync(opened.fileno())
+                _sync(file)
         if path.exists():
             previous = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
             path.replace(previous / path.name)
@@ -184,14 +190,26 @@ def sole_writer(directory: str | Path, flag: str) -> Iterator[None]:
     """
     with open(Path(directory) / LOCK_NAME, "wb") as lock:
         try:
-            # Not `flock`: reading processes would inherit that lock and keep it when we are killed.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
         except (BlockingIOError, PermissionError):
             raise UsageError(
                 f"{flag}: another process is writing to '{directory}'; wait for it, or take "
                 "another folder"
             ) from None
         yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file for this process alone; raises `OSError` where another one has it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    # Not `flock`: reading processes would inherit that lock and keep it when we are killed.
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def delete_leftovers(directory: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from paddleseg_ext.common.errors import UsageError, check_choice
 GPU_DISTRIBUTION = "paddlepaddle-gpu"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+STATUS_FILE = Path("/proc/self/status")
+CAN_BIND = hasattr(os, "sched_setaffinity")  # macOS and Windows lack it
 # As the process was given them (taskset, a scheduler). OpenMP may bind the thread that asks later.
-STARTING_CORES = frozenset(os.sched_getaffinity(0))
+STARTING_CORES = frozenset(os.sched_getaffinity(0) if CAN_BIND else range(os.cpu_count() or 1))
 
 
 NO_GPU = "the installed PaddlePaddle is the CPU build"
@@ -64,11 +67,17 @@ def use_every_core() -> None:
     is set, Paddle's OpenMP binds the thread that runs the network to one core, and every thread
     that this one makes afterwards would share it.
     """
-    os.sched_setaffinity(0, STARTING_CORES)
+    if CAN_BIND:
+        os.sched_setaffinity(0, STARTING_CORES)
 
 
 def cores_for(num_threads: int) -> list[int]:
-    """A core for each of some threads of a network: the last ones, the first is the caller's."""
+    """A core for each of some threads of a network: the last ones, the first is the caller's.
+
+    Empty where the system does not bind threads to cores.
+    """
+    if not CAN_BIND:
+        return []
     cores = sorted(STARTING_CORES)
     return [cores[-1 - i % len(cores)] for i in range(num_threads)]
 
@@ -117,6 +126,22 @@ def _quota_in(folder: Path) -> float | None:
         return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
     except (OSError, ValueError):
         return None
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has had; 0 where the system does not say (Windows)."""
+    try:
+        lines = STATUS_FILE.read_text(encoding="ascii").splitlines()
+        # `ru_maxrss` would be that of the parent where it was larger.
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes
 
 
 def cpu_name() -> str:

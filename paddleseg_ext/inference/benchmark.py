@@ -1,12 +1,12 @@
 """The benchmark sections that PaddleSeg's TIPC tools read, and percentiles beside the means."""
 
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from paddleseg_ext.common.machine import peak_memory_mb
 from paddleseg_ext.inference.predictor import Segmentation, Timings
 from paddleseg_ext.inference.runtime import RuntimeReport
 
@@ -78,7 +78,7 @@ class Benchmark:
                 "data_num": len(self.timings),
             },
             "Perf info": {
-                "cpu_rss(MB)": f"{_peak_memory_mb():.1f}",
+                "cpu_rss(MB)": f"{peak_memory_mb():.1f}",
                 "warm_up_runs": self.warm_up_runs,
                 "total time spent(s)": f"{total_s:.3f}",
             },
@@ -93,7 +93,3 @@ class Benchmark:
 
 def _percentile_line(stage: str, values: Mapping[str, float]) -> str:
     return f"{stage}(ms): " + ", ".join(f"p{p}: {values[f'p{p}']:.3f}" for p in PERCENTILES)
-
-
-def _peak_memory_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -5,7 +5,6 @@ connections until the process has no file descriptors left.
 """
 
 import asyncio
-import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
@@ -22,6 +21,10 @@ FULL = (
 
 def most_connections() -> int:
     """At most half of the file descriptors: files and libraries need some, too."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows, which has no such limit
+        return MOST_CONNECTIONS
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
