@@ -9,7 +9,6 @@ import errno
 import io
 import os
 import reprlib
-import resource
 import sys
 import traceback
 import warnings
@@ -17,6 +16,8 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
+
+from paddleseg_ext.common.limits import process_limit
 
 STATUS_DONE = 0
 STATUS_FAILED = 1
@@ -213,8 +214,8 @@ def run_command(main: Callable[[], int | None]) -> None:
             raise
         where = f": {error.filename}" if error.filename else ""
         if error.errno == errno.EFBIG:
-            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-            where = f" (ulimit -f: {limit // 1024} KiB){where}" if limit >= 0 else where
+            limit = process_limit("RLIMIT_FSIZE")
+            where = where if limit is None else f" (ulimit -f: {limit // 1024} KiB){where}"
         _print_error(
             f"failed: {error.strerror}{where}; checkpoints, bundles and label maps are "
             "written whole or not at all, so those there are good: mend that and run again"

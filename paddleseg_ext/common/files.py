@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from paddleseg_ext.common.errors import MissingData, UsageError
+from paddleseg_ext.common.limits import process_limit
 
 TEMPORARY_PREFIX = ".writing-"
 LOCK_NAME = ".lock"
@@ -104,8 +104,8 @@ def writers_errors(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def _cut_off(path: Path, temporary: Path) -> OSError | None:
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit == resource.RLIM_INFINITY:
+    limit = process_limit("RLIMIT_FSIZE")
+    if limit is None:
         return None
     written = temporary.rglob("*") if temporary.is_dir() else [temporary]
     for file in written:

@@ -8,6 +8,8 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from paddleseg_ext.common.limits import process_limit
+
 HEAD_S = 10.0  # for a request's head, from the connection or the last answer on
 READING_S = 60.0  # beyond the deadline, for a client to read its answer
 LOOK_S = 1.0
@@ -21,12 +23,8 @@ FULL = (
 
 def most_connections() -> int:
     """At most half of the file descriptors: files and libraries need some, too."""
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows, which has no such limit
-        return MOST_CONNECTIONS
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors == resource.RLIM_INFINITY:
+    descriptors = process_limit("RLIMIT_NOFILE")
+    if descriptors is None:
         return MOST_CONNECTIONS
     return max(1, min(MOST_CONNECTIONS, descriptors // 2))
 

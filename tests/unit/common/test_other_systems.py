@@ -51,6 +51,8 @@ assert machine.peak_memory_mb() > 1
 machine.STATUS_FILE = Path("/nothing")
 assert machine.peak_memory_mb() == 0
 assert machine.cpu_name()
+from paddleseg_ext.common.limits import process_limit
+assert process_limit("RLIMIT_FSIZE") is None
 from paddleseg_ext.serving.connections import MOST_CONNECTIONS, most_connections
 assert most_connections() == MOST_CONNECTIONS
 """,
