@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
+from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser, positive_int
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
@@ -78,11 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then score."""
     if any(argument.partition("=")[0] == "--compare" for argument in argv):
         compare_runs(argv)
-        return
+        return STATUS_DONE
     args = build_parser().parse_args(argv)
     options = read_options(ValOptions, args)
     config = configuration_for(options.model_path, args.config, args.opts)
@@ -110,7 +111,8 @@ def main(argv: list[str]) -> None:
         ),
         source={key: getattr(args, key) for key in ("config", "model_path", "image_list")},
     )
-    score_checkpoint(config, options.model_path, scoring)
+    evaluation = score_checkpoint(config, options.model_path, scoring)
+    return STATUS_FAILED if evaluation is not None and evaluation.failed else STATUS_DONE
 
 
 def compare_runs(argv: list[str]) -> None:

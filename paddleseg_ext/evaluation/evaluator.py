@@ -1,13 +1,13 @@
 """Scores of predictions: one function for every engine, exact integer counts first."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import CheckFailed, DataError
+from paddleseg_ext.common.errors import CheckFailed, DataError, failing_alone
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.protocols import by_protocol
@@ -48,6 +48,7 @@ class Evaluation:
         protocol: how the network was run and where it was scored, in words.
         input_sizes: `WIDTHxHEIGHT` of the preprocessed images, each once, in order of appearance.
         ignored_pixels: pixels of the labels that are not scored.
+        failed: name -> reason of the samples that are not in the counts.
     """
 
     class_table: ClassTable
@@ -57,6 +58,7 @@ class Evaluation:
     protocol: str = PROTOCOLS[DEFAULT_PROTOCOL].describe()
     input_sizes: tuple[str, ...] = ()
     ignored_pixels: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label_counts(self) -> LabelCounts:
@@ -273,6 +275,7 @@ class EvaluationOptions:
         show_progress: a progress bar and the line that opens it.
         print_scores: PaddleSeg's `[EVAL]` lines.
         watch: called with every prediction that was scored, its label and its counts.
+        goes_on: log a sample that fails and score the others; False raises its error.
     """
 
     batch_size: int = 1
@@ -282,6 +285,7 @@ class EvaluationOptions:
     show_progress: bool = True
     print_scores: bool = True
     watch: Watch | None = None
+    goes_on: bool = False
 
 
 def evaluate(
@@ -290,7 +294,8 @@ def evaluate(
     """The scores of a predictor on labelled samples.
 
     Raises:
-        DataError: the first sample that cannot be read, predicted or scored.
+        DataError: the first sample that cannot be read, predicted or scored, unless the run goes
+            on without it.
         UsageError: the protocol starts from the full-size image and preprocessing resizes.
     """
     options = options or EvaluationOptions()
@@ -308,16 +313,28 @@ def evaluate(
     )
     if options.show_progress:
         predictions = track(predictions, "evaluate", total=len(samples))
+    failed: dict[str, str] = {}
     for prediction in predictions:
-        if prediction.error is not None:
-            raise DataError(prediction.error)
-        scorer.add_counted(prediction.finished)
-        if options.watch is not None:
-            options.watch(prediction, prediction.finished.label, prediction.finished.image)
-    evaluation = scorer.result()
+        try:
+            _add(prediction, scorer, options.watch)
+        except DataError as error:
+            if not options.goes_on:
+                raise
+            failed[prediction.sample.name] = str(error)
+            log(str(error), "ERROR")
+    evaluation = replace(scorer.result(), failed=failed)
     if options.print_scores:
         evaluation.print_lines()
     return evaluation
+
+
+def _add(prediction: Prediction, scorer: Scorer, watch: Watch | None) -> None:
+    if prediction.error is not None:
+        raise DataError(prediction.error)
+    if watch is not None:
+        with failing_alone():
+            watch(prediction, prediction.finished.label, prediction.finished.image)
+    scorer.add_counted(prediction.finished)
 
 
 def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Evaluation:
@@ -328,19 +345,21 @@ def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Eval
         names: of all samples, in their order.
 
     Raises:
-        CheckFailed: an image is missing or was scored twice.
+        CheckFailed: an image that did not fail is missing, or one was scored twice.
     """
+    failed = {name: reason for part in parts for name, reason in part.failed.items()}
     images = {image.name: image for part in parts for image in part.images}
     scored = sum(len(part.images) for part in parts)
-    if len(images) != scored or images.keys() != set(names):
+    if len(images) != scored or images.keys() != set(names) - failed.keys():
         raise CheckFailed(f"{len(names)} images are expected, {scored} were scored")
     sizes = dict.fromkeys(size for part in parts for size in part.input_sizes)
     return replace(
         parts[0],
         counts=np.sum([part.counts for part in parts], axis=0),
-        images=tuple(images[name] for name in names),
+        images=tuple(images[name] for name in names if name in images),
         input_sizes=tuple(sizes),
         ignored_pixels=sum(part.ignored_pixels for part in parts),
+        failed=failed,
     )
 
 

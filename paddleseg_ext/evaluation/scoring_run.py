@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.checkpoints.manifest import configuration_of
-from paddleseg_ext.common.errors import UsageError, check_choice, check_count
+from paddleseg_ext.common.errors import DataError, UsageError, check_choice, check_count
 from paddleseg_ext.common.files import require_file, require_writable, write_json
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
@@ -85,7 +85,8 @@ def score_checkpoint(
 ) -> Evaluation | None:
     """Returns the scores of a checkpoint; prints them and writes `SAVE_DIR/val.json`.
 
-    Started in several processes, each scores its share, and the first one prints and writes.
+    Started in several processes, each scores its share, and the first one prints and writes. A
+    sample that fails is logged and left out of the counts; `Evaluation.failed` names it.
 
     Args:
         config: the configuration of the training; None takes that of the checkpoint's manifest,
@@ -99,7 +100,8 @@ def score_checkpoint(
 
     Raises:
         UsageError: the checkpoint, the list or the protocol does not fit.
-        DataError: an image that cannot be read, predicted or scored.
+        DataError: none of the images can be read, predicted and scored.
+        CheckFailed: of images without labels one has no prediction; the others are written.
     """
     require_file(weights, "--model_path")
     config = config or configuration_of(weights)
@@ -134,11 +136,13 @@ def score_checkpoint(
             show_progress=options.print_detail and world.is_first,
             print_scores=False,
             watch=extras.watch,
+            goes_on=True,
         )
         names = [sample.name for sample in samples]
-        evaluation = gather(
-            evaluate(predictor, share, how), world, names, extras
-        ).require_labelled()
+        evaluation = gather(evaluate(predictor, share, how), world, names, extras)
+        if not evaluation.images:
+            raise DataError(next(iter(evaluation.failed.values())))
+        evaluation.require_labelled()
         if world.is_first:
             _print_and_write(evaluation, extras, predictor, str(weights), options)
         return evaluation
@@ -203,6 +207,7 @@ def _print_and_write(
     if options.save_dir is not None:
         result = {
             "source": options.source,
+            "errors": list(evaluation.failed.values()),
             "resize_back": predictor.postprocess.resize_back,
             "backend": predictor.describe().to_dict(),
             "evaluation": evaluation.to_json(),
@@ -210,6 +215,9 @@ def _print_and_write(
         path = Path(options.save_dir) / RESULT_FILE
         write_json(path, result | figures)
         log(f"scores and counts written to {path}")
+    if evaluation.failed:
+        total = len(evaluation.images) + len(evaluation.failed)
+        log(f"{len(evaluation.failed)} of {total} samples failed", "ERROR")
     if extras.options.report_dir:
         page = extras.write_report(f"Evaluation of {weights}", evaluation, figures)
         log(f"report written to {page}")

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError, failing_alone
+from paddleseg_ext.common.log import log
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, ClassTable
 from paddleseg_ext.images.samples import folded_name
@@ -63,12 +64,22 @@ class Submission:
         """Write predictions of images that have no labels; returns how many.
 
         Raises:
-            DataError: an image that could not be predicted: a submission must be whole.
+            CheckFailed: an image has no prediction, and a submission must be whole; the others are
+                written.
         """
-        count = 0
+        count, errors = 0, list[str]()
         for prediction in predictions:
-            if prediction.label_map is None:
-                raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
-            self.add(prediction.sample.image, prediction.label_map)
-            count += 1
+            try:
+                if prediction.label_map is None:
+                    raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
+                with failing_alone():
+                    self.add(prediction.sample.image, prediction.label_map)
+                count += 1
+            except DataError as error:
+                errors.append(str(error))
+                log(errors[-1], "ERROR")
+        if errors:
+            raise CheckFailed(
+                f"{len(errors)} of {count + len(errors)} images are missing in the submission"
+            )
         return count

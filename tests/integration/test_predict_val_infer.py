@@ -119,6 +119,26 @@ def test_one_unreadable_image_and_one_wrong_label(
     assert "77" in printed and "#inference" in printed
 
 
+def test_val_scores_what_can_be_read(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = deployment.list.parent
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    listed = tmp_path / "val.list"
+    lines = [f"{data}/city{i}/frame.png {data}/city{i}/frame_label.png\n" for i in (0, 1)]
+    listed.write_text(f"{tmp_path}/broken.png {data}/city0/frame_label.png\n" + "".join(lines))
+    arguments = ["--config", str(deployment.config), "--model_path", str(deployment.weights)]
+    arguments += ["--image_list", str(listed), "--save_dir", str(tmp_path), "--device", "cpu"]
+    assert load_script("val").main(arguments) == 1
+    result = json.loads((tmp_path / "val.json").read_text())
+    assert result["evaluation"]["num_images"] == 2
+    assert [error.startswith(f"{tmp_path}/broken.png") for error in result["errors"]] == [True]
+    assert "1 of 3 samples failed" in capsys.readouterr().out
+    listed.write_text(f"{tmp_path}/broken.png {data}/city0/frame_label.png\n")
+    with pytest.raises(UsageError, match=r"broken\.png"):
+        load_script("val").main(arguments)
+
+
 def test_benchmark_sections(bundle: Path, deployment: Deployment, tmp_path: Path) -> None:
     log = tmp_path / "benchmark.log"
     flags = ["--benchmark=True", "--save_log_path", str(log), "--model_name", "tiny"]

@@ -1,5 +1,6 @@
 """The evaluator: integer counts, the printed lines, the JSON, what is refused."""
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from paddleseg_ext.evaluation.evaluator import (
     Scorer,
     evaluate,
     format_array,
+    merge_evaluations,
 )
 from paddleseg_ext.evaluation.prediction_run import RunSettings, predict_and_save
 from paddleseg_ext.images.labels import generic_table
@@ -107,6 +109,36 @@ def test_silent_when_asked(samples: list[FakeSample], capfd: pytest.CaptureFixtu
     run(samples, show_progress=False, print_scores=False)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_a_sample_that_fails_is_named_and_the_others_are_scored(
+    samples: list[FakeSample], capsys: pytest.CaptureFixture
+) -> None:
+    samples[1].image.write_bytes(b"no image")
+    with pytest.raises(DataError, match=samples[1].image.name):
+        run(samples)
+    evaluation = run(samples, goes_on=True)
+    assert list(evaluation.failed) == [samples[1].name]
+    assert str(samples[1].image) in evaluation.failed[samples[1].name]
+    others = [samples[0], samples[2]]
+    np.testing.assert_array_equal(evaluation.counts, counted_by_hand(others))
+    assert "[ERROR]" in capsys.readouterr().out
+    parts = [run([samples[0]]), run(samples[1:], goes_on=True)]
+    merged = merge_evaluations(parts, [sample.name for sample in samples])
+    assert merged.failed == evaluation.failed
+    np.testing.assert_array_equal(merged.counts, evaluation.counts)
+
+
+def test_a_file_of_an_image_that_cannot_be_written_fails_that_image(
+    samples: list[FakeSample],
+) -> None:
+    def watch(prediction: Prediction, *_: object) -> None:
+        if prediction.sample.name == samples[0].name:
+            raise IsADirectoryError(errno.EISDIR, "taken", "a.png")
+
+    evaluation = run(samples, goes_on=True, watch=watch)
+    assert list(evaluation.failed) == [samples[0].name]
+    np.testing.assert_array_equal(evaluation.counts, counted_by_hand(samples[1:]))
 
 
 def test_json_is_plain_and_names_the_rule(samples: list[FakeSample]) -> None:

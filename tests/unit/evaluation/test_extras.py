@@ -16,6 +16,7 @@ from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, merge_ev
 from paddleseg_ext.evaluation.report import PICTURED, PictureShelf, report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, generic_table
+from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.inference.predictor import Segmentation
 
@@ -84,12 +85,26 @@ def test_submission_holds_label_ids_under_the_images_names(tmp_path: Path) -> No
     assert np.asarray(Image.open(written)).tolist() == [list(CITYSCAPES_RAW_IDS)]
 
 
+def test_a_submission_that_lacks_an_image_holds_the_others(tmp_path: Path) -> None:
+    images = [tmp_path / f"a_{i}_2_leftImg8bit.png" for i in range(3)]
+    submission = Submission(tmp_path / "out", CITYSCAPES, images)
+    submission.path_of(images[0]).mkdir(parents=True)
+    label_map = np.zeros((2, 3), np.uint8)
+    found = Segmentation(label_map, np.zeros((2, 3, 3), np.uint8), CITYSCAPES, (2, 3))
+    predictions = [Prediction(Sample(image, None, image.stem), found) for image in images]
+    predictions[1] = Prediction(predictions[1].sample, error="it is damaged")
+    with pytest.raises(CheckFailed, match="2 of 3 images are missing"):
+        submission.add_all(predictions)
+    assert submission.path_of(images[2]).is_file()
+
+
 @pytest.mark.parametrize(
     ("table", "names", "message"),
     [
         (generic_table(19), ["a_1_2_leftImg8bit.png"], "19 classes"),
         (CITYSCAPES, ["street.png"], "CITY_SEQUENCE_FRAME"),
         (CITYSCAPES, ["x/a_1_2_leftImg8bit.png", "y/a_1_2_leftImg8bit.png"], "share a name"),
+        (CITYSCAPES, ["x/a_1_2_leftImg8bit.png", "y/A_1_2_leftImg8bit.png"], "share a name"),
     ],
 )
 def test_what_the_server_would_not_take(
