@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-GOLDEN_DIR ?= ../shared/golden
+GOLDEN_DIR ?= ../shared/golden ../shared/golden_more
 # What `make bench` measures; by default what `make demo` left. INT8 is calibrated on other images
 # than those whose mIoU it must keep.
 BENCH_CONFIG ?= configs/bisenetv1/bisenetv1_synthetic_demo.yml

@@ -97,6 +97,7 @@ MODELS = Registry(
     [
         "paddleseg_ext.models.backbones.stdcnet:STDCClassifier",
         "paddleseg_ext.models.bisenetv1:BiSeNetV1",
+        "paddleseg_ext.models.bisenetv1_xception:BiSeNetV1Xception",
         "paddleseg_ext.models.bisenetv2:BiSeNetV2",
         "paddleseg_ext.models.dabnet:DABNet",
         "paddleseg_ext.models.stdcseg:STDCSeg",

@@ -53,12 +53,13 @@ class Resize:
         Args:
             target_size: [width, height].
             size_divisor: both sides are rounded up to a multiple of it.
-            interp: NEAREST, LINEAR, CUBIC, AREA, LANCZOS4, or RANDOM for a random one per image.
+            interp: NEAREST, LINEAR, CUBIC, AREA, LANCZOS4, PILLOW_LINEAR (antialiased), or RANDOM
+                for one of the first five, drawn per image.
         """
         self.target_wh = _size_wh(target_size, "target_size")
         if size_divisor is not None and size_divisor < 1:
             raise UsageError(f"size_divisor: at least 1 is expected, got {size_divisor}")
-        known = [name.upper() for name in F.INTERPOLATIONS]
+        known = [name.upper() for name in (*F.INTERPOLATIONS, F.PILLOW_LINEAR)]
         if interp not in (*known, "RANDOM"):
             raise UsageError(f"interp: one of {', '.join(known)}, RANDOM expected, got '{interp}'")
         self.keep_ratio = keep_ratio

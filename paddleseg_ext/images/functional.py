@@ -9,10 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
 
+# Pillow's bilinear filter, whose support grows with the reduction: antialiased.
+PILLOW_LINEAR = "pillow_linear"
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
     "linear": cv2.INTER_LINEAR,
@@ -57,10 +60,25 @@ def resize_image(
     """Resize `(H, W, 3)` with half-pixel centres, of any dtype.
 
     Args:
-        interpolation: a key of `INTERPOLATIONS`.
+        interpolation: a key of `INTERPOLATIONS`, or `PILLOW_LINEAR`.
     """
     width, height = size_wh
+    if interpolation == PILLOW_LINEAR:
+        return _resize_by_pillow(image, (width, height))
     return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[interpolation])
+
+
+def _resize_by_pillow(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Resize by Pillow, which averages where it shrinks. Pixels of whole values stay whole."""
+    pixels = image.astype(np.uint8)
+    if np.array_equal(pixels, image):
+        resized = np.asarray(Image.fromarray(pixels).resize(size_wh, Image.Resampling.BILINEAR))
+        return resized.astype(image.dtype)
+    result = np.empty((size_wh[1], size_wh[0], image.shape[2]), image.dtype)
+    for channel in range(image.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(image[:, :, channel], np.float32))
+        result[:, :, channel] = plane.resize(size_wh, Image.Resampling.BILINEAR)
+    return result
 
 
 def resize_label(label: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:

@@ -30,7 +30,9 @@ SizeHW = tuple[int, int]
 SizeWH = tuple[int, int]
 
 LARGEST_SIDE = 1 << 16  # pixels; what no image of a file has
-INTERPOLATIONS = tuple(name.upper() for name in functional.INTERPOLATIONS)
+INTERPOLATIONS = tuple(
+    name.upper() for name in (*functional.INTERPOLATIONS, functional.PILLOW_LINEAR)
+)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,13 @@ class BiSeNetV1(nn.Layer):
         fused, context8, context16 = self._features(images)
         size_hw = spatial_size_hw(images)
         aux8, aux16 = self.variant.aux_names
+        if self.variant.native_outputs:
+            return {
+                "logits": self.head(fused, size_hw),
+                "head_s8": self.head(fused),
+                aux8: self.aux_head8(context8),
+                aux16: self.aux_head16(context16),
+            }
         return {
             "logits": self.head.as_published(fused, size_hw),
             aux8: self.aux_head8.as_published(context8, size_hw),

@@ -40,8 +40,14 @@ class BiSeNetV1Variant(Variant):
     """Probability that a head drops a channel before its classifier, in training."""
     published_stride: int | None = None
     """Stride of the original's logits, where it upsamples by a factor and not to a size."""
+    native_outputs: bool = False
+    """The original returns auxiliary logits as they are, and its loss resizes them."""
+    aux_upsampling: Literal["half_pixel"] | None = None
+    """Of the auxiliary logits, where it differs from `head_upsampling`."""
     width: int = 1
     """All of the network but the backbone has this many times the paper's channels."""
+    fusion_share: float = 1.0
+    """Of the fusion module's channels, the share that is left."""
 
     @property
     def context_channels(self) -> int:
@@ -51,7 +57,7 @@ class BiSeNetV1Variant(Variant):
     @property
     def fused_channels(self) -> int:
         """Width of the fusion module."""
-        return FUSED_CHANNELS * self.width
+        return int(FUSED_CHANNELS * self.width * self.fusion_share)
 
 
 _AUTHOR = BiSeNetV1Variant(
@@ -68,6 +74,7 @@ _MMSEG = BiSeNetV1Variant(
     ffm_gate="conv_bn_relu",
     head_upsampling="half_pixel",
     dropout=0.1,
+    native_outputs=True,
 )
 
 VARIANTS = {

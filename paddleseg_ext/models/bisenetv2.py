@@ -26,10 +26,7 @@ from paddleseg_ext.models.layers import (
 )
 from paddleseg_ext.models.variant import find_variant
 
-EXPANSION = 6
 DROPOUT = 0.1
-# Table 1: the semantic branch at 1/4, 1/8, 1/16, 1/32.
-SEMANTIC_CHANNELS = (16, 32, 64, 128)
 DETAIL_CHANNELS = 128
 
 
@@ -57,7 +54,7 @@ class BiSeNetV2(nn.Layer):
         self.aux_heads = nn.LayerList(
             BiSeNetV2Head(in_channels, channels, num_classes, stride, v)
             for in_channels, channels, stride in zip(
-                SEMANTIC_CHANNELS, aux, (4, 8, 16, 32), strict=True
+                v.semantic_channels, aux, (4, 8, 16, 32), strict=True
             )
         )
         initialize(self)
@@ -84,13 +81,18 @@ class BiSeNetV2(nn.Layer):
     def heads(self, images: Tensor) -> dict[str, Tensor]:
         """Logits of every head under the name of the original."""
         features, context = self.semantic(images)
+        fused = self.bga(self.detail(images), context)
         size_hw = spatial_size_hw(images)
-        outputs = {"logits": self.head(self.bga(self.detail(images), context), size_hw)}
-        for name, head, feature in zip(
-            ("aux2", "aux3", "aux4", "aux5_4"), self.aux_heads, features, strict=True
-        ):
-            outputs[name] = head(feature, size_hw)
-        return outputs
+        auxiliary = dict(
+            zip(self.variant.aux_names, zip(self.aux_heads, features, strict=True), strict=True)
+        )
+        if self.variant.native_outputs:
+            outputs = {"logits": self.head(fused, size_hw), "head_s8": self.head(fused)}
+            return outputs | {name: head(x) for name, (head, x) in auxiliary.items()}
+        outputs = {"logits": self.head.as_published(fused, size_hw)}
+        return outputs | {
+            name: head.as_published(x, size_hw) for name, (head, x) in auxiliary.items()
+        }
 
 
 class DetailBranch(nn.Layer):
@@ -109,7 +111,7 @@ class DetailBranch(nn.Layer):
         self.stage3 = nn.Sequential(
             ConvNorm(64, 128, 3, variant, stride=2),
             ConvNorm(128, 128, 3, variant),
-            ConvNorm(128, 128, 3, variant),
+            ConvNorm(128, 128, 3, variant, relu=variant.detail_relu),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ class SemanticBranch(nn.Layer):
 
     def __init__(self, variant: BiSeNetV2Variant):
         super().__init__()
-        c4, c8, c16, c32 = SEMANTIC_CHANNELS
+        c4, c8, c16, c32 = variant.semantic_channels
         self.stem = Stem(c4, variant)
         self.stage3 = nn.Sequential(GatherExpandDown(c4, c8, variant), GatherExpand(c8, variant))
         self.stage4 = nn.Sequential(GatherExpandDown(c8, c16, variant), GatherExpand(c16, variant))
@@ -164,7 +166,7 @@ class GatherExpand(nn.Layer):
 
     def __init__(self, channels: int, variant: BiSeNetV2Variant):
         super().__init__()
-        expanded = EXPANSION * channels
+        expanded = variant.expansion * channels
         self.conv = ConvNorm(channels, channels, 3, variant)
         self.depthwise = ConvNorm(
             channels, expanded, 3, variant, groups=channels, relu=variant.depthwise_relu
@@ -181,7 +183,7 @@ class GatherExpandDown(nn.Layer):
 
     def __init__(self, in_channels: int, out_channels: int, variant: BiSeNetV2Variant):
         super().__init__()
-        expanded = EXPANSION * in_channels
+        expanded = variant.expansion * in_channels
         self.conv = ConvNorm(in_channels, in_channels, 3, variant)
         self.depthwise1 = ConvNorm(
             in_channels, expanded, 3, variant, stride=2, groups=in_channels, relu=False
@@ -276,6 +278,8 @@ class BiSeNetV2Head(nn.Layer):
     ):
         super().__init__()
         self._stride = stride
+        self._main = main
+        self._published_factors = variant.published_factors
         self._upsampling = variant.head_upsampling
         self._doubles = variant.head == "expanded" and not main
         self.conv = ConvNorm(in_channels, channels, 3, variant)
@@ -305,6 +309,15 @@ class BiSeNetV2Head(nn.Layer):
         if self._drops_last:
             x = self.dropout(x)
         return upsample_logits(self.classifier(x), size_hw, self._upsampling, self._stride)
+
+    def as_published(self, x: Tensor, size_hw: Sequence[int]) -> Tensor:
+        """Logits at the size that the original's have for an image of `size_hw`."""
+        if self._published_factors:
+            height, width = spatial_size_hw(x)
+            # The original multiplies both sides by how often the features' height fits in.
+            factor = self._stride if self._main else size_hw[0] // height
+            size_hw = (height * factor, width * factor)
+        return self(x, size_hw)
 
 
 class ConvNorm(nn.Layer):

@@ -16,6 +16,12 @@ class BiSeNetV2Variant(Variant):
     width. `plain`: it has none of these."""
     head_channels: tuple[int, int, int, int, int] = (1024, 128, 128, 128, 128)
     """Width of the main head and of the auxiliary heads at 1/4, 1/8, 1/16, 1/32."""
+    aux_names: tuple[str, str, str, str] = ("aux2", "aux3", "aux4", "aux5_4")
+    """The original's names of the auxiliary heads, from 1/4 to 1/32."""
+    native_outputs: bool = False
+    """The original returns auxiliary logits as they are, and its loss resizes them."""
+    published_factors: bool = False
+    """The original multiplies the features' size by whole numbers instead of naming a size."""
     head_upsampling: Literal["half_pixel", "aligned", "asymmetric", "pixel_shuffle"] = "half_pixel"
     """A bilinear mode of `layers.resize`, or `pixel_shuffle`."""
     head_bias: bool = True
@@ -24,6 +30,12 @@ class BiSeNetV2Variant(Variant):
     """Upsampling in the aggregation layer, a mode of `layers.resize`."""
     aggregation_relu: bool = True
     """A ReLU after the aggregation layer."""
+    semantic_channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    """Width of the semantic branch at 1/4, 1/8, 1/16 and 1/32 (table 1)."""
+    expansion: int = 6
+    """How much wider a gather-and-expansion layer is inside (table 1)."""
+    detail_relu: bool = True
+    """A ReLU after the detail branch's last norm."""
     depthwise_relu: bool = True
     """A ReLU after the last depthwise convolution of a gather-and-expansion layer."""
     context_norm: bool = True
@@ -67,17 +79,21 @@ VARIANTS = {
     "mmseg": BiSeNetV2Variant(
         head="two_convs",
         head_channels=(1024, 16, 64, 256, 1024),
+        aux_names=("aux0", "aux1", "aux2", "aux3"),
+        native_outputs=True,
         aggregation="half_pixel",
         keep_bias=True,
     ),
-    # MaybeShewill-CV/bisenetv2-tensorflow. Its TensorFlow checkpoints are not read, so this was
-    # not compared with numbers of its code.
+    # MaybeShewill-CV/bisenetv2-tensorflow
     "tf2": BiSeNetV2Variant(
         head="plain",
         head_channels=(256, 32, 64, 128, 256),
+        aux_names=("boost_stage_1", "boost_stage_3", "boost_stage_4", "boost_stage_5"),
+        published_factors=True,
         head_upsampling="asymmetric",
         head_bias=False,
         aggregation="asymmetric",
+        detail_relu=False,
         depthwise_relu=False,
         context_norm=False,
         same_padding=True,

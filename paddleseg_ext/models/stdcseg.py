@@ -3,12 +3,13 @@
 Paper: Rethinking BiSeNet For Real-time Semantic Segmentation, https://arxiv.org/abs/2104.13188
 Original: https://github.com/MichaelFan01/STDC-Seg models/model_stages.py
 
-`VARIANTS` names the two published decoders. Deviations: none in the arithmetic. Detail heads that
+`VARIANTS` names the published decoders. Deviations: none in the arithmetic. Detail heads that
 the yml does not ask for are not built; the original builds all four and leaves some untrained. The
 head at 1/16 is never read there.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from paddle import Tensor, nn
 
@@ -20,7 +21,6 @@ from paddleseg_ext.models.bisenetv1 import (
 )
 from paddleseg_ext.models.bisenetv1_variants import (
     CONTEXT_CHANNELS,
-    FUSED_CHANNELS,
     BiSeNetV1Variant,
 )
 from paddleseg_ext.models.layers import (
@@ -34,8 +34,18 @@ from paddleseg_ext.models.layers import (
 from paddleseg_ext.models.variant import find_variant
 
 DETAIL_CHANNELS = 64
-# Convolutions of at least this many input channels are the heavy ones of the light variant "DW".
+# Convolutions of at least this many input channels are the heavy ones.
 HEAVY_CHANNELS = 128
+
+
+@dataclass(frozen=True)
+class STDCSegVariant(BiSeNetV1Variant):
+    """Details of one published STDC-Seg."""
+
+    detail_name: str = "detail{stride}"
+    """The original's name of a detail map."""
+    detail_planes: int = 1
+    """Channels of a detail map: 1, or 2 for "no boundary" and "boundary"."""
 
 
 class STDCSeg(nn.Layer):
@@ -47,8 +57,8 @@ class STDCSeg(nn.Layer):
         use_boundary_2: a detail head on the feature at 1/2.
         use_boundary_4: a detail head on the feature at 1/4.
         use_boundary_8: a detail head on the feature at 1/8, the paper's.
-        separable: depthwise-separable convolutions for the heavy ones of the decoder, the light
-            variant "DW".
+        separable: depthwise-separable convolutions for the heavy ones of the decoder, as the
+            README of a fork describes its "DW". The code that it published has none.
         variant: a name of `VARIANTS`.
 
     Attributes:
@@ -72,7 +82,7 @@ class STDCSeg(nn.Layer):
                 "the backbone must give features at 1/2 ... 1/16 or 1/32 and have their "
                 f"`channels`; {type(backbone).__name__} does not. Use STDCNet813 or STDCNet1446"
             )
-        v = find_variant(VARIANTS, variant)
+        self.variant = v = find_variant(VARIANTS, variant)
         self.upsampling = v.head_upsampling
         self.backbone = backbone
         self.context_path: nn.Layer
@@ -82,10 +92,11 @@ class STDCSeg(nn.Layer):
             self.context_path = ShallowContextPath(channels[3], v)
         self.ffm = FeatureFusion(channels[2] + CONTEXT_CHANNELS, v)
         main, aux16, aux32 = v.head_channels
-        self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, v)
-        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 8, v)
+        self.head = SegmentationHead(v.fused_channels, main, num_classes, 8, v)
+        aux = replace(v, head_upsampling=v.aux_upsampling or v.head_upsampling)
+        self.aux_head16 = SegmentationHead(CONTEXT_CHANNELS, aux16, num_classes, 8, aux)
         self.aux_head32 = (
-            SegmentationHead(CONTEXT_CHANNELS, aux32, num_classes, 16, v)
+            SegmentationHead(CONTEXT_CHANNELS, aux32, num_classes, 16, aux)
             if len(channels) == 5
             else None
         )
@@ -123,11 +134,12 @@ class STDCSeg(nn.Layer):
         """Output of every head, at the size and under the name of the original."""
         fused, context8, context16, features = self._features(images)
         size_hw = spatial_size_hw(images)
-        return {
-            "logits": self.head(fused, size_hw),
-            **self._auxiliary(context8, context16, size_hw),
-            **self._details(features),
-        }
+        outputs = {"logits": self.head(fused, size_hw)}
+        if self.variant.native_outputs:
+            outputs |= {"head_s8": self.head(fused), **self._auxiliary(context8, context16, None)}
+        else:
+            outputs |= self._auxiliary(context8, context16, size_hw)
+        return outputs | self._details(features)
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
         """Fused (N, 256, H/8, W/8), context at 1/8 and 1/16, and the backbone's features."""
@@ -142,15 +154,16 @@ class STDCSeg(nn.Layer):
     def _auxiliary(
         self, context8: Tensor, context16: Tensor | None, size_hw: Sequence[int] | None
     ) -> dict[str, Tensor]:
-        logits = {"aux16": self.aux_head16(context8, size_hw)}
+        fine, coarse = self.variant.aux_names
+        logits = {fine: self.aux_head16(context8, size_hw)}
         if self.aux_head32 is not None:
-            logits["aux32"] = self.aux_head32(context16, size_hw)
+            logits[coarse] = self.aux_head32(context16, size_hw)
         return logits
 
     def _details(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """Detail maps (N, 1, H/s, W/s) by name, finest first."""
         return {
-            f"detail{stride}": getattr(self, f"detail_head{stride}")(
+            self.variant.detail_name.format(stride=stride): getattr(self, f"detail_head{stride}")(
                 features[stride.bit_length() - 2]
             )
             for stride in self._detail_strides
@@ -158,7 +171,7 @@ class STDCSeg(nn.Layer):
 
 
 class ShallowContextPath(nn.Layer):
-    """The context path of a backbone that ends at 1/16 (light variant "delNet")."""
+    """The context path of a backbone that ends at 1/16 ("delNet" of a fork)."""
 
     def __init__(self, channels16: int, variant: BiSeNetV1Variant):
         super().__init__()
@@ -175,11 +188,14 @@ class ShallowContextPath(nn.Layer):
 class DetailHead(nn.Layer):
     """Predicts from one shallow feature where the labels change (section 3.2)."""
 
-    def __init__(self, in_channels: int, variant: BiSeNetV1Variant):
+    def __init__(self, in_channels: int, variant: STDCSegVariant):
         super().__init__()
         self.conv = ConvBNReLU(in_channels, DETAIL_CHANNELS, 3)
         self.classifier = nn.Conv2D(
-            DETAIL_CHANNELS, 1, 1, bias_attr=None if variant.head_bias else False
+            DETAIL_CHANNELS,
+            variant.detail_planes,
+            1,
+            bias_attr=None if variant.head_bias else False,
         )
         initialize(self)
 
@@ -202,19 +218,29 @@ def separate_heavy_convolutions(network: nn.Layer) -> None:
             )
 
 
+_ORIGINAL = STDCSegVariant(
+    head_channels=(256, 64, 64),
+    aux_names=("aux16", "aux32"),
+    spatial_path=False,
+    head_bias=False,
+)
+
 VARIANTS = {
     # MichaelFan01/STDC-Seg; the decoder descends from CoinCheung's BiSeNet of August 2020
-    "original": BiSeNetV1Variant(
-        head_channels=(256, 64, 64),
-        aux_names=("aux16", "aux32"),
-        spatial_path=False,
-        head_bias=False,
-    ),
+    "original": _ORIGINAL,
+    # chen1234520/STDC-Seg, "cutNet" and "delNet": half of the tail. delNet's backbone ends at 1/16
+    "half_tail": replace(_ORIGINAL, head_channels=(128, 64, 64), fusion_share=0.5),
     # PaddleSeg 2.8, paddleseg/models/stdcseg.py; its backbone: pool_counts_padding=False
-    "paddleseg": BiSeNetV1Variant(
-        head_channels=(256, 64, 64),
-        aux_names=("aux16", "aux32"),
-        spatial_path=False,
-        ffm_gate="two_biased_convs",
+    "paddleseg": replace(_ORIGINAL, ffm_gate="two_biased_convs", head_bias=True),
+    # open-mmlab/mmsegmentation, configs/_base_/models/stdc.py
+    "mmseg": replace(
+        _ORIGINAL,
+        aux_names=("aux0", "aux1"),
+        head_bias=True,
+        aux_upsampling="half_pixel",
+        dropout=0.1,
+        native_outputs=True,
+        detail_name="detail",
+        detail_planes=2,
     ),
 }

@@ -56,6 +56,7 @@ _V1 = (
 )
 _GATE_OF_TWO = has("ffm.conv1.weight", "ffm.conv2.weight")
 _BIAS = "conv_out.conv_out.bias"
+_COUNTER = "cp.arm16.bn_atten.num_batches_tracked"
 _SPATIAL_PATH = "sp.conv1.conv.weight"
 _OLD_BISENET = (_GATE_OF_TWO, lacks(_BIAS), has(_SPATIAL_PATH))
 _OLD_WITHOUT_SPATIAL = (_GATE_OF_TWO, lacks(_BIAS, _SPATIAL_PATH))
@@ -73,7 +74,9 @@ def _v1(
     backbone = {"type": "ResNet18"} | ({"activation": "leaky_relu"} if abn else {})
     model = {"type": "BiSeNetV1", "backbone": backbone, "variant": variant}
     rules = (*layers(_V1_LAYERS, fold_abn=abn), *decoder_rules(fold_abn=abn))
-    return Generation(system, name, title, model, rules, (*_V1, *checks))
+    # InPlaceABN has no counters. A file of plain norms whose counters are gone looks the same.
+    sign = lacks(_COUNTER) if abn else has(_COUNTER)
+    return Generation(system, name, title, model, rules, (*_V1, *checks), signs=(sign,))
 
 
 V1_GENERATIONS = (

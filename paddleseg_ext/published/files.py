@@ -1,7 +1,8 @@
 """Reads checkpoint files of other systems without their libraries and without executing anything.
 
 The content decides the format, not the name: PyTorch's zip format (1.6 and later) and its format
-before that, safetensors, NumPy's npz, Paddle's pdparams. PyTorch's two are pickles beside raw
+before that, safetensors, NumPy's npz, Paddle's pdparams. TensorFlow's files are known by their
+names (`tensorflow_files`). PyTorch's two are pickles beside raw
 buffers. The restricted unpickler reads the pickle and builds nothing but containers and the
 descriptions of tensors below.
 
@@ -34,6 +35,7 @@ from paddleseg_ext.checkpoints.store import read_arrays
 from paddleseg_ext.common.errors import UsageError, cut
 from paddleseg_ext.common.file_kinds import LEGACY_TORCH_MAGIC, ZIP_MAGIC
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.published.tensorflow_files import index_of, is_tensorflow, read_tensorflow
 
 # Keys under which training scripts save the state dict, beside optimizer, epoch and others.
 WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -65,6 +67,8 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         UsageError: the file is missing, damaged or unsafe, or it contains no tensors.
     """
+    if is_tensorflow(Path(path)):
+        return read_tensorflow(require_file(published_file(path), "--weights"))
     path = require_file(path, "--weights")
     source, allowance = str(path), Allowance(str(path), path.stat().st_size)
     with open(path, "rb") as file:
@@ -79,6 +83,12 @@ def read_published(path: str | Path) -> dict[str, np.ndarray]:
         else:
             content = read_arrays(path)
         return _state_dict(content, source, allowance)
+
+
+def published_file(path: str | Path) -> Path:
+    """The file that identifies a checkpoint: the index where `path` is TensorFlow's prefix."""
+    path = Path(path)
+    return index_of(path) if is_tensorflow(path) and path.suffix != ".pb" else path
 
 
 def _state_dict(content: Any, source: str, allowance: Allowance) -> dict[str, np.ndarray]:

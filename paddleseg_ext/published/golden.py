@@ -23,7 +23,6 @@ from paddleseg_ext.published.golden_data import (
     read_case,
     stored_part,
 )
-from paddleseg_ext.published.mapping import rename
 from paddleseg_ext.published.stdc import classifier_generation
 from paddleseg_ext.published.systems import find_generation, recognise
 from paddleseg_ext.registry import BACKBONES, MODELS, build
@@ -57,6 +56,14 @@ ARCHITECTURES = {
     },
     **{f"dab_p{patch}": ("dabnet", f"r18_p{patch}") for patch in (1, 2, 4, 8, 16)},
     "dab_e": ("dabnet", "e"),
+    **{f"mm_v1_{name}": ("mmseg", f"bisenetv1_{name}") for name in ("r18", "r50", "r101")},
+    "mm_v2": ("mmseg", "bisenetv2"),
+    **{f"mm_{name}": ("mmseg", name) for name in ("stdc1", "stdc2")},
+    **{f"chen_cut{n}": ("stdc", f"stdc{n}_cutnet") for n in (813, 1446)},
+    "chen_del813": ("stdc", "stdc813_delnet"),
+    **{f"chen_dw{n}": ("stdc", f"stdc{n}_bn") for n in (813, 1446)},
+    "tf_v2": ("tf2", "v2"),
+    "tf_v1_xception": ("tf2", "v1_xception"),
 }
 # Arguments of the originals that are options of ours, by the same name.
 SHARED_ARGUMENTS = ("use_boundary_2", "use_boundary_4", "use_boundary_8")
@@ -92,7 +99,7 @@ def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
     if generation.part == "backbone":  # cases of classifiers compare the class logits too
         generation = classifier_generation(generation.name.removesuffix("_imagenet"))
     network = build_for(generation, _options(case))
-    imported = rename(state, generation.rules, case.name, wanted=network.state_dict())
+    imported = generation.rename(state, case.name, network.state_dict())
     load_arrays_into(network, imported.arrays, case.name)
     network.eval()
     return network
@@ -101,7 +108,7 @@ def build_network(case: GoldenCase, generation: Generation) -> "nn.Layer":
 def _options(case: GoldenCase) -> dict[str, Any]:
     """Constructor options that the case's arguments give and its architecture leaves open."""
     arguments = case.meta["source"]["args"]
-    names = ("n_classes", "out_planes", "num_classes")
+    names = ("n_classes", "out_planes", "num_classes", "classes")
     num_classes = next(int(arguments[name]) for name in names if name in arguments)
     shared = {key: arguments[key] for key in SHARED_ARGUMENTS if key in arguments}
     if arguments.get("use_conv_last"):
@@ -135,6 +142,7 @@ def run_heads(network: "nn.Layer", case: GoldenCase) -> dict[str, np.ndarray]:
         outputs = network.heads(paddle.to_tensor(make_input(case)))
         if "logits" in outputs:
             outputs["log_softmax"] = F.log_softmax(outputs["logits"], axis=1)
+            outputs["prob"] = F.softmax(outputs["logits"], axis=1)
     return {name: value.numpy() for name, value in outputs.items()}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
 
+TENSORFLOW_GENERATOR = "fixture_tf.make_state_dict"
 # Outputs are stored at about this many rows and columns, the last ones included.
 _STORED_LINES = 32
 
@@ -77,13 +78,15 @@ def make_state_dict(case: GoldenCase) -> dict[str, np.ndarray]:
         UsageError: the digest differs from the one in meta.json.
     """
     seed = int(case.meta["weights"]["seed"])
+    tensorflow = case.meta["weights"].get("generator") == TENSORFLOW_GENERATOR
+    make = _make_variable if tensorflow else _make_tensor
     state: dict[str, np.ndarray] = {}
     for key, shape, dtype, *flags in case.manifest:
         options = flags[0] if flags else {}
         if "alias_of" in options:  # two names of one tensor
             state[key] = state[options["alias_of"]]
         else:
-            state[key] = _make_tensor(key, tuple(shape), dtype, options, seed)
+            state[key] = make(key, tuple(shape), dtype, options, seed)
     stated = case.meta["weights"].get("sha256")
     if stated and stated != _digest(state.values()):
         raise UsageError(f"{case.name}: the generated weights have another digest than meta.json")
@@ -126,6 +129,24 @@ def _make_tensor(
             values *= 2.0 * generator.integers(0, 2, shape) - 1.0
     else:
         values = generator.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
+    return values.astype(dtype)
+
+
+def _make_variable(
+    key: str, shape: tuple[int, ...], dtype: str, flags: Mapping[str, Any], seed: int
+) -> np.ndarray:
+    """A variable of a TensorFlow checkpoint; `fan_in` is stated, for its layouts differ."""
+    generator = np.random.default_rng([zlib.crc32(key.encode()), seed])
+    scale = flags.get("scale", 1.0)
+    leaf = key.rpartition("/")[2]
+    if leaf in ("moving_mean", "beta", "b", "bias"):
+        values = 0.1 * generator.standard_normal(shape)
+        values *= np.sqrt(scale) if leaf == "moving_mean" else 1.0
+    elif leaf in ("moving_variance", "gamma"):
+        values = generator.uniform(0.5, 1.5, shape)
+        values *= scale if leaf == "moving_variance" else 1.0
+    else:
+        values = generator.standard_normal(shape) * np.sqrt(2.0 / flags["fan_in"])
     return values.astype(dtype)
 
 

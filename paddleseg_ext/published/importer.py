@@ -17,18 +17,18 @@ import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
 from paddleseg_ext.checkpoints.store import load_arrays_into, save_arrays, weights_of
-from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.errors import CheckFailed, UsageError, shortened
 from paddleseg_ext.common.files import require_writable, sha256_of
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.models.build import build_model
-from paddleseg_ext.published.files import read_published
+from paddleseg_ext.published.files import published_file, read_published
 from paddleseg_ext.published.generation import Generation
 from paddleseg_ext.published.golden import PASSED, CaseResult, run_generation
-from paddleseg_ext.published.mapping import Imported, rename
+from paddleseg_ext.published.mapping import Imported
 from paddleseg_ext.published.systems import AUTO, recognise
 from paddleseg_ext.registry import BACKBONES, MODELS
 
@@ -113,17 +113,18 @@ def import_checkpoint(
     check_options(config, generation)
     golden = verify(generation, options.golden_dir) if options.verify else ()
     network, tensors = load_published(config, generation, arrays, source)
+    whole = generation.part == "model"
     save_arrays(
-        {name: array for name, array in weights_of(network).items() if name in tensors.arrays},
+        {name: x for name, x in weights_of(network).items() if whole or name in tensors.arrays},
         save_path,
         CheckpointManifest(
-            **(_describe_network(config, network) if generation.part == "model" else {}),
+            **(_describe_network(config, network) if whole else {}),
             versions={"paddleseg_ext": __version__},
             imported_from={
                 "system": generation.system,
                 "generation": generation.name,
                 "file": source,
-                "sha256": sha256_of(weights),
+                "sha256": sha256_of(published_file(weights)),
             },
         ),
     )
@@ -203,15 +204,19 @@ def load_published(
     num_classes = config.model.get("num_classes")
     model = build_model(config, num_classes or class_table_of(config).num_classes)
     target = model.backbone if generation.part == "backbone" else model
-    tensors = rename(arrays, generation.rules, source, wanted=target.state_dict())
-    body = generation.part == "body"
-    report = load_arrays_into(target, tensors.arrays, source, strict=not body)
-    if body:
-        heads = ("head.", "aux_head")
-        report.missing = [name for name in report.missing if not name.startswith(heads)]
+    tensors = generation.rename(arrays, source, target.state_dict())
+    for name in generation.bgr_inputs:
+        tensors.arrays[name] = np.ascontiguousarray(tensors.arrays[name][:, ::-1])
+        tensors.folded.append((name, name, "turned from BGR to RGB"))
+    optional = ("head.", "aux_head") if generation.part == "body" else generation.training_only
+    report = load_arrays_into(target, tensors.arrays, source, strict=not optional)
+    absent = [name for name in report.missing if name.startswith(optional or ("\0",))]
+    report.missing = [name for name in report.missing if name not in absent]
     if not report.complete:
         raise UsageError(f"{source}: {report.describe()}")
-    log("loaded all but the heads" if body else report.describe())
+    log(f"loaded all but {len(absent)} tensors" if absent else report.describe())
+    if absent and generation.part == "model":
+        warn(f"{source}: has no {shortened(absent)}: these start fresh, which only training sees")
     return target, tensors
 
 

@@ -138,10 +138,12 @@ def rename(
         module, _, leaf = key.rpartition(".")
         matches = ((m, rule) for pattern, rule in compiled if (m := pattern.fullmatch(module)))
         match, rule = next(matches, (None, None))
-        if match is None or rule is None or leaf not in (*_LEAVES, _COUNTER):
+        if match is None or rule is None:
             unknown.append(key)
         elif rule.target is None:
             result.dropped.append((key, rule.why))
+        elif leaf not in (*_LEAVES, _COUNTER):
+            unknown.append(key)
         elif leaf == _COUNTER:
             result.dropped.append((key, "a counter that inference does not use"))
         elif leaf == "bias" and rule.fold_bias is not None:

@@ -1,8 +1,10 @@
-"""mmsegmentation's BiSeNetV1 and BiSeNetV2: https://github.com/open-mmlab/mmsegmentation.
+"""mmsegmentation's BiSeNetV1, BiSeNetV2 and STDC: https://github.com/open-mmlab/mmsegmentation.
 
-The names are those of mmseg/models/backbones/bisenetv1.py and bisenetv2.py and of the FCN heads in
-configs/_base_/models.
+The names are those of mmseg/models/backbones/bisenetv1.py, bisenetv2.py and stdc.py and of the FCN
+heads in configs/_base_/models.
 """
+
+from collections.abc import Sequence
 
 from paddleseg_ext.published.generation import Generation, has, lacks, shaped
 from paddleseg_ext.published.mapping import Rule, layers, unused
@@ -82,6 +84,58 @@ BISENETV2 = {
 }
 
 
+STDC = {
+    "backbone.arms.0.conv_layer": "context_path.arm32.conv",
+    "backbone.arms.0.atten_conv_layer.1": "context_path.arm32.gate",
+    "backbone.arms.1.conv_layer": "context_path.arm16.conv",
+    "backbone.arms.1.atten_conv_layer.1": "context_path.arm16.gate",
+    "backbone.convs.0": "context_path.refine32",
+    "backbone.convs.1": "context_path.refine16",
+    "backbone.conv_avg": "context_path.global_context",
+    "backbone.ffm.conv0": "ffm.conv",
+    "backbone.ffm.attention.1.conv": "ffm.gate.0",
+    "backbone.ffm.attention.2.conv": "ffm.gate.2",
+    "decode_head.convs.0": "head.conv",
+    "decode_head.conv_seg": "head.classifier",
+    "auxiliary_head.0.convs.0": "aux_head16.conv",
+    "auxiliary_head.0.conv_seg": "aux_head16.classifier",
+    "auxiliary_head.1.convs.0": "aux_head32.conv",
+    "auxiliary_head.1.conv_seg": "aux_head32.classifier",
+    "auxiliary_head.2.convs.0": "detail_head8.conv",
+    "auxiliary_head.2.conv_seg": "detail_head8.classifier",
+}
+
+
+def _stdc_blocks(depths: Sequence[int]) -> dict[str, str]:
+    """The backbone: two convolutions, then STDC modules, whose convolutions are `layers`."""
+    prefix = "backbone.backbone.stages"
+    table = {f"{prefix}.0": "backbone.stage2", f"{prefix}.1": "backbone.stage4"}
+    for stage in range(len(depths)):
+        old, new = f"{prefix}.{stage + 2}.#", f"backbone.stages.{stage}.*"
+        table |= {f"{old}.layers.{i}": f"{new}.conv{i + 1}" for i in range(4)}
+        table[f"{old}.downsample"] = f"{new}.down"
+    return table
+
+
+def _stdc(name: str, backbone: str, depths: tuple[int, int, int]) -> Generation:
+    block = "backbone.backbone.stages.2.{}.layers.0.conv.weight"
+    return Generation(
+        "mmseg",
+        name,
+        f"mmsegmentation STDC-Seg on {backbone}",
+        {"type": "STDCSeg", "backbone": {"type": backbone}, "variant": "mmseg"},
+        (
+            Rule("auxiliary_head.2", None, "a constant of the loss"),
+            *layers(_stdc_blocks(depths)),
+            *layers(STDC),
+        ),
+        (
+            has("backbone.arms.0.conv_layer.conv.weight", block.format(depths[0] - 1)),
+            lacks(block.format(depths[0])),
+        ),
+    )
+
+
 def _bisenetv1(backbone: str, variant: str, channels: tuple[int, int], depth16: int) -> Generation:
     """`channels`: of the context path and of the backbone at 1/32; `depth16`: blocks at 1/16."""
     context = "backbone.context_path"
@@ -115,6 +169,8 @@ GENERATIONS = (
             has("auxiliary_head.3.convs.1.conv.weight"),
         ),
     ),
+    _stdc("stdc1", "STDCNet813", (2, 2, 2)),
+    _stdc("stdc2", "STDCNet1446", (4, 5, 3)),
     Generation(
         "mmseg",
         "resnet18_v1c",

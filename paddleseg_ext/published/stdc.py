@@ -1,13 +1,16 @@
 """STDC-Seg's networks and ImageNet classifiers: https://github.com/MichaelFan01/STDC-Seg.
 
+Also "cutNet" and "delNet" of its fork https://github.com/chen1234520/STDC-Seg, whose "DW" is the
+plain network: its layout is `stdc813_bn` or `stdc1446_bn`.
+
 A checkpoint contains every block of the backbone twice (`features.*` and `x2.*` ... `x32.*` are one
 module under two names) and, in segmentation, a classifier that the network never reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from paddleseg_ext.published.coincheung import decoder_rules
-from paddleseg_ext.published.generation import Check, Generation, has, lacks
+from paddleseg_ext.published.generation import Check, Generation, has, lacks, shaped
 from paddleseg_ext.published.mapping import Rule, layers, unused
 
 Depths = tuple[int, int, int]
@@ -24,7 +27,7 @@ _NEVER_READ = "the original builds it and never reads it"
 UNUSED_HEAD = unused("conv_out_sp16.**", _NEVER_READ)
 
 
-def backbone_rules(prefix: str, target: str, depths: Depths) -> tuple[Rule, ...]:
+def backbone_rules(prefix: str, target: str, depths: Sequence[int]) -> tuple[Rule, ...]:
     """Rules for an STDCNet's blocks, under both of their names."""
     names = [("x2", f"{target}stage2"), ("x4", f"{target}stage4")]
     for stage, depth in enumerate(depths):
@@ -38,7 +41,7 @@ def backbone_rules(prefix: str, target: str, depths: Depths) -> tuple[Rule, ...]
     return (*layers(table), *layers(downsampling, "0", "1"))
 
 
-def _segmentation_rules(depths: Depths, abn: bool) -> tuple[Rule, ...]:
+def _segmentation_rules(depths: Sequence[int], abn: bool) -> tuple[Rule, ...]:
     """`abn`: the norms outside the backbone are InPlaceABNs."""
     auxiliary = {
         "conv_out(16|32).conv": "aux_head*.conv",
@@ -62,6 +65,12 @@ def has_depths(prefix: str, depths: Depths) -> tuple[Check, Check]:
     return has(key.format(last)), lacks(key.format(last + 1))
 
 
+_MAIN_HEAD = "conv_out.conv.conv.weight"
+_DETAIL_HEAD = has("conv_out_sp8.conv.conv.weight")
+# InPlaceABN has no counters. A file of plain norms whose counters are gone looks the same.
+_COUNTERS = "conv_out.conv.bn.num_batches_tracked"
+
+
 def _segmentation(name: str, norm: str, norm_title: str) -> Generation:
     backbone, depths = VARIANTS[name]
     return Generation(
@@ -70,8 +79,47 @@ def _segmentation(name: str, norm: str, norm_title: str) -> Generation:
         f"STDC-Seg on {backbone}, {norm_title} outside the backbone",
         {"type": "STDCSeg", "backbone": {"type": backbone}, "variant": "original"},
         _segmentation_rules(depths, abn=norm == "abn"),
-        (has("conv_out_sp8.conv.conv.weight"), *has_depths("cp.backbone.", depths)),
+        (_DETAIL_HEAD, shaped(_MAIN_HEAD, 256, 256, 3, 3), *has_depths("cp.backbone.", depths)),
+        signs=(lacks(_COUNTERS) if norm == "abn" else has(_COUNTERS),),
     )
+
+
+def _cutnet(name: str) -> Generation:
+    backbone, depths = VARIANTS[name]
+    return Generation(
+        "stdc",
+        f"{name}_cutnet",
+        f"cutNet of a fork: STDC-Seg on {backbone} with half of the tail",
+        {"type": "STDCSeg", "backbone": {"type": backbone}, "variant": "half_tail"},
+        _segmentation_rules(depths, abn=False),
+        (
+            has("cp.arm32.conv.conv.weight"),
+            shaped(_MAIN_HEAD, 128, 128, 3, 3),
+            *has_depths("cp.backbone.", depths),
+        ),
+    )
+
+
+_DELNET = Generation(
+    "stdc",
+    "stdc813_delnet",
+    "delNet of a fork: STDC-Seg on STDCNet813 without the stage at 1/32, with half of the tail",
+    {
+        "type": "STDCSeg",
+        "backbone": {"type": "STDCNet813", "last_stage": False},
+        "variant": "half_tail",
+    },
+    (
+        unused("cp.backbone.features.(6|7).**", _NEVER_READ),
+        unused("cp.backbone.conv_last.**", _NEVER_READ),
+        *_segmentation_rules((2, 2), abn=False),
+    ),
+    (
+        lacks("cp.arm32.conv.conv.weight"),
+        shaped(_MAIN_HEAD, 128, 128, 3, 3),
+        *has_depths("cp.backbone.", (2, 2, 2)),
+    ),
+)
 
 
 def _imagenet(name: str) -> Generation:
@@ -109,13 +157,17 @@ def classifier_generation(name: str) -> Generation:
     )
 
 
-GENERATIONS = tuple(
-    generation
-    for name in VARIANTS
-    for generation in (
-        # These two differ in nothing but num_batches_tracked.
-        _segmentation(name, "abn", "InPlaceABN"),
-        _segmentation(name, "bn", "BatchNorm"),
-        _imagenet(name),
-    )
+GENERATIONS = (
+    *(
+        generation
+        for name in VARIANTS
+        for generation in (
+            # The first two differ in nothing but num_batches_tracked.
+            _segmentation(name, "abn", "InPlaceABN"),
+            _segmentation(name, "bn", "BatchNorm"),
+            _cutnet(name),
+            _imagenet(name),
+        )
+    ),
+    _DELNET,
 )

@@ -11,6 +11,7 @@ from paddleseg_ext.published import (
     mmseg,
     paddleseg,
     stdc,
+    tensorflow,
     torchseg,
     torchvision,
 )
@@ -24,6 +25,7 @@ GENERATIONS: tuple[Generation, ...] = (
     *dabnet.GENERATIONS,
     *mmseg.GENERATIONS,
     *paddleseg.GENERATIONS,
+    *tensorflow.GENERATIONS,
     *torchvision.GENERATIONS,
 )
 AUTO = "auto"
@@ -75,6 +77,9 @@ def recognise(
             + (f"; {_describe(elsewhere)}" if elsewhere else "")
             + f". It has {len(arrays)} tensors, the first is '{next(iter(arrays))}'"
         )
+    if len(fitting) > 1:
+        likely = [g for g in fitting if g.shows_signs(shapes)]
+        fitting = likely if len(likely) == 1 else fitting
     if len(fitting) > 1:
         names = ", ".join(f"{g.name} ({g.title})" for g in fitting)
         raise UsageError(

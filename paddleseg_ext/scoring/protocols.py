@@ -14,6 +14,7 @@ from paddleseg_ext.scoring.metrics import AbsentRule
 Merge = Literal["logits", "softmax", "window_softmax", "window_exp", "window_product"]
 
 COINCHEUNG = "CoinCheung/BiSeNet tools/evaluate.py"
+COINCHEUNG_DEMO = "CoinCheung/BiSeNet tools/demo.py, demo_video.py"
 STDC = "MichaelFan01/STDC-Seg evaluation.py"
 TORCHSEG = "ycszen/TorchSeg furnace/engine/evaluator.py"
 TF2 = "MaybeShewill-CV/bisenetv2-tensorflow tools/cityscapes"
@@ -60,6 +61,7 @@ class Protocol:
             size of the preprocessed image.
         bytes_first: images are resized and padded as bytes, and normalised afterwards.
         label_stride: scores and labels are compared at this fraction of the label's size.
+        fixed_hw: the network sees every image at this height and width.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Protocol:
     at_label_size: bool = False
     bytes_first: bool = False
     label_stride: int = 1
+    fixed_hw: tuple[int, int] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -90,6 +93,8 @@ class Protocol:
         looks = [f"scales {', '.join(f'{scale:g}' for scale in self.scales)}"]
         if self.flip:
             looks.append("flip")
+        if self.fixed_hw is not None:
+            looks.append(f"at {self.fixed_hw[1]}x{self.fixed_hw[0]}")
         if self.side_multiple > 1:
             looks.append(f"sides up to a multiple of {self.side_multiple}")
         if self.windows is not None:
@@ -102,6 +107,8 @@ class Protocol:
 
     def scaled_hw(self, size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
         """The (height, width) at which an image of `size_hw` is looked at."""
+        if self.fixed_hw is not None:
+            return self.fixed_hw
         half = 0.5 if self.round_sides else 0.0
         height, width = (
             _ceil_to(max(1, int(side * scale + half)), self.side_multiple) for side in size_hw
@@ -158,6 +165,9 @@ PROTOCOLS = {
             flip=True,
             merge="window_exp",
         ),
+        # As demo.py since July 2022; before, it took images as they were.
+        Protocol("coincheung_demo", COINCHEUNG_DEMO, side_multiple=32),
+        Protocol("coincheung_demo_video", COINCHEUNG_DEMO, fixed_hw=(768, 768)),
         Protocol("scale_0.5", STDC, scales=(0.5,), align_corners=True),
         Protocol("scale_0.75", STDC, scales=(0.75,), align_corners=True),
         Protocol("half_resize", TF2, scales=(0.5,), merge="window_softmax", bytes_first=True),

@@ -63,6 +63,8 @@ def protocol_of(meta: dict[str, Any]) -> Protocol:
     """The named protocol that the case was made with."""
     repo, crop, flip = meta["source"]["repo"], meta.get("crop"), bool(meta.get("flip"))
     scales = meta.get("scales")
+    if meta.get("mode") in ("demo", "demo_video"):
+        return PROTOCOLS[f"coincheung_{meta['mode']}"]
     if repo == "CoinCheung/BiSeNet":
         protocol = PROTOCOLS["msf" if flip else "ss"]
         if crop:

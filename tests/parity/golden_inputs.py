@@ -1,6 +1,7 @@
 """Inputs of golden losses and evaluations, made by the `fixture.py` beside the cases."""
 
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -34,15 +35,36 @@ def make_labels(
     generator: ModuleType, spec: Mapping[str, Any], shape: Any = None, classes: Any = None
 ) -> np.ndarray:
     """Labels by the `labels` of a meta.json; a loss gives shape and classes with its logits."""
-    if spec.get("edit"):
-        raise ValueError(f"unknown edit of the labels: {spec['edit']}")
-    return generator.make_labels(
+    labels = generator.make_labels(
         shape or spec["shape"],
         classes or spec["n_classes"],
         spec["seed"],
         spec["block"],
         spec["ignore_frac"],
     )
+    return edit_labels(labels, spec.get("edit"))
+
+
+def edit_labels(labels: np.ndarray, edit: str | None) -> np.ndarray:
+    """The labels after an assignment such as `labels[0, 3, 4] = 2`; `:` is a whole side.
+
+    Raises:
+        ValueError: anything else, which is not executed.
+    """
+    if edit is None:
+        return labels
+    match = re.fullmatch(r"labels\[([\d:, ]+)\] = (\d+)", edit)
+    if match is None:
+        raise ValueError(f"unknown edit of the labels: {edit}")
+    labels[tuple(_index(part) for part in match[1].split(","))] = int(match[2])
+    return labels
+
+
+def _index(part: str) -> int | slice:
+    bounds = [int(bound) if bound.strip() else None for bound in part.split(":")]
+    if len(bounds) == 1 and bounds[0] is not None:
+        return bounds[0]
+    return slice(*bounds)
 
 
 def make_pixel_inputs(

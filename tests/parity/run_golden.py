@@ -1,4 +1,4 @@
-"""Runs every golden case of a folder: `python -m tests.parity.run_golden DIR`, for `make golden`.
+"""Runs every golden case of folders: `python -m tests.parity.run_golden DIR...`, for `make golden`.
 
 Prints one line per case with its largest difference, then the counts. Status 1: a case failed.
 """
@@ -12,11 +12,20 @@ from paddleseg_ext.published.golden import FAILED, PASSED, SKIPPED, CaseResult, 
 from paddleseg_ext.published.golden_data import GoldenCase, find_cases, read_case
 
 from .golden_evaluation import run_evaluation
+from .golden_parts import PARTS
+from .golden_preprocess import run_preprocess
 from .golden_training import run_loss, run_schedule
 
+
+def run_network_or_part(case: GoldenCase) -> CaseResult:
+    """Run a network, or a part of one that no yml can name."""
+    return PARTS.get(case.meta.get("arch", ""), run_network)(case)
+
+
 RUNNERS: dict[str, Callable[[GoldenCase], CaseResult]] = {
-    "network": run_network,
+    "network": run_network_or_part,
     "evaluation": run_evaluation,
+    "preprocess": run_preprocess,
     "loss": run_loss,
     "schedule": run_schedule,
 }
@@ -34,11 +43,11 @@ def run_case(directory: Path) -> CaseResult:
 
 
 def main() -> None:
-    """Run the folder named on the command line."""
-    if len(sys.argv) != 2:
-        raise UsageError("usage: python -m tests.parity.run_golden DIR")
+    """Run the folders named on the command line."""
+    if len(sys.argv) < 2:
+        raise UsageError("usage: python -m tests.parity.run_golden DIR...")
     counts = dict.fromkeys((PASSED, FAILED, SKIPPED), 0)
-    for directory in find_cases(Path(sys.argv[1]).resolve()):
+    for directory in [case for name in sys.argv[1:] for case in find_cases(Path(name).resolve())]:
         result = run_case(directory)
         counts[result.status] += 1
         print(result.line(), flush=True)

@@ -17,6 +17,9 @@ from paddleseg_ext.published.golden import (
 )
 from paddleseg_ext.published.golden_data import GoldenCase, find_cases, make_input, read_case
 
+from .golden_parts import PARTS
+from .run_golden import run_network_or_part
+
 COMMITTED = Path(__file__).resolve().parents[1] / "golden"
 CASES = find_cases(COMMITTED)
 
@@ -33,10 +36,10 @@ def test_network_equals_the_original(directory: Path) -> None:
 
 @pytest.mark.slow
 def test_every_network_case_beside_the_project(shared_dir: Path) -> None:
-    cases = [read_case(directory) for directory in find_cases(shared_dir / "golden")]
-    networks = [case for case in cases if case.kind == "network"]
-    assert {case.meta["arch"] for case in networks} <= set(ARCHITECTURES)
-    failed = [r.line() for r in map(run_network, networks) if r.status != PASSED]
+    directories = [*find_cases(shared_dir / "golden"), *find_cases(shared_dir / "golden_more")]
+    cases = [case for case in map(read_case, directories) if case.kind == "network"]
+    assert {case.meta["arch"] for case in cases} <= {*ARCHITECTURES, *PARTS}
+    failed = [r.line() for r in map(run_network_or_part, cases) if r.status != PASSED]
     assert not failed
 
 

@@ -19,8 +19,7 @@ class STDCNet(nn.Layer):
     """The features of every stage, without the classifier.
 
     Args:
-        last_channels: width of the last stage. 256 is the light variant of a fork ("cutNet").
-        last_stage: False ends at 1/16, the light variant "delNet".
+        last_stage: False ends at 1/16, as STDCNet813Del of a fork ("delNet").
         conv_last: add the classifier's 1x1 convolution after the last stage.
         pool_counts_padding: average pools divide by 9 at the border too. PaddleSeg's do not.
 
@@ -33,15 +32,12 @@ class STDCNet(nn.Layer):
 
     def __init__(
         self,
-        last_channels: int = STAGE_CHANNELS[-1],
         last_stage: bool = True,
         conv_last: bool = False,
         pool_counts_padding: bool = True,
     ):
         super().__init__()
-        if last_channels < 8 or last_channels % 8:
-            raise ValueError(f"last_channels must be a multiple of 8, got {last_channels}")
-        widths = [*STAGE_CHANNELS[:-1], last_channels][: 3 if last_stage else 2]
+        widths = STAGE_CHANNELS[: 3 if last_stage else 2]
         self.stage2 = ConvBNReLU(3, 32, 3, stride=2)
         self.stage4 = ConvBNReLU(32, 64, 3, stride=2)
         in_channels, stages = 64, []

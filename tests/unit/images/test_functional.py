@@ -203,3 +203,19 @@ def test_logits_are_resized_by_the_definition(
     assert resized.dtype == np.float32
     expected = _direct_bilinear(logits, height, width, corners)
     np.testing.assert_allclose(resized, expected, atol=1e-4)
+
+
+def test_pillows_filter_averages_where_it_shrinks() -> None:
+    """Bytes round as Pillow does; the mean of a fine pattern is kept, which OpenCV's loses."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[::4] = 200
+    halved = F.resize_image(image, (16, 16), F.PILLOW_LINEAR)
+    expected = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(halved, expected)
+    floats = F.resize_image(image.astype(np.float32), (16, 16), F.PILLOW_LINEAR)
+    np.testing.assert_array_equal(floats, expected.astype(np.float32))
+    assert abs(float(halved.mean()) - 50.0) < 1.0
+    # Values that are no bytes are not rounded.
+    fine = F.resize_image(image / np.float32(255), (16, 16), F.PILLOW_LINEAR)
+    np.testing.assert_allclose(fine * 255, expected, atol=1.0)
+    assert np.any(fine * 255 != np.rint(fine * 255))

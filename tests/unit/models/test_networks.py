@@ -21,6 +21,7 @@ from paddleseg_ext.models.backbones.stdcnet import STDCClassifier, STDCNet813, S
 from paddleseg_ext.models.backbones.xception import Xception39
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
 from paddleseg_ext.models.bisenetv1_variants import VARIANTS as V1_VARIANTS
+from paddleseg_ext.models.bisenetv1_xception import BiSeNetV1Xception
 from paddleseg_ext.models.bisenetv2 import BiSeNetV2
 from paddleseg_ext.models.bisenetv2_variants import VARIANTS as V2_VARIANTS
 from paddleseg_ext.models.dabnet import DABNet
@@ -52,6 +53,7 @@ NETWORKS: dict[str, Callable[..., nn.Layer]] = {
     },
     "v1-author_speed-x39": lambda n=CLASSES: BiSeNetV1(n, Xception39(), "author_speed"),
     "v1-mmseg_wide-r101": lambda n=CLASSES: BiSeNetV1(n, ResNet101(), "mmseg_wide"),
+    "v1-xception": lambda n=CLASSES: BiSeNetV1Xception(n),
     **{
         f"v2-{variant}": lambda n=CLASSES, variant=variant: BiSeNetV2(n, variant)
         for variant in V2_VARIANTS
@@ -64,8 +66,9 @@ NETWORKS: dict[str, Callable[..., nn.Layer]] = {
         n, STDCNet813(pool_counts_padding=False), variant="paddleseg"
     ),
     "stdc1-conv_last": lambda n=CLASSES: STDCSeg(n, STDCNet813(conv_last=True)),
-    "stdc1-cutnet": lambda n=CLASSES: STDCSeg(n, STDCNet813(last_channels=256)),
-    "stdc1-delnet": lambda n=CLASSES: STDCSeg(n, STDCNet813(last_stage=False)),
+    "stdc1-mmseg": lambda n=CLASSES: STDCSeg(n, STDCNet813(), variant="mmseg"),
+    "stdc1-cutnet": lambda n=CLASSES: STDCSeg(n, STDCNet813(), variant="half_tail"),
+    "stdc1-delnet": lambda n=CLASSES: STDCSeg(n, STDCNet813(last_stage=False), variant="half_tail"),
     "stdc1-dw": lambda n=CLASSES: STDCSeg(n, STDCNet813(), separable=True),
     **{
         f"dab-p{patch}": lambda n=CLASSES, patch=patch: DABNet(n, ResNet18_v1c(), patch)
@@ -85,6 +88,7 @@ FAST = {
     "v1-coincheung_2019_diss",
     "v1-paddleseg",
     "v1-author_x39",
+    "v1-xception",
     "v2-coincheung",
     "v2-coincheung_202009",
     "v2-tf2",
@@ -111,7 +115,7 @@ def seed() -> None:
 
 
 def test_every_registered_network_is_here() -> None:
-    networks = (BiSeNetV1, BiSeNetV2, STDCSeg, DABNet, STDCClassifier)
+    networks = (BiSeNetV1, BiSeNetV1Xception, BiSeNetV2, STDCSeg, DABNet, STDCClassifier)
     assert {network.__name__ for network in networks} == set(MODELS.names)
     backbones = (
         EfficientNetB1,
@@ -274,8 +278,9 @@ PUBLISHED_PARAMETERS = {
 NO_PUBLISHED_PARAMETERS = {
     "v1-author_r101",  # names and shapes from its source, tests/unit/checkpoints
     "v1-author_x39",
+    "v1-xception",
     "v1-author_speed-x39",
-    "v1-mmseg",  # names and shapes from its source, tests/unit/checkpoints
+    "v1-mmseg",  # tensor by tensor equal to the original's, shared golden cases
     "v1-mmseg_wide",
     "v1-mmseg_wide-r101",
     "v1-paddleseg",  # tensor by tensor equal to PaddleSeg's classes, tests/parity
@@ -285,6 +290,7 @@ NO_PUBLISHED_PARAMETERS = {
     "v2-tf2",
     "stdc2",  # with other detail heads than the original's; its count is 12_603_360 with 1/8
     "stdc1-conv_last",
+    "stdc1-mmseg",
     "stdc1-cutnet",
     "stdc1-delnet",
     "stdc1-dw",
@@ -382,5 +388,3 @@ def test_wrong_options_are_told() -> None:
         DABNet(CLASSES, ResNet18())
     with pytest.raises(ValueError, match="output_stride is 8, 16 or 32"):
         ResNet18_vd(12)
-    with pytest.raises(ValueError, match="last_channels must be a multiple of 8, got 0"):
-        STDCNet813(last_channels=0)

@@ -79,7 +79,7 @@ def test_an_installed_copy_asks_for_the_cases(
 def test_every_golden_architecture_is_a_layout() -> None:
     layouts = {(generation.system, generation.name) for generation in GENERATIONS}
     assert set(golden.ARCHITECTURES.values()) <= layouts
-    assert len(golden.ARCHITECTURES) == 26
+    assert len(golden.ARCHITECTURES) == 39
 
 
 def test_another_name_than_pdparams_is_refused(weights: Path, tmp_path: Path) -> None:

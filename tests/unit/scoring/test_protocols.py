@@ -53,6 +53,8 @@ def test_published_sizes() -> None:
     assert PROTOCOLS["msf"].scaled_hw((201, 301), 0.5) == (128, 160)
     assert PROTOCOLS["scale_0.5"].scaled_hw((201, 301), 0.5) == (100, 150)  # cut off
     assert PROTOCOLS["whole"].scaled_hw((201, 301), 0.5) == (101, 151)  # rounded
+    assert PROTOCOLS["coincheung_demo"].scaled_hw((200, 300), 1.0) == (224, 320)
+    assert PROTOCOLS["coincheung_demo_video"].scaled_hw((96, 160), 1.0) == (768, 768)
     windows = make_protocol("ssc").windows
     assert windows is not None and windows.stride_wh == (683, 683)  # ceil(1024 * 2 / 3)
     windows = make_protocol("torchseg").windows
