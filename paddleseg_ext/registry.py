@@ -15,6 +15,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import DataError, UsageError, nearest_name, shown
 from paddleseg_ext.common.packages import INSTALL_PADDLESEG, how_to_install
+from paddleseg_ext.common.transform_arguments import check_transform
 
 PADDLESEG_PREFIX = "paddleseg."
 
@@ -194,6 +195,8 @@ def build(
         is_switch = key in parameters and isinstance(parameters[key].default, bool)
         if is_switch and isinstance(value, str):  # "false" would count as true
             raise UsageError(f"{where}: '{key}' must be true or false, got the word {shown(value)}")
+    if registry is TRANSFORMS:
+        check_transform(f"{where}: {spec['type']}", arguments)
     for key, value in defaults.items():
         if key in parameters or takes_any:
             arguments.setdefault(key, value)

@@ -22,6 +22,7 @@ from paddleseg_ext.common.errors import (
     shown,
 )
 from paddleseg_ext.common.options import check_kind
+from paddleseg_ext.common.transform_arguments import check_transform
 from paddleseg_ext.images import functional
 from paddleseg_ext.images.orientation import Orientation
 
@@ -383,6 +384,7 @@ def _build(spec: Mapping[str, Any]) -> Any:
             raise UsageError(
                 f"transforms: {name} takes no '{cut(str(key))}'{nearest_name(key, parameters)}"
             )
+    check_transform(f"transforms: {name}", arguments)
     kinds = get_type_hints(TRANSFORMS[name].__init__)
     for key, value in arguments.items():
         check_kind(f"transforms: {name}", key, value, kinds[key])
