@@ -8,6 +8,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
+from paddleseg_ext.images.lists import encoding_problem, list_lines
 
 STEM_BYTES = 100  # of an image's name in its output's name; file systems allow 255 in all
 
@@ -90,15 +91,16 @@ def list_images(path: str, save_dir: str) -> list[str]:
 
 
 def _read_list(filesystem: Any, name: str) -> list[str]:
-    try:
-        lines = filesystem.cat_file(name).decode("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UsageError(
-            f"--images: '{printable(name)}': a folder, an image, or a list of paths in UTF-8 is "
-            "expected"
-        ) from None
+    where = f"--images: '{printable(name)}'"
+    lines = list_lines(filesystem.cat_file(name), where)
+    for number, line in enumerate(lines, 1):
+        if problem := encoding_problem(line):
+            raise UsageError(
+                f"{where}, line {number}: {problem}; a folder, an image, or a list of paths in "
+                "UTF-8 is expected"
+            )
     return [
-        full_path(line.strip(), f"--images: '{printable(name)}', line {number}")
+        full_path(line.strip(), f"{where}, line {number}")
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]

@@ -132,7 +132,7 @@ def _add_index(verbs: argparse._SubParsersAction) -> None:
     parser = _add_verb(verbs, _index, "write lists of 'image label' lines")
     _add_source(parser, "--images", "DIR", "any images; with --labels")
     parser.add_argument(
-        "--labels", metavar="DIR", help="PNG labels whose names are those of the images"
+        "--labels", metavar="DIR", help="labels whose paths below it are those of the images"
     )
     add_options(parser, SplitOptions)
     parser.add_argument("--save_dir", type=Path, required=True, help="where the lists go")

@@ -33,6 +33,9 @@ class SplitOptions(CheckedOptions):
 
     val_share: float = option(0.1, "of --images, drawn with --seed", parse=positive_float)
     seed: int = option(0, "another draw", parse=natural_int)
+    label_ending: str = option(
+        "", "what labels have behind their image's name: _mask for f0.jpg and f0_mask.png"
+    )
 
 
 def parts_of_config(config: Config) -> list[Part]:
@@ -72,7 +75,7 @@ def part_of_list(path: str | Path, num_classes: int | None = None) -> Part:
 def split_pairs(
     images: str | Path, labels: str | Path, options: SplitOptions
 ) -> dict[str, list[Sample]]:
-    """Pair the images and PNG labels of two folders by name, and divide them at random.
+    """Pair the images and labels of two folders by name, and divide them at random.
 
     Returns:
         The samples of "train" and "val", at least one each.
@@ -83,8 +86,15 @@ def split_pairs(
     """
     if options.val_share >= 1:
         raise UsageError(f"--val_share: below 1 expected, got {options.val_share}")
-    samples, lonely = pair_by_stem(Path(images), Path(labels), "all")
-    require_none(lonely, f"{len(lonely)} files without their partner:", MissingData)
+    ending = options.label_ending
+    if not ending and Path(images).resolve() == Path(labels).resolve():
+        raise UsageError(
+            "--images and --labels are one folder: --label_ending says which files are labels, "
+            "such as --label_ending _mask for f0.jpg and f0_mask.png"
+        )
+    samples, lonely = pair_by_stem(Path(images), Path(labels), "all", ending)
+    hint = "" if ending else " (labels such as NAME_mask.png: give --label_ending _mask)"
+    require_none(lonely, f"{len(lonely)} files without their partner{hint}:", MissingData)
     if len(samples) < 2:
         raise UsageError(f"--images: at least 2 images expected in '{images}'")
     count = min(max(1, round(len(samples) * options.val_share)), len(samples) - 1)

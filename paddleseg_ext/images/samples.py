@@ -10,9 +10,21 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from paddleseg_ext.common.errors import DataError, UsageError, require_none
-from paddleseg_ext.common.files import require_file, write_text
+from paddleseg_ext.common.files import require_file, write_bytes
+from paddleseg_ext.common.log import warn
+from paddleseg_ext.images.folders import files_below, warn_of_left_out
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 from paddleseg_ext.images.header import opened_header
+from paddleseg_ext.images.lists import (
+    encoding_problem,
+    joined_line,
+    list_lines,
+    split_line,
+    windows_hint,
+)
+
+# In which labels are saved without a loss.
+LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -101,35 +113,73 @@ def pair_by_key(images: Mapping[Key, Path], labels: Mapping[Key, Path]) -> Pairs
     return Pairs(found, sorted(labels[key] for key in labels.keys() - images.keys()))
 
 
-def pair_by_stem(images: Path, labels: Path, split: str) -> tuple[list[Sample], list[str]]:
-    """Pair the images and PNG labels of two folders by their names without suffix.
+def pair_by_stem(
+    images: Path, labels: Path, split: str, label_ending: str = ""
+) -> tuple[list[Sample], list[str]]:
+    """Pair the images and labels of two folders, and of those below, by name without suffix.
+
+    Other files are left out with a warning, hidden ones without.
+
+    Args:
+        images: the folder of the images.
+        labels: the folder of the labels; may be that of the images where there is an ending.
+        split: the samples are named `split/NAME`.
+        label_ending: what labels have behind their image's name, such as `_mask`.
 
     Returns:
-        The samples, named `split/STEM`, and one line per file without its partner.
+        The samples, and one line per file without its partner or with two.
     """
+    is_one = images.resolve() == labels.resolve()
+    files, left = files_below(images, IMAGE_SUFFIXES, hidden=False, without=labels)
+    warn_of_left_out(images, left, IMAGE_SUFFIXES)
+    if is_one:
+        files = [file for file in files if not file.stem.endswith(label_ending)]
+    found, problems = _by_key(files, images, "", "its label is that of")
+    files, left = files_below(labels, LABEL_SUFFIXES, hidden=False, without=images)
+    masks = [file for file in files if file.stem.endswith(label_ending)]
+    if not is_one:
+        warn_of_left_out(labels, left, LABEL_SUFFIXES)
+        other = [file for file in files if not file.stem.endswith(label_ending)]
+        problems += [f"{file}: its name does not end in {label_ending}" for file in other]
+    known, doubled = _by_key(masks, labels, label_ending, "a second label of one image, beside")
+    pairs = pair_by_key(found, known)
+    problems += [*doubled, *pairs.problems()]
+    samples = [Sample(image, label, f"{split}/{key}") for key, image, label in pairs.found]
+    return samples, sorted(problems)
+
+
+def _by_key(
+    files: Sequence[Path], root: Path, ending: str, again: str
+) -> tuple[dict[str, Path], list[str]]:
+    """Files by path below `root` without ending and suffix, and a line per further one of a key."""
     found: dict[str, Path] = {}
     doubled = []
-    # "[!.]": hidden files are what killed writers, or macOS on foreign disks, leave.
-    for file in sorted(images.glob("[!.]*")):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            first = found.setdefault(file.stem, file)
-            if first != file:
-                doubled.append(f"{file}: its label is that of {first.name}")
-    pairs = pair_by_key(found, {file.stem: file for file in labels.glob("[!.]*.png")})
-    samples = [Sample(image, label, f"{split}/{stem}") for stem, image, label in pairs.found]
-    return samples, sorted(doubled + pairs.problems())
+    for file in files:
+        key = file.relative_to(root).with_suffix("").as_posix().removesuffix(ending)
+        first = found.setdefault(key, file)
+        if first != file:
+            doubled.append(f"{file}: {again} {first.name}")
+    return found, doubled
 
 
-def _split_line(line: str, separator: str | None) -> list[str]:
-    if separator is None:
-        separator = next((mark for mark in "\t," if mark in line), None)
-    return [field.strip() for field in line.split(separator) if field.strip()]
+def _is_there(path: Path) -> bool:
+    """Whether a path exists; a name that no file can have does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
-def _resolve(name: str, roots: Iterable[Path]) -> Path:
-    """`name` in the first of `roots` that has it; in the first where none has."""
-    candidates = [root / name for root in roots]
-    return next((path for path in candidates if path.exists()), candidates[0])
+def _resolve(name: str, roots: Sequence[Path]) -> Path:
+    """`name` in the first of `roots` that has it; in the first where none has.
+
+    Where only the name with `/` in place of backslashes is there, that one is taken.
+    """
+    for spelt in (name, name.replace("\\", "/")):
+        for root in roots:
+            if _is_there(root / spelt):
+                return root / spelt
+    return roots[0] / name
 
 
 def read_sample_list(
@@ -145,25 +195,32 @@ def read_sample_list(
 
     Raises:
         MissingData: the list does not exist.
-        UsageError: it has no lines, or lines with more than two names; all these are listed.
+        UsageError: it has no lines, lines with more than two names (all these are listed), NUL
+            bytes, another encoding, or paths of Windows that are not here.
     """
     path = require_file(path, "image list")
     roots = [Path(root)] if root is not None else [path.parent, Path()]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UsageError(
-            f"'{path}' is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a text list"
-        ) from None
+    where = f"image list '{path}'"
     pairs: list[tuple[Path, Path | None]] = []
-    wrong = []
-    for number, line in enumerate(lines, 1):
-        fields = _split_line(line, separator)
+    wrong, missing = [], []
+    for number, line in enumerate(list_lines(path.read_bytes(), where), 1):
+        fields = split_line(line, separator)
         if len(fields) > 2:
             wrong.append(f"line {number}: expected 'image label', got {len(fields)} names: {line}")
         elif fields:
-            label = _resolve(fields[1], roots) if len(fields) == 2 else None
-            pairs.append((_resolve(fields[0], roots), label))
+            files = [_resolve(field, roots) for field in fields]
+            lost = [name for name, file in zip(fields, files, strict=True) if not _is_there(file)]
+            missing += lost
+            if lost and (problem := encoding_problem(line)):
+                raise UsageError(
+                    f"{where}, line {number}: {problem}, and no file has the name; save the list "
+                    f"as UTF-8. An image has one of the suffixes {', '.join(IMAGE_SUFFIXES)}"
+                )
+            pairs.append((files[0], files[1] if len(files) == 2 else None))
+    if hint := windows_hint(missing):
+        if all(not _is_there(image) for image, _ in pairs):
+            raise UsageError(f"{where}: {hint}")
+        warn(f"{where}: {hint}")
     title = f"image list '{path}' (where names hold spaces or commas, a tab follows each):"
     require_none(wrong, title)
     if not pairs:
@@ -180,15 +237,12 @@ def collect_samples(path: str | Path) -> list[Sample]:
     """
     path = Path(path)
     if path.is_dir():
-        images = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-        )
+        images, left = files_below(path, IMAGE_SUFFIXES)
         if not images:
             raise UsageError(
                 f"folder '{path}' holds no image; suffixes known: {', '.join(IMAGE_SUFFIXES)}"
             )
+        warn_of_left_out(path, left, IMAGE_SUFFIXES)
         names = unique_names(images)
         return [Sample(image, None, name) for image, name in zip(images, names, strict=True)]
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -217,6 +271,9 @@ def write_sample_list(
 
     Args:
         root: names are written relative to it; None takes the list's folder.
+
+    Raises:
+        UsageError: a name that a list cannot hold.
     """
     base = Path(path).parent if root is None else Path(root)
     lines = []
@@ -224,9 +281,8 @@ def write_sample_list(
         names = [_relative(sample.image, base)]
         if sample.label is not None:
             names.append(_relative(sample.label, base))
-        spaced = any(mark.isspace() or mark == "," for name in names for mark in name)
-        lines.append(("\t" if spaced else " ").join(names) + ("\t" if spaced else ""))
-    write_text(path, "".join(line + "\n" for line in lines))
+        lines.append(joined_line(names, str(path)))
+    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -1,5 +1,6 @@
 """Lists of samples, read and written."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -201,3 +202,166 @@ def test_what_has_no_partner_is_listed_by_its_file() -> None:
     lonely = ["x.png: no image", "y.png: no image"]
     assert pairs.problems("mask") == ["b.jpg: no mask", "c.jpg: no mask", *lonely]
     assert pairs.problems(required=False) == lonely
+
+
+# What Python's `splitlines` and `split` take for ends of lines and names.
+ODD_CHARACTERS = [
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1e",
+    "\u3000",
+    "'",
+    '"',
+    "\\",
+]
+
+
+@pytest.mark.parametrize("mark", ODD_CHARACTERS)
+@pytest.mark.parametrize("place", ["x{}y", "{}x", "x{}"])
+def test_odd_characters_in_names_read_back(tmp_path: Path, mark: str, place: str) -> None:
+    name = place.format(mark)
+    images = [_image(tmp_path / folder / f"{name}.png") for folder in ("i", "l")]
+    samples = [Sample(images[0], images[1], name), Sample(images[1], None, name)]
+    write_sample_list(samples, tmp_path / "x.list")
+    read = read_sample_list(tmp_path / "x.list")
+    assert [(s.image, s.label) for s in read] == [(s.image, s.label) for s in samples]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\tb", " a", "a.png "])
+def test_a_name_that_no_list_holds_is_refused(tmp_path: Path, name: str) -> None:
+    image = tmp_path / name
+    image.touch()
+    with pytest.raises(UsageError, match="rename the file") as caught:
+        write_sample_list([Sample(image, None, "a")], tmp_path / "x.list")
+    assert "\n" not in str(caught.value) and not (tmp_path / "x.list").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_byte_order_mark_names_the_encoding(tmp_path: Path, encoding: str, end: str) -> None:
+    image, label = _image(tmp_path / "街.png"), _image(tmp_path / "l.png")
+    mark = "\ufeff" if encoding.endswith(("le", "be")) else ""
+    listed = tmp_path / "x.list"
+    listed.write_bytes(f"{mark}街.png l.png{end}街.png l.png{end}".encode(encoding))
+    assert [(s.image, s.label) for s in read_sample_list(listed)] == [(image, label)] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a.png\0 l.png\n", "line 1: a NUL byte at character 6"),
+        (b"a.png\nb.png \0l.png\n", "line 2: a NUL byte at character 7"),
+        ("a.png\n".encode("utf-16-le"), "UTF-16 without byte order mark"),
+        (b"\xff\xfea\0b", "begins as UTF-16, and is none at byte"),
+        ("a.png\n街.png l.png\n".encode("gbk"), r"line 2: not UTF-8 at byte 1 \(0xbd\)"),
+        ("a.png\nstraße.png\n".encode("latin-1"), r"line 2: not UTF-8 at byte 5 \(0xdf\)"),
+        (b"a.png\n" + b"x" * 5000 + b" a.png b.png\n", "line 2: expected 'image label'"),
+    ],
+)
+def test_what_is_no_list_in_utf8_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    _image(tmp_path / "a.png")
+    (tmp_path / "x.list").write_bytes(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        read_sample_list(tmp_path / "x.list")
+    assert str(tmp_path / "x.list") in str(caught.value)
+
+
+def test_names_that_are_not_utf8_on_the_disk_are_read_and_written(tmp_path: Path) -> None:
+    """A disk of an older system has such names; they are bytes to Linux."""
+    image = tmp_path / os.fsdecode(b"\xbd\xd6.png")
+    image.write_bytes(_image(tmp_path / "a.png").read_bytes())
+    (tmp_path / "x.list").write_bytes(b"\xbd\xd6.png a.png\n")
+    (sample,) = read_sample_list(tmp_path / "x.list")
+    assert (sample.image, sample.label) == (image, tmp_path / "a.png")
+    write_sample_list([sample], tmp_path / "y.list")
+    assert (tmp_path / "y.list").read_bytes() == (tmp_path / "x.list").read_bytes()
+
+
+@pytest.mark.parametrize("length", [246, 300, 5000])
+def test_a_name_too_long_for_a_disk_is_left_to_the_run(tmp_path: Path, length: int) -> None:
+    (tmp_path / "x.list").write_text("x" * length + ".png\n")
+    (sample,) = read_sample_list(tmp_path / "x.list")
+    assert len(sample.image.name) == length + 4
+
+
+def test_backslashes_are_read_as_windows_means_them(tmp_path: Path, capsys) -> None:
+    image, label = _image(tmp_path / "im/a.png"), _image(tmp_path / "la/b/a.png")
+    listed = tmp_path / "x.list"
+    listed.write_text("im\\a.png la\\b/a.png\n")
+    (sample,) = read_sample_list(listed)
+    assert (sample.image, sample.label) == (image, label)
+    listed.write_text("im\\no.png la\\b\\no.png\nim\\no2.png\n")
+    with pytest.raises(UsageError, match=r"3 names are paths of Windows, such as im\\no\.png: wri"):
+        read_sample_list(listed)
+    listed.write_text("C:\\data\\a.png\nD:/data/b.png\n")
+    with pytest.raises(UsageError, match="2 names are paths of Windows"):
+        read_sample_list(listed)
+    listed.write_text("im/a.png\nim\\no.png\n")
+    assert len(read_sample_list(listed)) == 2
+    assert "1 names are paths of Windows" in capsys.readouterr().out
+
+
+def test_a_folder_says_what_it_leaves_out(tmp_path: Path, capsys) -> None:
+    _image(tmp_path / "a.png")
+    for name in ("b.JFIF", "c.gif", "sub/d.gif", "IMG.HEIC", "README", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    assert [s.name for s in collect_samples(tmp_path)] == ["a"]
+    said = capsys.readouterr().out
+    counts = ".gif 2, .heic 1, .jfif 1, .png 1, without suffix 2"
+    assert f"7 other files left out ({counts}): IMG.HEIC, README, b.JFIF, ..." in said
+    for name in ("b.JFIF", "c.gif", "sub/d.gif", "IMG.HEIC", "README", "pipe.png", "linked"):
+        (tmp_path / name).unlink()
+    collect_samples(tmp_path)
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["PNG", "tif", "TIFF", "bmp", "gif", "WebP", "pgm"])
+def test_labels_are_paired_whatever_their_suffix(tmp_path: Path, suffix: str) -> None:
+    for name in ("i/a.jpg", f"l/a.{suffix}", "i/city/b.JPG", f"l/city/b.{suffix}"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    samples, problems = pair_by_stem(tmp_path / "i", tmp_path / "l", "all")
+    assert not problems
+    assert [(s.name, s.label and s.label.name) for s in samples] == [
+        ("all/a", f"a.{suffix}"),
+        ("all/city/b", f"b.{suffix}"),
+    ]
+
+
+def test_what_an_index_cannot_pair_is_named(tmp_path: Path, capsys) -> None:
+    names = "i/a.jpg", "l/a.png", "l/a.tif", "i/x/b.jpg", "l/y/b.png", "i/c.txt", "l/d.json"
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    _, problems = pair_by_stem(tmp_path / "i", tmp_path / "l", "all")
+    assert problems == [
+        f"{tmp_path}/i/x/b.jpg: no label",
+        f"{tmp_path}/l/a.tif: a second label of one image, beside a.png",
+        f"{tmp_path}/l/y/b.png: no image",
+    ]
+    said = capsys.readouterr().out
+    assert "i: 1 other files left out (.txt 1): c.txt" in said
+    assert "l: 1 other files left out (.json 1): d.json" in said
+
+
+@pytest.mark.parametrize("labels", [".", "masks", "images"])
+def test_labels_with_an_ending_behind_the_name(tmp_path: Path, labels: str) -> None:
+    """In the images' folder, in one below it, or in another one."""
+    root = tmp_path if labels != "images" else tmp_path / "masks"
+    images = tmp_path if labels != "images" else tmp_path / "images"
+    folder = root / labels if labels != "images" else root
+    for path in (images / "f0.png", images / "f1.jpg", folder / "f0_mask.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (folder / "f1_mask.tif").touch()
+    samples, problems = pair_by_stem(images, folder, "all", "_mask")
+    assert not problems
+    paired = [(s.image.name, s.label and s.label.name) for s in samples]
+    assert paired == [("f0.png", "f0_mask.png"), ("f1.jpg", "f1_mask.tif")]
