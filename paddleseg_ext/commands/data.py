@@ -93,6 +93,8 @@ def _add_check(verbs: argparse._SubParsersAction) -> None:
     _add_source(parser, "--list", "LIST", "lines of 'image label'")
     text = "of --list; Cityscapes' classes unless given"
     parser.add_argument("--num_classes", type=flags.positive_int, help=text)
+    text = "of --list: a yml with a `classes:` section, or class_dict.csv, labelmap.txt ..."
+    parser.add_argument("--classes", metavar="FILE", help=text)
     parser.add_argument("--html", type=Path, metavar="FILE", help="also as a page with pictures")
 
 
@@ -103,10 +105,11 @@ def _check(arguments: argparse.Namespace) -> None:
     and misshapen files and label values outside the classes are all listed, with status 2, and so
     are labels that cannot be meant: void everywhere, or masks of 0 and 255 where 255 is ignored.
     """
-    if arguments.num_classes and not arguments.list:
-        raise UsageError("--num_classes is that of --list")
+    for flag in ("num_classes", "classes"):
+        if getattr(arguments, flag) and not arguments.list:
+            raise UsageError(f"--{flag} is that of --list")
     if arguments.list:
-        parts = [part_of_list(arguments.list, arguments.num_classes)]
+        parts = [part_of_list(arguments.list, arguments.num_classes, arguments.classes)]
     else:
         parts = _parts(arguments)
     surveys = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,22 @@ from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
 from paddleseg_ext.data.transforms import RandomHorizontalFlip
-from paddleseg_ext.images.labels import CITYSCAPES, IGNORE_INDEX, ClassTable, generic_table
+from paddleseg_ext.images.class_section import ClassSection, apply_classes, read_class_section
+from paddleseg_ext.images.labels import (
+    CITYSCAPES,
+    IGNORE_INDEX,
+    ClassTable,
+    decode_label,
+    generic_table,
+)
 from paddleseg_ext.images.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
 # How PaddleSeg's Cityscapes and COCO-Stuff report an absent folder, as a ValueError.
 PADDLESEGS_MISSING = "The dataset is not Found"
+
+
+LISTED_TYPES = ("ListDataset", "Dataset")  # their classes are the section's
 
 
 class PaddleSegDataset:
@@ -36,6 +47,11 @@ class PaddleSegDataset:
         self.num_classes: int = dataset.num_classes
         self.ignore_index: int = dataset.ignore_index
 
+    def read_labels_by(self, table: ClassTable) -> None:
+        """Read labels as ours are read, by a class table, before PaddleSeg's transforms."""
+        self.class_table = table
+        self._dataset.transforms = partial(_with_label, table, self._dataset.transforms)
+
     def __len__(self) -> int:
         return len(self._dataset)
 
@@ -47,6 +63,18 @@ class PaddleSegDataset:
         if data.get("label") is not None:
             item["label"] = np.ascontiguousarray(data["label"].squeeze(), np.int64)
         return item
+
+
+def _with_label(table: ClassTable, transforms: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """PaddleSeg's transforms, of a label that is read by a class table."""
+    if data.get("label") is not None:
+        if not isinstance(data["label"], str):
+            raise UsageError(
+                "classes: this data set of PaddleSeg's reads its labels itself; use ours of the "
+                "same name, or a ListDataset"
+            )
+        data["label"] = decode_label(data["label"], table)
+    return transforms(data | {"left_right": table.left_right})
 
 
 def _paddlesegs_table(type_name: str, num_classes: int, ignore_index: int) -> ClassTable:
@@ -77,7 +105,8 @@ def build_dataset(config: Config, section: str) -> Any:
         build(TRANSFORMS, entry, f"{section}.transforms[{index}]", config.only_paddleseg)
         for index, entry in enumerate(specs)
     ]
-    described: Mapping[str, Any] = {**spec, "transforms": transforms}
+    classes = _classes(spec, section)
+    described = _described(spec, transforms, classes, section)
     try:
         dataset = _packed(spec, transforms, section) or build(
             DATASETS, described, section, config.only_paddleseg
@@ -90,9 +119,64 @@ def build_dataset(config: Config, section: str) -> Any:
         raise
     if not hasattr(dataset, "samples"):
         dataset = PaddleSegDataset(dataset)
+    if classes is not None and not isinstance(dataset, PackedDataset):  # packed as classes
+        _set_table(dataset, _applied(classes, dataset.class_table, spec, section))
     _check_flips(dataset.class_table, transforms, section)
     dataset.transform_specs = specs
     return dataset
+
+
+def _classes(spec: Mapping[str, Any], section: str) -> ClassSection | None:
+    """The `classes:` of a data set's section."""
+    if "classes" not in spec:
+        return None
+    for key in ("class_names", "ignore_index", "left_right"):
+        if key in spec:
+            raise UsageError(f"{section}: '{key}' is a key of 'classes', too; give it there")
+    root = Path(str(spec.get("dataset_root") or "."))
+    return read_class_section(spec["classes"], root, f"{section}.classes")
+
+
+def _described(
+    spec: Mapping[str, Any], transforms: list[Any], classes: ClassSection | None, section: str
+) -> dict[str, Any]:
+    """The section as the data set's constructor takes it."""
+    described = {key: value for key, value in spec.items() if key != "classes"}
+    described["transforms"] = transforms
+    if classes is not None and spec.get("type", "").rpartition(".")[2] in LISTED_TYPES:
+        names = _applied(classes, generic_table(1), spec, section, counted=True).class_names
+        if described.setdefault("num_classes", len(names)) != len(names):
+            raise UsageError(
+                f"{section}: num_classes: {len(names)} expected, as classes has, got "
+                f"{shown(spec['num_classes'])}"
+            )
+    return described
+
+
+def _applied(
+    classes: ClassSection,
+    base: ClassTable,
+    spec: Mapping[str, Any],
+    section: str,
+    counted: bool = False,
+) -> ClassTable:
+    """The class table that a section's `classes:` makes of the data set's own.
+
+    Args:
+        counted: the data set has no classes of its own; their number is that of the section.
+    """
+    if counted and classes.mapping is None and classes.names:
+        base = generic_table(len(classes.names))
+    differ = "_labelIds" in base.lookup_suffix and base.label_lookup is not None
+    is_ambiguous = differ and spec.get("label_kind", "auto") == "auto"
+    return apply_classes(classes, base, f"{section}.classes", is_ambiguous)
+
+
+def _set_table(dataset: Any, table: ClassTable) -> None:
+    if isinstance(dataset, PaddleSegDataset):
+        dataset.read_labels_by(table)
+    dataset.class_table = table
+    dataset.num_classes, dataset.ignore_index = table.num_classes, table.ignore_index
 
 
 def _check_flips(table: ClassTable, transforms: Sequence[Any], section: str) -> None:
@@ -165,6 +249,17 @@ def class_table_of(config: Config) -> ClassTable:
 def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     spec = config.val_dataset
     dataset_type: Any = DATASETS.find(spec["type"], config.only_paddleseg)
+    classes = _classes(spec, "val_dataset")
+    if classes is not None:
+        spec = _described(spec, [], classes, "val_dataset")
+    table = _own_table_without_data(config, spec, dataset_type, reason)
+    return table if classes is None else _applied(classes, table, spec, "val_dataset")
+
+
+def _own_table_without_data(
+    config: Config, spec: Mapping[str, Any], dataset_type: Any, reason: MissingData
+) -> ClassTable:
+    """The classes that a data set has without a `classes:` section."""
     if hasattr(dataset_type, "CLASS_TABLE"):
         return dataset_type.CLASS_TABLE.with_left_right(spec.get("left_right"))
     num_classes = (

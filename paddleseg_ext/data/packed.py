@@ -21,6 +21,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.datasets import SegmentationDataset, Transform
+from paddleseg_ext.images.class_section import read_class_section
 from paddleseg_ext.images.label_counts import LabelCounts
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample
@@ -46,6 +47,9 @@ def is_packed(dataset_root: Any, mode: Any) -> bool:
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a data set's section that determine the packed pixels and labels."""
     kept = {key: spec[key] for key in spec if key not in ("dataset_root", "mode", "transforms")}
+    if "classes" in kept:  # a file's content, not its name
+        root = Path(str(spec.get("dataset_root") or "."))
+        kept["classes"] = repr(read_class_section(kept["classes"], root, "classes"))
     return json.loads(json.dumps(kept, default=str))
 
 

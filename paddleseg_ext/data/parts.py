@@ -10,8 +10,24 @@ from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.datasets import Cityscapes
+from paddleseg_ext.images.class_section import apply_classes, read_class_section
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table
 from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
+
+
+def classes_of_file(path: str | Path, num_classes: int | None = None) -> ClassTable:
+    """The class table of a yml with a `classes:` section, or of a tool's table of colours.
+
+    Raises:
+        UsageError: it cannot be read, or has another number of classes.
+    """
+    is_yml = Path(path).suffix in (".yml", ".yaml")
+    section = read_class_section(path if is_yml else {"mapping": str(path)}, Path(), "--classes")
+    own = len(section.names) if section.mapping is None and section.names else 1
+    table = apply_classes(section, generic_table(own, name=Path(path).stem), str(path))
+    if num_classes not in (None, table.num_classes):
+        raise UsageError(f"--num_classes: {path} has {table.num_classes}, got {num_classes}")
+    return table
 
 
 @dataclass(frozen=True)
@@ -62,13 +78,18 @@ def parts_of_cityscapes(root: str | Path) -> list[Part]:
     return [Part(mode, Cityscapes(str(root), mode=mode).samples, CITYSCAPES) for mode in modes]
 
 
-def part_of_list(path: str | Path, num_classes: int | None = None) -> Part:
+def part_of_list(
+    path: str | Path, num_classes: int | None = None, classes: str | Path | None = None
+) -> Part:
     """The samples of a list of `image label` lines.
 
     Args:
         num_classes: of the labels; None takes Cityscapes' classes.
+        classes: a yml with a `classes:` section, or a table that it may name (class_dict.csv).
     """
     table = generic_table(num_classes) if num_classes else CITYSCAPES
+    if classes is not None:
+        table = classes_of_file(classes, num_classes)
     return Part(str(path), read_sample_list(path), table)
 
 

@@ -12,10 +12,10 @@ from paddleseg_ext.common.errors import DataError, UsageError, check_choice, sho
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.text import check_names
 from paddleseg_ext.images.class_names import left_right_pairs
+from paddleseg_ext.images.label_colours import INVALID, classes_of_colours
 from paddleseg_ext.images.reading import read_label
 
 IGNORE_INDEX = 255
-INVALID = 254  # in a lookup: a raw value without a meaning; never a class
 LABEL_IDS_SUFFIX = "_labelIds.png"
 MAX_CLASSES = 254
 
@@ -33,6 +33,10 @@ class ClassTable:
             to 254 where the raw value has no meaning; None where labels hold classes already.
         lookup_suffix: end of the names of label files that hold raw values; "" for all files.
         left_right: pairs of classes that a mirrored image exchanges ("l_eye" and "r_eye").
+        class_lookup: `(256,)` uint8, from a class after `label_lookup` to that of this table: a
+            data set's own classes, merged or dropped.
+        label_colours: `(K, 4)` uint8, red, green, blue and class, of labels that are colour images.
+        other_colours: the class of all other colours, 255 to ignore, or 254 to refuse them.
     """
 
     name: str
@@ -42,6 +46,9 @@ class ClassTable:
     label_lookup: np.ndarray | None = None
     lookup_suffix: str = LABEL_IDS_SUFFIX
     left_right: tuple[tuple[int, int], ...] = ()
+    class_lookup: np.ndarray | None = None
+    label_colours: np.ndarray | None = None
+    other_colours: int = INVALID
 
     @property
     def num_classes(self) -> int:
@@ -57,9 +64,12 @@ class ClassTable:
 
     def lookup_for(self, label_path: str | Path) -> np.ndarray | None:
         """The lookup for the values of a label file; None where they are classes already."""
-        if self.label_lookup is not None and str(label_path).endswith(self.lookup_suffix):
-            return self.label_lookup
-        return None
+        lookup = self.label_lookup
+        if lookup is not None and not str(label_path).endswith(self.lookup_suffix):
+            lookup = None
+        if self.class_lookup is None:
+            return lookup
+        return self.class_lookup if lookup is None else self.class_lookup[lookup]
 
     def with_left_right(self, pairs: Any) -> "ClassTable":
         """The table with other pairs of left and right classes.
@@ -77,7 +87,7 @@ class ClassTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a yml or JSON file, which `from_dict` reads."""
-        return {
+        entries = {
             "name": self.name,
             "class_names": list(self.class_names),
             "palette": self.palette.tolist(),
@@ -86,6 +96,12 @@ class ClassTable:
             "lookup_suffix": self.lookup_suffix,
             "left_right": [[self.class_names[i] for i in pair] for pair in self.left_right],
         }
+        if self.class_lookup is not None:  # bundles without these are read by older releases
+            entries["class_lookup"] = self.class_lookup.tolist()
+        if self.label_colours is not None:
+            entries["label_colours"] = self.label_colours.tolist()
+            entries["other_colours"] = self.other_colours
+        return entries
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "class table") -> "ClassTable":
@@ -119,6 +135,15 @@ class ClassTable:
             left_right_pairs(read.class_names)
             if read.left_right is None
             else _pairs(read.left_right, read.class_names, f"{where}: left_right"),
+            None
+            if read.class_lookup is None
+            else _bytes(read.class_lookup, (256,), f"{where}: class_lookup"),
+            None
+            if read.label_colours is None
+            else _bytes(
+                read.label_colours, (len(read.label_colours), 4), f"{where}: label_colours"
+            ),
+            read.other_colours,
         )
 
 
@@ -133,6 +158,9 @@ class _Entries:
     label_lookup: list | None = None
     lookup_suffix: str = LABEL_IDS_SUFFIX
     left_right: list | None = None
+    class_lookup: list | None = None
+    label_colours: list | None = None
+    other_colours: int = option(INVALID, "", at_least=0, below=256)
 
 
 def _pairs(pairs: Any, names: Sequence[str], where: str) -> tuple[tuple[int, int], ...]:
@@ -179,6 +207,8 @@ def decode_label(path: str | Path, table: ClassTable) -> np.ndarray:
     Raises:
         DataError: the file cannot be used, or holds a value that is neither a class nor ignored.
     """
+    if table.label_colours is not None:
+        return classes_of_colours(path, table.label_colours, table.other_colours)
     raw = read_label(path)
     lookup = table.lookup_for(path)
     unknown = unknown_values(raw, table, lookup)

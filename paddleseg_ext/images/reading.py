@@ -217,6 +217,25 @@ def decode_label_values(
     return turn_upright(label, header.orientation)
 
 
+def read_label_colours(path: str | Path) -> np.ndarray:
+    """Read a label that is a colour image as `(H, W, 3)` uint8 RGB; alpha is dropped.
+
+    Of a palette PNG the colours count, not the indices.
+
+    Raises:
+        DataError: it is missing, truncated, no image, lossy, or has more than 8 bits.
+    """
+    name = str(path)
+    content, header = _decodable(read_file(path), name, LABEL_FORMATS)
+    if header.bits > 8 or (header.format == "WEBP" and _is_lossy_webp(content)):
+        raise DataError(
+            f"{name}: colours of a lossless image of 8 bits are expected; save labels as PNG"
+        )
+    if header.format == "GIF":
+        return load_pixels(content, "GIF", name, "the GIF", to_rgb=True)[0][..., :3]
+    return _pixels(content, header, name)
+
+
 def read_header(path: str | Path) -> FileHeader:
     """The header of an image file, without decoding a pixel.
 
@@ -391,7 +410,8 @@ def _one_channel(values: np.ndarray, name: str) -> np.ndarray:
     if (colours != first[..., None]).any():
         raise DataError(
             f"{name}: a label has one channel whose value is the class; this is a colour image "
-            f"({channels} channels that differ)"
+            f"({channels} channels that differ); `classes: {{mapping: ...}}` of the data set reads "
+            "it by a colour map"
         )
     return np.ascontiguousarray(first)
 

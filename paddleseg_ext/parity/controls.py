@@ -332,9 +332,14 @@ def _shift_labels(reference: Reference) -> Control:
 
 def shift_labels(table: ClassTable, label: Path) -> ClassTable:
     """The table with every class of a label file read as the next one; the last is ignored."""
+    if table.label_colours is not None:
+        colours = table.label_colours.copy()
+        colours[:, 3] = np.where(colours[:, 3] < table.num_classes, colours[:, 3] + 1, 255)
+        colours[colours[:, 3] == table.num_classes, 3] = table.ignore_index
+        return replace(table, label_colours=colours)
     lookup = table.lookup_for(label)
     classes = np.arange(256, dtype=np.uint8) if lookup is None else lookup.copy()
     is_class = (classes < table.num_classes) & (classes != table.ignore_index)
     classes[is_class] += 1
     classes[is_class & (classes == table.num_classes)] = table.ignore_index
-    return replace(table, label_lookup=classes, lookup_suffix="")
+    return replace(table, label_lookup=classes, lookup_suffix="", class_lookup=None)

@@ -220,3 +220,63 @@ def test_the_pairs_are_known_without_the_data(tmp_path: Path) -> None:
     for more, pairs in (("", ((2, 3), (4, 5), (7, 8))), (", left_right: []", ())):
         (tmp_path / "c.yml").write_text(text % more)
         assert class_table_of(load_config(tmp_path / "c.yml")).left_right == pairs
+
+
+COLOURS = np.array([(128, 128, 128), (128, 64, 128), (64, 0, 128)], np.uint8)
+
+
+def _coloured(folder: Path, kind: str, classes: object) -> Path:
+    """Two colour masks in a list of a data set that is ours or PaddleSeg's."""
+    for name in "ab":
+        cv2.imwrite(str(folder / f"{name}.png"), np.zeros((4, 6, 3), np.uint8))
+        colours = COLOURS[np.array([[0, 0, 1, 1, 2, 2]] * 4)]
+        cv2.imwrite(str(folder / f"{name}_mask.png"), colours[:, :, ::-1])
+    (folder / "all.txt").write_text("a.png a_mask.png\nb.png b_mask.png\n")
+    (folder / "class_dict.csv").write_text(
+        "name,r,g,b\nSky,128,128,128\nRoad,128,64,128\nCar,64,0,128\n"
+    )
+    section = {"type": kind, "dataset_root": str(folder), "classes": classes}
+    section |= {"train_path": "all.txt" if kind == "ListDataset" else str(folder / "all.txt")}
+    section |= {"val_path": section["train_path"], "transforms": [{"type": "Normalize"}]}
+    both = {f"{mode}_dataset": section | {"mode": mode} for mode in ("train", "val")}
+    (folder / "c.yml").write_text(yaml.safe_dump(both | {"batch_size": 1}))
+    return folder / "c.yml"
+
+
+@pytest.mark.parametrize("kind", ["ListDataset", "Dataset"])
+def test_colour_masks_of_our_lists_and_paddlesegs(kind: str, tmp_path: Path) -> None:
+    config = load_config(_coloured(tmp_path, kind, {"mapping": "class_dict.csv"}))
+    for section in ("train_dataset", "val_dataset"):
+        dataset = build_dataset(config, section)
+        assert dataset.num_classes == 3 and dataset.ignore_index == 255
+        assert dataset.class_table.class_names == ("Sky", "Road", "Car")
+        assert dataset[1]["label"][0].tolist() == [0, 0, 1, 1, 2, 2]
+        assert decode_label(dataset.samples[0].label, dataset.class_table)[0, 5] == 2
+    assert class_table_of(config).class_names == ("Sky", "Road", "Car")
+
+
+def test_classes_without_the_data_and_wrong_ones(tmp_path: Path) -> None:
+    mapping = {"mapping": {7: "road", 26: "car", "others": "ignored"}}
+    path = _coloured(tmp_path, "ListDataset", mapping)
+    (tmp_path / "all.txt").unlink()
+    assert class_table_of(load_config(path)).class_names == ("road", "car")
+    path = _coloured(tmp_path, "ListDataset", mapping | {"names": ["car", "road"]})
+    opts = ["train_dataset.num_classes=3"]
+    with pytest.raises(UsageError, match="num_classes: 2 expected, as classes has, got 3"):
+        build_dataset(load_config(path, opts), "train_dataset")
+    with pytest.raises(UsageError, match="'ignore_index' is a key of 'classes', too"):
+        build_dataset(load_config(path, ["train_dataset.ignore_index=3"]), "train_dataset")
+
+
+def test_numbers_of_cityscapes_need_the_kind_of_label(
+    tmp_path: Path, tiny_cityscapes_shared: Path
+) -> None:
+    section = {"type": "Cityscapes", "dataset_root": str(tiny_cityscapes_shared), "mode": "val"}
+    section |= {"classes": {"mapping": {0: "road", "others": "ignored"}}, "transforms": []}
+    (tmp_path / "c.yml").write_text(yaml.safe_dump({"val_dataset": section}))
+    with pytest.raises(UsageError, match="label_kind"):
+        build_dataset(load_config(tmp_path / "c.yml"), "val_dataset")
+    config = load_config(tmp_path / "c.yml", ["val_dataset.label_kind=labelTrainIds"])
+    dataset = build_dataset(config, "val_dataset")
+    assert dataset.num_classes == 1
+    assert set(np.unique(dataset[0]["label"])) <= {0, 255}
