@@ -154,7 +154,7 @@ def _draw_overlay(prediction: Prediction) -> NDArray[np.uint8]:
 def _writer(path: Path, source: Source) -> Iterator[Any]:
     height, width = source.size_hw
     writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*CODEC), source.frames_per_second, (width, height)
+        str(path), cv2.VideoWriter.fourcc(*CODEC), source.frames_per_second, (width, height)
     )
     if not writer.isOpened():
         raise DataError(f"{path.parent}: OpenCV cannot write a video of {width}x{height} there")

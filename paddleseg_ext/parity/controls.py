@@ -265,7 +265,8 @@ def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bu
     generator = np.random.default_rng(0)
 
     def change(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-        return scale * generator.uniform(1 - STALE_STEP, 1 + STALE_STEP, scale.shape)
+        changes = generator.uniform(1 - STALE_STEP, 1 + STALE_STEP, scale.shape)
+        return (scale * changes).astype(np.float32)
 
     change_scales(faulty.onnx_file(INT8), change)
     manifest = bundle.manifest

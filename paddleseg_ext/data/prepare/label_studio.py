@@ -98,11 +98,12 @@ def _shape(region: dict, kind: str, size: tuple[Any, Any], where: str) -> Shape:
     turn = value.get("rotation") or 0
     if kind == "rectanglelabels":
         extent = [entry(value, key, (int, float), where) for key in ("width", "height")] * scale
-        corners = rectangle(place, place + extent)
+        corners = rectangle(place.tolist(), (place + extent).tolist())
         return Shape(label, (turned(corners, place, turn),))
     if kind == "ellipselabels":
-        radii = [entry(value, key, (int, float), where) for key in ("radiusX", "radiusY")] * scale
-        return Shape(label, (ellipse(place, radii, turn),))
+        axes = [entry(value, key, (int, float), where) for key in ("radiusX", "radiusY")]
+        radii = np.array(axes) * scale
+        return Shape(label, (ellipse(place.tolist(), radii.tolist(), turn),))
     raise DataError(f"{where}: unknown region '{kind}'")
 
 
