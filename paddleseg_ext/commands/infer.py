@@ -24,7 +24,7 @@ from paddleseg_ext.commands.runtime_flags import RuntimeFlags, asked_runtime, ru
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
-from paddleseg_ext.common.options import add_options, option, read_options, switch
+from paddleseg_ext.common.options import add_options, option, read_options, refuse_idle, switch
 from paddleseg_ext.evaluation.bundle_protocol import PROTOCOLS_OF_BUNDLES, rule_for_bundle
 from paddleseg_ext.evaluation.prediction_run import (
     WARM_UP_RUNS,
@@ -43,6 +43,8 @@ from paddleseg_ext.inference.video import VideoSettings, result_path
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import AbsentRule
 
+BENCHMARK, IMAGES, FILM = "--benchmark True", "--image_path", "--video or --camera"
+
 
 @dataclass(frozen=True)
 class InferOptions:
@@ -50,20 +52,25 @@ class InferOptions:
 
     save_dir: Path = option(Path("output/infer"), "folder of the results", metavar="DIR")
     batch_size: int = option(1, "images per run", at_least=1)
-    save_log_path: Path | None = option(None, "also write the benchmark there", metavar="FILE")
-    model_name: str = option("", "name of the model in the benchmark")
+    save_log_path: Path | None = option(
+        None, "also write the benchmark there", metavar="FILE", needs=BENCHMARK
+    )
+    model_name: str = option("", "name of the model in the benchmark", needs=BENCHMARK)
     print_detail: bool = option(True, "progress and scores on the terminal")
     absent_class: AbsentRule | None = option(
-        None, "how absent classes count (default: as the bundle says)"
+        None, "how absent classes count (default: as the bundle says)", needs=IMAGES
     )
     protocol: str | None = option(
         None,
         "how the network is run and scored, see val.py; needs a bundle that gives logits (default: "
         "as the bundle says)",
         choices=PROTOCOLS_OF_BUNDLES,
+        needs=IMAGES,
     )
-    show_fps: bool = switch("draw into the video how many frames per second are done")
-    benchmark: bool = switch(f"time the run, after {WARM_UP_RUNS} runs that do not count")
+    show_fps: bool = switch("draw into the video how many frames per second are done", needs=FILM)
+    benchmark: bool = switch(
+        f"time the run, after {WARM_UP_RUNS} runs that do not count", needs=IMAGES
+    )
     num_classes: int | None = option(
         None,
         "for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
@@ -134,11 +141,10 @@ def check_input_flags(args: argparse.Namespace, options: InferOptions, flags: Ru
     """
     if options.benchmark and flags.streams > 1:
         raise UsageError("--benchmark times one run after the other: leave --streams out")
-    if args.image_path is not None:
-        if args.most_frames is not None or options.show_fps:
-            raise UsageError("--most_frames and --show_fps are for --video and --camera")
-    elif options.benchmark or options.save_log_path or options.protocol:
-        raise UsageError("--benchmark, --save_log_path and --protocol are for --image_path")
+    is_film = args.image_path is None
+    refuse_idle(options, {BENCHMARK: options.benchmark, IMAGES: not is_film, FILM: is_film})
+    if args.most_frames is not None and not is_film:
+        raise UsageError(f"--most_frames does nothing without {FILM}")
 
 
 def open_inputs(args: argparse.Namespace, options: InferOptions) -> list[Sample] | Source:

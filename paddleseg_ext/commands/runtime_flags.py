@@ -8,7 +8,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import number_parser
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import option, refuse_idle
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
@@ -24,6 +24,8 @@ from paddleseg_ext.inference.runtime import (
 
 NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in DEPLOYED)
 
+
+TENSORRT = "TensorRT: --use_trt True"
 
 thread_count = number_parser(int, {"at least": 1, "at most": MOST_THREADS})
 
@@ -53,10 +55,16 @@ class RuntimeFlags:
     )
     use_trt: bool = option(False, "TensorRT; needs a GPU")
     min_subgraph_size: int = option(
-        MIN_SUBGRAPH, "smaller parts of the graph are not given to TensorRT", at_least=1
+        MIN_SUBGRAPH,
+        "smaller parts of the graph are not given to TensorRT",
+        at_least=1,
+        needs=TENSORRT,
     )
     trt_cache_dir: Path | None = option(
-        None, "folder of TensorRT's engines (default: tensorrt, beside the bundle)", metavar="DIR"
+        None,
+        "folder of TensorRT's engines (default: tensorrt, beside the bundle)",
+        metavar="DIR",
+        needs=TENSORRT,
     )
     cpu_threads: int | None = option(
         None, "threads of a run (default: OMP_NUM_THREADS, else every core)", parse=thread_count
@@ -82,6 +90,7 @@ def asked_runtime(flags: RuntimeFlags) -> RuntimeSpec | None:
     """
     device, threads = resolve_device(flags.device), fix_thread_count(flags.cpu_threads)
     if flags.backend == AUTO and not _is_for_paddle(flags, device):
+        refuse_idle(flags, {TENSORRT: False})
         return None
     spec = named_runtime(flags, device, threads)
     spec.check()
@@ -107,7 +116,13 @@ def named_runtime(flags: RuntimeFlags, device: str, threads: int) -> RuntimeSpec
         )
     if flags.precision and named.precision not in ("fp32", flags.precision):
         raise UsageError(f"--backend {flags.backend} and --precision {flags.precision} differ")
+    if flags.enable_mkldnn is False and named.engine == "paddle_onednn":
+        raise UsageError(
+            "--backend paddle_onednn and --enable_mkldnn False contradict each other; without "
+            "oneDNN it is --backend paddle"
+        )
     uses_trt = flags.use_trt or named.tensorrt is not None
+    refuse_idle(flags, {TENSORRT: uses_trt})
     return replace(
         named,
         engine="paddle_onednn" if flags.enable_mkldnn else named.engine,

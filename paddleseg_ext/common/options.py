@@ -28,6 +28,7 @@ from paddleseg_ext.common.flags import (
 
 Options = TypeVar("Options")
 _HELP, _FLAG, _NAMES, _BOUNDS = "help", "flag", "names", "bounds"
+_NEEDS = "needs"
 _Bounds = Mapping[str, float]  # bound by the words of `flags.LIMITS`
 _WORDS = NUMBERS | {bool: "true or false", str: "a word", Path: "a path"}
 _WORDS |= {list: "a list", tuple: "a list", Sequence: "a list"}
@@ -43,6 +44,7 @@ def option(
     above: float | None = None,
     below: float | None = None,
     unit: str = "",
+    needs: str = "",
     **flag: Any,
 ) -> Any:
     """A dataclass field with a default, a help text and the settings of its flag.
@@ -55,6 +57,8 @@ def option(
         above: bound that the number must exceed.
         below: bound that the number must not reach.
         unit: of the value, such as "ms"; appended to the help.
+        needs: the mode outside of which the option does nothing, as flags ("--benchmark True");
+            `refuse_idle` looks at it.
         **flag: passed to `add_argument`: `metavar`, `nargs`, `choices`, `action`; and `names`,
             further names of the flag, such as `("--weights",)`.
     """
@@ -65,6 +69,7 @@ def option(
         _HELP: f"{text} ({unit})" if unit else text,
         _FLAG: flag,
         _NAMES: tuple(flag.pop("names", ())),
+        _NEEDS: needs,
         _BOUNDS: {words: bound for words, bound in bounds.items() if bound is not None},
     }
     if isinstance(default, list | dict | set):
@@ -72,10 +77,19 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def switch(text: str, default: bool | None = False, names: Sequence[str] = ()) -> Any:
+def switch(
+    text: str, default: bool | None = False, names: Sequence[str] = (), needs: str = ""
+) -> Any:
     """A field whose flag is given alone (`--do_eval`) or with a value (`--do_eval=True`)."""
     return option(
-        default, text, parse=boolean, nargs="?", const=True, metavar="True|False", names=names
+        default,
+        text,
+        parse=boolean,
+        needs=needs,
+        nargs="?",
+        const=True,
+        metavar="True|False",
+        names=names,
     )
 
 
@@ -112,6 +126,23 @@ def read_options(options: type[Options], arguments: argparse.Namespace, **given:
     names = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
     read = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     return options(**(read | given))
+
+
+def refuse_idle(options: Any, modes: Mapping[str, bool]) -> None:
+    """Refuse an option that was given and does nothing, since its mode is off.
+
+    Args:
+        options: a dataclass of declared options; those equal to their default were not given.
+        modes: the text of `needs` -> whether that mode is on.
+
+    Raises:
+        UsageError: naming the flag and the mode.
+    """
+    for field in _declared(type(options)):
+        needs = field.metadata[_NEEDS]
+        given = getattr(options, field.name) != _default_of(field)
+        if needs and given and not modes[needs]:
+            raise UsageError(f"--{field.name} does nothing without {needs}")
 
 
 def parse_options(

@@ -50,7 +50,7 @@ CASES = [
     ([*INFER[:3], "--video", "{folder}/images.list", "--benchmark"], "for --image_path"),
     ([*INFER[:3], "--camera", "-1"], "at least 0"),
     ([*INFER[:3], "--camera", "9999"], "no such camera"),
-    ([*INFER, "--show_fps"], "for --video"),
+    ([*INFER, "--show_fps"], "without --video or --camera"),
     ([*VAL, "--device", "gpu"], "CPU build"),
     ([*VAL[:3], "--model_path", "nowhere.pdparams"], "does not exist"),
     ([*VAL, "--protocol", "ss", "--scales", "0.5"], "fixes scales"),

@@ -1,11 +1,18 @@
 """Flags that describe a runtime become one `RuntimeSpec`."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paddleseg_ext.commands import infer
 from paddleseg_ext.commands import runtime_flags as module
-from paddleseg_ext.commands.runtime_flags import RuntimeFlags, named_runtime, runtime_of
+from paddleseg_ext.commands.runtime_flags import (
+    RuntimeFlags,
+    asked_runtime,
+    named_runtime,
+    runtime_of,
+)
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.runtime import RuntimeSpec
 
@@ -46,3 +53,39 @@ def test_a_runtime_of_another_machine_is_named_here() -> None:
     assert named_runtime(RuntimeFlags("paddle_gpu_fp16"), "cpu", 2) == spec
     with pytest.raises(UsageError, match="openvino_int8 and --precision fp32 differ"):
         named_runtime(RuntimeFlags("openvino_int8", precision="fp32"), "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"min_subgraph_size": 7}, "--min_subgraph_size does nothing without TensorRT"),
+        ({"trt_cache_dir": Path("x")}, "--trt_cache_dir does nothing without TensorRT"),
+        ({"backend": "paddle", "min_subgraph_size": 7}, "--min_subgraph_size does nothing"),
+        ({"backend": "paddle_onednn", "enable_mkldnn": False}, "contradict each other"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        asked_runtime(RuntimeFlags(device="cpu", **flags))
+
+
+def test_the_same_flags_with_tensorrt() -> None:
+    spec = named_runtime(RuntimeFlags(use_trt=True, min_subgraph_size=7), "gpu", 1)
+    assert spec.tensorrt is not None and spec.tensorrt.min_subgraph_size == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--image_path", "x", "--save_log_path", "l"], "--save_log_path does nothing without --b"),
+        (["--image_path", "x", "--model_name", "n"], "--model_name does nothing without --benchm"),
+        (["--image_path", "x", "--show_fps"], "--show_fps does nothing without --video or"),
+        (["--image_path", "x", "--most_frames", "3"], "--most_frames does nothing without --video"),
+        (["--video", "x", "--benchmark", "True"], "--benchmark does nothing without --image_path"),
+        (["--camera", "0", "--protocol", "ss"], "--protocol does nothing without --image_path"),
+        (["--video", "x", "--absent_class", "one"], "--absent_class does nothing without --image"),
+    ],
+)
+def test_infer_refuses_flags_of_another_mode(given: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        infer.main(["--config", "nowhere", *given])
