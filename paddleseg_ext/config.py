@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from paddleseg_ext.common.errors import UsageError, nearest_name, shown
+from paddleseg_ext.common.errors import UsageError, check_count, check_path, nearest_name, shown
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.shipped_configs import find_config
@@ -173,6 +173,7 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     Raises:
         UsageError: naming the file, the key and what was expected.
     """
+    check_path("configuration", path)
     path = find_config(path)
     raw = _read_with_bases(path, ())
     apply_opts(raw, opts)
@@ -206,6 +207,8 @@ def check_config(
             raise UsageError(f"{path}: unknown key '{key}'{nearest_name(str(key), known)}")
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     from_section(Sections, {k: v for k, v in raw.items() if k in sections}, str(path))
+    num_classes = (raw.get("model") or {}).get("num_classes")
+    check_count(f"{path}: model.num_classes", num_classes, 1, optional=True)
     others = {key: value for key, value in raw.items() if key not in sections}
     return from_section(Config, others, str(path), path=Path(path), raw=raw, classes=classes)
 
@@ -269,6 +272,8 @@ def apply_opts(raw: dict[str, Any], opts: Iterable[str]) -> None:
 
 
 def _apply_opt(raw: dict[str, Any], opt: str) -> None:
+    if not isinstance(opt, str):
+        raise UsageError(f"--opts: texts 'key=value' are expected, got {shown(opt)}")
     key, separator, text = opt.partition("=")
     if not separator or not key:
         raise UsageError(f"--opts: 'key=value' is expected, got '{opt}'")

@@ -179,6 +179,16 @@ def _no_memory(error: Exception) -> DataError:
     return DataError(f"there is not enough memory for it{reason}; make it smaller")
 
 
+def check_path(where: str, value: Any) -> None:
+    """Refuse what is no path.
+
+    Raises:
+        UsageError: naming what came.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{where}: a path is expected, got {shown(value)}")
+
+
 def require_none(problems: Sequence[str], title: str, error: type[Exception] = UsageError) -> None:
     """Raise `error` with the title and all problems, so that they can be mended in one go."""
     if problems:

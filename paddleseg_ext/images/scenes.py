@@ -17,7 +17,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory
-from paddleseg_ext.common.flags import natural_int, positive_int
+from paddleseg_ext.common.flags import positive_int
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, IGNORE_INDEX
@@ -484,11 +484,11 @@ def _photograph(canvas: Canvas) -> np.ndarray:
 class SceneOptions(CheckedOptions):
     """The scenes of an embedded data set, one in five of them for validation."""
 
-    num_images: int = option(160, "scenes in all", parse=positive_int)
+    num_images: int = option(160, "scenes in all", at_least=1)
     size: tuple[int, int] = option(
         (384, 192), "width and height in pixels", parse=positive_int, nargs=2, metavar=("W", "H")
     )
-    seed: int = option(0, "other scenes", parse=natural_int)
+    seed: int = option(0, "other scenes", at_least=0)
 
 
 def write_synthetic(save_dir: str | Path, options: SceneOptions = SceneOptions()) -> None:

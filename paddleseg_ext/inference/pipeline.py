@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, check_count, failing_alone
+from paddleseg_ext.common.errors import DataError, UsageError, check_count, failing_alone
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.reading import read_image
@@ -120,6 +120,11 @@ def as_sample(source: "SampleLike | str | Path") -> SampleLike:
     if isinstance(source, str | Path):
         path = Path(source)
         return Sample(path, None, path.stem)
+    if not hasattr(source, "image"):
+        raise UsageError(
+            "stream: samples or image files are expected, got "
+            f"{type(source).__name__}; an image in memory goes to predictor(image)"
+        )
     return source
 
 

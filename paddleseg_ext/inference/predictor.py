@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import DataError, UsageError, check_path
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.images.labels import ClassTable, generic_table
@@ -178,6 +178,7 @@ class Predictor:
             UsageError: no such file, a runtime that is unknown or not installed, or one that cannot
                 run this source.
         """
+        check_path("source", source)
         path = Path(source)
         if path.suffix == CHECKPOINT_SUFFIX:
             if num_classes is not None:

@@ -47,7 +47,7 @@ CASES = [
     ([*INFER[:3]], "--image_path --video --camera"),
     ([*INFER[:3], "--video", "{folder}/nothing.mp4"], "does not exist"),
     ([*INFER[:3], "--video", "{folder}/images.list"], "no video"),
-    ([*INFER[:3], "--video", "{folder}/images.list", "--benchmark"], "for --image_path"),
+    ([*INFER[:3], "--video", "{folder}/images.list", "--benchmark"], "without --image_path"),
     ([*INFER[:3], "--camera", "-1"], "at least 0"),
     ([*INFER[:3], "--camera", "9999"], "no such camera"),
     ([*INFER, "--show_fps"], "without --video or --camera"),
