@@ -1,15 +1,20 @@
 """Reports of a run in progress: log lines, history, VisualDL."""
 
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import format_eta
 from paddleseg_ext.training.history import HISTORY, EarlyStop, History, LossEntry, ScoreEntry
 from paddleseg_ext.training.state import TrainState
+
+_VISUALDL_LOG = re.compile(r"vdlrecords\.(\d+)\.log")
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,10 @@ class Monitor:
         self._log_iters = log_iters
         self.history = History()
         self._steps: list[StepRecord] = []
-        self._writer = None
+        self._writer: Any = None
+        self._earlier_log: Path | None = None
         if use_vdl:
-            from visualdl import LogWriter
-
-            self._writer = LogWriter(str(save_dir / "vdl"))
+            self._writer, self._earlier_log = _open_visualdl(save_dir / "vdl")
 
     def resume(self, iteration: int, evaluated: bool = True) -> None:
         """Take over the history up to `iteration`.
@@ -77,6 +81,30 @@ class Monitor:
             self.history = History.read(self._path).up_to(iteration, evaluated)
         except UsageError as error:
             raise UsageError(f"{error}; delete it, and resuming begins a new one") from None
+        if self._writer is not None:
+            self._show_history(iteration)
+
+    def _show_history(self, iteration: int) -> None:
+        """Write the curves up to `iteration` into this run's VisualDL log.
+
+        VisualDL's page shows the newest log of a folder. The history has losses and scores also
+        where a kill came before the log was flushed, and each iteration once; other curves come
+        from the earlier log.
+        """
+        shown = {"Train/loss", "Train/lr"}
+        for loss in self.history.train:
+            self._scalar("Train/loss", loss.loss, loss.iter)
+            self._scalar("Train/lr", loss.lr, loss.iter)
+        scores = {_score_tag(name): entries for name, entries in self.history.by_protocol.items()}
+        for tag, entries in (scores | {_score_tag(None): self.history.eval}).items():
+            shown |= {f"{tag}/mIoU", f"{tag}/Acc"}
+            for entry in entries:
+                self._scalar(f"{tag}/mIoU", entry.mean_iou, entry.iter)
+                self._scalar(f"{tag}/Acc", entry.accuracy, entry.iter)
+        for name, curve in _curves_of(self._earlier_log).items():
+            for step, value in curve.items() if name not in shown else ():
+                if step <= iteration:
+                    self._scalar(name, value, step)
 
     def step(self, step: StepRecord) -> None:
         """Count one iteration; every `log_iters`-th prints PaddleSeg's line."""
@@ -111,10 +139,9 @@ class Monitor:
             accuracy: 0 to 1.
             protocol: its name where it is not that of `best_model/`.
         """
-        entries, tag = self.history.eval, "Evaluate"
+        entries, tag = self.history.eval, _score_tag(protocol)
         if protocol is not None:
             entries = self.history.by_protocol.setdefault(protocol, [])
-            tag = f"Evaluate_{protocol}"
         entries.append(ScoreEntry(iteration, mean_iou, accuracy))
         self._scalar(f"{tag}/mIoU", mean_iou, iteration)
         self._scalar(f"{tag}/Acc", accuracy, iteration)
@@ -149,3 +176,34 @@ class Monitor:
     def _scalar(self, tag: str, value: float, iteration: int) -> None:
         if self._writer is not None:
             self._writer.add_scalar(tag, value, iteration)
+
+
+def _score_tag(protocol: str | None) -> str:
+    """Name of the scores of a protocol in VisualDL; None for that of `best_model/`."""
+    return "Evaluate" if protocol is None else f"Evaluate_{protocol}"
+
+
+def _open_visualdl(folder: Path) -> tuple[Any, Path | None]:
+    """A new VisualDL log in `folder`, and the newest one that is there, if any."""
+    from visualdl import LogWriter
+
+    logs = {int(m[1]): p for p in folder.glob("*") if (m := _VISUALDL_LOG.fullmatch(p.name))}
+    newest = max(logs, default=0)
+    # Later than all others by name: two starts in one second would write into one file.
+    name = f"vdlrecords.{max(int(time.time()), newest + 1):010d}.log"
+    return LogWriter(str(folder), file_name=name), logs.get(newest)
+
+
+def _curves_of(path: Path | None) -> dict[str, dict[int, float]]:
+    """Values by tag and step of a VisualDL log; empty where there is none or it is damaged."""
+    if path is None:
+        return {}
+    from visualdl import LogReader
+
+    try:
+        reader = LogReader(file_path=str(path))
+        tags = reader.get_tags().get("scalar", [])
+        return {tag: {p.id: p.value for p in reader.get_data("scalar", tag)} for tag in tags}
+    except Exception as error:  # of VisualDL or its protobuf, where a kill cut the file
+        warn(f"{path}: cannot be read ({type(error).__name__}), so its times are not shown again")
+        return {}
