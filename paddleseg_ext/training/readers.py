@@ -1,5 +1,6 @@
 """The processes, or the thread, that read training samples ahead of the network."""
 
+import gc
 import logging
 import os
 import signal
@@ -53,7 +54,12 @@ def read_batches(
     )
     logging.getLogger().addFilter(_is_not_of_loader)  # the error below says the same
     before = signal.getsignal(signal.SIGCHLD)
+    # A reading process must not collect what this one has of an earlier loader: destroying its
+    # queue, for whose threads a fork has no place, waits for ever.
+    gc.collect()
+    gc.freeze()
     iterator = iter(loader)
+    gc.unfreeze()
     # Paddle's handler would raise wherever the main thread is just then, in the middle of a
     # checkpoint, too. Its reading thread notices the loss as well.
     signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
