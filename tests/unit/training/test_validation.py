@@ -35,7 +35,9 @@ def test_pictures(tmp_path: Path) -> None:
     table = generic_table(3)
     samples = [Sample(tmp_path / "a.png", tmp_path / "a_label.png", "a")]
     # `transforms:` with nothing behind it is no transform.
-    config = SimpleNamespace(val_dataset={"transforms": None}, absent_class="skip")
+    config = SimpleNamespace(
+        val_dataset={"transforms": None}, absent_class="skip", orientation="stored"
+    )
     plan = SimpleNamespace(config=config, protocols={None: PROTOCOLS["whole"]})
     data = SimpleNamespace(class_table=table, samples=samples)
     with pytest.raises(UsageError, match="val_dataset has 3 classes, train_dataset 5"):
