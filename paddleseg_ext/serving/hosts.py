@@ -7,11 +7,17 @@ address in `Host` cannot be such a name.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 
 LOCAL_NAMES = frozenset(("localhost",))
 EVERYWHERE = ("0.0.0.0", "::")
+# A name, an address of IPv4, or one of IPv6 with or without brackets; and a port.
+_HOST = re.compile(
+    r"(?:\[(?P<bracketed>[0-9a-f:.]*:[0-9a-f:.]*)\]|(?P<name>[^\[\]:/@\s]*))(?::\d+)?"
+    r"|(?P<bare>[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*)"
+)
 
 
 def allowed_hosts(host: str, named: Iterable[str], has_key: bool) -> frozenset[str] | None:
@@ -32,13 +38,33 @@ def allowed_hosts(host: str, named: Iterable[str], has_key: bool) -> frozenset[s
 
 def is_allowed(header: str, names: frozenset[str]) -> bool:
     """Whether a request with this `Host` is accepted; browsers always send one."""
-    name = header.strip().lower()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    elif name.count(":") == 1:
-        name = name.partition(":")[0]
-    name = name.rstrip(".")
+    found = _HOST.fullmatch(header.strip().lower())
+    if found is None:
+        return False
+    if address := found["bracketed"] or found["bare"]:
+        return _is_address(address)
+    name = found["name"].rstrip(".")
     return not name or name in names or _is_address(name)
+
+
+def is_same_site(origin: str, host: str, names: frozenset[str]) -> bool:
+    """Whether the page that sent a request is of this service, or of a name that was listed.
+
+    Browsers send `Origin` with every POST across sites, and `null` from a file or a sandbox.
+
+    Args:
+        origin: scheme, name and port of the page.
+        host: the request's `Host`.
+        names: of `allowed_hosts`; one of them is the page's site at its usual port only.
+    """
+    scheme, _, place = origin.strip().lower().partition("://")
+    port = {"http": ":80", "https": ":443"}.get(scheme)
+    if port is None or not place:
+        return False
+    if place.removesuffix(port) == host.strip().lower().removesuffix(port):
+        return True
+    name = place.removesuffix(port).rstrip(".")
+    return name in names - LOCAL_NAMES and not _is_address(name)
 
 
 def _is_address(name: str) -> bool:

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from paddleseg_ext.serving.hosts import is_allowed
+from paddleseg_ext.serving.hosts import is_allowed, is_same_site
 
 DRAIN_S = 2.0
 OTHER = "other"
@@ -104,9 +104,13 @@ class CheckSite:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        is_cross_site = headers.get("sec-fetch-site") == "cross-site"
+        host, origin = headers.get("host", ""), headers.get("origin")
+        # Browsers send the first to https and localhost only.
+        is_cross_site = headers.get("sec-fetch-site") == "cross-site" or (
+            origin is not None and not is_same_site(origin, host, self._names)
+        )
         refusal = None
-        if not is_allowed(headers.get("host", ""), self._names):
+        if not is_allowed(host, self._names):
             error = "an IP address or a known name is expected in Host: see --allowed_host"
             refusal = JSONResponse({"error": error}, 421)
         elif is_cross_site and not self._has_key and scope["path"].startswith(GUARDED):

@@ -26,11 +26,18 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.inference.bundle import Bundle
-from paddleseg_ext.inference.engines.base import GraphEngine, PerSize, RunTimes, probe_batch
+from paddleseg_ext.inference.engines.base import (
+    MOST_LAYERS,
+    GraphEngine,
+    PerSize,
+    RunTimes,
+    probe_batch,
+)
 from paddleseg_ext.inference.runtime import RuntimeReport
 
 DEVICE = "CPU"
 INT8_NODE = "FakeQuantize"
+KEPT_LAYERS = "CPU_RUNTIME_CACHE_CAPACITY"
 PINNING = "ENABLE_CPU_PINNING"  # its own default is True
 # Layers whose runtime precision is that of the arithmetic; the others move or reshape.
 COMPUTES = (
@@ -71,6 +78,7 @@ class OpenVino(GraphEngine):
             "INFERENCE_NUM_THREADS": self.spec.threads or available_cores(),
             "INFERENCE_PRECISION_HINT": "f32",
             PINNING: self.spec.pinned,
+            KEPT_LAYERS: MOST_LAYERS,
         }
         try:
             model = _core().read_model(str(self.file))

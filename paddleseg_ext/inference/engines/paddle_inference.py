@@ -14,11 +14,11 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines import tensorrt
-from paddleseg_ext.inference.engines.base import GraphEngine, RunTimes
+from paddleseg_ext.inference.engines.base import MOST_SIZES, GraphEngine, RunTimes
 from paddleseg_ext.inference.engines.onednn_trace import Trace, trace
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
-ONEDNN_SHAPE_CACHE = 10  # kernels are kept for so many input shapes; images come in many sizes
+ONEDNN_SHAPE_CACHE = MOST_SIZES  # input shapes whose kernels are kept
 CALIBRATING = "fp32, measuring for int8"
 GPU_MEMORY_MB = 256  # the first allocation; the pool grows
 

@@ -444,3 +444,23 @@ def test_every_name_is_parsed_and_spelled_alike() -> None:
 def test_names_that_are_no_runtime(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         RuntimeSpec.parse(name)
+
+
+def test_openvino_keeps_a_bounded_number_of_prepared_layers(
+    onnx_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default a service that is sent images of all sizes grows until it is killed."""
+    pytest.importorskip("openvino")
+    from paddleseg_ext.inference.engines import base, openvino_runtime
+
+    given = {}
+    compile_graph = openvino_runtime._compile
+
+    def compile_and_note(model: object, properties: dict, size_hw: object) -> object:
+        given.update(properties)
+        return compile_graph(model, properties, size_hw)
+
+    monkeypatch.setattr(openvino_runtime, "_compile", compile_and_note)
+    engine = opened(onnx_bundle, "openvino")
+    assert given["CPU_RUNTIME_CACHE_CAPACITY"] == base.MOST_LAYERS
+    engine.close()

@@ -335,6 +335,18 @@ def test_other_sites(make_service: MakeService) -> None:
             response = client.post("/v1/segment", content=png(), headers=headers)
             assert response.status_code == status
             assert client.get("/", headers=headers).status_code == 200  # a link leads there
+        # On a plain http address browsers send no Sec-Fetch-Site.
+        for origin, status in (
+            ("http://evil.example", 403),
+            ("null", 403),
+            ("http://localhost:9", 403),
+            ("http://localhost", 200),
+        ):
+            headers = {"Host": "localhost", "Origin": origin}
+            for path in ("/v1/segment", "/v1/segment_batch"):
+                response = client.post(path, content=png(), headers=headers)
+                assert (response.status_code == 403) is (status == 403)
+            assert client.get("/", headers=headers).status_code == 200
     keyed = create_app(make_service(), KEY, frozenset(("localhost",)))
     with TestClient(keyed, base_url="http://localhost") as client:
         headers = {"Sec-Fetch-Site": "cross-site", "Authorization": f"Bearer {KEY}"}
