@@ -248,6 +248,8 @@ def require_file(path: str | Path, what: str) -> Path:
         inside = next((path / name for name in USUAL_FILES if (path / name).is_file()), None)
         meant = f" (did you mean '{inside}'?)" if inside else ""
         raise UsageError(f"{what}: '{path}' is a folder; a file is expected{meant}")
+    if not path.is_file():
+        raise UsageError(f"{what}: '{path}' is no regular file (a pipe, device or socket)")
     if path.stat().st_size == 0:
         raise UsageError(f"{what}: '{path}' is empty")
     return path

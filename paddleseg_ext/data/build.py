@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import MissingData, UsageError, shown
@@ -22,6 +23,8 @@ from paddleseg_ext.images.labels import (
     decode_label,
     generic_table,
 )
+from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample, unique_names
 from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
 
@@ -32,11 +35,40 @@ PADDLESEGS_MISSING = "The dataset is not Found"
 LISTED_TYPES = ("ListDataset", "Dataset")  # their classes are the section's
 
 
+class _FilesReadHere:
+    """PaddleSeg's `Compose` on files that our reader has read.
+
+    Its own reading applies the orientation tag, multiplies alpha into TIFFs and takes labels of 2
+    and 4 bits for larger ones; evaluation and deployment would see other pixels.
+    """
+
+    def __init__(self, compose: Any, dataset: "PaddleSegDataset"):
+        self._compose = compose
+        self._dataset = dataset
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Source: PaddleSeg 2.8 `Compose`: float32, BGR or grey; labels as stored."""
+        if isinstance(data["img"], str):
+            image = read_image(data["img"], self._dataset.orientation)
+            if self._compose.img_channels == 1:
+                image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            else:
+                image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            data["img"] = image.astype(np.float32)
+        if isinstance(data.get("label"), str):
+            data["label"] = read_label(data["label"])
+        return self._compose(data)
+
+
 class PaddleSegDataset:
     """A data set of PaddleSeg's with the attributes of ours; the items are its own."""
 
+    orientation: Orientation = "stored"
+
     def __init__(self, dataset: Any):
         self._dataset = dataset
+        if isinstance(getattr(dataset.transforms, "img_channels", None), int):
+            dataset.transforms = _FilesReadHere(dataset.transforms, self)
         images = [Path(entry[0]) for entry in dataset.file_list]
         labels = [Path(entry[1]) if entry[1] else None for entry in dataset.file_list]
         names = unique_names(images)
@@ -108,7 +140,7 @@ def build_dataset(config: Config, section: str) -> Any:
     classes = _classes(spec, section)
     described = _described(spec, transforms, classes, section)
     try:
-        dataset = _packed(spec, transforms, section) or build(
+        dataset = _packed(spec, transforms, section, config.orientation) or build(
             DATASETS, described, section, config.only_paddleseg
         )
     except FileNotFoundError as error:  # of PaddleSeg's data sets
@@ -123,6 +155,7 @@ def build_dataset(config: Config, section: str) -> Any:
         _set_table(dataset, _applied(classes, dataset.class_table, spec, section))
     _check_flips(dataset.class_table, transforms, section)
     dataset.transform_specs = specs
+    dataset.orientation = config.orientation
     return dataset
 
 
@@ -193,7 +226,9 @@ def _check_flips(table: ClassTable, transforms: Sequence[Any], section: str) -> 
             )
 
 
-def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any:
+def _packed(
+    spec: Mapping[str, Any], transforms: list[Any], section: str, orientation: Orientation
+) -> Any:
     """The packed copy in `dataset_root`; None where there is none.
 
     It is for training only: evaluation predicts from image files, as deployment does.
@@ -202,7 +237,7 @@ def _packed(spec: Mapping[str, Any], transforms: list[Any], section: str) -> Any
     if section != "train_dataset" or not is_packed(root, mode):
         return None
     dataset = PackedDataset(str(root), transforms, mode)
-    packed, wanted = dataset.index["settings"], settings_of(spec)
+    packed, wanted = dataset.index["settings"], settings_of(spec, orientation)
     if packed != wanted:
         raise UsageError(
             f"{section}: '{root}' was packed with {packed}, not with {wanted}; pack it anew"

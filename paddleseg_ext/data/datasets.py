@@ -13,7 +13,8 @@ import numpy as np
 from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.common.files import located
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
-from paddleseg_ext.images.reading import read_image
+from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.images.reading import read_image, turned_hint
 from paddleseg_ext.images.samples import Pairs, Sample, pair_by_key, read_sample_list
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
@@ -36,9 +37,11 @@ class SegmentationDataset:
         num_classes: of the class table.
         ignore_index: of the class table.
         mode: the part of the data set ("train").
+        orientation: whether the orientation tag of images is applied.
     """
 
     mode: str
+    orientation: Orientation = "stored"
 
     def __init__(
         self, samples: list[Sample], class_table: ClassTable, transforms: Sequence[Transform]
@@ -79,16 +82,21 @@ class SegmentationDataset:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The image (H, W, 3) uint8 and label (H, W) uint8 of a sample, before the transforms."""
-        return read_pair(self.samples[index], self.class_table)
+        return read_pair(self.samples[index], self.class_table, self.orientation)
 
 
-def read_pair(sample: Sample, table: ClassTable) -> tuple[np.ndarray, np.ndarray | None]:
+def read_pair(
+    sample: Sample, table: ClassTable, orientation: Orientation = "stored"
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The image (H, W, 3) uint8 of a sample, and its label (H, W) uint8 as classes, if any.
+
+    Args:
+        orientation: `upright` applies the orientation tag of the image.
 
     Raises:
         DataError: a file cannot be used, or the two differ in size.
     """
-    image = read_image(sample.image)
+    image = read_image(sample.image, orientation)
     if sample.label is None:
         return image, None
     label = decode_label(sample.label, table)
@@ -96,6 +104,7 @@ def read_pair(sample: Sample, table: ClassTable) -> tuple[np.ndarray, np.ndarray
         raise DataError(
             f"{sample.label}: {label.shape[1]}x{label.shape[0]} pixels, but its image "
             f"'{sample.image}' has {image.shape[1]}x{image.shape[0]}"
+            f"{turned_hint(sample.image, image.shape[:2], label.shape)}"
         )
     return image, label
 

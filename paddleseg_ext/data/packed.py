@@ -24,6 +24,7 @@ from paddleseg_ext.data.datasets import SegmentationDataset, Transform
 from paddleseg_ext.images.class_section import read_class_section
 from paddleseg_ext.images.label_counts import LabelCounts
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.samples import Sample
 
 INDEX = "index.json"
@@ -44,12 +45,14 @@ def is_packed(dataset_root: Any, mode: Any) -> bool:
     return words and (Path(dataset_root) / mode / INDEX).is_file()
 
 
-def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(spec: Mapping[str, Any], orientation: Orientation) -> dict[str, Any]:
     """The keys of a data set's section that determine the packed pixels and labels."""
     kept = {key: spec[key] for key in spec if key not in ("dataset_root", "mode", "transforms")}
     if "classes" in kept:  # a file's content, not its name
         root = Path(str(spec.get("dataset_root") or "."))
         kept["classes"] = repr(read_class_section(kept["classes"], root, "classes"))
+    if orientation != "stored":
+        kept["orientation"] = orientation
     return json.loads(json.dumps(kept, default=str))
 
 
@@ -90,7 +93,7 @@ def pack(dataset: Any, spec: Mapping[str, Any], root: str | Path) -> Path:
             shards.append({"file": path.name, "sha256": sha256_of(path)})
         index_content = {
             "version": FORMAT_VERSION,
-            "settings": settings_of(spec),
+            "settings": settings_of(spec, dataset.orientation),
             "class_table": dataset.class_table.to_dict(),
             "label_values": counts.values.tolist(),
             "shard_size": SHARD_SIZE,

@@ -12,6 +12,7 @@ from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.images.class_section import apply_classes, read_class_section
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
 
 
@@ -36,11 +37,13 @@ class Part:
 
     Attributes:
         name: a section of a yml, a split, or the path of a list.
+        orientation: whether the orientation tag of images is applied.
     """
 
     name: str
     samples: list[Sample]
     class_table: ClassTable
+    orientation: Orientation = "stored"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def parts_of_config(config: Config) -> list[Part]:
     for section in ("train_dataset", "val_dataset"):
         if section in config.raw:
             dataset = build_dataset(config, section)
-            parts.append(Part(section, dataset.samples, dataset.class_table))
+            table = dataset.class_table
+            parts.append(Part(section, dataset.samples, table, config.orientation))
     return parts
 
 

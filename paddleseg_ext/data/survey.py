@@ -13,9 +13,10 @@ from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.data.datasets import read_pair
 from paddleseg_ext.data.parts import Part
 from paddleseg_ext.data.validate import each_sample
-from paddleseg_ext.images.header import opened_header
+from paddleseg_ext.images.header import FORMATS
 from paddleseg_ext.images.label_counts import LabelCounts
-from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.orientation import UPRIGHT
+from paddleseg_ext.images.reading import FileHeader, header_of
 from paddleseg_ext.images.samples import Sample
 
 
@@ -30,6 +31,8 @@ class Survey:
         sizes: "WIDTHxHEIGHT" -> images.
         modes: Pillow's mode of the image file ("RGB", "L"; "?" where only OpenCV reads it) ->
             images.
+        tags: orientation tag, 1 where there is none -> images.
+        deep: the largest value, 0..255 after the reading, per image of more than 8 bits.
         class_pixels: `(C,)` int64.
         class_images: `(C,)` int64, images in which the class occurs.
         ignored_pixels: number of ignored pixels.
@@ -45,6 +48,8 @@ class Survey:
     labelled: int = 0
     sizes: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
+    tags: Counter[int] = field(default_factory=Counter)
+    deep: list[int] = field(default_factory=list)
     class_pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     class_images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     ignored_pixels: int = 0
@@ -71,11 +76,12 @@ class _Look:
     """One sample's findings."""
 
     size_wh: tuple[int, int]
-    mode: str
+    header: FileHeader
     digest: str
     mean: np.ndarray  # (3,) of 0..255
     square: np.ndarray  # (3,) mean of the squares
     counts: np.ndarray | None  # (256,) label values
+    most: int  # the largest value, 0..255, of an image of more than 8 bits
 
 
 def survey(part: Part) -> Survey:
@@ -85,7 +91,7 @@ def survey(part: Part) -> Survey:
     result.class_pixels = np.zeros(table.num_classes, np.int64)
     result.class_images = np.zeros(table.num_classes, np.int64)
     pixels, total, squares = 0, np.zeros(3), np.zeros(3)
-    looks = each_sample(partial(_look, table=table), part.samples, part.name)
+    looks = each_sample(partial(_look, part=part), part.samples, part.name)
     for sample, look in zip(part.samples, looks, strict=True):
         if isinstance(look, str):
             result.problems.append(look)
@@ -102,31 +108,27 @@ def survey(part: Part) -> Survey:
     return result
 
 
-def _look(sample: Sample, table: ClassTable) -> _Look | str:
+def _look(sample: Sample, part: Part) -> _Look | str:
     try:
-        image, label = read_pair(sample, table)
+        image, label = read_pair(sample, part.class_table, part.orientation)
     except DataError as error:
         return str(error)
     content = sample.image.read_bytes()
     counts = None if label is None else np.bincount(label.ravel(), minlength=256)
     mean, std = (values[:, 0] for values in cv2.meanStdDev(image))
     size_wh, digest = (image.shape[1], image.shape[0]), hashlib.sha256(content).hexdigest()
-    return _Look(size_wh, _mode(content), digest, mean, std**2 + mean**2, counts)
-
-
-def _mode(content: bytes) -> str:
-    """Pillow's mode of an image that OpenCV decoded; Pillow may refuse it for a comment."""
-    try:
-        with opened_header(content, "", any_size=True) as header:
-            return header.mode
-    except DataError:
-        return "?"
+    _, header = header_of(content, str(sample.image), FORMATS)
+    most = int(image.max()) if header.bits > 8 else 0
+    return _Look(size_wh, header, digest, mean, std**2 + mean**2, counts, most)
 
 
 def _add(result: Survey, sample: Sample, look: _Look) -> None:
     result.images += 1
     result.sizes["{}x{}".format(*look.size_wh)] += 1
-    result.modes[look.mode] += 1
+    result.modes[look.header.mode] += 1
+    result.tags[look.header.orientation] += 1
+    if look.header.bits > 8:
+        result.deep.append(look.most)
     result.digests[sample.name] = look.digest
     if look.counts is not None:
         table = result.part.class_table
@@ -154,6 +156,7 @@ def survey_lines(result: Survey) -> list[str]:
     ]
     lines.append(f"  sizes: {', '.join(f'{size} ({n})' for size, n in common(result.sizes))}")
     lines.append(f"  modes: {', '.join(f'{mode} ({n})' for mode, n in common(result.modes))}")
+    lines += _reading_lines(result)
     lines.append(f"  mean (RGB, 0..1): {np.round(result.mean, 4).tolist()}")
     lines.append(f"  std  (RGB, 0..1): {np.round(result.std, 4).tolist()}")
     if result.labelled:
@@ -169,6 +172,29 @@ def survey_lines(result: Survey) -> list[str]:
             never = "" if images else "  never occurs"
             lines.append(f"  {name:<24} {share:8.4f} {images:8d}{never}")
     lines += [f"  same image: {', '.join(group)}" for group in result.duplicates]
+    return lines
+
+
+def _reading_lines(result: Survey) -> list[str]:
+    """What of the images is read otherwise than a viewer may show it."""
+    lines = []
+    turned = {tag: count for tag, count in sorted(result.tags.items()) if tag != UPRIGHT}
+    if turned:
+        shown = ", ".join(f"{tag} ({count})" for tag, count in turned.items())
+        done = "applied" if result.part.orientation == "upright" else "not applied"
+        lines.append(
+            f"  orientation tags: {sum(turned.values())} images, {shown}; {done} "
+            f"(orientation: {result.part.orientation})"
+        )
+    if result.deep:
+        most = 256 * max(result.deep) + 255
+        line = f"  more than 8 bits: {len(result.deep)} images, the high 8 of 16 bits are read"
+        if max(result.deep) < 128:
+            line += (
+                f"; no value is above {most} ({most.bit_length()} bits), so that they are read as "
+                "nearly black: scale them to the full range"
+            )
+        lines.append(line)
     return lines
 
 

@@ -98,7 +98,7 @@ def _pictures(part: Part) -> list[dict[str, str]]:
     pictures = []
     for sample in part.samples[::step][:PICTURES]:
         try:
-            image, label = read_pair(sample, part.class_table)
+            image, label = read_pair(sample, part.class_table, part.orientation)
         except DataError:
             continue
         sides = [image] if label is None else [image, part.class_table.full_palette[label]]

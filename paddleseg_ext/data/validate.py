@@ -14,6 +14,7 @@ from paddleseg_ext.data.datasets import read_pair
 from paddleseg_ext.data.packed import PackedDataset
 from paddleseg_ext.images.label_counts import LabelCounts, only_in
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.samples import Sample
 
 Finding = TypeVar("Finding")
@@ -33,6 +34,7 @@ def check_samples(
     table: ClassTable,
     name: str = "data",
     counts: LabelCounts | None = None,
+    orientation: Orientation = "stored",
 ) -> list[str]:
     """Read every image and label once.
 
@@ -41,6 +43,7 @@ def check_samples(
         table: the classes that labels may hold.
         name: of the data set, for the progress line.
         counts: gets the labels' pixels per class.
+        orientation: whether the orientation tag of images is applied.
 
     Returns:
         One line, opening with the file's name, per file that is missing, unreadable or empty, per
@@ -50,7 +53,7 @@ def check_samples(
 
     def look(sample: Sample) -> str | np.ndarray | None:
         try:
-            label = read_pair(sample, table)[1]
+            label = read_pair(sample, table, orientation)[1]
         except DataError as error:
             return str(error)
         return None if label is None else np.bincount(label.ravel(), minlength=256)
@@ -80,7 +83,8 @@ def require_sound(dataset: Any, name: str) -> LabelCounts:
         counts = dataset.label_counts()
     else:
         counts = LabelCounts(dataset.class_table)
-        problems = check_samples(dataset.samples, dataset.class_table, name, counts)
+        table, orientation = dataset.class_table, dataset.orientation
+        problems = check_samples(dataset.samples, table, name, counts, orientation)
         require_none(problems, f"{name}: {len(problems)} files cannot be used:")
     if fault := counts.fault():
         raise UsageError(f"{name}: {fault}")

@@ -14,6 +14,7 @@ from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images import functional
 from paddleseg_ext.images.label_counts import LabelCounts
 from paddleseg_ext.images.labels import ClassTable, decode_label
+from paddleseg_ext.images.reading import turned_hint
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import SizeHW
@@ -228,6 +229,7 @@ class Scorer:
             raise DataError(
                 f"{sample.label}: a label of the image's size is expected, "
                 f"{_size(label_map)} (width x height), got {_size(label)}"
+                f"{turned_hint(sample.image, label_map.shape, label.shape)}"
             )
         table = self.class_table
         try:

@@ -14,7 +14,7 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.inference.preprocess import Preprocess
 
 NORMALIZE = "Normalize"
-# Keys of a data set that decide how its pixels are read, with their defaults.
+# What decides how pixels are read, with its defaults.
 READING = {"orientation": "stored", "color_order": "RGB"}
 
 Settings = list[tuple[str, Any]]
@@ -31,7 +31,9 @@ def warn_of_other_preprocessing(config: Config, weights: str | Path) -> None:
     """
     recorded = _recorded(read_manifest(weights))
     if recorded is not None:
-        _compare(_settings(config.raw.get("val_dataset")), recorded, config, weights)
+        section = config.raw.get("val_dataset") or {}
+        found = _settings({**section, "orientation": config.orientation})
+        _compare(found, recorded, config, weights)
 
 
 def warn_of_other_training(config: Config, weights: str | Path) -> None:
@@ -45,7 +47,8 @@ def warn_of_other_training(config: Config, weights: str | Path) -> None:
     """
     recorded, section = _recorded(read_manifest(weights)), config.raw.get("train_dataset")
     if recorded is not None and isinstance(section, Mapping):
-        _compare(_values_only(_settings(section)), _values_only(recorded), config, weights)
+        found = _settings({**section, "orientation": config.orientation})
+        _compare(_values_only(found), _values_only(recorded), config, weights)
 
 
 def _recorded(manifest: CheckpointManifest) -> Settings | None:
@@ -56,7 +59,8 @@ def _recorded(manifest: CheckpointManifest) -> Settings | None:
     if transforms is None and not isinstance(section, Mapping):
         return None
     section = section if isinstance(section, Mapping) else {}
-    return _settings({**section, "transforms": transforms or section.get("transforms")})
+    read = {"orientation": stored.get("orientation", "stored")}
+    return _settings({**section, **read, "transforms": transforms or section.get("transforms")})
 
 
 def _settings(section: Mapping[str, Any] | None) -> Settings:

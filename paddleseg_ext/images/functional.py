@@ -111,6 +111,8 @@ def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float
     if not right and not bottom:
         return array
     channels = 1 if array.ndim == 2 else array.shape[2]
+    if array.dtype == np.uint8 and np.any(np.asarray(value) % 1):
+        array = array.astype(np.float32)  # bytes would round 127.5, which deployment pads with
     # OpenCV pads channels beyond the list's end with 0.
     values = np.broadcast_to(np.asarray(value, np.float64), channels).tolist()
     return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=values)

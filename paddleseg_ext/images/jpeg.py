@@ -21,6 +21,7 @@ _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2  # Huffman-coded frames of
 _RESTART_INTERVAL = 0xDD
 _RESTART = re.compile(rb"\xff+[\xd0-\xd7]")
 _MORE = bytes((73 * i + 41) % 251 for i in range(64))  # data of no meaning, without FF
+DAMAGED = "the JPEG is damaged: its data ends before its last block"
 _GREY = 128  # of a block without data
 
 
@@ -45,13 +46,13 @@ def require_all_blocks(content: bytes, image: np.ndarray, name: str) -> None:
         return
     components = content[frame[1] + 9]
     scans = sum(kind == JPEG_SCAN for kind, _, _ in segments)
-    is_plain = frame[0] != _PROGRESSIVE and scans == 1 and components != 4
-    if is_plain and not _may_lack_blocks(content, segments, frame, image):
+    is_plain = frame[0] != _PROGRESSIVE and scans == 1
+    if is_plain and not _may_lack_blocks(content, segments, image, name) and components != 4:
         return
     shrink = 8 if frame[0] != _PROGRESSIVE else 1  # a grey block shows at an eighth of the size
     more = _with_more_data(content, segments)
     if not np.array_equal(_decoded(content, shrink), _decoded(more, shrink)):
-        raise DataError(f"{name}: the JPEG is damaged: its data ends before its last block")
+        raise DataError(f"{name}: {DAMAGED}")
 
 
 def frame_size_wh(content: bytes) -> tuple[int, int] | None:
@@ -65,12 +66,14 @@ def frame_size_wh(content: bytes) -> tuple[int, int] | None:
 
 
 def _may_lack_blocks(
-    content: bytes,
-    segments: list[tuple[int, int, int]],
-    frame: tuple[int, int, int],
-    image: np.ndarray,
+    content: bytes, segments: list[tuple[int, int, int]], image: np.ndarray, name: str
 ) -> bool:
-    """Whether the last block of an interval is grey, as it is without data."""
+    """Whether the last block of an interval is grey, as it is without data.
+
+    Raises:
+        DataError: intervals are missing.
+    """
+    frame = next(s for s in segments if s[0] in (_BASELINE, _EXTENDED))
     sampling = content[frame[1] + 11 : frame[2] : 3]  # one byte per component
     across, down = (8 * max(s >> 4 for s in sampling), 8 * max(s & 15 for s in sampling))
     if len(sampling) == 1:
@@ -82,6 +85,11 @@ def _may_lack_blocks(
     for kind, start, _ in segments:
         if kind == _RESTART_INTERVAL:
             interval = struct.unpack_from(">H", content, start + 4)[0]
+    if interval:
+        scan = next(n for n, (kind, _, _) in enumerate(segments) if kind == JPEG_SCAN)
+        data = content[segments[scan][2] : segments[scan + 1][1]]
+        if len(_RESTART.findall(data)) < -(-units // interval) - 1:
+            raise DataError(f"{name}: {DAMAGED}")
     last = np.arange(interval, units, interval) - 1 if interval else np.zeros(0, np.int64)
     last = np.append(last, units - 1)
     rows = np.minimum(last // columns * down + down // 2, height - 1)

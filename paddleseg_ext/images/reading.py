@@ -15,6 +15,7 @@ The rule as a table: docs/data.md.
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,30 +178,32 @@ def decode_image(content: bytes, name: str, orientation: Orientation = "stored")
     return turn_upright(image, header.orientation)
 
 
-def read_label(path: str | Path, orientation: Orientation = "stored") -> np.ndarray:
+def read_label(path: str | Path) -> np.ndarray:
     """Read a label as `(H, W)` uint8: the stored values, of a palette PNG the index.
 
     Raises:
         DataError: as `decode_label_values`, or the file is missing, empty or no regular file.
     """
-    return decode_label_values(read_file(path), str(path), orientation)
+    return decode_label_values(read_file(path), str(path))
 
 
-def decode_label_values(
-    content: bytes, name: str, orientation: Orientation = "stored"
-) -> np.ndarray:
+def decode_label_values(content: bytes, name: str) -> np.ndarray:
     """Decode a label as `(H, W)` uint8; as `read_label`, from the file's content.
 
     Args:
         content: of an image file.
         name: what messages call it.
-        orientation: as of images; a label is turned by its own tag.
 
     Raises:
-        DataError: it is truncated, no image, lossy, a colour image, has alpha, or has values above
-            255 or fractions.
+        DataError: it is truncated, no image, lossy, a colour image, has alpha or an orientation
+            tag, or has values above 255 or fractions.
     """
     content, header = _decodable(content, name, LABEL_FORMATS)
+    if header.orientation != UPRIGHT:
+        raise DataError(
+            f"{name}: a label with an orientation tag ({header.orientation}): whether its pixels "
+            "are meant as stored or turned is not known; save it without the tag"
+        )
     try:
         label = _one_channel(_stored_values(content, header, name), name)
     except MemoryError:
@@ -212,9 +215,7 @@ def decode_label_values(
         if wrong.size:
             raise DataError(f"{name}: label values must be whole and 0..255, got {wrong[0]}")
         label = values
-    if orientation == "stored" or header.orientation == UPRIGHT:
-        return label
-    return turn_upright(label, header.orientation)
+    return label
 
 
 def read_label_colours(path: str | Path) -> np.ndarray:
@@ -243,6 +244,22 @@ def read_header(path: str | Path) -> FileHeader:
         DataError: as `read_image`, as far as the header shows it.
     """
     return header_of(read_file(path), str(path), (*FORMATS, "GIF"))[1]
+
+
+def turned_hint(path: str | Path, image_hw: Sequence[int], label_hw: Sequence[int]) -> str:
+    """The end of a message where an image's orientation tag explains that sizes differ, or ""."""
+    if tuple(image_hw) != tuple(label_hw)[::-1]:
+        return ""
+    try:
+        tag = read_header(path).orientation
+    except DataError:
+        return ""
+    if tag <= 4:  # 5 to 8 exchange the sides
+        return ""
+    return (
+        f"; the image has the orientation tag {tag}: 'orientation: upright' in the yml applies it; "
+        "'stored' does not"
+    )
 
 
 def header_of(content: bytes, name: str, formats: tuple[str, ...]) -> tuple[bytes, FileHeader]:

@@ -14,7 +14,6 @@ from paddleseg_ext.common.files import require_file, write_bytes
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.images.folders import files_below, warn_of_left_out
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
-from paddleseg_ext.images.header import opened_header
 from paddleseg_ext.images.lists import (
     encoding_problem,
     joined_line,
@@ -22,6 +21,7 @@ from paddleseg_ext.images.lists import (
     split_line,
     windows_hint,
 )
+from paddleseg_ext.images.reading import read_header
 
 # In which labels are saved without a loss.
 LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -257,8 +257,9 @@ def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
     """(height, width) per image that can be opened, from the headers."""
     sizes_hw = []
     for path in images:
-        with suppress(DataError), opened_header(path, str(path)) as header:  # reported when read
-            sizes_hw.append((header.height, header.width))
+        with suppress(DataError):  # reported when read
+            width, height = read_header(path).size_wh
+            sizes_hw.append((height, width))
     return sizes_hw
 
 

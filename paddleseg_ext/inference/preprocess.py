@@ -308,12 +308,12 @@ class Preprocess:
     def settings(self) -> list[tuple[str, dict[str, Any]]]:
         """Name and all values, also the default ones, of what is done: equal for equal work."""
         names = {factory: name for name, factory in TRANSFORMS.items()}
-        order = ("color_order", {"color_order": self.color_order})
+        order = ("reading", {"color_order": self.color_order, "orientation": self.orientation})
         return [order, *((names[type(each)], dict(vars(each))) for each in self._transforms)]
 
     def before_normalize(self, input_dtype: str) -> "Preprocess":
         """The same without Normalize, for a graph that normalises by itself."""
-        part = Preprocess([], self.color_order, input_dtype)
+        part = Preprocess([], self.color_order, input_dtype, self.orientation)
         part._transforms = [t for t in self._transforms if not isinstance(t, ImageNormalize)]
         return part
 

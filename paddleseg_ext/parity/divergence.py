@@ -83,7 +83,7 @@ def locate_input(bundle: Bundle, reference: Reference, evidence: Evidence) -> Di
     if found.settings == wanted.settings:
         return None
     for sample in reference.samples:
-        image = read_image(sample.image)
+        image = read_image(sample.image, wanted.orientation)
         tensor, expected = found(image)[0], wanted(image)[0]
         divergence = compare_inputs(sample.name, tensor, expected, bundle, reference, evidence)
         if divergence is not None:

@@ -52,7 +52,10 @@ class WorstImages:
     def _parts(self, number: int, got: NDArray[np.uint8]) -> tuple[tuple[str, str], ...]:
         sample, table = self._reference.samples[number], self._reference.table
         palette = table.full_palette
-        image, expected = read_image(sample.image), self._reference.label_map(number)
+        image, expected = (
+            read_image(sample.image, self._reference.preprocess.orientation),
+            self._reference.label_map(number),
+        )
         parts = {"image": image}
         if sample.label is not None:
             parts["label"] = palette[decode_label(sample.label, table)]

@@ -94,7 +94,7 @@ def test_an_image_whose_comment_pillow_refuses(tmp_path: Path) -> None:
     comment = b"\0\0\0\5tEXta\0bcd\0\0\0\0"  # its checksum is wrong
     sample.image.write_bytes(content[:33] + comment + content[33:])  # 33: behind the header
     result = survey(Part("some", [sample], generic_table(3)))
-    assert (result.images, dict(result.modes), result.problems) == (1, {"?": 1}, [])
+    assert (result.images, dict(result.modes), result.problems) == (1, {"RGB": 1}, [])
 
 
 def test_what_cannot_be_used_is_listed_and_not_counted(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Preprocessing that is not the checkpoint's is said in one line that names both."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_both_are_named_in_one_line(
     assert line.index(words[0]) < line.rindex(words[1])
 
 
-@pytest.mark.parametrize(("key", "value"), [("orientation", "upright"), ("color_order", "BGR")])
+@pytest.mark.parametrize(("key", "value"), [("color_order", "BGR")])
 def test_how_pixels_are_read_is_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture, key: str, value: str
 ) -> None:
@@ -88,3 +89,11 @@ def test_a_training_may_change_sizes_and_not_values(
     assert not said(capsys)
     warn_of_other_training(configured("train_dataset", [crop, HALF]), weights)
     assert "mean=(0.485" in said(capsys)[0]
+
+
+def test_the_orientation_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """It is a key of the yml itself; a manifest without it means stored pixels."""
+    weights = checkpoint(tmp_path, [HALF])
+    given = configured("val_dataset", [HALF])
+    warn_of_other_preprocessing(replace(given, orientation="upright"), weights)
+    assert "orientation stored, and net.yml has orientation upright" in said(capsys)[0]

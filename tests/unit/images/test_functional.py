@@ -167,8 +167,8 @@ def test_sizes_are_width_then_height(h: int, w: int, target_h: int, target_w: in
     padded = F.pad(image, (target_w, target_h), 127.5)
     assert padded.shape == (max(h, target_h), max(w, target_w), 3)
     np.testing.assert_array_equal(padded[:h, :w], image)
-    assert (padded[h:] == 128).all()
-    assert (padded[:, w:] == 128).all()
+    assert (padded[h:] == 127.5).all()
+    assert (padded[:, w:] == 127.5).all()
 
 
 def _direct_bilinear(values: np.ndarray, height: int, width: int, corners: bool) -> np.ndarray:
