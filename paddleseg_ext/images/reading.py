@@ -427,8 +427,8 @@ def _one_channel(values: np.ndarray, name: str) -> np.ndarray:
     if (colours != first[..., None]).any():
         raise DataError(
             f"{name}: a label has one channel whose value is the class; this is a colour image "
-            f"({channels} channels that differ); `classes: {{mapping: ...}}` of the data set reads "
-            "it by a colour map"
+            f"({channels} channels that differ): `classes: {{mapping: class_dict.csv}}` in the "
+            "data set reads it by its colours, data prepare converts exports (docs/own_data.md)"
         )
     return np.ascontiguousarray(first)
 

@@ -46,16 +46,24 @@ from paddleseg_ext.images.orientation import turn_upright
 from paddleseg_ext.images.reading import decode_image, header_of
 from paddleseg_ext.images.samples import Sample, unique_names, write_sample_list
 
+# The function that reads each form.
 FORMS = {
-    name: f"paddleseg_ext.data.prepare.{module}"
-    for name, module in {
-        "labelme": "labelme",
-        "cvat": "cvat",
-        "coco": "coco",
-        "supervisely": "supervisely",
-        "label_studio": "label_studio",
-        "yolo": "yolo",
-    }.items()
+    name: f"paddleseg_ext.data.prepare.{name}:read"
+    for name in ("labelme", "cvat", "coco", "supervisely", "label_studio", "yolo")
+} | {
+    name: f"paddleseg_ext.data.prepare.masks:{name}"
+    for name in (
+        "voc",
+        "mapillary",
+        "bdd100k",
+        "idd",
+        "kitti",
+        "loveda",
+        "drive",
+        "stare",
+        "chase_db1",
+        "hrf",
+    )
 }
 BACKGROUND = "background"
 CLASSES_FILE, RECORD = "classes.yml", "prepared.json"
@@ -109,7 +117,8 @@ def convert_export(
     if not source.exists():
         raise UsageError(f"--from: '{source}' does not exist")
     files = ImageFiles(options.images or (source if source.is_dir() else source.parent))
-    export: Export = importlib.import_module(FORMS[form]).read(source, files)
+    module, _, function = FORMS[form].partition(":")
+    export: Export = getattr(importlib.import_module(module), function)(source, files)
     if not export.pictures and not export.problems:
         raise UsageError(f"--from: no annotated image of form '{form}' in '{source}'")
     names = class_names(export, options)
@@ -275,6 +284,7 @@ def draw(
     counts: Counter[str] = Counter()
     if picture.label is not None:
         label = picture.label()
+        counts["labels"] += 1
         if label.shape != size_wh[::-1]:
             found = f"{label.shape[1]}x{label.shape[0]}"
             raise DataError(f"{found} pixels, but its image has {size_wh[0]}x{size_wh[1]}")
