@@ -8,6 +8,7 @@ import platform
 import shutil
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,12 @@ from paddleseg_ext.data.build import validation_data
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
-from paddleseg_ext.export.onnx_conversion import has_paddle2onnx, require_paddle2onnx, write_onnx
+from paddleseg_ext.export.onnx_conversion import (
+    fold_sizes,
+    has_paddle2onnx,
+    require_paddle2onnx,
+    write_onnx,
+)
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import (
@@ -77,7 +83,7 @@ def export(
     fix_thread_count()  # before Paddle is imported
 
     from paddleseg_ext.export.folding import split_normalize
-    from paddleseg_ext.export.self_check import check_bundle
+    from paddleseg_ext.export.self_check import OnnxRefused, check_bundle
     from paddleseg_ext.export.tracing import GRAPH_NAME, write_graph
 
     config = config or configuration_of(weights)
@@ -98,14 +104,30 @@ def export(
             wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
             graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")
             manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
-            shape: list[int | None] = list(options.input_shape)
-            write_deploy_yaml(
-                work, transforms, shape, options.output_op, manifest, options.input_dtype
+            write = partial(
+                write_deploy_yaml,
+                work,
+                transforms,
+                list(options.input_shape),
+                options.output_op,
+                input_dtype=options.input_dtype,
             )
-            bundle = read_bundle(work)
-            record_verified(
-                bundle, check_bundle(bundle, model, options, normalize, data.first_image)
+            write(manifest)
+            check = partial(
+                check_bundle,
+                model=model,
+                options=options,
+                normalize=normalize,
+                check_image=data.first_image,
             )
+            try:
+                records = check(read_bundle(work))
+            except OnnxRefused as refused:
+                no_onnx = _without_onnx(str(refused).replace(f"{work}/", ""), options)
+                (work / ONNX_FILE).unlink()
+                write(replace(manifest, graphs={}))
+                records = check(read_bundle(work))
+            record_verified(read_bundle(work), records)
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -143,14 +165,21 @@ def _convert(work: Path, options: ExportOptions) -> tuple[dict[str, dict[str, An
     """Writes the ONNX graph; returns its entry in the manifest, or none and the reason for that."""
     graph = next(work / name for name in MODEL_FILES if (work / name).is_file())
     try:
-        return {"onnx": write_onnx(graph, work / PARAMS_FILE, work / ONNX_FILE)}, ""
+        entry = write_onnx(graph, work / PARAMS_FILE, work / ONNX_FILE)
+        fold_sizes(work / ONNX_FILE, options.input_shape, options.input_dtype)
+        return {"onnx": entry}, ""
     except CheckFailed as failure:
-        free = any(side < 0 for side in options.input_shape[2:])
-        remedy = ", or try a fixed size: --input_shape -1 3 HEIGHT WIDTH" if free else ""
-        return {}, (
-            f"{options.save_dir / ONNX_FILE} is missing: {failure}. The rest of the bundle is "
-            f"checked and there: use --backend paddle{remedy}"
-        )
+        return {}, _without_onnx(str(failure), options)
+
+
+def _without_onnx(reason: str, options: ExportOptions) -> str:
+    """Why a bundle has no ONNX graph, and what to do, in one line."""
+    free = any(side < 0 for side in options.input_shape[2:])
+    remedy = ", or try a fixed size: --input_shape -1 3 HEIGHT WIDTH" if free else ""
+    return (
+        f"{options.save_dir / ONNX_FILE} is missing: {reason}. The rest of the bundle is "
+        f"checked and there: use --backend paddle{remedy}"
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -8,15 +8,32 @@ a process of its own.
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 
 OPSET = 17
+# Optimisers of ONNX Runtime's that fold weights into others: the graph keeps the network's own.
+CHANGE_ARITHMETIC = [
+    "ConvAddFusion",
+    "ConvBNFusion",
+    "ConvMulFusion",
+    "MatMulAddFusion",
+    "MatMulBNFusion",
+    "MatMulScaleFusion",
+    "GemmSumFusion",
+    "ReshapeFusion",
+]
+FREE_SIDES = ((1, 3, 256, 256), (2, 3, 320, 384))  # two shapes: sides that differ are free
+ERRORS_ONLY = 3  # of ONNX Runtime's log
 PROGRAM = """
 import sys
 import paddle2onnx
@@ -74,6 +91,60 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
             f"{maker} cannot convert the graph: {_reason(done.stdout)} ({_ending(done.returncode)})"
         )
     return {"file": onnx_file.name, "opset": OPSET, "made_by": maker}
+
+
+def fold_sizes(onnx_file: Path, input_shape: Sequence[int], input_dtype: str) -> None:
+    """Rewrite a graph of a fixed size so that it computes no shapes, by ONNX Runtime's optimiser.
+
+    OpenCV's DNN module and others want the sizes of a Resize as constants, and an output of known
+    size. Only constants are folded; no arithmetic on images changes. A graph of free sizes stays as
+    it is, and so does one that ONNX Runtime refuses, which the self-check reports.
+
+    Args:
+        onnx_file: replaced.
+        input_shape: N, 3, H, W; -1 is any.
+        input_dtype: of the graph's input.
+    """
+    if all(side < 0 for side in (input_shape[0], *input_shape[2:])):
+        return
+    import onnx
+    import onnxruntime
+
+    folded_file = onnx_file.with_name(f"folded-{onnx_file.name}")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded_file)
+    options.log_severity_level = ERRORS_ONLY
+    try:
+        session = onnxruntime.InferenceSession(
+            str(onnx_file),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=CHANGE_ARITHMETIC,
+        )
+        node = session.get_inputs()[0]
+        shapes = []
+        for free in FREE_SIDES:
+            sides = [
+                side if side > 0 else other for side, other in zip(input_shape, free, strict=True)
+            ]
+            shapes.append(session.run(None, {node.name: np.zeros(sides, input_dtype)})[0].shape)
+        model = onnx.load(str(folded_file))
+        # The optimiser declares every domain that it knows.
+        used = {node.domain for node in model.graph.node}
+        imports = [entry for entry in model.opset_import if entry.domain in used]
+        del model.opset_import[:]
+        model.opset_import.extend(imports)
+        dims = model.graph.output[0].type.tensor_type.shape.dim
+        for dim, side, other in zip(dims, *shapes, strict=True):
+            if side == other:
+                dim.dim_value = side
+        onnx.save(model, str(onnx_file))
+    # ONNX Runtime's exceptions have no common base but this one.
+    except Exception as error:
+        log(f"{onnx_file.name}: its shapes are not folded: {str(error).splitlines()[0]}")
+    finally:
+        folded_file.unlink(missing_ok=True)
 
 
 def _reason(output: str) -> str:

@@ -45,6 +45,10 @@ TITLES = {
 Case = tuple[NDArray, NDArray[np.float32]]  # a batch for the graph, the network's logits for it
 
 
+class OnnxRefused(CheckFailed):
+    """ONNX Runtime cannot run `model.onnx`, or gets another result; the rest is good."""
+
+
 def check_bundle(
     bundle: Bundle,
     model: nn.Layer,
@@ -65,7 +69,9 @@ def check_bundle(
         Runtime -> the record for `Manifest.verified`.
 
     Raises:
-        CheckFailed: they differ by more than rounding; the message says where and by how much.
+        CheckFailed: they differ by more than rounding; the message says where and by how much. Or
+            the network itself gives another result each time.
+        OnnxRefused: that was asked for.
     """
     preprocess = bundle.preprocess()
     if check_image is None:
@@ -91,8 +97,10 @@ def check_bundle(
         except (CheckFailed, UsageError) as error:
             # OpenVINO was not asked for, nor was ONNX with `--onnx auto`. A bundle is good without
             # them: `--backend auto` takes no runtime that is recorded as failed.
-            if not ENGINES[name].runs_onnx or (name == "onnxruntime" and options.onnx):
+            if not ENGINES[name].runs_onnx:
                 raise
+            if name == "onnxruntime" and options.onnx:
+                raise OnnxRefused(str(error)) from error
             warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")
             records[name] = Verified(
                 **RunVerdict(FAILED, len(cases)).figures(),
@@ -150,12 +158,32 @@ def _make_case(
     """A batch of `size_hw` for the graph, and the eager network's logits for it."""
     batch = _make_batch(tensor, size_hw, options)
     try:
-        return batch, EagerEngine(model).run(normalize_batch(batch, normalize))
+        images = normalize_batch(batch, normalize)
+        logits = EagerEngine(model).run(images)
+        _require_repeatable(model, images, logits)
+        return batch, logits
     except DataError:
         if size_hw != CHECKED_SIZES_HW[1]:
             raise
     log(f"self-check: {type(model).__name__} refuses an input of {size_hw}, {EVEN_SIZE_HW} is used")
     return _make_case(model, tensor, EVEN_SIZE_HW, options, normalize)
+
+
+def _require_repeatable(model: nn.Layer, images: NDArray, logits: NDArray[np.float32]) -> None:
+    """Refuse a network that gives another result each time: no graph can be compared with it.
+
+    Raises:
+        CheckFailed: it draws random numbers, or its dropout is on.
+    """
+    again = EagerEngine(model).run(images)
+    difference = float(np.abs(again - logits).max())
+    scale = float(np.abs(logits).max())
+    if difference > NEAR_TIE * max(1.0, scale):
+        raise CheckFailed(
+            f"{type(model).__name__} gives another result each time it runs (largest difference "
+            f"{difference:.3g} at logits up to {scale:.3g}): it draws random numbers, or dropout "
+            "is on, when it predicts; no graph can be compared with it"
+        )
 
 
 def _make_batch(tensor: NDArray, size_hw: tuple[int, int], options: ExportOptions) -> NDArray:

@@ -1,10 +1,13 @@
 """A network -> its static graph, as the options of an export ask for it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import paddle
 from paddle import Tensor, nn
 
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.export.folding import fold_normalize
 from paddleseg_ext.export.host_upsampling import MainHead, cut_upsampling, upsampling_of
 from paddleseg_ext.export.onednn_safe import traced_operators
@@ -45,17 +48,43 @@ def write_graph(
 
 
 def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
-    """Writes the static graph of `model` in inference mode to `path` plus Paddle's suffixes."""
+    """Writes the static graph of `model` in inference mode to `path` plus Paddle's suffixes.
+
+    Raises:
+        CheckFailed: Paddle cannot convert the network; the message has its reason, in one line.
+    """
     shape = [side if side > 0 else None for side in options.input_shape]
     network = _DeployNetwork(model, options.output_op)
     network.eval()
-    with traced_operators():
+    with _conversion(model, options), traced_operators():
         static = paddle.jit.to_static(
             network,
             input_spec=[paddle.static.InputSpec(shape, options.input_dtype, "images")],
             full_graph=True,
         )
         paddle.jit.save(static, str(path))
+
+
+@contextmanager
+def _conversion(model: nn.Layer, options: ExportOptions) -> Iterator[None]:
+    """A conversion in which whatever the network and Paddle raise becomes one line."""
+    try:
+        yield
+    except (UsageError, CheckFailed, OSError):
+        raise
+    # A network's own code runs here, under Paddle's rules for static graphs: any error is possible.
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines if "Error:" in line] or [
+            line for line in lines if "http" not in line
+        ]
+        reason = told[-1] if told else type(error).__name__
+        remedy = ""
+        if any(side < 0 for side in options.input_shape):
+            remedy = "; if its graph depends on the input's size, give it: --input_shape 1 3 H W"
+        raise CheckFailed(
+            f"{type(model).__name__} cannot be converted to a static graph: {reason}{remedy}"
+        ) from error
 
 
 class _DeployNetwork(nn.Layer):

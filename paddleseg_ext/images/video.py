@@ -25,10 +25,10 @@ from paddleseg_ext.common.ordered import ordered_map, worker_threads
 FRAMES_AHEAD = 4  # decoded before they are used; bounds the memory
 MOST_FRAMES_PER_SECOND = 1000.0
 CAMERA_FRAMES_PER_SECOND = 25.0  # where the driver reports no rate
-# These containers store the number of their frames. For others it is computed from the duration
-# and may be off by a few.
+# These containers store the number of their frames. For others OpenCV computes it from the duration
+# of the file, which the sound may decide.
 COUNTING_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi")
-COUNT_TOLERANCE = 2
+MOST_FAILURES = 1000  # in a row, of a file without a count: then it has ended
 SILENT = 0  # of OpenCV's log levels
 
 
@@ -73,9 +73,9 @@ class Source:
         return self.num_frames is None
 
     @property
-    def count_tolerance(self) -> int:
-        """Frames that may be missing from `num_frames` though none is lost."""
-        return 0 if self.path.suffix.lower() in COUNTING_SUFFIXES else COUNT_TOLERANCE
+    def is_counted(self) -> bool:
+        """Whether `num_frames` is stored in the file; else it is a guess from the duration."""
+        return self.path.suffix.lower() in COUNTING_SUFFIXES
 
 
 def open_video(path: str | Path) -> Source:
@@ -158,16 +158,21 @@ def read_frames(source: Source) -> Generator[Frame, None, None]:
 
     def read(number: int) -> Frame | None:
         decoded, pixels = source.capture.read()
-        return Frame(source.path, number, pixels) if decoded else None
+        is_frame = decoded and pixels is not None and pixels.size
+        return Frame(source.path, number, pixels) if is_frame else None
 
     with (
         worker_threads(1) as reader,
         closing(ordered_map(read, count(), reader, FRAMES_AHEAD)) as frames,
     ):
+        failures = 0
         for number, frame in enumerate(frames):
+            failures = 0 if frame is not None else failures + 1
             if frame is not None:
                 yield frame
-            elif number >= (source.num_frames or 0):
+                continue
+            gives_up = failures >= MOST_FAILURES and not source.is_counted
+            if gives_up or number >= (source.num_frames or 0):
                 return
 
 
@@ -205,7 +210,7 @@ class CameraFrames:
         for number in count():
             decoded, pixels = self._source.capture.read()
             with self._changed:
-                if decoded and not self._ended:
+                if decoded and pixels is not None and pixels.size and not self._ended:
                     self._newest = Frame(self._source.path, number, pixels)
                 else:
                     self._ended = True

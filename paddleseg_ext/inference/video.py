@@ -68,6 +68,8 @@ class VideoOutcome:
         num_failed: frames that could not be predicted, which are in the result as they were, and
             those that could not be decoded, where the one before them is.
         first_error: of the failed ones.
+        num_resized: frames of another size than the first, whose overlays were resized to it.
+        first_resized: the number of the first of these.
         seconds: from the first frame to the last.
     """
 
@@ -76,6 +78,8 @@ class VideoOutcome:
     num_dropped: int = 0
     num_failed: int = 0
     first_error: str | None = None
+    num_resized: int = 0
+    first_resized: int | None = None
     seconds: float = 0.0
 
 
@@ -208,6 +212,7 @@ class _Pen:
             outcome.num_failed += 1
             outcome.first_error = outcome.first_error or f"{frame.name}: {prediction.error}"
             picture = frame.pixels
+        picture = self._fitted(picture, frame)
         now = time.perf_counter()
         self.ends.append(now)
         if self.show_fps and len(self.ends) > 1:
@@ -220,6 +225,16 @@ class _Pen:
         outcome.seconds = now - self.started
         self.last_number, self.last_picture = frame.number, picture
         return frame
+
+    def _fitted(self, picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
+        """The picture at the source's size: OpenCV's writer drops those of another."""
+        height, width = self.source.size_hw
+        if picture.shape[:2] == (height, width):
+            return picture
+        self.outcome.num_resized += 1
+        if self.outcome.first_resized is None:
+            self.outcome.first_resized = frame.number
+        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _draw_text(picture: NDArray[np.uint8], text: str) -> None:

@@ -34,7 +34,7 @@ def run_video(predictor: Predictor, source: Source, settings: VideoSettings) -> 
         outcome = predict_video(predictor, source, wanted, settings, _tracker(source, settings))
     missing = _missing(source, outcome, settings.most_frames)
     _report(source, outcome, missing, settings)
-    incomplete = missing > source.count_tolerance
+    incomplete = missing > 0 and source.is_counted
     return STATUS_FAILED if outcome.num_failed or incomplete else STATUS_DONE
 
 
@@ -93,12 +93,18 @@ def _report(source: Source, outcome: VideoOutcome, missing: int, settings: Video
     )
     if outcome.num_failed:
         log(f"{outcome.num_failed} frames failed, the first: {outcome.first_error}", "ERROR")
-    if missing > source.count_tolerance:
+    if outcome.first_resized is not None:
+        warn(
+            f"{source.path}: the size of its pictures changes at frame {outcome.first_resized}; "
+            f"{outcome.num_resized} overlays were resized to the first size, "
+            "{1}x{0} (width x height)".format(*source.size_hw)
+        )
+    if missing and source.is_counted:
         log(f"{source.path}: {missing} frames of its header's count cannot be decoded", "ERROR")
     elif missing:
         warn(
             f"{source.path}: {missing} fewer frames than its duration promises; this kind of file "
-            "stores no count"
+            "stores no count, and its sound may last longer"
         )
     result = {
         "title": "video",

@@ -92,7 +92,11 @@ def test_an_onnx_graph_that_nobody_asked_for_may_fail(
     assert done.status == 0 and "ONNX Runtime is recorded as failed" in done.out + done.err
     assert not read_bundle(tmp_path).verified["onnxruntime"].passed
     asked = export(trained, tmp_path / "asked", "--onnx", "True")
-    assert asked.status == 1 and not (tmp_path / "asked/deploy.yaml").exists()
+    assert asked.status == 1 and len(asked.error_lines) == 1
+    assert "asked/model.onnx is missing: ONNX Runtime, input 1: wrong" in asked.error_lines[0]
+    assert not (tmp_path / "asked/model.onnx").exists()
+    kept = read_bundle(tmp_path / "asked")
+    assert set(kept.verified) == {"paddle", "paddle_onednn"} and not kept.has_onnx
 
 
 def test_the_self_check_catches_the_wrong_interpolation(

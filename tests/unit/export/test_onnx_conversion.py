@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
@@ -67,3 +68,60 @@ def test_what_is_not_installed(package: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"{package} is not .* 'paddleseg_ext\[onnx\]'"):
         require_paddle2onnx()
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "output_shape"),
+    [
+        ((1, 3, 32, 48), [1, 4, 32, 48]),
+        ((-1, 3, 32, 48), [None, 4, 32, 48]),
+        ((2, 3, -1, -1), [2, 4, None, None]),
+        ((-1, 3, -1, -1), [None, None, None, None]),
+    ],
+)
+@pytest.mark.parametrize("output_op", ["none", "argmax"])
+def test_a_fixed_size_computes_no_shapes_and_names_its_outputs(
+    input_shape: tuple[int, ...], output_shape: list[int | None], output_op: str, tmp_path: Path
+) -> None:
+    """The folded graph gives the bits of the unfolded one; one of free sizes stays as it is."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("paddle2onnx")
+    paddle = pytest.importorskip("paddle")
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.export.tracing import trace
+
+    class Halved(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(3, 4, 3, stride=2, padding=1)
+
+        def forward(self, images):  # type: ignore[no-untyped-def]
+            sides = paddle.shape(images)[2:]
+            return [paddle.nn.functional.interpolate(self.conv(images), sides, mode="bilinear")]
+
+    options = ExportOptions(tmp_path, input_shape=input_shape, output_op=output_op)
+    trace(Halved(), options, tmp_path / "model")
+    graph = next(path for path in tmp_path.iterdir() if path.suffix in (".json", ".pdmodel"))
+    onnx_conversion.write_onnx(graph, tmp_path / "model.pdiparams", tmp_path / "model.onnx")
+    before = (tmp_path / "model.onnx").read_bytes()
+    onnx_conversion.fold_sizes(tmp_path / "model.onnx", input_shape, "float32")
+    after = (tmp_path / "model.onnx").read_bytes()
+    if output_shape == [None] * 4:
+        assert after == before
+        return
+    model = onnx.load_from_string(after)
+    onnx.checker.check_model(model)
+    dims = [dim.dim_value or None for dim in model.graph.output[0].type.tensor_type.shape.dim]
+    assert dims == (output_shape if output_op == "none" else output_shape[:1] + output_shape[2:])
+    if min(input_shape) > 0:
+        assert not {node.op_type for node in model.graph.node} & {"Shape", "Range"}
+    shape = [side if side > 0 else 32 for side in input_shape]
+    images = np.random.default_rng(0).random(shape, np.float32)
+    providers = ["CPUExecutionProvider"]
+    outputs = []
+    for content in (before, after):
+        session = onnxruntime.InferenceSession(content, providers=providers)
+        outputs.append(session.run(None, {session.get_inputs()[0].name: images})[0])
+    np.testing.assert_array_equal(*outputs)
+    assert [path.name for path in tmp_path.glob("folded*")] == []

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def damaged_video(folder: Path, lost: set[int], suffix: str = ".mp4") -> Source:
 
 @pytest.mark.parametrize(
     ("suffix", "given", "status"),
-    [(".mp4", 4, 1), (".mp4", 9, 1), (".AVI", 9, 1), (".mkv", 8, 0), (".ts", 7, 1)],
+    [(".mp4", 4, 1), (".mp4", 9, 1), (".AVI", 9, 1), (".mkv", 8, 0), (".ts", 7, 0)],
 )
 def test_a_video_that_was_cut_short_is_written_and_told(
     tmp_path: Path,
@@ -158,7 +159,7 @@ def test_a_video_that_was_cut_short_is_written_and_told(
     given: int,
     status: int,
 ) -> None:
-    """A container that stores no count may be off by two, which is told all the same."""
+    """A container that stores no count ends where its pictures end, which is a remark."""
     source = damaged_video(tmp_path, set(range(given, 10)), suffix)
     got, result = run(source, tmp_path / "out", brightness)
     assert (got, result["num_missing"], result["num_written"]) == (status, 10 - given, given)
@@ -326,3 +327,35 @@ def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNe
     written, rate = frames_in(tmp_path / "overlays/street.mp4")
     assert outcome.num_predicted == len(written) == 5
     assert written[0].shape == (*source.size_hw, 3) and rate == source.frames_per_second
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_pictures_of_another_size_are_brought_to_the_first(
+    tmp_path: Path, brightness: BrightnessNetwork, capsys: pytest.CaptureFixture, num_workers: int
+) -> None:
+    """Smaller and larger ones, and back again, as a camera that changes its resolution gives."""
+    source = open_video(write_video(tmp_path / "in.mp4", 6))
+
+    class Changing:
+        number = 0
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.number += 1
+            if self.number == 5:
+                return True, None  # a frame that comes back empty
+            if self.number > 6:
+                return False, None
+            width = {2: WIDTH // 2, 4: 2 * WIDTH}.get(self.number, WIDTH)
+            return True, np.full((HEIGHT, width, 3), GRAYS[0], np.uint8)
+
+        def release(self) -> None:
+            pass
+
+    source.capture.release()
+    changing = replace(source, capture=Changing())
+    status, result = run(changing, tmp_path / "out", brightness, num_workers=num_workers)
+    assert status == 1 and result["num_failed"] == 1  # the empty one
+    assert (result["num_resized"], result["first_resized"], result["num_written"]) == (2, 1, 6)
+    assert "changes at frame 1; 2 overlays were resized" in capsys.readouterr().out
+    frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
+    assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 6

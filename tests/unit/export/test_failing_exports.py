@@ -1,0 +1,93 @@
+"""What a user reads of a network that cannot be exported."""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle import Tensor, nn
+
+from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.export.options import ExportOptions
+from paddleseg_ext.export.self_check import _make_case
+from paddleseg_ext.export.tracing import trace
+
+
+class Network(nn.Layer):
+    """A convolution, and what a subclass does to its logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2D(3, 4, 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.spoil(self.convolution(images))]
+
+    def spoil(self, logits: Tensor) -> Tensor:
+        return logits
+
+
+class ShapeInNumpy(Network):
+    """Computes with the size in Python: a graph of any size has none."""
+
+    def spoil(self, logits: Tensor) -> Tensor:
+        return logits * float(np.zeros(logits.shape[2:]).size)
+
+
+class DynamicOnly(Network):
+    """Raises what it likes where it is converted."""
+
+    def spoil(self, logits: Tensor) -> Tensor:
+        if not paddle.in_dynamic_mode():
+            raise KeyError("only\ndynamic")
+        return logits
+
+
+class Random(Network):
+    def spoil(self, logits: Tensor) -> Tensor:
+        return logits + paddle.rand(logits.shape)
+
+
+class Dropping(Network):
+    def spoil(self, logits: Tensor) -> Tensor:
+        return nn.functional.dropout(logits, 0.5, training=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "remedy"),
+    [
+        (ShapeInNumpy, (-1, 3, -1, -1), True),
+        (DynamicOnly, (-1, 3, -1, -1), True),
+        (DynamicOnly, (1, 3, 8, 8), False),
+    ],
+)
+def test_a_conversion_that_fails_is_one_line(
+    network: type[Network], shape: tuple[int, ...], remedy: bool, tmp_path: Path
+) -> None:
+    options = ExportOptions(tmp_path, input_shape=shape)
+    with pytest.raises(CheckFailed, match=f"^{network.__name__} cannot be converted") as failed:
+        trace(network(), options, tmp_path / "model")
+    assert ("--input_shape 1 3 H W" in str(failed.value)) is remedy
+    assert "\n" not in str(failed.value)
+
+
+def test_a_size_in_python_exports_where_it_is_fixed(tmp_path: Path) -> None:
+    options = ExportOptions(tmp_path, input_shape=(1, 3, 8, 8))
+    trace(ShapeInNumpy(), options, tmp_path / "model")
+    assert list(tmp_path.glob("model.*"))
+
+
+@pytest.mark.parametrize("network", [Random, Dropping])
+def test_a_network_that_does_not_repeat_itself_is_named(network: type[Network]) -> None:
+    tensor = np.ones((3, 16, 16), np.float32)
+    model = network()
+    model.eval()
+    with pytest.raises(CheckFailed, match=f"^{network.__name__} gives another result each time"):
+        _make_case(model, tensor, (16, 16), ExportOptions(), None)
+
+
+def test_one_that_repeats_itself_is_a_case() -> None:
+    batch, logits = _make_case(
+        Network(), np.ones((3, 16, 16), np.float32), (16, 16), ExportOptions(), None
+    )
+    assert batch.shape == (2, 3, 16, 16) and logits.shape == (2, 4, 16, 16)
