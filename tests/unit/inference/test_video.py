@@ -230,6 +230,8 @@ def test_a_writer_that_lost_frames_is_noticed(
     real = cv2.VideoWriter
 
     class Losing:
+        fourcc = staticmethod(real.fourcc)
+
         def __init__(self, *arguments: object):
             self.writer, self.count = real(*arguments), 0
 
