@@ -201,6 +201,13 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED_NAMES]) + more
 
 
+def reason_of(error: BaseException) -> str:
+    """The kind of an error of a library and its first line, without Paddle's stack of calls."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("(")] or lines
+    return f"{type(error).__name__}: {cut(told[0], 300)}" if told else type(error).__name__
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its status; the last line of every script."""
     keep_output_open()

@@ -7,7 +7,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.losses.pixel import masked_mean_of_all, pixel_cross_entropy
+from paddleseg_ext.losses.pixel import check_weights, masked_mean_of_all, pixel_cross_entropy
 
 
 class CrossEntropyLoss(nn.Layer):
@@ -29,8 +29,13 @@ class CrossEntropyLoss(nn.Layer):
                 PyTorch and PaddleSeg divide by the sum of the pixels' factors.
             avg_non_ignore: divide by the number of labelled pixels; False: of all pixels.
             ignore_index: the label of pixels without loss.
+
+        Raises:
+            UsageError: a factor is negative or not finite, or all are 0.
         """
         super().__init__()
+        if weight is not None:
+            check_weights(weight, "weight", "class")
         self.avg_non_ignore = avg_non_ignore
         self.ignore_index = ignore_index
         self.weight = None if weight is None else paddle.to_tensor(list(weight), "float32")

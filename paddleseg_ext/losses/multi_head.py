@@ -1,12 +1,14 @@
 """The `loss:` section of a yml: one loss and one weight per head."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
+from paddleseg_ext.losses.pixel import check_weights
 from paddleseg_ext.registry import LOSSES, build
 
 
@@ -18,31 +20,68 @@ class MultiHeadLoss(nn.Layer):
         self.losses = nn.LayerList(losses)
         self.weights = list(weights)
 
-    def forward(self, heads: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, heads: Sequence[Any], labels: Tensor, edges: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """The total and the unweighted loss of each head, scalars.
 
         Args:
-            heads: one `(N, C, H, W)` tensor per head, as `model(images)` returns them.
+            heads: one `(N, C, H, W)` tensor per head, as `model(images)` returns them; what some
+                networks of PaddleSeg give their own losses in place of one is passed on.
             labels: `(N, H, W)` int64.
+            edges: of the labels, int64 0 and 1, for losses with `edge_label`.
 
         Raises:
-            UsageError: the network has another number of heads than the yml has losses.
+            UsageError: the network has another number of heads than the yml has losses, or a loss
+                needs what is not there.
         """
         if len(heads) != len(self.losses):
             raise UsageError(
                 f"loss: the network has {len(heads)} heads in training, "
                 f"loss.coef has {len(self.losses)} weights; one per head is expected"
             )
-        values = [
-            _scalar(loss(logits, labels)) for loss, logits in zip(self.losses, heads, strict=True)
-        ]
+        step = _Step(heads, labels, edges)
+        values = [step.value(loss, logits) for loss, logits in zip(self.losses, heads, strict=True)]
         total = sum(w * v for w, v in zip(self.weights, values, strict=True))
         return total, values
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What the losses of one step may need, and which of PaddleSeg's need what.
+
+    Source: PaddleSeg core/train.py, loss_computation.
+    """
+
+    heads: Sequence[Any]
+    labels: Tensor
+    edges: Tensor | None
+
+    def value(self, loss: Any, logits: Any) -> Tensor:
+        """The loss of one head, a scalar."""
+        kind = type(loss).__name__
+        if kind == "MixedLoss":  # of PaddleSeg: other losses, mixtures too, and their weights
+            parts = zip(loss.losses, loss.coef, strict=True)
+            return sum(self.value(part, logits) * weight for part, weight in parts)
+        if kind == "KLLoss":
+            if len(self.heads) < 2:
+                raise UsageError(
+                    "loss: KLLoss compares the first two heads, and the network has one"
+                )
+            return loss(self.heads[0], self.heads[1].detach())
+        if getattr(loss, "edge_label", False):
+            if self.edges is None:
+                raise UsageError(
+                    f"loss: {kind} with 'edge_label' needs a map of the labels' edges: set "
+                    "'edge: True' in a train_dataset of PaddleSeg's (type: paddleseg.Cityscapes)"
+                )
+            return loss(logits, self.edges)
+        return _scalar(loss(logits, self.labels))
+
+
 def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
-    """The sum of a loss's parts, which PaddleSeg's composed losses return."""
-    return sum(value) if isinstance(value, list | tuple) else value
+    """The sum of a loss's parts, which composed losses may return."""
+    return sum(map(_scalar, value)) if isinstance(value, list | tuple) else value
 
 
 def build_loss(config: Config, ignore_index: int, num_classes: int | None = None) -> MultiHeadLoss:
@@ -60,34 +99,51 @@ def build_loss(config: Config, ignore_index: int, num_classes: int | None = None
     for key in section:
         if key not in ("types", "coef"):
             raise UsageError(f"loss: unknown key '{key}' (known: types, coef)")
-    types, weights = section.get("types"), section.get("coef")
+    types = section.get("types")
     if not isinstance(types, list) or not types:
         raise UsageError("loss: 'types' must be a list of losses")
-    if not isinstance(weights, list) or not all(isinstance(w, int | float) for w in weights):
-        raise UsageError("loss: 'coef' must be a list of numbers, one per head")
+    weights = check_weights(section.get("coef"), "loss: 'coef'", "head")
     if len(types) == 1:
         types = types * len(weights)
     if len(types) != len(weights):
         raise UsageError(f"loss: {len(types)} types but {len(weights)} weights in 'coef'")
-    for i, spec in enumerate(types):
-        given = spec.get("ignore_index", ignore_index) if isinstance(spec, dict) else ignore_index
-        if num_classes is not None and given not in (ignore_index, *range(num_classes)):
-            raise UsageError(
-                f"loss.types[{i}]: ignore_index is {given}, but ignored pixels are read as "
-                f"{ignore_index}; leave it out"
-            )
     losses = [
-        _build_one(spec, f"loss.types[{i}]", config, ignore_index) for i, spec in enumerate(types)
+        _build_one(spec, f"loss.types[{i}]", config, ignore_index, num_classes)
+        for i, spec in enumerate(types)
     ]
     return MultiHeadLoss(losses, weights)
 
 
-def _build_one(spec: Any, where: str, config: Config, ignore_index: int) -> nn.Layer:
+def _build_one(
+    spec: Any, where: str, config: Config, ignore_index: int, num_classes: int | None
+) -> nn.Layer:
     """Builds one loss; PaddleSeg's MixedLoss has others in `losses`."""
+    if isinstance(spec, dict):
+        given = spec.get("ignore_index", ignore_index)
+        if num_classes is not None and given not in (ignore_index, *range(num_classes)):
+            raise UsageError(
+                f"{where}: ignore_index is {given}, but ignored pixels are read as "
+                f"{ignore_index}; leave it out"
+            )
+        _check_class_weights(spec, where, num_classes)
     if isinstance(spec, dict) and isinstance(spec.get("losses"), list):
         inner = [
-            _build_one(part, f"{where}.losses[{i}]", config, ignore_index)
+            _build_one(part, f"{where}.losses[{i}]", config, ignore_index, num_classes)
             for i, part in enumerate(spec["losses"])
         ]
+        check_weights(spec.get("coef"), f"{where}: 'coef'", "loss")
         spec = {**spec, "losses": inner}
     return build(LOSSES, spec, where, config.only_paddleseg, ignore_index=ignore_index)
+
+
+def _check_class_weights(spec: dict[str, Any], where: str, num_classes: int | None) -> None:
+    """Refuse a `weight:` that is no list of one weight per class.
+
+    PaddleSeg's BCELoss, which has no classes, takes the word 'dynamic'.
+    """
+    kind, weight = str(spec.get("type")), spec.get("weight")
+    if weight is None or kind.removeprefix("paddleseg.") == "BCELoss":
+        return
+    count = len(check_weights(weight, f"{where}: {kind}: 'weight'", "class"))
+    if num_classes not in (None, count):
+        raise UsageError(f"{where}: {kind}: 'weight' has {count} numbers for {num_classes} classes")

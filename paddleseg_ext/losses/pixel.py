@@ -1,9 +1,35 @@
 """Cross entropy of each pixel, the base of the segmentation losses."""
 
+import math
+from typing import Any
+
 import paddle
 import paddle.distributed as dist
 import paddle.nn.functional as F
 from paddle import Tensor
+
+from paddleseg_ext.common.errors import UsageError, shown
+
+
+def check_weights(values: Any, where: str, each: str) -> list[float]:
+    """The weights; refuses those that are no numbers, negative, not finite, or all 0.
+
+    Args:
+        values: of a yml or a call.
+        where: the value's place, which the message begins with.
+        each: what has a weight each ("class").
+
+    Raises:
+        UsageError: naming the wrong value.
+    """
+    is_list = isinstance(values, list | tuple) and bool(values)
+    if not is_list or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise UsageError(f"{where} is a list of one number per {each}, got {shown(values)}")
+    if not all(math.isfinite(value) and value >= 0 for value in values) or not any(values):
+        raise UsageError(
+            f"{where}: numbers of at least 0, not all of them 0, are expected, got {shown(values)}"
+        )
+    return list(values)
 
 
 def pixel_cross_entropy(

@@ -17,8 +17,10 @@ from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.options import WARMUP_ITERS, TrainOptions
 from paddleseg_ext.training.precision import resolve_precision
 from paddleseg_ext.training.run_folder import find_resume_folder
-from paddleseg_ext.training.schedules import Schedule, build_schedule
+from paddleseg_ext.training.schedules import Schedule, Warmup, build_schedule
 from paddleseg_ext.training.state import TrainState
+
+SHARE_OF_FIRST_WEIGHTS = 0.5  # in an average of weights; above it the run is too short
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,25 @@ class TrainingPlan:
     rules: Mapping[str | None, EvaluationRule]
     resumed: Path | None
     threads: int = 1
+
+    def warnings(self) -> list[str]:
+        """Lines about parts of the recipe that are not over when the run ends."""
+        iters, schedule, lines = self.config.iters, self.schedule, []
+        if isinstance(schedule, Warmup) and schedule.warmup_iters >= iters:
+            lines.append(
+                f"lr_scheduler: the warm-up of {schedule.warmup_iters} iterations is not over when "
+                f"the run of {iters} ends: the rate only rises to {schedule(iters - 1):.3g}; lower "
+                "warmup_iters or raise iters"
+            )
+        if self.ema is not None and not self.ema.warmup:
+            first = self.ema.decay**iters
+            if first > SHARE_OF_FIRST_WEIGHTS:
+                lines.append(
+                    f"ema: after {iters} iterations the averaged weights, which are scored and "
+                    f"deployed, are {first:.0%} those of the beginning; lower 'decay', set "
+                    "'warmup: true' or raise iters"
+                )
+        return lines
 
     @property
     def protocols(self) -> Mapping[str | None, Protocol]:

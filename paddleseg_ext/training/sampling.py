@@ -27,8 +27,8 @@ class SampleKey(NamedTuple):
     sample: int
 
 
-# Image, label and number.
-Sample = tuple[np.ndarray, np.ndarray, int]
+# Image, label and number, and the edge map where the data set makes one.
+Sample = tuple[np.ndarray, np.ndarray, int] | tuple[np.ndarray, np.ndarray, int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ class SeededSamples:
     def __getitem__(self, key: SampleKey) -> Sample | Exception:
         """`(3, H, W)` float32 image, `(H, W)` int64 label (augmented), and the sample's number.
 
+        Where the data set has an edge map (PaddleSeg's `edge: True`), it is the fourth, int64.
+
         An error is returned and not raised; see `batch_or_failure` for the reason.
         """
         try:
@@ -150,23 +152,29 @@ class SeededSamples:
         np.random.seed(int(state[1]))
         sample = self._dataset[key.sample]
         label = np.squeeze(sample["label"]).astype(np.int64)
-        return sample["img"].astype(np.float32), label, key.sample
+        image = sample["img"].astype(np.float32)
+        if "edge" in sample:
+            return image, label, key.sample, sample["edge"].astype(np.int64)
+        return image, label, key.sample
 
 
-def stack_samples(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def stack_samples(samples: list[Sample]) -> tuple[np.ndarray, ...]:
     """One batch: `(N, 3, H, W)` float32, `(N, H, W)` int64 and the samples' `(N,)` numbers.
+
+    Edge maps are the fourth where the samples have them.
 
     Raises:
         UsageError: samples of different sizes; a crop is missing in the yml.
     """
-    shapes = {image.shape for image, _, _ in samples}
+    shapes = {sample[0].shape for sample in samples}
     if len(shapes) > 1:
         raise UsageError(
             f"train_dataset: samples of one batch differ in size ({sorted(shapes)}): end its "
             "transforms with one that fixes the size, such as RandomPaddingCrop"
         )
-    images, labels, numbers = zip(*samples, strict=True)
-    return np.stack(images), np.stack(labels), np.array(numbers, np.int64)
+    images, labels, numbers, *edges = zip(*samples, strict=True)
+    stacked = np.stack(images), np.stack(labels), np.array(numbers, np.int64)
+    return (*stacked, *map(np.stack, edges))
 
 
 def batch_or_failure(samples: list[Sample | Exception]) -> tuple[np.ndarray, ...]:
@@ -211,8 +219,10 @@ class Batch:
         images: `(N, 3, H, W)` float32.
         labels: `(N, H, W)` int64.
         names: of the samples, for messages.
+        edges: int64 maps of the labels' edges; None where the data set makes none.
     """
 
     images: "Tensor"
     labels: "Tensor"
     names: Sequence[str]
+    edges: "Tensor | None" = None

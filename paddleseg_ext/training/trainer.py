@@ -37,6 +37,7 @@ from paddleseg_ext.training.plan import TrainingPlan
 from paddleseg_ext.training.precision import Precision
 from paddleseg_ext.training.profiling import Profile, StageClock
 from paddleseg_ext.training.readers import read_batches
+from paddleseg_ext.training.rehearsal import rehearse_step
 from paddleseg_ext.training.run_folder import (
     KeptBest,
     Learner,
@@ -126,6 +127,8 @@ def run_training(
             f"iterations, batch {plan.config.batch_size} x {plan.config.accumulate * world.size}, "
             f"{plan.threads} threads, seed {plan.options.seed}, {plan.precision}"
         )
+        for line in plan.warnings():
+            warn(line)
     evaluate_saved(run)  # of the resumed checkpoint, where its evaluation was interrupted
     if not stops_early(run):
         iterate(run)
@@ -186,6 +189,7 @@ def prepare_run(
     model = build_model(config, dataset.num_classes)
     optimizer = build_optimizer(plan.optimizer, model, plan.schedule(0))
     loss = build_loss(config, dataset.ignore_index, dataset.num_classes)
+    rehearse_step(model, loss, dataset, options.seed)
     average = None if plan.ema is None else WeightAverage(plan.ema, model)
     learner = Learner(model, optimizer, Precision(plan.precision), average)
     fresh = TrainState(
@@ -295,8 +299,9 @@ def iterate_batches(run: Training) -> Iterator[Batch]:
     samples = SeededSamples(run.dataset, options.seed)
     for arrays in read_batches(samples, batches, options.num_workers):
         raise_failure(arrays)
-        images, labels, numbers = arrays
-        yield Batch(images, labels, [run.dataset.samples[n].name for n in numbers.tolist()])
+        images, labels, numbers, *edges = arrays
+        names = [run.dataset.samples[n].name for n in numbers.tolist()]
+        yield Batch(images, labels, names, *edges)
 
 
 def train_step(run: Training, batches: Iterator[Batch]) -> float:
@@ -340,7 +345,7 @@ def add_gradients(run: Training, batch: Batch, factor: float) -> float:
     with run.clock("forward"):
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
-        total, head_losses = run.loss(heads, batch.labels)
+        total, head_losses = run.loss(heads, batch.labels, batch.edges)
         # Equal in every process, so that they stop together.
         value = float(average_of_all(total, run.world))
     require_finite_loss(value, head_losses, batch, iteration)

@@ -1,6 +1,7 @@
 """Losses by values that can be worked out by hand."""
 
 import math
+from typing import Any
 
 import numpy as np
 import paddle
@@ -126,17 +127,112 @@ def test_a_mixed_loss_of_paddleseg_adds_up_its_parts() -> None:
         build_loss(section(types=[mixed], coef=[1]), 255)
 
 
+def mixed(*parts: dict, coef: list[float]) -> dict:
+    return {"type": "MixedLoss", "losses": list(parts), "coef": coef}
+
+
+CE, DICE = {"type": "CrossEntropyLoss"}, {"type": "DiceLoss"}
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        mixed(mixed(CE, DICE, coef=[1, 3]), CE, coef=[0.5, 2]),
+        mixed(mixed(mixed(CE, coef=[1]), mixed(DICE, CE, coef=[3, 5]), coef=[1, 0.5]), coef=[1]),
+    ],
+)
+def test_a_mixture_of_mixtures_is_the_sum_of_all_parts(nested: dict) -> None:
+    flat = {0: [2.5, 1.5], 1: [3.5, 1.5]}[int(nested["coef"] == [1])]
+    heads, labels = [logits_of([0.5, 0.9, 0.3])], paddle.to_tensor([[[1, 1, 0]]], "int64")
+    expected = build_loss(section(types=[mixed(CE, DICE, coef=flat)], coef=[0.1]), 255)
+    got = build_loss(section(types=[nested], coef=[0.1]), 255)
+    assert float(got(heads, labels)[0]) == pytest.approx(float(expected(heads, labels)[0]))
+
+
+def paddlesegs_total(heads: list, labels: Any, edges: Any, losses: list, coef: list) -> float:
+    from paddleseg.core.train import loss_computation
+
+    parts = loss_computation(heads, labels, edges, {"types": losses, "coef": coef})
+    return float(sum(parts))
+
+
+@pytest.fixture
+def two_heads() -> tuple[list, Any, Any]:
+    rng = np.random.default_rng(0)
+    heads = [
+        paddle.to_tensor(rng.normal(size=(2, 3, 8, 8)).astype("float32"), stop_gradient=False)
+        for _ in range(2)
+    ]
+    labels = paddle.to_tensor(rng.integers(0, 3, (2, 8, 8)))
+    return heads, labels, paddle.to_tensor(rng.integers(0, 2, (2, 1, 8, 8)))
+
+
+def test_losses_get_what_paddleseg_gives_them(two_heads: tuple[list, Any, Any]) -> None:
+    """The edge map for `edge_label`, inside a mixture, too; KLLoss both heads."""
+    heads, labels, edges = two_heads
+    heads.append(paddle.mean(heads[0], axis=1, keepdim=True))  # the edge head
+    types = [CE, {"type": "KLLoss"}, {"type": "BCELoss", "edge_label": True}]
+    loss = build_loss(section(types=types, coef=[1, 2, 20]), 255)
+    total, each = loss(heads, labels, edges)
+    expected = paddlesegs_total(heads, labels, edges, list(loss.losses), [1, 2, 20])
+    assert float(total) == pytest.approx(expected, rel=1e-6)
+    inside = mixed(types[2], {"type": "BCELoss", "edge_label": True}, coef=[1, 3])
+    loss = build_loss(section(types=[inside], coef=[1]), 255)
+    assert float(loss(heads[2:], labels, edges)[0]) == pytest.approx(4 * float(each[2]), rel=1e-6)
+
+
+def test_losses_that_lack_something_are_refused(two_heads: tuple[list, Any, Any]) -> None:
+    heads, labels, _ = two_heads
+    edge = build_loss(section(types=[{"type": "BCELoss", "edge_label": True}], coef=[1]), 255)
+    with pytest.raises(UsageError, match=r"BCELoss with 'edge_label' needs .*'edge: True'"):
+        edge(heads[:1], labels)
+    with pytest.raises(UsageError, match="KLLoss compares the first two heads"):
+        build_loss(section(types=[{"type": "KLLoss"}], coef=[1]), 255)(heads[:1], labels)
+
+
+BAD_WEIGHTS = ["dynamic", 5, True, [], [1, "a", 1], [1, None, 1], [0, 0, 0], [1, -1, 1]]
+BAD_WEIGHTS += [[1, float("nan"), 1], [1, float("inf"), 1], [1, True, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("weight", BAD_WEIGHTS, ids=str)
+@pytest.mark.parametrize(
+    "kind", ["CrossEntropyLoss", "paddleseg.CrossEntropyLoss", "paddleseg.DiceLoss"]
+)
+def test_class_weights_that_mean_nothing_are_refused(kind: str, weight: object) -> None:
+    spec = {"type": kind, "weight": weight}
+    for types, where in (([spec], ""), ([mixed(CE, spec, coef=[1, 1])], r"\.losses\[1\]")):
+        message = rf"^loss\.types\[0\]{where}: {kind}: 'weight'(?!.*dtype)"
+        with pytest.raises(UsageError, match=message):
+            build_loss(section(types=types, coef=[1]), 255, num_classes=3)
+
+
+def test_class_weights_that_are_meant() -> None:
+    for weight in (None, [1, 0, 2.5]):
+        build_loss(section(types=[{**CE, "weight": weight}], coef=[1]), 255, num_classes=3)
+    build_loss(section(types=[{"type": "BCELoss", "weight": "dynamic"}], coef=[1]), 255, 3)
+    with pytest.raises(UsageError, match="weight: numbers of at least 0"):
+        CrossEntropyLoss(weight=[1.0, -1.0])
+
+
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
         ({"types": [], "coef": [1]}, "'types' must be a list"),
-        ({"types": [{"type": "CrossEntropyLoss"}], "coef": 1}, "'coef' must be a list"),
+        (
+            {"types": [{"type": "CrossEntropyLoss"}], "coef": 1},
+            "'coef' is a list of one number per head",
+        ),
         ({"types": [{"type": "CrossEntropyLoss"}] * 2, "coef": [1, 1, 1]}, "2 types but 3"),
         ({"types": [{"type": "OhemCrossEntropyLoss", "thresh": 2}], "coef": [1]}, "thresh must"),
         ({"types": [{"type": "OhemCrossEntropyLoss", "min_kept": 1.5}], "coef": [1]}, "whole"),
         ({"types": [{"type": "StdcOhemLoss", "min_kept": True}], "coef": [1]}, "whole number"),
         ({"types": [{"type": "DiceLoss", "smooth": 0}], "coef": [1]}, "smooth must be above 0"),
         ({"type": "CrossEntropyLoss"}, "unknown key 'type'"),
+        ({"types": [CE], "coef": [1, float("nan")]}, "'coef': numbers of at least 0"),
+        ({"types": [CE], "coef": [0, 0]}, "not all of them 0"),
+        ({"types": [CE], "coef": [1, -0.4]}, "at least 0"),
+        ({"types": [CE], "coef": [True]}, "one number per head"),
+        ({"types": [mixed(CE, coef=[-1])], "coef": [1]}, r"types\[0\]: 'coef': numbers"),
     ],
 )
 def test_wrong_sections_are_one_clear_line(loss: dict, words: str) -> None:

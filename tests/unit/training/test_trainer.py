@@ -414,3 +414,61 @@ def test_a_disk_without_room_is_refused_before_the_first_step(tmp_path: Path, mo
     with pytest.raises(UsageError, match="0 MB free, and its checkpoints take up to"):
         train_tiny(config, tmp_path / "run")
     assert (tmp_path / "run/iter_4/model.pdparams").read_bytes() == kept
+
+
+def test_losses_are_tried_before_an_earlier_run_is_moved(tmp_path: Path) -> None:
+    train_tiny(tiny_config(tmp_path), tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    one_edge = {"type": "BCELoss", "edge_label": True}
+    for loss, message in (
+        ({"types": [{"type": "CrossEntropyLoss"}], "coef": [1, 1, 1]}, "has 2 heads"),
+        ({"types": [one_edge], "coef": [1, 1]}, "'edge_label' needs"),
+        ({"types": [{"type": "EdgeAttentionLoss"}], "coef": [1, 1]}, "the first step of TinyNet"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            train_tiny(tiny_config(tmp_path, loss=loss), tmp_path / "run")
+        assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class EdgedSamples(TinySamples):
+    """Samples with a map of the labels' edges."""
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        item = super().__getitem__(index)
+        return item | {"edge": (item["label"] == 1).astype("float32")}
+
+
+def test_edge_maps_reach_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def forward(self: Any, heads: Any, labels: Any, edges: Any = None) -> Any:
+        seen.append((labels.numpy(), edges.numpy()))
+        return heads[0].mean(), [heads[0].mean()]
+
+    monkeypatch.setattr("paddleseg_ext.losses.multi_head.MultiHeadLoss.forward", forward)
+    train_tiny(tiny_config(tmp_path, iters=2), tmp_path / "run", EdgedSamples())
+    for labels, edges in seen[1:]:  # the first is the rehearsal
+        assert edges.shape == (2, 1, 8, 8) and edges.dtype == np.int64
+        np.testing.assert_array_equal(edges[:, 0], labels == 1)
+    assert len(seen) == 3
+
+
+def test_the_rehearsal_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, model={"type": "TinyNet", "dropout": 0.3})
+    train_tiny(config, tmp_path / "with", save_interval=2)
+    monkeypatch.setattr("paddleseg_ext.training.trainer.rehearse_step", lambda *_: None)
+    train_tiny(config, tmp_path / "without", save_interval=2)
+    assert_same_bits(tmp_path / "with/iter_4", tmp_path / "without/iter_4")
+
+
+def test_a_run_too_short_for_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rising = {"learning_rate": 0.1, "warmup_iters": 1000, "warmup_start_lr": 0.001}
+    config = tiny_config(tmp_path, lr_scheduler=rising, ema={"decay": 0.9995})
+    train_tiny(config, tmp_path / "short")
+    printed = capsys.readouterr().out
+    assert "the warm-up of 1000 iterations is not over when the run of 4 ends" in printed
+    assert "ema: after 4 iterations the averaged weights" in printed and "are 100% those" in printed
+    rising["warmup_iters"] = 3
+    train_tiny(tiny_config(tmp_path, lr_scheduler=rising, ema={"warmup": True}), tmp_path / "long")
+    assert "WARNING" not in capsys.readouterr().out
