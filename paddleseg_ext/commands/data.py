@@ -13,6 +13,7 @@ from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.contact_sheet import SheetOptions, contact_sheet
+from paddleseg_ext.data.frames import FrameOptions, write_frames
 from paddleseg_ext.data.packed import pack
 from paddleseg_ext.data.parts import (
     Part,
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_index(verbs)
     _add_browse(verbs)
     _add_pack(verbs)
+    _add_frames(verbs)
     return parser
 
 
@@ -190,6 +192,21 @@ def _pack(arguments: argparse.Namespace) -> None:
     """
     config = load_config(arguments.config, arguments.opts)
     pack(build_dataset(config, "train_dataset"), config.train_dataset, arguments.save_dir)
+
+
+def _add_frames(verbs: argparse._SubParsersAction) -> None:
+    parser = _add_verb(verbs, _frames, "write frames of a video as images, with a list")
+    parser.add_argument("video", metavar="VIDEO", help="the file")
+    add_options(parser, FrameOptions)
+    parser.add_argument("--save_dir", type=Path, required=True, help="where the frames go")
+
+
+def _frames(arguments: argparse.Namespace) -> None:
+    """Write frames as PNG, and frames.list.
+
+    The list is for infer.py and labelling tools. An interrupted run goes on.
+    """
+    write_frames(arguments.video, arguments.save_dir, read_options(FrameOptions, arguments))
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:
