@@ -13,7 +13,7 @@ BENCH_CALIBRATION ?= output/demo/data/train.list
 BENCH_DIR ?= output/bench
 BENCH_FLAGS ?=
 
-.PHONY: help demo test test-slow lint golden tipc bench clean
+.PHONY: help demo test test-slow lint golden tipc bench onnx-helper matrix clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -80,6 +80,15 @@ $(VENV)/bench.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@echo "== installing the runtimes that are compared"
 	@$(INSTALL) -r requirements/onnx.txt -r requirements/openvino.txt -r requirements/fast.txt
 	@touch $@
+
+HELPER_PYTHON ?= python3.12
+matrix:  ## the README's tour and unit tests on every Python found here: output/matrix/table.md
+	@$(PYTHON) tests/matrix.py $(MATRIX_FLAGS)
+
+onnx-helper:  ## .venv-onnx of Python 3.12, which converts to ONNX for Python 3.13 (PADDLE2ONNX_PYTHON)
+	@echo "== creating .venv-onnx; then: export PADDLE2ONNX_PYTHON=$(CURDIR)/.venv-onnx/bin/python"
+	@$(HELPER_PYTHON) -m venv .venv-onnx
+	@.venv-onnx/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/paddle2onnx.txt
 
 clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay
 	@echo "== deleting output/demo, output/tour and caches"

@@ -2,9 +2,10 @@
 
 paddle2onnx can install an optimiser by pip, which moves other packages to versions that do not fit:
 its optimisation is switched off. It can end its process when it fails, even by an abort: it runs in
-a process of its own.
+a process of its own. That may be one of another Python, since it has no wheel for Python 3.13.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 
@@ -34,6 +35,9 @@ CHANGE_ARITHMETIC = [
 ]
 FREE_SIDES = ((1, 3, 256, 256), (2, 3, 320, 384))  # two shapes: sides that differ are free
 ERRORS_ONLY = 3  # of ONNX Runtime's log
+# Names the interpreter of another environment, which has paddle2onnx.
+HELPER = "PADDLE2ONNX_PYTHON"
+NEWEST_PYTHON = (3, 12)  # with a wheel of paddle2onnx 2.1
 PROGRAM = """
 import sys
 import paddle2onnx
@@ -48,18 +52,51 @@ MAKERS_MARK = "[Paddle2ONNX]"
 
 def has_paddle2onnx() -> bool:
     """Whether a conversion is possible here, with the check of its result."""
-    return all(find_spec(name) is not None for name in ("paddle2onnx", "onnxruntime"))
+    converts = bool(os.environ.get(HELPER)) or find_spec("paddle2onnx") is not None
+    return converts and find_spec("onnxruntime") is not None
 
 
 def require_paddle2onnx() -> None:
     """Checks that paddle2onnx and ONNX Runtime, which runs the self-check, are installed.
 
     Raises:
-        UsageError: one of them is not.
+        UsageError: one of them is not; or the interpreter that `HELPER` names has no paddle2onnx.
     """
     with optional_imports("--onnx True", "onnx"):
         import onnxruntime  # noqa: F401
+    if os.environ.get(HELPER):
+        _version()
+        return
+    if sys.version_info[:2] > NEWEST_PYTHON and find_spec("paddle2onnx") is None:
+        raise UsageError(
+            "--onnx True: paddle2onnx has no wheel for Python "
+            f"{sys.version_info.major}.{sys.version_info.minor}: `make onnx-helper` in a checkout "
+            f"makes an environment of Python 3.12 for it; set {HELPER}=.venv-onnx/bin/python"
+        )
+    with optional_imports("--onnx True", "onnx"):
         import paddle2onnx  # noqa: F401
+
+
+def _version() -> str:
+    """The version of paddle2onnx that converts.
+
+    Raises:
+        UsageError: the interpreter that `HELPER` names does not exist, or has no paddle2onnx.
+    """
+    helper = os.environ.get(HELPER)
+    if not helper:
+        return metadata.version("paddle2onnx")
+    code = "from importlib import metadata; print(metadata.version('paddle2onnx'))"
+    try:
+        asked = [helper, "-P", "-c", code]
+        done = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise UsageError(f"{HELPER}={helper}: {error.strerror}; a Python is expected") from None
+    if done.returncode:
+        raise UsageError(
+            f"{HELPER}={helper}: this Python has no paddle2onnx; see `make onnx-helper`"
+        )
+    return done.stdout.strip()
 
 
 def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str, Any]:
@@ -76,7 +113,7 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
     files = [str(path.resolve()) for path in (model_file, params_file, onnx_file)]
     # -P: the program imports no module from the current folder.
     done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM, *files, str(OPSET)],
+        [os.environ.get(HELPER) or sys.executable, "-P", "-c", PROGRAM, *files, str(OPSET)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -84,7 +121,7 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
         errors="replace",
         check=False,
     )
-    maker = f"paddle2onnx {metadata.version('paddle2onnx')}"
+    maker = f"paddle2onnx {_version()}"
     if done.returncode or not onnx_file.is_file():
         onnx_file.unlink(missing_ok=True)  # of an interrupted conversion
         raise CheckFailed(

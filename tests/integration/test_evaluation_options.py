@@ -323,8 +323,11 @@ def run_official_script(shared_dir: Path, tmp_path: Path) -> dict:
         "CITYSCAPES_EXPORT_DIR": str(tmp_path),
     }
     module = "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling"
+    # Its release 2.3 calls a function of NumPy that 2.4 has under its newer name alone.
+    code = f"import numpy, runpy; numpy.in1d = numpy.isin; runpy.run_module('{module}', "
+    code += "run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-m", module], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((tmp_path / "resultPixelLevelSemanticLabeling.json").read_text())

@@ -12,6 +12,7 @@ import yaml
 from commands import PROJECT, call
 
 from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.export.onnx_conversion import has_paddle2onnx
 from paddleseg_ext.inference.bundle import read_bundle
 
 CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
@@ -50,9 +51,9 @@ def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str)
     assert "loaded 183 of 183 tensors" in finished.out
     assert finished.out.count("self-check: Paddle Inference, oneDNN off") == 2
     assert finished.out.count("self-check: Paddle Inference, oneDNN on") == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "deploy.yaml", "model.json", "model.onnx", "model.pdiparams",
-    ]  # fmt: skip
+    names = {"deploy.yaml", "model.json", "model.pdiparams"}
+    names |= {"model.onnx"} if has_paddle2onnx() else set()
+    assert {p.name for p in tmp_path.iterdir()} == names
     deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
     assert deploy["Deploy"]["output_op"] == output_op
     assert deploy["Deploy"]["transforms"] == [{"type": "Normalize"}]
@@ -60,7 +61,8 @@ def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str)
     assert deploy["Manifest"]["checkpoint"]["iteration"] == 0
     assert deploy["Manifest"]["postprocess"]["classes"]["class_names"][13] == "car"
     verified = read_bundle(tmp_path).verified
-    assert set(verified) == {"paddle", "paddle_onednn", "onnxruntime", "openvino"}
+    engines = {"onnxruntime", "openvino"} if has_paddle2onnx() else set()
+    assert set(verified) == {"paddle", "paddle_onednn"} | engines
     for record in verified.values():
         assert record.passed and record.command == "export" and record.num_images == 4
         assert record.ratio is not None and record.ratio > 0
@@ -78,6 +80,7 @@ def test_without_the_converter_a_bundle_has_no_onnx(
 def test_an_onnx_graph_that_nobody_asked_for_may_fail(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("paddle2onnx")
     from paddleseg_ext.export import self_check
 
     real = self_check._try

@@ -63,8 +63,39 @@ def test_failures(convert, body: str, message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_another_python_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "python"
+    helper.write_text('#!/bin/sh\ncase "$*" in *metadata*) echo 2.1.0;; *) echo x > "$6";; esac\n')
+    helper.chmod(0o755)
+    monkeypatch.setenv(onnx_conversion.HELPER, str(helper))
+    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
+    made = write_onnx(tmp_path / "m.json", tmp_path / "m.pdiparams", tmp_path / "m.onnx")
+    assert made == {"file": "m.onnx", "opset": 17, "made_by": "paddle2onnx 2.1.0"}
+    assert (tmp_path / "m.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("helper", "words"),
+    [("/no/python", "No such file"), ("false", "has no paddle2onnx"), ("/", "Permission denied")],
+)
+def test_another_python_that_cannot(
+    helper: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(onnx_conversion.HELPER, helper)
+    with pytest.raises(UsageError, match=f"^PADDLE2ONNX_PYTHON={helper}: .*{words}"):
+        require_paddle2onnx()
+
+
+def test_a_python_without_a_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_conversion, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_conversion, "NEWEST_PYTHON", (3, 10))
+    with pytest.raises(UsageError, match=r"no wheel for Python 3.*make onnx-helper"):
+        require_paddle2onnx()
+
+
 @pytest.mark.parametrize("package", ["paddle2onnx", "onnxruntime"])
 def test_what_is_not_installed(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_conversion, "NEWEST_PYTHON", (9, 9))
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"{package} is not .* 'paddleseg_ext\[onnx\]'"):
         require_paddle2onnx()
