@@ -15,7 +15,14 @@ from paddleseg_ext.scoring.protocols import EvaluationRule
 
 PRETRAINED = "pretrained"
 # The keys that opening a checkpoint reads. All others describe its training.
-_OPENING_KEYS = ("model", "val_dataset", "test_config", "absent_class", "registry")
+_OPENING_KEYS = (
+    "model",
+    "val_dataset",
+    "test_config",
+    "absent_class",
+    "registry",
+    "orientation",
+)
 # Of `val_dataset:`; the rest says where the data of the training was.
 _DATASET_KEYS = ("type", "num_classes", "class_names", "ignore_index", "mode", "transforms")
 _PLACE = re.compile(r"[/\\~]|^\.")  # as in paths and URLs, and in no name of a layer or option

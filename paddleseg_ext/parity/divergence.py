@@ -26,6 +26,7 @@ INPUT, LOGITS, LABEL_MAP, COUNTS = "input tensor", "logits", "label map", "count
 SWAPPED_CHANNELS = "red and blue swapped"
 NO_NORMALIZE = "Normalize dropped"
 SHIFTED_LABELS = "label table shifted by one"
+OTHER_ORIENTATION = "other orientation"
 WRONG_ONEDNN = "wrong oneDNN pass or kernel"
 
 
@@ -83,8 +84,9 @@ def locate_input(bundle: Bundle, reference: Reference, evidence: Evidence) -> Di
     if found.settings == wanted.settings:
         return None
     for sample in reference.samples:
-        image = read_image(sample.image, wanted.orientation)
-        tensor, expected = found(image)[0], wanted(image)[0]
+        tensor, expected = (
+            each(read_image(sample.image, each.orientation))[0] for each in (found, wanted)
+        )
         divergence = compare_inputs(sample.name, tensor, expected, bundle, reference, evidence)
         if divergence is not None:
             return divergence
@@ -100,15 +102,20 @@ def compare_inputs(
     evidence: Evidence,
 ) -> Divergence | None:
     """The divergence of one image's input tensor from the reference's; None where it is equal."""
+    read, wanted = bundle.preprocess().orientation, reference.preprocess.orientation
+    turned = f"{OTHER_ORIENTATION}: {read} in the bundle, {wanted} in the yml"
     if expected.shape != tensor.shape:
         text = f"the input tensor is {tensor.shape} instead of {expected.shape}"
-        return Divergence(INPUT, image, text, _cause_of_input(bundle, evidence))
+        cause = turned if read != wanted else _cause_of_input(bundle, evidence)
+        return Divergence(INPUT, image, text, cause)
     difference = float(np.abs(tensor.astype(np.float64) - expected).max())
     if not difference:
         return None
     swapped = bundle.color_order != reference.preprocess.color_order
     swapped |= np.array_equal(tensor[::-1], expected)
     cause = SWAPPED_CHANNELS if swapped else _cause_of_input(bundle, evidence)
+    if read != wanted and not swapped:
+        cause = turned
     text = f"the input tensor differs by up to {difference:.3g}"
     return Divergence(INPUT, image, text, cause)
 
@@ -140,7 +147,9 @@ def locate(
     if prepared.tensor.dtype != wanted.input_dtype:
         wanted = wanted.before_normalize(str(prepared.tensor.dtype))
     if not isinstance(predictor, ProtocolPredictor):  # else `locate_input` compared it
-        expected = wanted(prepared.image)[0]
+        same = predictor.preprocess.orientation == wanted.orientation
+        image = prepared.image if same else read_image(path, wanted.orientation)
+        expected = wanted(image)[0]
         found = compare_inputs(name, prepared.tensor, expected, bundle, reference, evidence)
         if found is not None:
             return found

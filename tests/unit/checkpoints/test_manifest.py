@@ -120,6 +120,16 @@ def test_the_configuration_opens_a_network_and_nothing_else(tmp_path: Path) -> N
         _ = config.train_dataset
 
 
+@pytest.mark.parametrize("orientation", ["stored", "upright"])
+def test_files_are_read_as_in_training(tmp_path: Path, orientation: str) -> None:
+    config = CONFIG | {"orientation": orientation}
+    path = save(tmp_path, CheckpointManifest(config=config, classes=CLASSES))
+    assert configuration_of(path).orientation == orientation
+    wrong = CheckpointManifest(config=CONFIG | {"orientation": "turned"}, classes=CLASSES)
+    with pytest.raises(UsageError, match="orientation"):
+        configuration_of(save(tmp_path, wrong))
+
+
 def test_flags_are_trusted(tmp_path: Path) -> None:
     path = save(tmp_path, CheckpointManifest(config=CONFIG, classes=CLASSES))
     config = configuration_of(path, ["val_dataset.dataset_root=/data/lists", "absent_class=one"])

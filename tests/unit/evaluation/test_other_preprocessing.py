@@ -97,3 +97,21 @@ def test_the_orientation_is_compared(tmp_path: Path, capsys: pytest.CaptureFixtu
     given = configured("val_dataset", [HALF])
     warn_of_other_preprocessing(replace(given, orientation="upright"), weights)
     assert "orientation stored, and net.yml has orientation upright" in said(capsys)[0]
+
+
+def test_the_orientation_of_a_training_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "model.pdparams"
+    path.write_bytes(b"weights")
+    config = {"val_dataset": {"type": "X"}, "orientation": "upright"}
+    CheckpointManifest(sha256_of(path), "Net", preprocessing=[HALF], config=config).write(path)
+    for section, warn_of in (
+        ("val_dataset", warn_of_other_preprocessing),
+        ("train_dataset", warn_of_other_training),
+    ):
+        given = configured(section, [HALF])
+        warn_of(given, path)
+        assert "orientation upright, and net.yml has orientation stored" in said(capsys)[0]
+        warn_of(replace(given, orientation="upright"), path)
+        assert not said(capsys)

@@ -1,12 +1,16 @@
 """Where a run leaves the reference: outputs, images and counts, each by itself."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
@@ -16,13 +20,26 @@ from paddleseg_ext.parity.divergence import (
     Evidence,
     _cause_of_logits,
     compare_outputs,
+    locate,
     locate_counts,
+    locate_input,
     worst_image,
 )
+from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.parity.weights import WeightDifference
 from paddleseg_ext.scoring.verdict import ImageVerdict
 
 SCORES = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32) * 10
+
+
+class Scores(Engine):
+    """A network whose logits are its input."""
+
+    def run(self, batch):
+        return batch.astype(np.float32)
+
+    def describe(self):
+        return RuntimeReport("scores")
 
 
 def test_equal_outputs_say_nothing():
@@ -107,3 +124,46 @@ def test_onednn_is_the_cause_where_the_graph_is_right_without_it_whatever_tensor
     assert cause.startswith("wrong oneDNN pass or kernel")
     cause = _cause_of_logits(prepared, SCORES, None, replace(given, without_onednn=None))
     assert cause.startswith("one weight changed: 1 of 9 tensors")
+
+
+@pytest.fixture
+def turned_image(tmp_path) -> Sample:
+    """A square whose orientation tag turns it by a quarter."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=tag)
+    return Sample(tmp_path / "turned.png", None, "turned")
+
+
+@pytest.mark.parametrize(
+    ("deployed", "trained"),
+    [("stored", "upright"), ("upright", "stored"), ("upright", "upright"), ("stored", "stored")],
+)
+def test_a_bundle_that_reads_images_turned_is_named(turned_image, tmp_path, deployed, trained):
+    """Both sides read the file as they say; its input tensor differs, and so do the label maps."""
+    (tmp_path / "maps").mkdir()
+    normalize = [{"type": "Normalize"}]
+    predictors = [
+        Predictor(Scores(), Preprocess(normalize, orientation=o), Postprocess(), generic_table(3))
+        for o in (deployed, trained)
+    ]
+    manifest = Manifest("net", generic_table(3), orientation=deployed)
+    bundle = Bundle(
+        *map(Path, ("b/deploy.yaml", "b/model.json", "b/model.pdiparams")),
+        normalize,
+        None,
+        "none",
+        manifest,
+    )
+    reference = Reference(predictors[1], [turned_image], tmp_path / "maps")
+    found = locate_input(bundle, reference, Evidence(normalize))
+    worst = [ImageVerdict("turned", "failed", 9, 9, 36)]
+    at_worst = locate(worst, predictors[0], bundle, reference, Evidence(normalize))
+    if deployed == trained:
+        assert found is None
+        assert at_worst.place == "label map"
+    else:
+        assert found.place == at_worst.place == "input tensor"
+        assert found.cause == f"other orientation: {deployed} in the bundle, {trained} in the yml"
+        assert at_worst.cause == found.cause
