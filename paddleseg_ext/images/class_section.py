@@ -20,7 +20,6 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError, check_choice, shown
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.options import from_section, option
-from paddleseg_ext.common.text import check_names
 from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.images.class_names import left_right_pairs
 from paddleseg_ext.images.labels import (
@@ -28,6 +27,7 @@ from paddleseg_ext.images.labels import (
     INVALID,
     MAX_CLASSES,
     ClassTable,
+    check_class_names,
     lookup_table,
     spread_palette,
 )
@@ -83,7 +83,7 @@ def read_class_section(value: Any, root: Path, where: str) -> ClassSection:
         raise UsageError(f"{where}: a section, or the name of a yml, is expected: {shown(value)}")
     section = from_section(ClassSection, value, where)
     if section.names is not None:
-        check_names(f"{where}: names", section.names)
+        check_class_names(f"{where}: names", section.names)
     mapping = section.mapping
     if isinstance(mapping, str):
         mapping = {FILE: mapping}

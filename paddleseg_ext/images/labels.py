@@ -10,7 +10,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError, check_choice, shown
 from paddleseg_ext.common.options import from_section, option
-from paddleseg_ext.common.text import check_names
+from paddleseg_ext.common.text import check_name, check_names
 from paddleseg_ext.images.class_names import left_right_pairs
 from paddleseg_ext.images.label_colours import INVALID, classes_of_colours
 from paddleseg_ext.images.reading import read_label
@@ -120,7 +120,8 @@ class ClassTable:
                 f"{where}: the keys of a class table are expected, got {shown(values)}"
             )
         read = from_section(_Entries, values, where)
-        check_names(f"{where}: class_names", (read.name, *read.class_names))
+        check_name(f"{where}: name", read.name)
+        check_class_names(f"{where}: class_names", read.class_names)
         if not 1 <= len(read.class_names) <= MAX_CLASSES:
             found = len(read.class_names)
             raise UsageError(f"{where}: class_names: 1 to {MAX_CLASSES} are expected, got {found}")
@@ -145,6 +146,29 @@ class ClassTable:
             ),
             read.other_colours,
         )
+
+
+def check_class_names(where: str, names: Sequence[Any]) -> None:
+    """Refuse names that are no texts, and one that two classes have.
+
+    Scores, colours, pairs and mappings are by name: of two equal ones they would mean the first.
+
+    Args:
+        where: their place, which the message begins with.
+        names: by class number.
+
+    Raises:
+        UsageError: naming the first, with its classes' numbers.
+    """
+    check_names(where, names)
+    first: dict[Any, int] = {}
+    for number, name in enumerate(names):
+        if name in first:
+            raise UsageError(
+                f"{where}: different names are expected, classes {first[name]} and {number} are "
+                f"both {shown(name)}; to merge classes, give `classes:` with a mapping"
+            )
+        first[name] = number
 
 
 @dataclass(frozen=True)
@@ -274,7 +298,7 @@ def generic_table(
         raise UsageError(
             f"class_names: a list of words in quotes is expected, got {shown(class_names)}"
         )
-    check_names("class_names", class_names or ())
+    check_class_names("class_names", class_names or ())
     names = class_names or [f"class_{index}" for index in range(num_classes)]
     if len(names) != num_classes:
         raise UsageError(

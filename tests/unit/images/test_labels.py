@@ -9,6 +9,7 @@ import pytest
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.class_names import left_right_pairs
+from paddleseg_ext.images.class_section import read_class_section
 from paddleseg_ext.images.labels import (
     CAMVID,
     CITYSCAPES,
@@ -110,6 +111,20 @@ def test_pairs_of_a_yml() -> None:
 def test_pairs_that_are_refused(pairs: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^left_right: .*{message}"):
         generic_table(3, ["ground", "port", "starboard"], left_right=pairs)
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    """A yml's, a manifest's and a `classes:` section's: names stand for classes in all of them."""
+    words = r"different names are expected, classes 0 and 2 are both 'car'; to merge classes"
+    names = ["car", "road", "car"]
+    with pytest.raises(UsageError, match=f"^class_names: {words}"):
+        generic_table(3, names)
+    stored = generic_table(3, ["car", "road", "Car"]).to_dict()  # other letters: another name
+    with pytest.raises(UsageError, match=f"^b/deploy.yaml: class_names: {words}") as caught:
+        ClassTable.from_dict(stored | {"class_names": names, "left_right": []}, "b/deploy.yaml")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=f"^classes: names: {words}"):
+        read_class_section({"names": names}, Path(), "classes")
 
 
 @pytest.mark.parametrize("table", [CITYSCAPES, CAMVID, generic_table(3)])
