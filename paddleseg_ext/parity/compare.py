@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import DataError, UsageError, shortened
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.protocols import by_protocol
@@ -238,6 +238,20 @@ def judge_reference(reference: Reference) -> Outcome | None:
     return Outcome(name, reference.stage, verdict, report=report, precision=precision)
 
 
+def judge_images(reference: Reference) -> Outcome | None:
+    """The failure of the images that the reference could not predict; None where it did all.
+
+    The runs are compared on the others. No runtime is to blame, so its stage is none.
+    """
+    failed = reference.failed
+    if not failed:
+        return None
+    number = len(failed) + len(reference.samples)
+    reason = f"{len(failed)} of {number} images cannot be compared: {shortened(failed)}"
+    name = "images of the reference"
+    return Outcome(name, "images", RunVerdict(FAILED, number, reason=reason))
+
+
 def _fail_by_input(outcome: Outcome, verdict: RunVerdict, found: Divergence) -> None:
     """Fail the run: no budget is for another input tensor, and equal label maps are luck."""
     if verdict.grade != FAILED:
@@ -423,7 +437,7 @@ def compare_all(
 ) -> list[Outcome]:
     """The outcomes of the evaluation while training, of commands and of runs; logs each.
 
-    The reference comes first where it did not run as asked.
+    The reference comes first where it did not run as asked, and before it its failed images.
 
     Args:
         comparison: the bundle and the reference.
@@ -437,9 +451,10 @@ def compare_all(
         outcomes.append(outcome)
         log(f"[PARITY] {outcome.name}: {describe(outcome)}")
 
-    fallen = judge_reference(comparison.reference)
-    if fallen:
-        add(fallen)
+    for judge in (judge_images, judge_reference):
+        fallen = judge(comparison.reference)
+        if fallen:
+            add(fallen)
     if comparison.reference.stage == EAGER:
         add(judge_training(training_scores, comparison.reference, comparison.protocol))
     for name, folder in folders:

@@ -200,7 +200,7 @@ def compare_bundle(
 
     Raises:
         UsageError: see `ParityOptions.check`; or the classes are unknown.
-        DataError: an image or label that the reference cannot use.
+        DataError: no image that the reference can use; one that it cannot fails alone.
     """
     options.check(config is not None)
     stages = options.runtimes(bundle.is_legacy)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Scorer
@@ -40,6 +40,8 @@ class Reference:
     """A predictor's label maps (kept on disk), counts, and scores where they are needed.
 
     Attributes:
+        samples: those that were predicted; the runs are compared on them.
+        failed: why each of the others has no prediction, one line that names its file.
         class_pixels: (C,) pixels of each class in the label maps, with or without labels.
     """
 
@@ -53,25 +55,31 @@ class Reference:
             folder: an empty one, for label maps.
 
         Raises:
-            DataError: an image or label that cannot be used, or a class that the table lacks.
+            DataError: no image can be used; one that cannot among others is in `failed`.
+            UsageError: the network gives a class that the table lacks.
         """
         self.predictor = predictor
         if fault := fault_of((sample.label for sample in samples), predictor.class_table):
             warn(f"nothing is scored: {fault}")
             samples = [Sample(sample.image, None, sample.name) for sample in samples]
-        self.samples = samples
+        self.samples: list[SampleLike] = []
+        self.failed: list[str] = []
         self._folder = folder
         self.class_pixels: IntArray = np.zeros(self.table.num_classes, np.int64)
         self._image_counts: list[IntArray | None] = []
         predictions = predictor.stream(samples, StreamOptions(finish=self._count))
-        for number, prediction in enumerate(track(predictions, self.stage, total=len(samples))):
+        for prediction in track(predictions, self.stage, total=len(samples)):
             if prediction.label_map is None:
-                raise DataError(prediction.error or f"{prediction.sample.image}: no prediction")
-            write_png(self._path(number), prediction.label_map, compression=1)
+                self.failed.append(prediction.error or f"{prediction.sample.image}: no prediction")
+                continue
+            write_png(self._path(len(self.samples)), prediction.label_map, compression=1)
+            self.samples.append(prediction.sample)
             self.class_pixels += np.bincount(
                 prediction.label_map.ravel(), minlength=self.table.num_classes
             )
             self._image_counts.append(prediction.finished)
+        if self.failed and not self.samples:
+            raise DataError(self.failed[0])
 
     @property
     def preprocess(self) -> Preprocess:
@@ -107,7 +115,7 @@ class Reference:
         assert prediction.label_map is not None
         highest, num_classes = int(prediction.label_map.max()), self.table.num_classes
         if highest >= num_classes:
-            raise DataError(
+            raise UsageError(  # not of this image alone
                 f"{prediction.sample.image}: the network gives class {highest}, and "
                 f"{self.table.name} has the classes 0 to {num_classes - 1}: give the --config of "
                 "this network"

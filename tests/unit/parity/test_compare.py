@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, Manifest
@@ -26,7 +26,9 @@ from paddleseg_ext.parity.compare import (
     judge_reference,
 )
 from paddleseg_ext.parity.divergence import Evidence
+from paddleseg_ext.parity.record import verdicts
 from paddleseg_ext.parity.reference import Reference
+from paddleseg_ext.parity.report import check_outcomes
 from paddleseg_ext.scoring.verdict import Budget
 
 NORMALIZE = [{"type": "Normalize"}]
@@ -209,6 +211,34 @@ def test_a_reference_that_fell_back_fails(comparison):
     reference.predictor.spec = RuntimeSpec("onnxruntime")
     assert judge_reference(reference) is None
     assert compare_all(comparison, [], [], None) == []
+
+
+def test_an_image_that_the_reference_cannot_read_is_a_failed_outcome(comparison, tmp_path):
+    good = comparison.reference.samples[0]
+    for name in ("broken", "no_label"):
+        (tmp_path / f"{name}.png").write_bytes(good.image.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "bad_label.png").write_bytes(b"no label")
+    samples = [
+        Sample(tmp_path / "broken.png", None, "broken"),
+        good,
+        Sample(tmp_path / "no_label.png", tmp_path / "bad_label.png", "no_label"),
+    ]
+    (tmp_path / "other_maps").mkdir()
+    eager = predictor_of(Colors(), "eager")
+    partly = replace(comparison, reference=Reference(eager, samples, tmp_path / "other_maps"))
+    outcomes = compare_all(partly, [], [], None)
+    failed = outcomes[0]
+    assert (failed.name, failed.verdict.grade) == ("images of the reference", "failed")
+    assert "2 of 3 images cannot be compared" in failed.verdict.reason
+    assert "broken.png" in failed.verdict.reason
+    assert "bad_label.png" in failed.verdict.reason
+    assert "\n" not in failed.verdict.reason
+    with pytest.raises(CheckFailed, match="images of the reference"):
+        check_outcomes(outcomes, [])
+    assert verdicts(partly.bundle, outcomes) == {}  # no runtime is to blame
+    other = run(partly, Colors())
+    assert (other.verdict.grade, other.verdict.num_images) == ("identical", 1)
 
 
 def test_a_run_that_fell_back_fails_though_its_maps_are_right(comparison):

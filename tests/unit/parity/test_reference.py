@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.engines.base import Engine
@@ -74,9 +74,36 @@ def test_judge_compares_in_the_order_of_the_samples(samples, tmp_path):
     assert made.judge([maps[2]])[0].reason == "unreadable"
 
 
-def test_an_unreadable_image_ends_it(samples, tmp_path):
-    samples[1].image.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"1\.png"):
+@pytest.mark.parametrize("broken", [0, 1])
+def test_an_unreadable_image_fails_alone(samples, tmp_path, broken):
+    whole = reference(samples, tmp_path).label_map(1 - broken)
+    samples[broken].image.write_bytes(b"no picture")
+    made = reference(samples, tmp_path)
+    assert [sample.name for sample in made.samples] == [str(1 - broken)]
+    (reason,) = made.failed
+    assert f"{broken}.png" in reason
+    np.testing.assert_array_equal(made.label_map(0), whole)
+    assert made.class_pixels.sum() == 12 * 16
+    assert made.judge([(whole, "")])[0].grade == "identical"
+
+
+def test_an_unreadable_label_fails_its_image_alone(samples, tmp_path):
+    for number, content in enumerate((np.zeros((12, 16)), np.zeros((3, 3)))):
+        cv2.imwrite(str(tmp_path / f"label{number}.png"), content.astype(np.uint8))
+    labelled = [
+        replace(sample, label=tmp_path / f"label{number}.png")
+        for number, sample in enumerate(samples)
+    ]
+    made = reference(labelled, tmp_path)
+    assert [sample.name for sample in made.samples] == ["0"]
+    assert made.counts.sum() == 12 * 16
+    assert "label1.png" in made.failed[0]
+
+
+def test_no_readable_image_ends_it(samples, tmp_path):
+    for sample in samples:
+        sample.image.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"0\.png"):
         reference(samples, tmp_path)
 
 
@@ -89,7 +116,7 @@ def test_a_class_that_the_table_lacks_ends_it(samples, tmp_path, labelled):
     if labelled:
         cv2.imwrite(str(tmp_path / "label.png"), np.zeros((12, 16), np.uint8))
         samples = [replace(sample, label=tmp_path / "label.png") for sample in samples]
-    with pytest.raises(DataError, match=r"0\.png: the network gives class \d, and list has the"):
+    with pytest.raises(UsageError, match=r"0\.png: the network gives class \d, and list has the"):
         reference(samples, tmp_path, network=More())
 
 
