@@ -51,13 +51,24 @@ class Registry:
         """The names of our own components."""
         return sorted(self._targets)
 
+    def is_ours(self, type_name: str, only_paddleseg: bool = False) -> bool:
+        """Whether `type: type_name` names a component of ours."""
+        return type_name in self._targets and not only_paddleseg
+
+    def is_in_paddleseg(self, type_name: str) -> bool:
+        """Whether PaddleSeg, where it is installed, has a component of this name."""
+        try:
+            return type_name.removeprefix(PADDLESEG_PREFIX) in self._paddleseg_components()
+        except ModuleNotFoundError:
+            return False
+
     def find(self, type_name: str, only_paddleseg: bool = False) -> Callable[..., Any]:
         """The class that `type: type_name` names.
 
         Raises:
             UsageError: it is unknown; the message names the nearest.
         """
-        if type_name in self._targets and not only_paddleseg:
+        if self.is_ours(type_name, only_paddleseg):
             module, _, attribute = self._targets[type_name].partition(":")
             return getattr(importlib.import_module(module), attribute)
         try:
@@ -180,21 +191,10 @@ def build(
         UsageError: no `type`, an unknown type, an argument that the constructor does not take (the
             nearest is named), a missing one, or one that it rejects.
     """
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-        raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {shown(spec)}")
-    with _placed(where):
-        factory = registry.find(spec["type"], only_paddleseg)
+    factory = checked_factory(registry, spec, where, only_paddleseg)
     arguments = {key: value for key, value in spec.items() if key != "type"}
     parameters = inspect.signature(factory).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key, value in arguments.items():
-        if key not in parameters and not takes_any:
-            raise UsageError(
-                f"{where}: {spec['type']} takes no '{key}'{nearest_name(key, parameters)}"
-            )
-        is_switch = key in parameters and isinstance(parameters[key].default, bool)
-        if is_switch and isinstance(value, str):  # "false" would count as true
-            raise UsageError(f"{where}: '{key}' must be true or false, got the word {shown(value)}")
+    takes_any = _takes_any(parameters)
     if registry is TRANSFORMS:
         check_transform(f"{where}: {spec['type']}", arguments)
     for key, value in defaults.items():
@@ -214,6 +214,52 @@ def build(
             return factory(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"{where}: {spec['type']}: {error}") from error
+    except Exception as error:  # PaddleSeg's raise RuntimeError, AttributeError, Exception
+        if registry.is_ours(spec["type"], only_paddleseg) or isinstance(
+            error, UsageError | OSError
+        ):
+            raise
+        raise UsageError(f"{where}: {spec['type']}: {error}") from error
+
+
+def checked_factory(
+    registry: Registry, spec: Mapping[str, Any], where: str, only_paddleseg: bool = False
+) -> Callable[..., Any]:
+    """Returns the constructor that a section names; it takes every argument of the section.
+
+    Raises:
+        UsageError: no `type`, an unknown type, or an argument that the constructor does not take.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+        raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {shown(spec)}")
+    with _placed(where):
+        factory = registry.find(spec["type"], only_paddleseg)
+    parameters = inspect.signature(factory).parameters
+    takes_any = _takes_any(parameters)
+    for key, value in spec.items():
+        if key == "type":
+            continue
+        if key not in parameters and not takes_any:
+            hint = _takes_it(registry, spec["type"], key) or nearest_name(key, parameters)
+            raise UsageError(f"{where}: {spec['type']} takes no '{key}'{hint}")
+        is_switch = key in parameters and isinstance(parameters[key].default, bool)
+        if is_switch and isinstance(value, str):  # "false" would count as true
+            raise UsageError(f"{where}: '{key}' must be true or false, got the word {shown(value)}")
+    return factory
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _takes_it(registry: Registry, type_name: str, key: str) -> str:
+    """The remedy where not ours, but PaddleSeg's component of the same name has an argument."""
+    if not registry.is_ours(type_name) or not registry.is_in_paddleseg(type_name):
+        return ""
+    theirs = registry.find(type_name, only_paddleseg=True)
+    if key not in inspect.signature(theirs).parameters:
+        return ""
+    return f"; PaddleSeg's does: type: {PADDLESEG_PREFIX}{type_name}"
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Data sets, ours or PaddleSeg's, from the sections of a yml."""
 
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddleseg_ext.common.errors import MissingData, UsageError, shown
+from paddleseg_ext.common.errors import MissingData, UsageError, check_path, shown
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
@@ -26,7 +28,7 @@ from paddleseg_ext.images.labels import (
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample, unique_names
-from paddleseg_ext.registry import DATASETS, TRANSFORMS, build
+from paddleseg_ext.registry import DATASETS, TRANSFORMS, build, checked_factory
 
 # How PaddleSeg's Cityscapes and COCO-Stuff report an absent folder, as a ValueError.
 PADDLESEGS_MISSING = "The dataset is not Found"
@@ -47,14 +49,10 @@ class _FilesReadHere:
         self._dataset = dataset
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Source: PaddleSeg 2.8 `Compose`: float32, BGR or grey; labels as stored."""
+        """Source: PaddleSeg 2.8 `Compose`: float32, BGR; labels as stored."""
         if isinstance(data["img"], str):
             image = read_image(data["img"], self._dataset.orientation)
-            if self._compose.img_channels == 1:
-                image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-            else:
-                image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-            data["img"] = image.astype(np.float32)
+            data["img"] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.float32)
         if isinstance(data.get("label"), str):
             data["label"] = read_label(data["label"])
         return self._compose(data)
@@ -140,9 +138,10 @@ def build_dataset(config: Config, section: str) -> Any:
     classes = _classes(spec, section)
     described = _described(spec, transforms, classes, section)
     try:
-        dataset = _packed(spec, transforms, section, config.orientation) or build(
-            DATASETS, described, section, config.only_paddleseg
-        )
+        dataset = _packed(spec, transforms, section, config.orientation)
+        if dataset is None:
+            _check_paddlesegs(config, described, section)
+            dataset = build(DATASETS, described, section, config.only_paddleseg)
     except FileNotFoundError as error:  # of PaddleSeg's data sets
         raise MissingData(f"{section}: {error}") from None
     except UsageError as error:
@@ -157,6 +156,43 @@ def build_dataset(config: Config, section: str) -> Any:
     dataset.transform_specs = specs
     dataset.orientation = config.orientation
     return dataset
+
+
+def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> None:
+    """Refuse a data set of PaddleSeg's that would be downloaded, or read in other than 3 channels.
+
+    Its constructors make the folder that `dataset_root` names and download into it. Its training
+    can read one channel; evaluation, inference and every bundle read RGB.
+
+    Raises:
+        MissingData: a folder does not exist.
+        UsageError: a folder's name is none, or `img_channels` is not 3.
+    """
+    type_name = spec.get("type")
+    if not isinstance(type_name, str) or DATASETS.is_ours(type_name, config.only_paddleseg):
+        return
+    factory = checked_factory(DATASETS, spec, section, config.only_paddleseg)
+    channels = spec.get("img_channels", 3)
+    if channels != 3:
+        raise UsageError(
+            f"{section}: img_channels: 3 expected, got {shown(channels)}: evaluation, export and "
+            "inference read three channels; leave img_channels out (a grey image is read as three "
+            "equal channels)"
+        )
+    address = getattr(sys.modules[factory.__module__], "URL", None)
+    fetched = f"fetch {address} by hand and unpack it" if address else "fetch its files by hand"
+    for key in inspect.signature(factory).parameters:
+        folder = spec.get(key)
+        if not key.endswith("_root") or (folder is None and key != "dataset_root"):
+            continue
+        if folder is not None:
+            check_path(f"{section}: {key}", folder)
+        if not folder or not Path(folder).is_dir():
+            found = f"there is no folder '{folder}'" if folder else f"'{key}' is missing"
+            raise MissingData(
+                f"{section}: {type_name}: {found}; mend '{key}', or {fetched} (nothing is "
+                "downloaded here)"
+            )
 
 
 def _classes(spec: Mapping[str, Any], section: str) -> ClassSection | None:

@@ -1,17 +1,19 @@
 """The `model:` section of a yml -> a network, ours or PaddleSeg's, with its `pretrained:`."""
 
 import copy
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from paddleseg_ext.checkpoints.manifest import read_manifest
 from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config
-from paddleseg_ext.registry import BACKBONES, MODELS, build
+from paddleseg_ext.registry import BACKBONES, MODELS, PADDLESEG_PREFIX, Registry, build
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -28,7 +30,8 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
         num_classes: of the data set; `model.num_classes` must agree where it is given.
 
     Raises:
-        UsageError: an unknown network or argument, or a class count that disagrees.
+        UsageError: an unknown network or argument, a class count that disagrees, or input channels
+            other than 3.
     """
     fix_thread_count()  # networks import Paddle, which reads the environment once
     spec = copy.deepcopy(config.model)
@@ -38,11 +41,57 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
             f"{config.path}: model.num_classes is {stated}, the data set has {num_classes} classes"
         )
     spec.pop("pretrained", None)
+    _check_input_channels(MODELS, spec, "model", config.only_paddleseg)
     backbone = spec.get("backbone")
-    if isinstance(backbone, dict):
-        backbone.pop("pretrained", None)
-        spec["backbone"] = build(BACKBONES, backbone, "model.backbone", config.only_paddleseg)
-    return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
+    if not isinstance(backbone, dict):
+        return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
+    backbone.pop("pretrained", None)
+    of_paddleseg = _is_paddlesegs_backbone(config, spec.get("type"), backbone.get("type"))
+    _check_input_channels(BACKBONES, backbone, "model.backbone", of_paddleseg)
+    spec["backbone"] = build(BACKBONES, backbone, "model.backbone", of_paddleseg)
+    try:
+        return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
+    except UsageError as error:
+        raise UsageError(f"{error}{_paddlesegs_network(config, backbone['type'])}") from error
+
+
+def _is_paddlesegs_backbone(config: Config, network: Any, backbone: Any) -> bool:
+    """Whether PaddleSeg's backbone is meant where both have one of the name.
+
+    PaddleSeg's networks ask a backbone for attributes that ours have not.
+    """
+    if config.only_paddleseg or not isinstance(network, str) or not isinstance(backbone, str):
+        return config.only_paddleseg
+    return not MODELS.is_ours(network) and BACKBONES.is_in_paddleseg(backbone)
+
+
+def _paddlesegs_network(config: Config, backbone: str) -> str:
+    """The remedy where a network of ours refuses a backbone that only PaddleSeg has."""
+    network = config.model["type"]
+    is_ours = MODELS.is_ours(network, config.only_paddleseg)
+    if not is_ours or BACKBONES.is_ours(backbone) or not MODELS.is_in_paddleseg(network):
+        return ""
+    return f"; PaddleSeg's network takes its {backbone}: type: {PADDLESEG_PREFIX}{network}"
+
+
+def _check_input_channels(
+    registry: Registry, spec: Mapping[str, Any], where: str, only_paddleseg: bool
+) -> None:
+    """Refuse a network of PaddleSeg's whose images have other than three channels.
+
+    Evaluation, export and inference read RGB; training alone would succeed.
+    """
+    for key in ("in_channels", "in_chans"):
+        if spec.get(key, 3) == 3 or not isinstance(spec.get("type"), str):
+            continue
+        factory = registry.find(spec["type"], only_paddleseg)
+        declared = inspect.signature(factory).parameters.get(key)
+        if declared is None or declared.default == 3:  # else channels of features
+            raise UsageError(
+                f"{where}: {key}: 3 expected, got {shown(spec[key])}: evaluation, export and "
+                f"inference read three channels; leave {key} out (a grey image is read as three "
+                "equal channels)"
+            )
 
 
 def load_pretrained(config: Config, model: "nn.Layer") -> None:

@@ -127,6 +127,52 @@ def test_absent_files_are_missing_data_whatever_the_type(
     assert (data.class_table.num_classes, data.first_image) == (num_classes, None)
 
 
+@pytest.mark.parametrize("root", ["dataset_root: typo/deep, ", "dataset_root: '', ", ""])
+@pytest.mark.parametrize(
+    ("type_name", "address"),
+    [
+        ("PascalVOC", "VOCtrainval_11-May-2012.tar"),
+        ("OpticDiscSeg", "optic_disc_seg.zip"),
+        ("MiniDeepGlobeRoadExtraction", "MiniDeepGlobeRoadExtraction.zip"),
+        ("paddleseg.ADE20K", "ADEChallengeData2016.zip"),
+        ("PPHumanSeg14K", "fetch its files by hand"),
+    ],
+)
+def test_data_of_paddleseg_that_is_absent_is_not_downloaded(
+    type_name: str, address: str, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("requests.get", lambda *_, **__: pytest.fail("a download"))
+    Path("c.yml").write_text(f"train_dataset: {{type: {type_name}, {root}mode: train}}")
+    found = "no folder 'typo/deep'" if "typo" in root else "'dataset_root' is missing"
+    with pytest.raises(MissingData, match=rf"^train_dataset: {type_name}: .*{found}.*{address}"):
+        build_dataset(load_config("c.yml"), "train_dataset")
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yml"]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{type: PascalVOC, dataset_root: 5}", "dataset_root: a path is expected, got 5"),
+        ("{type: PascalVOC, dataset_rot: x}", "takes no 'dataset_rot' .did you mean"),
+        ("{type: PSSLDataset, pssl_root: ., imagenet_root: typo}", "no folder 'typo'"),
+        ("{type: PascalVOC, dataset_root: ., mode: trainaug}", "voc_augment.py"),
+        ("{type: OpticDiscSeg, dataset_root: .}", "list format incorrect"),
+        ("{type: Dataset, img_channels: 1, dataset_root: .}", "img_channels: 3 expected, got 1"),
+        ("{type: Dataset, img_channels: 4, dataset_root: .}", "img_channels: 3 expected, got 4"),
+        ("{type: ADE20K, dataset_root: ., edge: true}", "type: paddleseg.ADE20K"),
+    ],
+)
+def test_sections_that_a_data_set_of_paddleseg_cannot_be_made_of(
+    section: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train_list.txt").write_text("a b c\n")
+    Path("c.yml").write_text(f"train_dataset: {section}")
+    with pytest.raises(UsageError, match=message):
+        build_dataset(load_config("c.yml"), "train_dataset")
+
+
 def test_labels_that_are_elsewhere_are_missing_data(tiny_cityscapes: Path, tmp_path: Path) -> None:
     (tiny_cityscapes / "gtFine").rename(tmp_path / "labels")
     config = _config(tmp_path, tiny_cityscapes)

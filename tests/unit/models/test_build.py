@@ -1,4 +1,4 @@
-"""What `pretrained:` takes and refuses."""
+"""Networks from `model:`, and what `pretrained:` takes and refuses."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from paddle import nn
 from paddleseg_ext.checkpoints.store import save_weights
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
-from paddleseg_ext.models.build import load_pretrained
+from paddleseg_ext.models.build import build_model, load_pretrained
 
 
 def section(pretrained: Any) -> Config:
@@ -31,3 +31,45 @@ def test_damaged_weights_are_not_trained_on(tmp_path: Path) -> None:
 def test_what_is_no_file_name_is_one_line(value: Any) -> None:
     with pytest.raises(UsageError, match=r"model\.pretrained: the name of a \.pdparams file"):
         load_pretrained(section(value), nn.Conv2D(3, 4, 3))
+
+
+def network(**spec: Any) -> Config:
+    return Config(Path("a.yml"), {"model": spec})
+
+
+@pytest.mark.parametrize("name", ["ResNet18_vd", "paddleseg.ResNet18_vd"])
+def test_a_network_of_paddleseg_gets_its_backbone(name: str) -> None:
+    spec = {"backbone": {"type": name}, "backbone_indices": [0, 1, 2, 3]}
+    model = build_model(network(type="SFNet", **spec), 19)
+    assert type(model.backbone).__module__.startswith("paddleseg.models.")
+
+
+def test_a_network_of_ours_gets_our_backbone() -> None:
+    model = build_model(network(type="BiSeNetV1", backbone={"type": "ResNet18_vd"}), 19)
+    assert type(model.backbone).__module__.startswith("paddleseg_ext.")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"type": "STDCSeg", "backbone": {"type": "STDC1"}}, "type: paddleseg.STDCSeg"),
+        ({"type": "BiSeNetV2", "lambd": 0.2}, "no 'lambd'; .* type: paddleseg.BiSeNetV2"),
+        ({"type": "BiSeNetV2", "lamda": 0.2}, "no 'lamda' .known"),
+        ({"type": "BiSeNetV1", "backbone": {"type": "STDC1"}}, "Use ResNet18"),
+        (
+            {"type": "PPLiteSeg", "backbone": {"type": "STDC1", "in_channels": 1}},
+            "^model.backbone: in_channels: 3 expected, got 1",
+        ),
+        ({"type": "UNet", "in_channels": 4}, "^model: in_channels: 3 expected, got 4"),
+        ({"type": "DDRNet_23", "in_channels": 1}, "^model: in_channels: 3 expected, got 1"),
+        ({"type": "SFNet", "backbone": {"type": "ResNet18"}}, "^model: SFNet"),
+    ],
+)
+def test_networks_that_cannot_be_built_name_the_remedy(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_model(network(**spec), 19)
+
+
+def test_channels_of_features_are_no_input_channels() -> None:
+    with pytest.raises(UsageError, match="MLATransformer: 'int' object is not subscriptable"):
+        build_model(network(type="MLATransformer", in_channels=1024, backbone=None), 19)
