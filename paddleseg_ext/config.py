@@ -100,6 +100,11 @@ class Config:
     registry: Literal["paddleseg_ext", "paddleseg"] = option(
         "paddleseg_ext", "`paddleseg` makes every `type` PaddleSeg's"
     )
+    export: dict[str, Any] | None = option(
+        None,
+        "of PaddleSeg's ymls; not used, as in PaddleSeg 2.8: a bundle has the transforms of "
+        "`val_dataset`",
+    )
 
     def with_defaults(self) -> dict[str, Any]:
         """All keys with their value or default; those that have neither are left out."""

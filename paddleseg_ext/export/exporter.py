@@ -90,6 +90,7 @@ def export(
     data = validation_data(config)
     transforms = config.val_dataset.get("transforms") or []
     Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
+    warn_of_export_section(config)
     model, manifest = _load(config, weights, options, data.class_table)
     require_writable(options.save_dir, "--save_dir")
     normalize = None
@@ -136,6 +137,19 @@ def export(
     if no_onnx:
         warn(no_onnx)
     return options.save_dir / DEPLOY_FILE
+
+
+def warn_of_export_section(config: Config) -> None:
+    """One line where a yml's `export:` has other transforms than validation, which the bundle gets.
+
+    Source: PaddleSeg 2.8, tools/export.py: `deploy.yaml` has the transforms of `val_dataset`.
+    """
+    section = config.export or {}
+    if "transforms" in section and section["transforms"] != config.val_dataset.get("transforms"):
+        warn(
+            f"{config.path}: 'export' is not used, as in PaddleSeg 2.8: the bundle has "
+            "val_dataset.transforms, by which the network is scored"
+        )
 
 
 def _load(

@@ -119,6 +119,7 @@ def test_null_takes_a_key_away(tmp_path: Path) -> None:
         ("- a\n- b", "a yml of sections"),
         ("distill_loss: {}", "distillation is not part"),
         ("to_static_training: true", "train.py is --to_static True"),
+        ("export: [Normalize]", "'export' must be a section"),
         ("Deploy: {}", "the deploy.yaml of a bundle"),
         ("model: !!python/object/apply:os.system ['echo gone']", "could not determine"),
         ("_base_: nowhere.yml", "nowhere.yml' does not exist"),
