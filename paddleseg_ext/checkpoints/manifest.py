@@ -1,6 +1,5 @@
 """The record beside a checkpoint: its origin, its scores, and a configuration to open it with."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -9,6 +8,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.common.files import require_file, sha256_of, write_json
+from paddleseg_ext.common.json_files import read_json
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import Config, apply_opts, check_config, load_config
 from paddleseg_ext.scoring.protocols import EvaluationRule
@@ -89,8 +89,8 @@ def read_manifest(weights: str | Path) -> CheckpointManifest:
     if not path.exists():
         return CheckpointManifest()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable manifest: {error}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: not a manifest: it holds a {type(content).__name__}")

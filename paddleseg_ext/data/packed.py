@@ -17,6 +17,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError, require_none
 from paddleseg_ext.common.files import atomic_directory, require_writable, sha256_of, write_json
+from paddleseg_ext.common.json_files import MOST_LISTED_BYTES, read_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.common.progress import track
@@ -136,9 +137,11 @@ class PackedDataset(SegmentationDataset):
         self.mode = mode
         self.folder = Path(dataset_root) / mode
         try:
-            self.index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
+            self.index = read_json(self.folder / INDEX, MOST_LISTED_BYTES)
         except (OSError, ValueError) as error:
             raise UsageError(f"'{self.folder / INDEX}' cannot be read: {error}") from None
+        if not isinstance(self.index, dict):
+            raise UsageError(f"'{self.folder / INDEX}': a section is expected; pack it anew")
         if self.index.get("version") != FORMAT_VERSION:
             raise UsageError(
                 f"'{self.folder}': version {FORMAT_VERSION} of packed data is expected, got "

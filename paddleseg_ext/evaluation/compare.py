@@ -1,6 +1,5 @@
 """Two evaluations side by side: classes, images, and whether the difference is beyond luck."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.json_files import MOST_LISTED_BYTES, read_json
 from paddleseg_ext.scoring.bootstrap import CONFIDENCE, Interval, bootstrap_difference
 from paddleseg_ext.scoring.confusion import ClassPixels
 from paddleseg_ext.scoring.metrics import plain
@@ -23,8 +23,12 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
     Raises:
         UsageError: it is something else.
     """
+    file = require_file(path, "--compare")
     try:
-        content = json.loads(require_file(path, "--compare").read_text(encoding="utf-8"))
+        content = read_json(file, MOST_LISTED_BYTES)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--compare: '{path}' is no JSON file that can be read: {error}") from None
+    try:
         evaluation = content["evaluation"]
         ClassPixels.of_images(evaluation["images"])
         if not evaluation.keys() >= {"class_names", "absent", "protocol"}:

@@ -5,7 +5,6 @@ and counts in a folder, or by the evaluation while training, whose counts are in
 manifest.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError, shortened
+from paddleseg_ext.common.json_files import MOST_LISTED_BYTES, read_json
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.protocols import by_protocol
@@ -338,9 +338,10 @@ def _read_section(path: Path) -> dict[str, Any]:
         ValueError: it is no JSON, or no section.
     """
     try:
-        return _section(json.loads(path.read_text(encoding="utf-8")), "the file")
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = read_json(path, MOST_LISTED_BYTES)
+    except ValueError as error:
         raise ValueError(f"it is no whole JSON file ({error})") from None
+    return _section(content, "the file")
 
 
 def _section(value: Any, name: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ https://github.com/huggingface/safetensors#format; both were checked against fil
 """
 
 import io
-import json
 import math
 import os
 import zipfile
@@ -35,6 +34,7 @@ from paddleseg_ext.checkpoints.store import read_arrays
 from paddleseg_ext.common.errors import UsageError, cut
 from paddleseg_ext.common.file_kinds import LEGACY_TORCH_MAGIC, ZIP_MAGIC
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.json_files import parse_json
 from paddleseg_ext.published.tensorflow_files import index_of, is_tensorflow, read_tensorflow
 
 # Keys under which training scripts save the state dict, beside optimizer, epoch and others.
@@ -312,7 +312,7 @@ def _read_safetensors(path: Path, allowance: Allowance) -> dict[str, np.ndarray]
     length = int.from_bytes(data[:8], "little")
     if length > min(MOST_HEADER, len(data) - 8):
         raise ValueError(f"a header of {length} bytes")
-    header = json.loads(data[8 : 8 + length])
+    header = parse_json(data[8 : 8 + length])
     if not isinstance(header, dict):
         raise ValueError("a header without names")
     buffer = memoryview(data)[8 + length :]

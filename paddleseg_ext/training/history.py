@@ -1,12 +1,12 @@
 """The losses and scores of a run: `history.json`, with one writer and one reader."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import require_file, write_json
+from paddleseg_ext.common.json_files import read_json
 from paddleseg_ext.common.options import from_section
 
 HISTORY = "history.json"
@@ -66,7 +66,7 @@ class History:
         """
         try:
             require_file(path, "history of a run")
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(path)
             stops = content.pop("early_stop", [])
             losses, scores = content.pop("train"), content.pop("eval")
             return cls(

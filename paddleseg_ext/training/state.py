@@ -9,6 +9,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, write_json
+from paddleseg_ext.common.json_files import read_json
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.training.precision import FP32
@@ -80,7 +81,7 @@ class TrainState:
         """
         path = require_file(folder / STATE, "--resume_model")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             digest = content.pop(_OWN_SUM, None)
             state = from_section(cls, content, STATE)
         except (ValueError, AttributeError, TypeError, RecursionError, UsageError) as error:
