@@ -41,5 +41,5 @@ def test_other_protocols_want_the_logits_of_the_graph(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     host = deployment.export(deployment.config, upsample="host")
-    with pytest.raises(UsageError, match="export it with --upsample graph"):
+    with pytest.raises(UsageError, match="export with --upsample graph"):
         infer(deployment, host, tmp_path, "--protocol", "scale_0.5")

@@ -144,5 +144,11 @@ def test_serving_stands_without_paddleseg_and_training() -> None:
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()
     assert "paddleseg_ext.serving.app" in loaded
-    for unwanted in ("models", "losses", "training", "evaluation", "checkpoints", "registry"):
+    for unwanted in ("models", "losses", "training", "checkpoints", "registry"):
         assert not any(name.startswith(f"paddleseg_ext.{unwanted}") for name in loaded)
+    # The bundle's protocol, which needs NumPy and OpenCV alone.
+    evaluation = {name for name in loaded if name.startswith("paddleseg_ext.evaluation.")}
+    assert evaluation == {
+        "paddleseg_ext.evaluation.bundle_protocol",
+        "paddleseg_ext.evaluation.protocols",
+    }
