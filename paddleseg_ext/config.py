@@ -12,7 +12,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from paddleseg_ext.common.errors import UsageError, check_count, check_path, nearest_name, shown
+from paddleseg_ext.common.errors import (
+    UsageError,
+    check_count,
+    check_keys,
+    check_path,
+    nearest_name,
+    shown,
+)
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.shipped_configs import find_config
@@ -212,6 +219,7 @@ def check_config(
             raise UsageError(f"{path}: unknown key '{key}'{nearest_name(str(key), known)}")
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     from_section(Sections, {k: v for k, v in raw.items() if k in sections}, str(path))
+    check_keys(f"{path}: loss", raw.get("loss") or {}, ("types", "coef"))
     num_classes = (raw.get("model") or {}).get("num_classes")
     check_count(f"{path}: model.num_classes", num_classes, 1, optional=True)
     others = {key: value for key, value in raw.items() if key not in sections}

@@ -32,6 +32,7 @@ _NEEDS = "needs"
 _Bounds = Mapping[str, float]  # bound by the words of `flags.LIMITS`
 _WORDS = NUMBERS | {bool: "true or false", str: "a word", Path: "a path"}
 _WORDS |= {list: "a list", tuple: "a list", Sequence: "a list"}
+_SEVERAL = {int: "whole numbers", float: "numbers", str: "words", Path: "paths"}
 _WORDS |= {dict: "a section", Mapping: "a section"}
 
 
@@ -297,12 +298,21 @@ def _is_of(value: Any, kind: Any, bounds: _Bounds) -> bool:
         return is_number and is_within(value, bounds)
     if origin in (list, tuple, Sequence):
         element = inner[0] if inner else Any
-        return isinstance(value, list | tuple) and all(_is_of(v, element, bounds) for v in value)
+        is_list = isinstance(value, list | tuple)
+        if not is_list or (_is_pair(kind) and len(value) != len(inner)):
+            return False
+        return all(_is_of(v, element, bounds) for v in value)
     if origin in (str, Path):
         return isinstance(value, str | Path)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and _items_are_of(value, inner)
     return origin is Any or isinstance(value, origin)
+
+
+def _is_pair(kind: Any) -> bool:
+    """Whether a type fixes the number of its elements, all of one type, as `tuple[int, int]`."""
+    inner = get_args(kind)
+    return get_origin(kind) is tuple and Ellipsis not in inner and len(set(inner)) == 1
 
 
 def _items_are_of(section: Mapping[Any, Any], inner: tuple[Any, ...]) -> bool:
@@ -324,6 +334,10 @@ def _converted(value: Any, kind: Any) -> Any:
 def _expected(kind: Any, bounds: _Bounds) -> str:
     """`a whole number of at least 1`: what a message says was expected."""
     kind = _without_none(kind)
+    inner = get_args(kind)
+    if get_origin(kind) in (list, tuple, Sequence) and inner[0] in _SEVERAL:
+        count = f"{len(inner)} " if _is_pair(kind) else ""
+        return limited(f"a list of {count}{_SEVERAL[inner[0]]}", bounds)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     return limited(_WORDS.get(get_origin(kind) or kind, str(kind)), bounds)

@@ -506,12 +506,12 @@ def write_synthetic(save_dir: str | Path, options: SceneOptions = SceneOptions()
     """
     save_dir = Path(save_dir)
     if save_dir.exists() and (not save_dir.is_dir() or any(save_dir.iterdir())):
-        raise UsageError(f"--save_dir: '{save_dir}' is not empty; name a new folder")
+        raise UsageError(f"save_dir: '{save_dir}' is not empty; name a new folder")
     width, height = options.size
     if width < MIN_SIZE_WH[0] or height < MIN_SIZE_WH[1]:
-        raise UsageError(f"--size: at least {MIN_SIZE_WH[0]} {MIN_SIZE_WH[1]} is expected")
+        raise UsageError(f"size: at least {MIN_SIZE_WH[0]} {MIN_SIZE_WH[1]} is expected")
     if options.num_images < VAL_SHARE:
-        raise UsageError(f"--num_images: at least {VAL_SHARE}, of which one is for validation")
+        raise UsageError(f"num_images: at least {VAL_SHARE}, of which one is for validation")
     raw_of = np.full(256, VOID_RAW_ID, np.uint8)
     raw_of[: len(CITYSCAPES_RAW_IDS)] = CITYSCAPES_RAW_IDS
     with atomic_directory(save_dir) as root:

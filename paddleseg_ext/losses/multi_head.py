@@ -96,9 +96,6 @@ def build_loss(config: Config, ignore_index: int, num_classes: int | None = None
         UsageError: keys missing, of the wrong kind, or of different lengths.
     """
     section: dict[str, Any] = config.loss
-    for key in section:
-        if key not in ("types", "coef"):
-            raise UsageError(f"loss: unknown key '{key}' (known: types, coef)")
     types = section.get("types")
     if not isinstance(types, list) or not types:
         raise UsageError("loss: 'types' must be a list of losses")

@@ -148,3 +148,16 @@ def test_wrong_ymls_are_one_clear_line(tmp_path: Path, text: str, words: str) ->
 def test_wrong_opts_are_one_clear_line(tmp_path: Path, opt: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_config(write(tmp_path, BASE), [opt])
+
+
+def test_an_unknown_key_of_the_loss_is_refused_by_every_command(tmp_path: Path) -> None:
+    path = tmp_path / "net.yml"
+    path.write_text("model: {type: BiSeNetV1}\nloss: {types: [{type: X}], coef: [1]}\n")
+    with pytest.raises(
+        UsageError, match=r"net\.yml: loss: unknown key 'foo' \(known: coef, types\)"
+    ):
+        load_config(path, ["loss.foo=x"])
+    with pytest.raises(
+        UsageError, match=r"net\.yml: loss: unknown key 'type' \(did you mean 'types'"
+    ):
+        load_config(path, ["loss.type=x"])

@@ -121,8 +121,8 @@ def test_a_section_is_read_by_the_same_fields() -> None:
         ({"limit_ms": "5"}, "yml: 'limit_ms' must be a number, got '5'"),
         ({"mode": ["fast"]}, "yml: 'mode' must be one of fast, exact, got ['fast']"),
         ({"loud": "false"}, "yml: 'loud' must be true or false, got 'false'"),
-        ({"sizes": 4}, "yml: 'sizes' must be a list, got 4"),
-        ({"names": ["a", 5]}, "yml: 'names' must be a list, got ['a', 5]"),
+        ({"sizes": 4}, "yml: 'sizes' must be a list of whole numbers, got 4"),
+        ({"names": ["a", 5]}, "yml: 'names' must be a list of words, got ['a', 5]"),
         ({"table": []}, "yml: 'table' must be a section, got []"),
         ({"runtime": 1}, "yml: 'runtime' must be a word, got 1"),
     ],
@@ -182,10 +182,29 @@ def test_python_gives_texts_and_lists() -> None:
         ({"save_dir": 5}, "Asked: 'save_dir' must be a path, got 5"),
         ({"mode": "slow"}, "Asked: 'mode' must be one of fast, exact, got 'slow'"),
         ({"engines": ["a", "c"]}, "Asked: 'engines' must be one of a, b, got 'c'"),
-        ({"engines": "a"}, "Asked: 'engines' must be a list, got 'a'"),
+        ({"engines": "a"}, "Asked: 'engines' must be a list of words, got 'a'"),
     ],
 )
 def test_python_is_told_what_is_expected(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Asked(**given)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "size", [("a", 3), (3,), (1, 2, 3), (True, 3), (2.5, 3), 3, None, "ab", []]
+)
+def test_a_list_of_fixed_length_says_how_many_of_what(size: Any) -> None:
+    """The message says what is wrong with the elements, too, and of what kind they should be."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Sized(CheckedOptions):
+        size: tuple[int, int] = option((4, 2), "width and height", at_least=1)
+
+    with pytest.raises(
+        UsageError, match=r"Sized: 'size' must be a list of 2 whole numbers of at le"
+    ):
+        Sized(size)
+    assert Sized([3, 1]).size == (3, 1)
+    with pytest.raises(UsageError, match="a list of 2 whole numbers"):
+        Sized((0, 5))

@@ -227,7 +227,7 @@ def test_class_weights_that_are_meant() -> None:
         ({"types": [{"type": "OhemCrossEntropyLoss", "min_kept": 1.5}], "coef": [1]}, "whole"),
         ({"types": [{"type": "StdcOhemLoss", "min_kept": True}], "coef": [1]}, "whole number"),
         ({"types": [{"type": "DiceLoss", "smooth": 0}], "coef": [1]}, "smooth must be above 0"),
-        ({"type": "CrossEntropyLoss"}, "unknown key 'type'"),
+        ({"type": "CrossEntropyLoss"}, "'types' must be a list"),
         ({"types": [CE], "coef": [1, float("nan")]}, "'coef': numbers of at least 0"),
         ({"types": [CE], "coef": [0, 0]}, "not all of them 0"),
         ({"types": [CE], "coef": [1, -0.4]}, "at least 0"),
