@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from paddleseg_ext.common.errors import DataError, UsageError, nearest_name, shown
+from paddleseg_ext.common.errors import DataError, UsageError, nearest_name, reason_of, shown
 from paddleseg_ext.common.packages import INSTALL_PADDLESEG, how_to_install
 from paddleseg_ext.common.transform_arguments import check_transform
 
@@ -192,6 +192,7 @@ def build(
             nearest is named), a missing one, or one that it rejects.
     """
     factory = checked_factory(registry, spec, where, only_paddleseg)
+    is_ours = registry.is_ours(spec["type"], only_paddleseg)
     arguments = {key: value for key, value in spec.items() if key != "type"}
     parameters = inspect.signature(factory).parameters
     takes_any = _takes_any(parameters)
@@ -212,14 +213,17 @@ def build(
     try:
         with _placed(where):
             return factory(**arguments)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UsageError(f"{where}: {spec['type']}: {error}") from error
-    except Exception as error:  # PaddleSeg's raise RuntimeError, AttributeError, Exception
-        if registry.is_ours(spec["type"], only_paddleseg) or isinstance(
-            error, UsageError | OSError
-        ):
+    except UsageError:
+        raise
+    except Exception as error:
+        is_refusal = isinstance(error, TypeError | ValueError | AssertionError)
+        # PaddleSeg's raise RuntimeError, AttributeError and Exception, too
+        if not is_refusal and (is_ours or isinstance(error, OSError)):
             raise
-        raise UsageError(f"{where}: {spec['type']}: {error}") from error
+        told = str(error)
+        if not is_refusal or "\n" in told:  # Paddle's have a stack of calls
+            told = reason_of(error)
+        raise UsageError(f"{where}: {spec['type']}: {told}") from error
 
 
 def checked_factory(

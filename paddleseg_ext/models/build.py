@@ -1,6 +1,7 @@
 """The `model:` section of a yml -> a network, ours or PaddleSeg's, with its `pretrained:`."""
 
 import copy
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
     of_paddleseg = _is_paddlesegs_backbone(config, spec.get("type"), backbone.get("type"))
     _check_input_channels(BACKBONES, backbone, "model.backbone", of_paddleseg)
     spec["backbone"] = build(BACKBONES, backbone, "model.backbone", of_paddleseg)
+    _check_operators(spec["backbone"], f"model.backbone: {backbone['type']}")
     try:
         return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
     except UsageError as error:
@@ -63,6 +65,19 @@ def _is_paddlesegs_backbone(config: Config, network: Any, backbone: Any) -> bool
     if config.only_paddleseg or not isinstance(network, str) or not isinstance(backbone, str):
         return config.only_paddleseg
     return not MODELS.is_ours(network) and BACKBONES.is_in_paddleseg(backbone)
+
+
+def _check_operators(backbone: "nn.Layer", where: str) -> None:
+    """Refuse a backbone of PaddleSeg's whose compiled operator is absent: it would end the process.
+
+    Its `exit()` has status 0, as if all were done.
+    """
+    kinds = {type(layer).__name__ for layer in backbone.sublayers()}
+    if "MSDeformAttn" in kinds and importlib.util.find_spec("ms_deform_attn") is None:
+        raise UsageError(
+            f"{where} needs the operator ms_deform_attn, which is not installed: build it from "
+            "https://paddleseg.bj.bcebos.com/dygraph/customized_ops/ms_deform_attn.zip"
+        )
 
 
 def _paddlesegs_network(config: Config, backbone: str) -> str:

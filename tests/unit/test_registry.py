@@ -9,6 +9,8 @@ from paddleseg_ext.registry import BACKBONES, MODELS, Registry, build
 def make_colour(red: int, green: int = 0) -> tuple[int, int]:
     if red < 0:
         raise ValueError("red must be at least 0")
+    if green < 0:
+        raise ValueError("(InvalidArgument) green.\n  [Hint: a stack]\n")
     if red > 255:
         raise UsageError("red: at most 255 is expected")
     return red, green
@@ -47,6 +49,10 @@ def test_arguments_and_defaults() -> None:
         ({"type": "make_colour", "red": 1, "gren": 2}, "here: make_colour takes no 'gren'"),
         ({"type": "make_colour"}, "here: make_colour needs 'red'"),
         ({"type": "make_colour", "red": -1}, "here: make_colour: red must be at least 0"),
+        (
+            {"type": "make_colour", "red": 1, "green": -1},
+            r"here: make_colour: ValueError: \(InvalidArgument\) green\.$",
+        ),
         ({"type": "make_colour", "red": 256}, "^here: red: at most 255"),
     ],
 )

@@ -62,12 +62,17 @@ def test_a_network_of_ours_gets_our_backbone() -> None:
         ),
         ({"type": "UNet", "in_channels": 4}, "^model: in_channels: 3 expected, got 4"),
         ({"type": "DDRNet_23", "in_channels": 1}, "^model: in_channels: 3 expected, got 1"),
+        (
+            {"type": "UPerNetViTAdapter", "backbone": {"type": "ViTAdapter_Tiny"}},
+            "^model.backbone: ViTAdapter_Tiny needs the operator ms_deform_attn",
+        ),
         ({"type": "SFNet", "backbone": {"type": "ResNet18"}}, "^model: SFNet"),
     ],
 )
 def test_networks_that_cannot_be_built_name_the_remedy(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as caught:
         build_model(network(**spec), 19)
+    assert "\n" not in str(caught.value)
 
 
 def test_channels_of_features_are_no_input_channels() -> None:
