@@ -39,7 +39,7 @@ from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
-from paddleseg_ext.inference.video import VideoSettings, result_path
+from paddleseg_ext.inference.video import AUTO, CODECS, VideoSettings, result_path
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import AbsentRule
 
@@ -68,6 +68,13 @@ class InferOptions:
         needs=IMAGES,
     )
     show_fps: bool = switch("draw into the video how many frames per second are done", needs=FILM)
+    video_codec: str = option(
+        AUTO,
+        "of the written video; auto takes the first that OpenCV can write here; mp4v is encoded "
+        "several times faster, and browsers do not play it",
+        choices=(AUTO, *CODECS),
+        needs=FILM,
+    )
     benchmark: bool = switch(
         f"time the run, after {WARM_UP_RUNS} runs that do not count", needs=IMAGES
     )

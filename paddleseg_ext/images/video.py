@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -40,12 +41,14 @@ class Frame:
         image: the video's file, or the camera's name; for messages.
         number: from 0, counting frames that were dropped or could not be decoded, too.
         pixels: (H, W, 3) uint8 BGR, as OpenCV decodes.
+        seconds: when a file shows it; None where that is unknown.
     """
 
     image: Path
     number: int
     pixels: NDArray[np.uint8]
     label: None = None
+    seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +110,7 @@ def open_camera(index: int) -> Source:
         UsageError: there is none.
     """
     path = Path(f"camera{index}")
-    with _quiet_opencv():
+    with quiet_opencv():
         capture = cv2.VideoCapture(index)
     source = _source(capture, path, is_camera=True)
     if source is None:
@@ -128,8 +131,8 @@ def count_frames(path: Path) -> int:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Silence the line that OpenCV writes for each way in which it cannot open a camera."""
+def quiet_opencv() -> Iterator[None]:
+    """Silence the line that OpenCV writes for each camera or encoder that it cannot open."""
     levels = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging  # there since OpenCV 4.14
     before = levels.getLogLevel()
     levels.setLogLevel(SILENT)
@@ -158,8 +161,10 @@ def read_frames(source: Source) -> Generator[Frame, None, None]:
 
     def read(number: int) -> Frame | None:
         decoded, pixels = source.capture.read()
-        is_frame = decoded and pixels is not None and pixels.size
-        return Frame(source.path, number, pixels) if is_frame else None
+        if not (decoded and pixels is not None and pixels.size):
+            return None
+        seconds = source.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        return Frame(source.path, number, pixels, seconds=seconds if isfinite(seconds) else None)
 
     with (
         worker_threads(1) as reader,

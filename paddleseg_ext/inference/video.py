@@ -1,13 +1,15 @@
 """A video of overlays, predicted from the frames of a video or camera, in order.
 
 Every frame of a file has one in the result: for a frame that cannot be decoded the overlay before
-it is written again, for frames that a camera dropped the next overlay. So the result lasts as long
-as the recording.
+it is written again, for frames that a camera dropped the next overlay. The result has a constant
+rate: where the next frame of a file comes late, the overlay before it is written again. So the
+result lasts as long as the recording.
 
 Frames are decoded by one thread (`images.video`) and encoded by another, both beside the
 pipeline's own.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,12 +25,17 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import atomic_path
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
-from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source, count_frames
+from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source, count_frames, quiet_opencv
 from paddleseg_ext.inference.outputs import OVERLAYS
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 
-CODEC = "mp4v"
+# H.264 and VP9, which browsers play, then MPEG-4 part 2, which they do not. OpenCV's wheels lack an
+# encoder of the first.
+CODECS = ("avc1", "vp09", "mp4v")
+AUTO = "auto"  # the first of them that opens
+MOST_LATE = 1.5  # slots of the constant rate; containers round times, by less than one slot
+MOST_GAP_SECONDS = 60.0  # between two frames; above it the file's clock has jumped
 SUFFIX = ".mp4"
 FPS_WINDOW = 30  # frames that the shown rate is taken over
 TEXT_SCALE = 1 / 400  # of the frame's height
@@ -43,6 +50,7 @@ class VideoSettings:
         num_workers: as for `predict_samples`.
         streams: batches that the engine runs at a time.
         show_fps: draw into the video how many frames a second are done here and now.
+        video_codec: one of `CODECS`, or `AUTO`.
         most_frames: the run ends after so many predicted frames; None goes to the end.
         what_ran: bundle and the like, for the JSON.
     """
@@ -52,6 +60,7 @@ class VideoSettings:
     num_workers: int | None = None
     streams: int = 1
     show_fps: bool = False
+    video_codec: str = AUTO
     most_frames: int | None = None
     print_detail: bool = True
     what_ran: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +72,11 @@ class VideoOutcome:
 
     Attributes:
         num_predicted: frames that have an overlay.
-        num_written: frames of the result, with those in place of dropped or undecodable ones.
+        num_written: frames of the result, with those in place of dropped or undecodable ones and
+            the repeated ones.
+        num_repeated: overlays written again because the next frame of a file came late.
+        num_jumps: gaps between frames above `MOST_GAP_SECONDS`, which were not filled.
+        codec: of the result, one of `CODECS`.
         num_dropped: frames that a camera gave while the network was busy; 0 for files.
         num_failed: frames that could not be predicted, which are in the result as they were, and
             those that could not be decoded, where the one before them is.
@@ -75,6 +88,9 @@ class VideoOutcome:
 
     num_predicted: int = 0
     num_written: int = 0
+    num_repeated: int = 0
+    num_jumps: int = 0
+    codec: str = ""
     num_dropped: int = 0
     num_failed: int = 0
     first_error: str | None = None
@@ -127,7 +143,10 @@ def predict_video(
         read=_pixels_rgb,
     )
     predictions = predictor.stream(frames, stream)
-    with atomic_path(path) as temporary, _writer(temporary, source) as pen.writer:
+    with (
+        atomic_path(path) as temporary,
+        _writer(temporary, source, settings.video_codec) as (pen.writer, outcome.codec),
+    ):
         with (
             # However this ends, no thread of the pipeline outlives it.
             closing(cast(Generator[Prediction, None, None], predictions)),
@@ -155,15 +174,27 @@ def _draw_overlay(prediction: Prediction) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _writer(path: Path, source: Source) -> Iterator[Any]:
+def _writer(path: Path, source: Source, wanted: str) -> Iterator[tuple[Any, str]]:
+    """An open writer, and its codec."""
     height, width = source.size_hw
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter.fourcc(*CODEC), source.frames_per_second, (width, height)
-    )
-    if not writer.isOpened():
-        raise DataError(f"{path.parent}: OpenCV cannot write a video of {width}x{height} there")
+    rate = source.frames_per_second
+    # FFmpeg writes lines of its own for an encoder that does not open.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    for codec in CODECS if wanted == AUTO else (wanted,):
+        with quiet_opencv():
+            writer = cv2.VideoWriter(
+                str(path), cv2.VideoWriter.fourcc(*codec), rate, (width, height)
+            )
+        if writer.isOpened():
+            break
+        writer.release()
+    else:
+        which = "" if wanted == AUTO else f" with --video_codec {wanted}"
+        raise DataError(
+            f"{path.parent}: OpenCV cannot write a video of {width}x{height}{which} there"
+        )
     try:
-        yield writer
+        yield writer, codec
     finally:
         writer.release()
 
@@ -187,6 +218,8 @@ class _Pen:
     writer: Any = None
     last_number: int = -1
     last_picture: NDArray[np.uint8] | None = None
+    zero: float | None = None  # time of the result's first slot, in the file's seconds
+    last_seconds: float = 0.0
     ends: deque[float] = field(default_factory=lambda: deque(maxlen=FPS_WINDOW + 1))
     started: float = field(default_factory=time.perf_counter)
 
@@ -219,12 +252,31 @@ class _Pen:
             rate = (len(self.ends) - 1) / (self.ends[-1] - self.ends[0])
             _draw_text(picture, f"{rate:.1f} fps")
         before = picture if self.source.is_camera else self.last_picture
-        for shown in [picture if before is None else before] * between + [picture]:
-            self.writer.write(shown)
-        outcome.num_written += between + 1
+        late = self._slots_late(frame, between)
+        outcome.num_repeated += late
+        for _ in range(between + late):
+            self.writer.write(picture if before is None else before)
+        self.writer.write(picture)
+        outcome.num_written += between + late + 1
         outcome.seconds = now - self.started
         self.last_number, self.last_picture = frame.number, picture
         return frame
+
+    def _slots_late(self, frame: Frame, between: int) -> int:
+        """Slots of the constant rate to fill before a frame of a file, so that it is on time."""
+        if self.source.is_camera or frame.seconds is None:
+            return 0
+        rate = self.source.frames_per_second
+        position = self.outcome.num_written + between
+        on_time = frame.seconds - position / rate
+        if self.zero is None:
+            self.zero = on_time
+        elif abs(frame.seconds - self.last_seconds) > MOST_GAP_SECONDS:
+            self.outcome.num_jumps += 1
+            self.zero = on_time
+        self.last_seconds = frame.seconds
+        late = (on_time - self.zero) * rate
+        return round(late) if late > MOST_LATE else 0
 
     def _fitted(self, picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
         """The picture at the source's size: OpenCV's writer drops those of another."""

@@ -13,7 +13,13 @@ from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.video import CameraFrames, Frame, Source, read_frames
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.inference.video import VideoOutcome, VideoSettings, predict_video, result_path
+from paddleseg_ext.inference.video import (
+    MOST_GAP_SECONDS,
+    VideoOutcome,
+    VideoSettings,
+    predict_video,
+    result_path,
+)
 
 RESULT = "inference.json"
 
@@ -80,17 +86,28 @@ def _filming(source: Source) -> Iterator[Iterable[Frame]]:
 def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> int:
     """Number of frames that the container promises and that could not be decoded."""
     expected = min(n for n in (source.num_frames or 0, most_frames) if n is not None)
-    return max(0, expected - outcome.num_written)
+    return max(0, expected - (outcome.num_written - outcome.num_repeated))
 
 
 def _report(source: Source, outcome: VideoOutcome, missing: int, settings: VideoSettings) -> None:
     path = result_path(source, settings.save_dir)
     rate = outcome.num_predicted / outcome.seconds if outcome.seconds else 0.0
     log(
-        f"{outcome.num_written} frames at {source.frames_per_second:g} a second written to {path}; "
+        f"{outcome.num_written} frames at {source.frames_per_second:g} a second written to {path} "
+        f"({outcome.codec}); "
         f"{outcome.num_predicted} predicted, {rate:.1f} a second"
         + (f", {outcome.num_dropped} dropped" if source.is_camera else "")
     )
+    if outcome.num_repeated:
+        log(
+            f"{source.path}: its frames come at a variable rate; {outcome.num_repeated} overlays "
+            "were repeated, so that the video lasts as long"
+        )
+    if outcome.num_jumps:
+        warn(
+            f"{source.path}: {outcome.num_jumps} gaps between two frames are above "
+            f"{MOST_GAP_SECONDS:g} seconds; they were left out of the video"
+        )
     if outcome.num_failed:
         log(f"{outcome.num_failed} frames failed, the first: {outcome.first_error}", "ERROR")
     if outcome.first_resized is not None:

@@ -135,6 +135,9 @@ class Damaged:
         read = self.capture.read()
         return (False, None) if self.number in self.lost else read
 
+    def get(self, what: int) -> float:
+        return self.capture.get(what)
+
     def release(self) -> None:
         self.capture.release()
 
@@ -145,6 +148,84 @@ def damaged_video(folder: Path, lost: set[int], suffix: str = ".mp4") -> Source:
     capture = Damaged(whole.capture, lost)
     path = whole.path.with_suffix(suffix)
     return Source(path, capture, whole.frames_per_second, whole.size_hw, 10)
+
+
+class Timed(Damaged):
+    """A capture whose frames come at times of their own, in seconds."""
+
+    def __init__(self, capture: cv2.VideoCapture, times: list[float]):
+        super().__init__(capture, set())
+        self.times = times
+
+    def get(self, what: int) -> float:
+        assert what == cv2.CAP_PROP_POS_MSEC
+        return 1000.0 * self.times[self.number] if self.number < len(self.times) else 0.0
+
+
+@pytest.mark.parametrize(
+    ("times", "repeats", "jumps"),
+    [
+        ([0.0, 0.8, 1.6, 2.4], [1, 10, 10, 10], 0),  # ten slots between two frames
+        ([5.0, 5.08, 5.4, 5.48], [1, 1, 4, 1], 0),  # the clock starts later
+        ([0.0, 0.19, 0.2, 0.24], [1, 1, 1, 1], 0),  # less than 1.5 slots late
+        ([0.0, 0.01, 0.02, 0.8], [1, 1, 1, 8], 0),  # a burst before a gap
+        ([0.0, 0.0, 0.0, 0.0], [1, 1, 1, 1], 0),  # a container without times
+        ([0.0, float("nan"), float("inf"), 0.24], [1, 1, 1, 1], 0),
+        ([0.0, 0.08, 95443.8, 95444.6], [1, 1, 1, 10], 1),  # a clock that wraps around
+        ([95443.8, 0.0, 0.08, 0.16], [1, 1, 1, 1], 1),
+    ],
+)
+def test_a_variable_rate_keeps_its_duration(
+    tmp_path: Path,
+    brightness: BrightnessNetwork,
+    capsys: pytest.CaptureFixture,
+    times: list[float],
+    repeats: list[int],
+    jumps: int,
+) -> None:
+    whole = open_video(write_video(tmp_path / "in.mp4", 4))
+    source = replace(whole, capture=Timed(whole.capture, times))
+    status, result = run(source, tmp_path / "out", brightness, video_codec="mp4v")
+    frames, rate = frames_in(tmp_path / "out/overlays/in.mp4")
+    assert (status, rate, result["num_predicted"], result["num_missing"]) == (0, 12.5, 4, 0)
+    assert len(frames) == result["num_written"] == sum(repeats)
+    assert (result["num_repeated"], result["num_jumps"]) == (sum(repeats) - 4, jumps)
+    assert len(brightness.batches) == 4
+    told = capsys.readouterr()
+    assert ("variable rate" in told.out + told.err) == (sum(repeats) > 4)
+    # A late frame waits for its slot; the one before it is shown until then.
+    starts = np.cumsum(repeats) - 1
+    for number in range(1, 4):
+        for before in range(starts[number - 1] + 1, starts[number]):
+            moved = np.abs(frames[before].astype(int) - frames[starts[number - 1]]).mean()
+            assert moved < CLOSE / 3, (number, before)
+
+
+def test_the_video_plays_in_browsers(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    path = write_video(tmp_path / "in.mp4", 3)
+    found = {}
+    for wanted in ("auto", "mp4v"):
+        _, result = run(open_video(path), tmp_path / wanted, brightness, video_codec=wanted)
+        capture = cv2.VideoCapture(str(tmp_path / wanted / "overlays/in.mp4"))
+        code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode().lower()
+        found[wanted] = (result["codec"], code)
+    assert found["auto"][0] in ("avc1", "vp09") and found["auto"][1] in (
+        "avc1",
+        "h264",
+        "vp09",
+        "vp90",
+    )
+    assert found["mp4v"][0] == "mp4v" and found["mp4v"][1] in ("mp4v", "fmp4", "m4v2")
+
+
+def test_without_encoders_for_browsers(
+    tmp_path: Path, brightness: BrightnessNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddleseg_ext.inference.video.CODECS", ("none", "mp4v"))
+    path = write_video(tmp_path / "in.mp4", 3)
+    assert run(open_video(path), tmp_path / "a", brightness)[1]["codec"] == "mp4v"
+    with pytest.raises(DataError, match="--video_codec none"):
+        run(open_video(path), tmp_path / "b", brightness, video_codec="none")
 
 
 @pytest.mark.parametrize(
@@ -349,6 +430,9 @@ def test_pictures_of_another_size_are_brought_to_the_first(
                 return False, None
             width = {2: WIDTH // 2, 4: 2 * WIDTH}.get(self.number, WIDTH)
             return True, np.full((HEIGHT, width, 3), GRAYS[0], np.uint8)
+
+        def get(self, what: int) -> float:
+            return 0.0
 
         def release(self) -> None:
             pass
