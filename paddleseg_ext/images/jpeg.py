@@ -51,7 +51,13 @@ def require_all_blocks(content: bytes, image: np.ndarray, name: str) -> None:
         return
     shrink = 8 if frame[0] != _PROGRESSIVE else 1  # a grey block shows at an eighth of the size
     more = _with_more_data(content, segments)
-    if not np.array_equal(_decoded(content, shrink), _decoded(more, shrink)):
+    try:
+        whole = np.array_equal(_decoded(content, shrink), _decoded(more, shrink))
+    except MemoryError:
+        raise
+    except Exception:  # Pillow raises many kinds for a damaged file that OpenCV reads
+        whole = False
+    if not whole:
         raise DataError(f"{name}: {DAMAGED}")
 
 

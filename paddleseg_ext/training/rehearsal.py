@@ -67,6 +67,7 @@ def _run(
     height, width = image.shape[1:]
     labels = np.arange(BATCH * height * width).reshape(BATCH, height, width) % num_classes
     with paddle.no_grad():
-        heads = model(paddle.to_tensor(np.stack([image] * BATCH)))
+        images = np.stack([image] * BATCH).astype(paddle.get_default_dtype())
+        heads = model(paddle.to_tensor(images))
         edges = paddle.to_tensor((labels % 2)[:, None]) if has_edges else None
         loss(heads, paddle.to_tensor(labels), edges)

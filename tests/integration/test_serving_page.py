@@ -157,7 +157,7 @@ def test_a_refusal_is_said(page: Any, tmp_path: Path) -> None:
     with page.expect_response("**/v1/segment*") as response:
         page.set_input_files("#file", tmp_path / "notes.png")
     assert response.value.status == 415
-    wait_for(page, "415: an image in one of PNG, JPEG, WEBP, BMP is expected")
+    wait_for(page, "an image file is expected (PNG, JPEG, WEBP, BMP)")
     assert page.locator("#view").is_hidden()
 
 
