@@ -24,7 +24,7 @@ from paddleseg_ext.data.parts import (
     split_pairs,
 )
 from paddleseg_ext.data.prepare.converter import CONVERTERS, convert
-from paddleseg_ext.data.prepare.exports import FORMS, ExportOptions, convert_export
+from paddleseg_ext.data.prepare.exports import FORMS, AnnotationOptions, convert_export
 from paddleseg_ext.data.survey import same_content, survey, survey_lines
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.samples import write_sample_list
@@ -216,7 +216,7 @@ def _add_prepare(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="as published")
     parser.add_argument("--to", dest="target", required=True, metavar="DIR", help="the new root")
     parser.add_argument("--nproc", type=flags.positive_int, default=2, help="processes")
-    add_options(parser.add_argument_group("exports of annotation tools"), ExportOptions)
+    add_options(parser.add_argument_group("exports of annotation tools"), AnnotationOptions)
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -225,11 +225,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
     An export becomes images, labels, lists and classes.yml; what is in it and what is left out is
     counted. The source is only read. An interrupted run continues.
     """
-    options = read_options(ExportOptions, arguments)
+    options = read_options(AnnotationOptions, arguments)
     where = (arguments.source, arguments.target)
     if arguments.name in FORMS:
         convert_export(arguments.name, *where, options, arguments.nproc)
         return
-    if options != ExportOptions():
+    if options != AnnotationOptions():
         raise UsageError(f"data prepare {arguments.name}: takes --from, --to and --nproc only")
     convert(arguments.name, *where, arguments.nproc)

@@ -106,15 +106,8 @@ def score_checkpoint(
     require_file(weights, "--model_path")
     config = config or configuration_of(weights)
     device = resolve_device(options.device)
-    protocol = options.protocol
-    if not isinstance(protocol, Protocol):
-        wanted = {"protocol": protocol} if protocol else config.test_config
-        protocol = requested_rule(wanted).make()
-    folders = {"--save_dir": options.save_dir, "--report": options.extras.report_dir}
-    folders["--save_submission"] = options.extras.submission_dir
-    for flag, folder in folders.items():
-        if folder:
-            require_writable(folder, flag)
+    protocol = _protocol_of(config, options)
+    _require_writable_folders(options)
     fix_thread_count()
     samples, table, unlabelled = _samples_and_table(config, options)
     with joined_world(device) as world:
@@ -146,6 +139,22 @@ def score_checkpoint(
         if world.is_first:
             _print_and_write(evaluation, extras, predictor, str(weights), options)
         return evaluation
+
+
+def _protocol_of(config: Config, options: ScoringOptions) -> Protocol:
+    """The protocol that was asked for, or that of the yml's `test_config`."""
+    if isinstance(options.protocol, Protocol):
+        return options.protocol
+    wanted = {"protocol": options.protocol} if options.protocol else config.test_config
+    return requested_rule(wanted).make()
+
+
+def _require_writable_folders(options: ScoringOptions) -> None:
+    folders = {"--save_dir": options.save_dir, "--report": options.extras.report_dir}
+    folders["--save_submission"] = options.extras.submission_dir
+    for flag, folder in folders.items():
+        if folder:
+            require_writable(folder, flag)
 
 
 def _samples_and_table(

@@ -7,6 +7,7 @@ by ONNX Runtime). A bundle that disagrees with the network is not kept.
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,12 +47,14 @@ from paddleseg_ext.inference.bundle import (
     ONNX_FILE,
     ONNX_INT8_FILE,
     PARAMS_FILE,
+    Bundle,
     Manifest,
     read_bundle,
     record_verified,
     write_deploy_yaml,
 )
 from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.models.build import build_model
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ def export(
     fix_thread_count()  # before Paddle is imported
 
     from paddleseg_ext.export.folding import split_normalize
-    from paddleseg_ext.export.self_check import OnnxRefused, check_bundle
+    from paddleseg_ext.export.self_check import check_bundle
     from paddleseg_ext.export.tracing import GRAPH_NAME, write_graph
 
     config = config or configuration_of(weights)
@@ -93,9 +96,8 @@ def export(
     warn_of_export_section(config)
     model, manifest = _load(config, weights, options, data.class_table)
     require_writable(options.save_dir, "--save_dir")
-    normalize = None
-    if options.fold_normalize:
-        transforms, normalize = split_normalize(transforms)
+    fold = options.fold_normalize
+    transforms, normalize = split_normalize(transforms) if fold else (transforms, None)
     if options.onnx:
         require_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
@@ -105,15 +107,7 @@ def export(
             wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
             graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")
             manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
-            write = partial(
-                write_deploy_yaml,
-                work,
-                transforms,
-                list(options.input_shape),
-                options.output_op,
-                input_dtype=options.input_dtype,
-            )
-            write(manifest)
+            write = partial(_write_manifest, work, transforms, options)
             check = partial(
                 check_bundle,
                 model=model,
@@ -121,22 +115,60 @@ def export(
                 normalize=normalize,
                 check_image=data.first_image,
             )
-            try:
-                records = check(read_bundle(work))
-            except OnnxRefused as refused:
-                no_onnx = _without_onnx(str(refused).replace(f"{work}/", ""), options)
-                (work / ONNX_FILE).unlink()
-                write(replace(manifest, graphs={}))
-                records = check(read_bundle(work))
-            record_verified(read_bundle(work), records)
+            no_onnx = _check_and_record(work, manifest, options, write, check) or no_onnx
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if no_onnx and options.onnx:
-        raise CheckFailed(no_onnx)
-    if no_onnx:
-        warn(no_onnx)
+    _say_no_onnx(no_onnx, options)
     return options.save_dir / DEPLOY_FILE
+
+
+def _say_no_onnx(why: str, options: ExportOptions) -> None:
+    """A warning, or where ONNX was asked for an error; nothing for an empty reason."""
+    if why and options.onnx:
+        raise CheckFailed(why)
+    if why:
+        warn(why)
+
+
+def _write_manifest(
+    work: Path, transforms: list[Any], options: ExportOptions, manifest: Manifest
+) -> None:
+    write_deploy_yaml(
+        work,
+        transforms,
+        list(options.input_shape),
+        options.output_op,
+        manifest,
+        input_dtype=options.input_dtype,
+    )
+
+
+def _check_and_record(
+    work: Path,
+    manifest: Manifest,
+    options: ExportOptions,
+    write: Callable[[Manifest], None],
+    check: Callable[[Bundle], dict[str, Verified]],
+) -> str:
+    """Write and check the bundle, and record the verdicts; without `model.onnx` if it is refused.
+
+    Returns:
+        Why `model.onnx` was left out; empty if it was not.
+    """
+    from paddleseg_ext.export.self_check import OnnxRefused
+
+    no_onnx = ""
+    write(manifest)
+    try:
+        records = check(read_bundle(work))
+    except OnnxRefused as refused:
+        no_onnx = _without_onnx(str(refused).replace(f"{work}/", ""), options)
+        (work / ONNX_FILE).unlink()
+        write(replace(manifest, graphs={}))
+        records = check(read_bundle(work))
+    record_verified(read_bundle(work), records)
+    return no_onnx
 
 
 def warn_of_export_section(config: Config) -> None:

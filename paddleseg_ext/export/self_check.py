@@ -24,7 +24,7 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.postprocess import softmax
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.inference.preprocess import ImageNormalize
+from paddleseg_ext.inference.preprocess import ImageNormalize, Preprocess
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, ImageVerdict, RunVerdict, judge_image
@@ -73,15 +73,7 @@ def check_bundle(
             the network itself gives another result each time.
         OnnxRefused: that was asked for.
     """
-    preprocess = bundle.preprocess()
-    if check_image is None:
-        from paddleseg_ext.images.scenes import draw_scene
-
-        log("self-check: there is no validation image, a drawn street scene is used")
-        image = draw_scene(seed=0, size_wh=(512, 256))[0]
-    else:
-        image = read_image(check_image, preprocess.orientation)
-    tensor, _ = preprocess(image)
+    tensor = _image_tensor(bundle.preprocess(), check_image)
     cases = [
         _make_case(model, tensor, size_hw, options, normalize)
         for size_hw in _checked_sizes_hw(options)
@@ -114,6 +106,16 @@ def check_bundle(
         if not trial.predictor.shortfall():
             records[name] = judging.record(trial, trials[REFERENCE])
     return records
+
+
+def _image_tensor(preprocess: Preprocess, path: Path | None) -> np.ndarray:
+    """The network's input for an image, or for a drawn scene where there is none."""
+    if path is not None:
+        return preprocess(read_image(path, preprocess.orientation))[0]
+    from paddleseg_ext.images.scenes import draw_scene
+
+    log("self-check: there is no validation image, a drawn street scene is used")
+    return preprocess(draw_scene(seed=0, size_wh=(512, 256))[0])[0]
 
 
 def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> Trial:

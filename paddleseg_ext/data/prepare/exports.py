@@ -74,7 +74,7 @@ IGNORED_NAMES = ("__ignore__", "ignore", "void")
 
 
 @dataclass(frozen=True)
-class ExportOptions(CheckedOptions):
+class AnnotationOptions(CheckedOptions):
     """How an export becomes labels."""
 
     images: Path | None = option(
@@ -95,7 +95,11 @@ class ExportOptions(CheckedOptions):
 
 
 def convert_export(
-    form: str, source: str | Path, target: str | Path, options: ExportOptions, processes: int = 1
+    form: str,
+    source: str | Path,
+    target: str | Path,
+    options: AnnotationOptions,
+    processes: int = 1,
 ) -> int:
     """Convert an export to `images/`, `labels/`, lists per split and `classes.yml`.
 
@@ -137,7 +141,7 @@ def convert_export(
     return len(waiting)
 
 
-def class_names(export: Export, options: ExportOptions) -> list[str]:
+def class_names(export: Export, options: AnnotationOptions) -> list[str]:
     """The classes, background first where unlabelled pixels are one.
 
     Raises:
@@ -158,7 +162,7 @@ def class_names(export: Export, options: ExportOptions) -> list[str]:
     return names
 
 
-def _keep_record(target: Path, form: str, names: list[str], options: ExportOptions) -> None:
+def _keep_record(target: Path, form: str, names: list[str], options: AnnotationOptions) -> None:
     """Refuse to mix labels of other classes or rules into an earlier run's."""
     record = {"form": form, "classes": names}
     record |= {"unlabelled": options.unlabelled, "overlap": options.overlap}
@@ -195,7 +199,7 @@ class _Work:
         return self.label_in(target).is_file() and self.written_image(target) is not None
 
 
-def _work(export: Export, options: ExportOptions) -> list[_Work]:
+def _work(export: Export, options: AnnotationOptions) -> list[_Work]:
     """The pictures with names and splits; without a split, a hash of the name decides."""
     names = unique_names([picture.image for picture in export.pictures])
     splits = [picture.split or "train" for picture in export.pictures]
@@ -217,7 +221,7 @@ def _run(convert_one: Any, work: list[_Work], processes: int, form: str) -> Iter
 
 
 def _convert_one(
-    target: Path, upright: bool, names: list[str], options: ExportOptions, work: _Work
+    target: Path, upright: bool, names: list[str], options: AnnotationOptions, work: _Work
 ) -> Counter[str] | str:
     """Write image and label; returns what there was, or the problem."""
     picture = work.picture
@@ -274,7 +278,7 @@ def _canvas(
 
 
 def draw(
-    picture: Picture, size_wh: tuple[int, int], names: list[str], options: ExportOptions
+    picture: Picture, size_wh: tuple[int, int], names: list[str], options: AnnotationOptions
 ) -> tuple[np.ndarray, Counter[str]]:
     """The label of a picture, `(H, W)` uint8, and counts for the summary.
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from paddleseg_ext.commands import data as cli
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.data.prepare.exports import ExportOptions, convert_export
+from paddleseg_ext.data.prepare.exports import AnnotationOptions, convert_export
 from paddleseg_ext.data.prepare.label_studio import unpack
 from paddleseg_ext.data.prepare.shapes import coco_counts, inside, outline
 from paddleseg_ext.images.orientation import turn_upright
@@ -237,7 +237,7 @@ def written(target: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("form", FORMS)
 def test_pictures_are_upright_and_their_labels_fit(form: str, tmp_path: Path) -> None:
     source, target = made(form, tmp_path)
-    assert convert_export(form, source, target, ExportOptions()) == 3
+    assert convert_export(form, source, target, AnnotationOptions()) == 3
     names = yaml.safe_load((target / "classes.yml").read_text())["classes"]["names"]
     assert sorted(names) == CLASSES and names[0] == "background"
     samples = written(target)
@@ -281,15 +281,15 @@ def test_what_is_in_an_export_is_counted(
 @pytest.mark.parametrize("form", FORMS)
 def test_a_rerun_goes_on_and_writes_the_same(form: str, tmp_path: Path) -> None:
     source, target = made(form, tmp_path)
-    convert_export(form, source, target, ExportOptions(), processes=2)
+    convert_export(form, source, target, AnnotationOptions(), processes=2)
     before = {path: path.read_bytes() for path in target.rglob("*.*")}
     (target / "labels/b.png").unlink()
     kept = (target / "labels/a.png").stat().st_mtime_ns
-    assert convert_export(form, source, target, ExportOptions()) == 1
+    assert convert_export(form, source, target, AnnotationOptions()) == 1
     assert (target / "labels/a.png").stat().st_mtime_ns == kept
     assert {path: path.read_bytes() for path in target.rglob("*.*")} == before
     with pytest.raises(UsageError, match="made otherwise"):
-        convert_export(form, source, target, ExportOptions(overlap="ignored"))
+        convert_export(form, source, target, AnnotationOptions(overlap="ignored"))
 
 
 BROKEN = {
@@ -312,7 +312,7 @@ def test_a_broken_annotation_is_listed_and_the_rest_done(form: str, tmp_path: Pa
     path = next(source.rglob(name))
     path.write_text(change(path.read_text()))
     with pytest.raises(CheckFailed, match=rf"1 annotations could not be converted:\n  .*{name}"):
-        convert_export(form, source, target, ExportOptions())
+        convert_export(form, source, target, AnnotationOptions())
     samples = written(target)
     assert len(samples) == 2
     assert len(list(target.rglob("labels/*.png"))) == 2
@@ -323,21 +323,21 @@ def test_nothing_of_the_form_is_one_line(form: str, tmp_path: Path) -> None:
     if form == "cvat":
         pytest.importorskip("defusedxml")
     with pytest.raises(UsageError, match="--from: "):
-        convert_export(form, tmp_path, tmp_path / "to", ExportOptions())
+        convert_export(form, tmp_path, tmp_path / "to", AnnotationOptions())
     with pytest.raises(UsageError, match="does not exist"):
-        convert_export(form, tmp_path / "absent", tmp_path / "to", ExportOptions())
+        convert_export(form, tmp_path / "absent", tmp_path / "to", AnnotationOptions())
 
 
 def test_options_of_the_labels(tmp_path: Path) -> None:
     source, target = made("labelme", tmp_path)
-    options = ExportOptions(classes=["car"], unlabelled="ignored", val_share=1.0)
+    options = AnnotationOptions(classes=["car"], unlabelled="ignored", val_share=1.0)
     convert_export("labelme", source, target, options)
     label = written(target)["a"][1]
     np.testing.assert_array_equal(label == 0, filled(CAR, (WIDTH, HEIGHT)))
     assert set(np.unique(label)) == {0, 255}
     assert len(read_sample_list(target / "val.list")) == 3
     overlap = filled(CAR, (WIDTH, HEIGHT)) & filled(ROAD, (WIDTH, HEIGHT))
-    convert_export("labelme", source, tmp_path / "two", ExportOptions(overlap="ignored"))
+    convert_export("labelme", source, tmp_path / "two", AnnotationOptions(overlap="ignored"))
     np.testing.assert_array_equal(written(tmp_path / "two")["a"][1] == 255, overlap)
     with pytest.raises(UsageError, match="--from, --to and --nproc only"):
         cli.main(["prepare", "ade20k", "--from", "x", "--to", "y", "--classes", "car"])
@@ -352,7 +352,7 @@ def test_images_elsewhere_or_within_the_annotation(tmp_path: Path) -> None:
     content["imageData"] = base64.b64encode((source / "c.png").read_bytes()).decode()
     (source / "c.json").write_text(json.dumps(content))
     (source / "c.png").unlink()
-    convert_export("labelme", source, target, ExportOptions(images=tmp_path / "pictures"))
+    convert_export("labelme", source, target, AnnotationOptions(images=tmp_path / "pictures"))
     assert set(written(target)) == set(TAGS)
 
 
@@ -373,7 +373,7 @@ def test_shapes_that_are_no_polygons(tmp_path: Path) -> None:
     ]
     content = {"shapes": shapes, "imagePath": "..\\a.png"}
     (tmp_path / "a.json").write_text(json.dumps(content))
-    convert_export("labelme", tmp_path, tmp_path / "to", ExportOptions())
+    convert_export("labelme", tmp_path, tmp_path / "to", AnnotationOptions())
     label = written(tmp_path / "to")["a"][1]
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[3:8, 2:9] = 1
@@ -393,7 +393,7 @@ def test_masks_boxes_and_ellipses_of_cvat(tmp_path: Path) -> None:
         '<box label="b" xtl="10" ytl="2" xbr="14" ybr="4" rotation="90"/>'
         '<ellipse label="e" cx="20" cy="14" rx="4" ry="3"/></image></annotations>'
     )
-    convert_export("cvat", tmp_path, tmp_path / "to", ExportOptions())
+    convert_export("cvat", tmp_path, tmp_path / "to", AnnotationOptions())
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[1:5, 11:13] = 1  # turned about its centre
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
@@ -412,7 +412,7 @@ def test_holes_and_borders_of_supervisely(tmp_path: Path) -> None:
     (tmp_path / "ds/ann").mkdir()
     (tmp_path / "ds/ann/a.png.json").write_text(json.dumps(content))
     (tmp_path / "meta.json").write_text(json.dumps({"classes": [{"title": "x"}]}))
-    convert_export("supervisely", tmp_path, tmp_path / "to", ExportOptions())
+    convert_export("supervisely", tmp_path, tmp_path / "to", AnnotationOptions())
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[2:11, 2:11] = 1
     expected[4:7, 4:7] = 0

@@ -10,11 +10,11 @@ import yaml
 from PIL import Image
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.data.prepare.exports import ExportOptions, convert_export
+from paddleseg_ext.data.prepare.exports import AnnotationOptions, convert_export
 from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import read_sample_list
 
-OPTIONS = ExportOptions()
+OPTIONS = AnnotationOptions()
 
 
 def _image(path: Path) -> None:
@@ -134,7 +134,7 @@ def test_wrong_use(form: str, tmp_path: Path) -> None:
         convert_export(form, tmp_path, tmp_path / "to", OPTIONS)
     FORMS[form][0](tmp_path / "from")
     with pytest.raises(UsageError, match="--classes"):
-        convert_export(form, tmp_path / "from", tmp_path / "to", ExportOptions(classes=["a"]))
+        convert_export(form, tmp_path / "from", tmp_path / "to", AnnotationOptions(classes=["a"]))
 
 
 def test_a_value_that_is_no_class_is_listed(tmp_path: Path) -> None:
