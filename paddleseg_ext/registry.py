@@ -220,10 +220,10 @@ def build(
         # PaddleSeg's raise RuntimeError, AttributeError and Exception, too
         if not is_refusal and (is_ours or isinstance(error, OSError)):
             raise
-        told = str(error)
-        if not is_refusal or "\n" in told:  # Paddle's have a stack of calls
-            told = reason_of(error)
-        raise UsageError(f"{where}: {spec['type']}: {told}") from error
+        reason = str(error)
+        if not is_refusal or "\n" in reason:  # Paddle's have a stack of calls
+            reason = reason_of(error)
+        raise UsageError(f"{where}: {spec['type']}: {reason}") from error
 
 
 def checked_factory(

@@ -136,7 +136,7 @@ def load_arrays_into(
 
 
 def remedy_for(state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """What to do about arrays whose names fit a network but for a prefix; empty where they do not.
+    """Advice for arrays whose names fit a network apart from a prefix; empty for all others.
 
     Args:
         state: the network's tensors by name.

@@ -204,8 +204,8 @@ def shortened(names: Sequence[str]) -> str:
 def reason_of(error: BaseException) -> str:
     """The kind of an error of a library and its first line, without Paddle's stack of calls."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("(")] or lines
-    return f"{type(error).__name__}: {cut(told[0], 300)}" if told else type(error).__name__
+    reasons = [line for line in lines if line.startswith("(")] or lines
+    return f"{type(error).__name__}: {cut(reasons[0], 300)}" if reasons else type(error).__name__
 
 
 def run_command(main: Callable[[], int | None]) -> None:
@@ -242,7 +242,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 class _Outlet(io.FileIO):
-    """Standard output or error, which is `/dev/null` once nobody reads it."""
+    """Standard output or error; `/dev/null` after its reader has closed it."""
 
     def write(self, data: Any) -> int:
         """The number of bytes written."""

@@ -1,4 +1,4 @@
-"""Kinds of files that are given in place of others, told by their first bytes.
+"""Recognises, by their first bytes, files that are given in place of others.
 
 A message that says what the file is sends people to the right one; one that says which byte could
 not be decoded does not.

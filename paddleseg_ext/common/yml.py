@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias and id(node) not in self._letters:
-            raise _error("an alias within what it stands for", mark)
+            raise _error("an alias inside the value that it refers to", mark)
         if node is not None and not is_alias:
             self._letters[id(node)] = self._weigh(node)
             if self._letters[id(node)] > MOST_LETTERS:

@@ -176,7 +176,7 @@ def survey_lines(result: Survey) -> list[str]:
 
 
 def _reading_lines(result: Survey) -> list[str]:
-    """What of the images is read otherwise than a viewer may show it."""
+    """Counts of images that a viewer may show otherwise than they are read."""
     lines = []
     turned = {tag: count for tag, count in sorted(result.tags.items()) if tag != UPRIGHT}
     if turned:

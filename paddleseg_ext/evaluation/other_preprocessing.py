@@ -82,7 +82,7 @@ def _of_transform(spec: Any) -> tuple[str, Any]:
 
 
 def _values_only(settings: Settings) -> Settings:
-    """What changes the values of pixels, not the size of the image."""
+    """The settings that change pixel values, without those that change the size."""
     return [each for each in settings if each[0] in (NORMALIZE, *READING)]
 
 

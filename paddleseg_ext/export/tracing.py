@@ -75,10 +75,10 @@ def _conversion(model: nn.Layer, options: ExportOptions) -> Iterator[None]:
     # A network's own code runs here, under Paddle's rules for static graphs: any error is possible.
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if "Error:" in line] or [
+        reasons = [line for line in lines if "Error:" in line] or [
             line for line in lines if "http" not in line
         ]
-        reason = told[-1] if told else type(error).__name__
+        reason = reasons[-1] if reasons else type(error).__name__
         remedy = ""
         if any(side < 0 for side in options.input_shape):
             remedy = "; if its graph depends on the input's size, give it: --input_shape 1 3 H W"

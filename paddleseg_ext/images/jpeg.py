@@ -64,7 +64,7 @@ def require_all_blocks(content: bytes, image: np.ndarray, name: str) -> None:
 def frame_size_wh(content: bytes) -> tuple[int, int] | None:
     """The size in a JPEG's frame header; None where there is none."""
     for kind, start, end in jpeg_segments(content):
-        # C0 to CF are frames, but for tables (C4, CC) and a reserved one (C8).
+        # C0 to CF are frames, except tables (C4, CC) and a reserved one (C8).
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and end >= start + 9:
             height, width = struct.unpack_from(">HH", content, start + 5)
             return width, height

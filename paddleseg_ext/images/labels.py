@@ -199,7 +199,7 @@ def _pairs(pairs: Any, names: Sequence[str], where: str) -> tuple[tuple[int, int
     for name in flat:
         check_choice(where, name, names, "class")
         if flat.count(name) > 1:
-            raise UsageError(f"{where}: each class stands in one pair, '{name}' stands in more")
+            raise UsageError(f"{where}: a class belongs to one pair, '{name}' belongs to several")
     return tuple((names.index(left), names.index(right)) for left, right in pairs)
 
 

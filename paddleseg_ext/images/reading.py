@@ -6,7 +6,7 @@ pixels do not depend on the release of OpenCV:
 
 - OpenCV decodes JPEG, PNG and WebP as images; it is faster than Pillow, and equal to the bit.
 - Pillow decodes BMP and TIFF, and all labels. OpenCV's TIFF reader multiplies colours by alpha,
-  turns the image by its orientation tag whatever it is told, and reads floats as bytes.
+  turns the image by its orientation tag whatever flags it gets, and reads floats as bytes.
 - PPM and PGM are taken apart here: OpenCV does not scale by the largest value in the header, and
   Pillow scales labels, too.
 
@@ -73,7 +73,7 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a file's header says of the image.
+    """An image as described by its file's header.
 
     Attributes:
         format: Pillow's name ("PNG").
@@ -263,7 +263,7 @@ def turned_hint(path: str | Path, image_hw: Sequence[int], label_hw: Sequence[in
 
 
 def header_of(content: bytes, name: str, formats: tuple[str, ...]) -> tuple[bytes, FileHeader]:
-    """What a decoder needs of a file, and its header; no pixel is decoded.
+    """The bytes for a decoder, and the file's header; no pixel is decoded.
 
     Args:
         content: of a file.

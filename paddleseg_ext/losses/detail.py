@@ -10,6 +10,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from paddleseg_ext.common.errors import UsageError
+
 THRESHOLD = 0.1
 STRIDES = (1, 2, 4)
 # The published kernel. There it is a parameter, whose gradient is zero: it only decays.
@@ -43,7 +45,17 @@ class DetailAggregateLoss(nn.Layer):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss, a scalar, of `(N, 1, h, w)` logits and `(N, H, W)` int64 labels."""
+        """Loss, a scalar, of `(N, 1, h, w)` logits and `(N, H, W)` int64 labels.
+
+        Raises:
+            UsageError: the detail map has other than one channel.
+        """
+        if logits.shape[1] != 1:
+            raise UsageError(
+                "DetailAggregateLoss: a detail map of 1 channel is expected, got "
+                f"{logits.shape[1]}. STDCSeg's variant mmseg has 2, for imported weights; train "
+                "with variant: original"
+            )
         bce, dice = self.parts(logits, labels)
         return bce + dice
 

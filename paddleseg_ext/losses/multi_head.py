@@ -48,7 +48,7 @@ class MultiHeadLoss(nn.Layer):
 
 @dataclass(frozen=True)
 class _Step:
-    """What the losses of one step may need, and which of PaddleSeg's need what.
+    """Inputs of the losses of one step, and which of PaddleSeg's losses take which.
 
     Source: PaddleSeg core/train.py, loss_computation.
     """

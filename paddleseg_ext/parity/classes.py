@@ -1,4 +1,4 @@
-"""Whether a bundle says of its classes what the network's configuration says.
+"""Compares the class table of a bundle with that of the network's configuration.
 
 The service, overlays and JSON call classes by these names and colours, and `infer` reads labels by
 the table. Label maps, which hold numbers, do not show a difference.

@@ -25,8 +25,8 @@ class Generation:
         model: the options of `model:` that these weights need, `type` and all but the defaults.
         rules: our name for each tensor.
         checks: conditions on names and shapes that every checkpoint of this layout meets.
-        signs: conditions by which layouts of the same tensors are told apart, unless the user
-            names one: what else a checkpoint of this layout usually has.
+        signs: further conditions that files of this layout usually meet. They decide between
+            layouts of the same tensors, unless the user names one.
         convert: makes the tensors that the rules are for out of those of the file.
         training_only: our modules that a published file may lack, for inference does not need them.
         bgr_inputs: our convolutions that read the image, of a network that was trained with BGR.

@@ -1,4 +1,4 @@
-"""What an annotation tool exported, as the forms' modules read it."""
+"""The content of an annotation tool's export, in one form for all tools."""
 
 import json
 from collections import defaultdict

@@ -92,7 +92,7 @@ class Engine(ABC):
 
     @property
     def subject(self) -> str:
-        """What runs, in messages."""
+        """Name of the graph or network in messages."""
         return type(self).__name__
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Without the calls that Linux alone has: as on macOS and Windows, which were not at hand."""
+"""Without the calls that only Linux has, as on macOS and Windows."""
 
 import ast
 import subprocess

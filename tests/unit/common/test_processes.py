@@ -15,7 +15,7 @@ import os, sys
 from paddleseg_ext.common.processes import end_with_parent
 end_with_parent(int(sys.argv[1]), lambda: os.write(1, b"cleaned"))
 os.write(1, b"ready ")
-os.read(int(sys.argv[2]), 1)  # nobody writes, and the child itself holds the pipe open
+os.read(int(sys.argv[2]), 1)  # no byte comes, and the child itself holds the pipe open
 '''
 read, write = os.pipe()
 os.set_inheritable(read, True), os.set_inheritable(write, True)

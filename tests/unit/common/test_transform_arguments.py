@@ -33,7 +33,7 @@ def test_for_bundles_and_in_training(name: str, arguments: dict, words: str) -> 
     with pytest.raises(UsageError) as caught:
         Preprocess([{"type": name, **arguments}])
     assert words in str(caught.value) and str(caught.value).startswith(f"transforms: {name}: ")
-    with pytest.raises(UsageError) as caught:  # the class is PaddleSeg's but for two
+    with pytest.raises(UsageError) as caught:  # the class is PaddleSeg's, except two
         build(TRANSFORMS, {"type": name, **arguments}, "val_dataset.transforms[1]")
     assert words in str(caught.value)
 

@@ -108,7 +108,7 @@ class SideNetwork(PixelNetwork):
     ],
 )
 def test_flips_exchange_left_and_right_classes(name: str, options: dict[str, Any]) -> None:
-    """Of a network that tells them apart; unexchanged, the two halves would be a tie."""
+    """Of a network that separates them; unexchanged, the two halves would be a tie."""
     if name not in ("msf", "mscf"):
         options = options | {"flip_horizontal": True}
     inner = predictor_of(SideNetwork(), NUM_CLASSES)

@@ -1,4 +1,4 @@
-"""What a user reads of a network that cannot be exported."""
+"""Messages about networks that cannot be exported."""
 
 from pathlib import Path
 

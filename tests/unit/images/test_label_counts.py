@@ -1,4 +1,4 @@
-"""What labels hold, and labels that cannot be meant."""
+"""Counts of labels, and labels that cannot be meant."""
 
 import re
 from pathlib import Path

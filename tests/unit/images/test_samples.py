@@ -32,7 +32,7 @@ def _image(path: Path) -> Path:
 
 
 def test_sizes_of_what_can_be_opened(tmp_path: Path) -> None:
-    """What cannot be opened is left to the run; a long comment is no obstacle."""
+    """A file that cannot be opened is left to the run; a long comment is no obstacle."""
     bomb = tmp_path / "bomb.png"
     header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     crc = struct.pack(">I", zlib.crc32(header))

@@ -248,3 +248,10 @@ def test_an_ignored_value_that_no_label_holds_is_refused() -> None:
         build_loss(section(**of(value)), 255, num_classes=5)
     with pytest.raises(UsageError, match=r"loss\.types\[0\]: ignore_index is 11, but .* 255"):
         build_loss(section(**of(11)), 255, num_classes=5)
+
+
+def test_a_detail_map_of_two_channels_is_refused() -> None:
+    """Those of mmsegmentation's STDC would be broadcast against one boundary map."""
+    labels = paddle.zeros([1, 8, 8], "int64")
+    with pytest.raises(UsageError, match="1 channel is expected, got 2"):
+        DetailAggregateLoss()(paddle.zeros([1, 2, 8, 8]), labels)

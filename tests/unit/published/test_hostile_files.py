@@ -67,7 +67,7 @@ def test_nesting_of_any_depth_is_one_line(form: str, tmp_path: Path) -> None:
 
 
 def test_the_parts_of_the_cases_are_right() -> None:
-    """What the cases below damage would be read."""
+    """Without their damage the files of the cases below are read."""
     assert read_bytes(state(array())).shape == (1,)
 
 

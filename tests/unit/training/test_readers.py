@@ -93,7 +93,7 @@ def test_no_reading_process_outlives_a_killed_trainer(tmp_path: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process is there, and no zombie that nobody has waited for."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
