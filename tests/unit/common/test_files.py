@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,13 +98,18 @@ def test_a_folder_in_place_of_its_file(tmp_path: Path) -> None:
     assert str(caught.value).endswith(f"(did you mean '{tmp_path}/model.pdparams'?)")
 
 
-@pytest.fixture
-def limited(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Files may have at most 4 KiB in this process, as under `ulimit -f 4`."""
+@contextmanager
+def limited() -> Iterator[None]:
+    """Files may have at most 4 KiB in this process, as under `ulimit -f 4`.
+
+    No fixture: pytest writes its report before it ends one, maybe to a longer file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def cut_off(path: Path) -> None:
@@ -114,9 +119,10 @@ def cut_off(path: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_file_that_a_silent_writer_cut_off(tmp_path: Path, limited: None, fails: bool) -> None:
+def test_a_file_that_a_silent_writer_cut_off(tmp_path: Path, fails: bool) -> None:
     """Also where the reader of that file calls it damaged."""
     with (
+        limited(),
         pytest.raises(OSError, match="File too large") as caught,
         atomic_path(tmp_path / "x") as to,
     ):
@@ -125,7 +131,11 @@ def test_a_file_that_a_silent_writer_cut_off(tmp_path: Path, limited: None, fail
             raise UsageError("x: damaged")
     assert caught.value.errno == errno.EFBIG and caught.value.filename == str(tmp_path / "x")
     folder = tmp_path / "d"
-    with pytest.raises(OSError, match="File too large") as caught, atomic_directory(folder) as d:
+    with (
+        limited(),
+        pytest.raises(OSError, match="File too large") as caught,
+        atomic_directory(folder) as d,
+    ):
         cut_off(d / "model.json")
         if fails:
             raise UsageError("d/model.json: damaged")
@@ -133,8 +143,12 @@ def test_a_file_that_a_silent_writer_cut_off(tmp_path: Path, limited: None, fail
     assert not list(tmp_path.iterdir())
 
 
-def test_another_error_under_a_limit_keeps_its_words(tmp_path: Path, limited: None) -> None:
-    with pytest.raises(UsageError, match="another"), atomic_path(tmp_path / "x") as to:
+def test_another_error_under_a_limit_keeps_its_words(tmp_path: Path) -> None:
+    with (
+        limited(),
+        pytest.raises(UsageError, match="another"),
+        atomic_path(tmp_path / "x") as to,
+    ):
         to.write_bytes(bytes(4000))
         raise UsageError("another")
 
