@@ -47,13 +47,12 @@ from paddleseg_ext.images.reading import decode_image, header_of
 from paddleseg_ext.images.samples import Sample, unique_names, write_sample_list
 
 # The function that reads each form.
-FORMS = {
-    name: f"paddleseg_ext.data.prepare.{name}:read"
-    for name in ("labelme", "cvat", "coco", "supervisely", "label_studio", "yolo")
-} | {
-    name: f"paddleseg_ext.data.prepare.masks:{name}"
-    for name in (
-        "voc",
+_ROOM = "paddleseg_ext.data.prepare"
+_TOOLS = ("labelme", "cvat", "coco", "supervisely", "label_studio", "yolo")
+_LABELS = {
+    "mask_tools": ("eiseg", "paddlelabel", "segments_ai"),
+    "pascal": ("voc", "sbd", "pascal_context"),
+    "masks": (
         "mapillary",
         "bdd100k",
         "idd",
@@ -63,7 +62,10 @@ FORMS = {
         "stare",
         "chase_db1",
         "hrf",
-    )
+    ),
+}
+FORMS = {name: f"{_ROOM}.{name}:read" for name in _TOOLS} | {
+    name: f"{_ROOM}.{module}:{name}" for module, names in _LABELS.items() for name in names
 }
 BACKGROUND = "background"
 CLASSES_FILE, RECORD = "classes.yml", "prepared.json"
@@ -149,8 +151,11 @@ def class_names(export: Export, options: AnnotationOptions) -> list[str]:
     """
     found = {shape.label for picture in export.pictures for shape in picture.shapes}
     own = export.classes if export.classes is not None else sorted(found)
-    if export.dense and options.classes is not None:
-        raise UsageError("--classes: this form has its classes; merge them with `mapping:`")
+    if export.dense and _of_labels(options) != _of_labels(AnnotationOptions()):
+        raise UsageError(
+            "--classes, --unlabelled, --overlap: of forms with shapes; these are labels already: "
+            "merge, drop or ignore classes with `mapping:` in a yml's `classes:`"
+        )
     names = [n for n in options.classes or own if n not in IGNORED_NAMES]
     behind = next((name for name in names if name.lower() in BACKGROUNDS), BACKGROUND)
     if not export.dense and options.unlabelled == "background":
@@ -160,6 +165,10 @@ def class_names(export: Export, options: AnnotationOptions) -> list[str]:
     if len(set(names)) < len(names):
         raise UsageError(f"--classes: a name is there twice: {shortened(names)}")
     return names
+
+
+def _of_labels(options: AnnotationOptions) -> tuple:
+    return options.classes, options.unlabelled, options.overlap
 
 
 def _keep_record(target: Path, form: str, names: list[str], options: AnnotationOptions) -> None:

@@ -1,58 +1,25 @@
-"""Exports and data sets whose labels are images already: values or colours become classes.
+"""Published data sets whose labels are images: values or colours become classes.
 
-Each function reads one layout; the classes are the layout's own. None of the tools and publishers
-turns pictures, but CVAT.
+Each function reads one layout; the classes are the layout's own. None of the publishers turns
+pictures.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.data.prepare.export import (
-    Export,
-    ImageFiles,
-    Picture,
-    entry,
-    read_json,
-    split_of,
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.data.prepare.export import Export, ImageFiles, entry, read_json, split_of
+from paddleseg_ext.data.prepare.label_files import (
+    Pair,
+    export_of_labels,
+    folders_of,
+    images_of,
+    mapped_table,
 )
-from paddleseg_ext.images.class_section import apply_classes, read_class_section
-from paddleseg_ext.images.labels import (
-    CITYSCAPES,
-    ClassTable,
-    decode_label,
-    generic_table,
-    spread_palette,
-)
-from paddleseg_ext.images.reading import read_header
+from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table, spread_palette
 
-VOC_NAMES = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
 LOVEDA_NAMES = ["background", "building", "road", "water", "barren", "forest", "agricultural"]
 # `level3Id` of AutoNUE/public-code helpers/anue_labels.py.
 IDD_NAMES = [
@@ -86,85 +53,12 @@ IDD_NAMES = [
 VESSEL = 128  # grey values from here on are vessels, as in mmsegmentation's converters
 CHASE_TRAIN_SHARE, HRF_TRAIN, STARE_TRAIN = 0.6, 5, 10  # mmsegmentation's splits
 
-Pair = tuple[Path, Path | None, str]  # image, label, split
-
-
-def _export(
-    source: Path, pairs: Iterable[Pair], table: ClassTable, upright: bool = False
-) -> Export:
-    """The pairs as pictures; images without a label are left out, and counted."""
-    export = Export(upright, classes=list(table.class_names), palette=table.palette, dense=True)
-    for image, label, split in pairs:
-        if label is None or not label.is_file():
-            what = "images without an annotation, not converted"
-            export.left_out[what].append(str(image.relative_to(source)))
-        elif not image.is_file():
-            export.left_out["annotations without their image"].append(label.name)
-        else:
-            try:
-                size_wh = read_header(label).size_wh
-            except DataError as error:
-                export.problems.append(str(error))
-                continue
-            read = partial(decode_label, label, table)
-            export.pictures.append(Picture(image, (), str(label), split, size_wh, label=read))
-    return export
-
-
-def _table(names: list[str], mapping: dict, ignored: list[int]) -> ClassTable:
-    section = {"names": names, "mapping": mapping, "ignored": ignored}
-    return apply_classes(read_class_section(section, Path(), "form"), generic_table(1), "form")
-
-
-def _folders(source: Path, pattern: str, layout: str) -> list[Path]:
-    """The folders that match, sorted."""
-    found = sorted(path for path in source.glob(pattern) if path.is_dir())
-    if not found:
-        raise UsageError(f"--from: '{source}' has no {pattern}; expected: {layout}")
-    return found
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[!.]*") if path.is_file())
-
-
-def voc(source: Path, files: ImageFiles) -> Export:
-    """PASCAL VOC's layout, and CVAT's "Segmentation mask 1.1" with its labelmap.txt."""
-    layout = "SegmentationClass/*.png, JPEGImages/*, ImageSets/Segmentation/*.txt"
-    (masks,) = _folders(source, "SegmentationClass", layout)
-    is_cvat = (source / "labelmap.txt").is_file()
-    if is_cvat:
-        section = read_class_section({"mapping": "labelmap.txt"}, source, "labelmap.txt")
-        table = apply_classes(section, generic_table(1), "labelmap.txt")
-    else:
-        table = generic_table(len(VOC_NAMES), VOC_NAMES)
-    splits: dict[str, str] = {}
-    for path in sorted((source / "ImageSets/Segmentation").glob("*.txt")):
-        for name in path.read_text(encoding="utf-8-sig").splitlines():
-            own = "" if path.stem == "trainval" else split_of(path.stem)
-            splits[name.strip()] = own or splits.get(name.strip(), "")
-    splits.pop("", None)
-    names = splits or {
-        path.relative_to(masks).with_suffix("").as_posix(): ""
-        for path in sorted(masks.rglob("[!.]*.png"))
-    }
-    pairs: list[Pair] = []
-    by_stem = {
-        path.stem: path
-        for path in files.all()
-        if masks not in path.parents and "SegmentationObject" not in path.parts
-    }
-    for name, split in names.items():
-        image = by_stem.get(Path(name).name, source / "JPEGImages" / f"{name}.jpg")
-        pairs.append((image, masks / f"{name}.png", split))
-    return _export(source, pairs, table, upright=is_cvat)
-
 
 def kitti(source: Path, files: ImageFiles) -> Export:
     """KITTI's semantic benchmark: Cityscapes' label ids; it has no split of its own."""
-    (folder,) = _folders(source, "training/image_2", "training/{image_2,semantic}/*.png")
-    pairs = [(p, folder.parent / "semantic" / p.name, "") for p in _images(folder)]
-    return _export(source, pairs, replace(CITYSCAPES, lookup_suffix=""))
+    (folder,) = folders_of(source, "training/image_2", "training/{image_2,semantic}/*.png")
+    pairs = [(p, folder.parent / "semantic" / p.name, "") for p in images_of(folder)]
+    return export_of_labels(source, pairs, replace(CITYSCAPES, lookup_suffix=""))
 
 
 def bdd100k(source: Path, files: ImageFiles) -> Export:
@@ -172,20 +66,20 @@ def bdd100k(source: Path, files: ImageFiles) -> Export:
     layout = "images/10k/SPLIT/*.jpg, labels/sem_seg/masks/SPLIT/*.png"
     pairs = [
         (p, source / "labels/sem_seg/masks" / folder.name / f"{p.stem}.png", split_of(folder.name))
-        for folder in _folders(source, "images/10k/*", layout)
+        for folder in folders_of(source, "images/10k/*", layout)
         if folder.name != "test"
-        for p in _images(folder)
+        for p in images_of(folder)
     ]
-    return _export(source, pairs, replace(CITYSCAPES, label_lookup=None))
+    return export_of_labels(source, pairs, replace(CITYSCAPES, label_lookup=None))
 
 
 def idd(source: Path, files: ImageFiles) -> Export:
     """IDD: the 26 classes of level 3, as AutoNUE's createLabels.py draws them of its polygons."""
     layout = "leftImg8bit/SPLIT/DRIVE/*, gtFine/SPLIT/DRIVE/*_gtFine_labellevel3Ids.png"
     pairs: list[Pair] = []
-    for folder in _folders(source, "leftImg8bit/*/*", layout):
+    for folder in folders_of(source, "leftImg8bit/*/*", layout):
         split, labels = folder.parent.name, source / "gtFine" / folder.parent.name / folder.name
-        for path in _images(folder) if split != "test" else []:
+        for path in images_of(folder) if split != "test" else []:
             stem = path.stem.removesuffix("_leftImg8bit")
             pairs.append((path, labels / f"{stem}_gtFine_labellevel3Ids.png", split_of(split)))
     if pairs and not any(label and label.is_file() for _, label, _ in pairs):
@@ -193,7 +87,7 @@ def idd(source: Path, files: ImageFiles) -> Export:
             f"--from: '{source}/gtFine' has no *_gtFine_labellevel3Ids.png; draw them with "
             "AutoNUE's public-code: preparation/createLabels.py --id-type level3Id"
         )
-    return _export(source, pairs, generic_table(len(IDD_NAMES), IDD_NAMES))
+    return export_of_labels(source, pairs, generic_table(len(IDD_NAMES), IDD_NAMES))
 
 
 def mapillary(source: Path, files: ImageFiles) -> Export:
@@ -206,16 +100,16 @@ def mapillary(source: Path, files: ImageFiles) -> Export:
     names = [str(each.get("readable") or each.get("name")) for each in labels]
     kept = [i for i, each in enumerate(labels) if each.get("evaluate", True)]
     mapping = {i: kept.index(i) if i in kept else "ignored" for i in range(len(labels))}
-    table = _table([names[i] for i in kept], mapping, [])
+    table = mapped_table([names[i] for i in kept], mapping, [])
     colours = np.array([labels[i].get("color", (0, 0, 0)) for i in kept], np.uint8)
     version = config.stem.removeprefix("config_") if config.stem != "config" else "."
     pairs: list[Pair] = []
     for split in ("training", "validation"):
-        for path in _images(source / split / "images"):
+        for path in images_of(source / split / "images"):
             inner = source / split / version / "labels"
             folder = inner if inner.is_dir() else source / split / "labels"
             pairs.append((path, folder / f"{path.stem}.png", split_of(split)))
-    return _export(source, pairs, replace(table, palette=colours))
+    return export_of_labels(source, pairs, replace(table, palette=colours))
 
 
 def loveda(source: Path, files: ImageFiles) -> Export:
@@ -223,18 +117,18 @@ def loveda(source: Path, files: ImageFiles) -> Export:
     layout = "{Train,Val}/{Rural,Urban}/{images_png,masks_png}/*.png"
     pairs = [
         (path, folder.parent / "masks_png" / path.name, split_of(folder.parent.parent.name))
-        for folder in _folders(source, "*/*/images_png", layout)
+        for folder in folders_of(source, "*/*/images_png", layout)
         if folder.parent.parent.name.lower() != "test"
-        for path in _images(folder)
+        for path in images_of(folder)
     ]
     mapping = {0: "ignored"} | {value: value - 1 for value in range(1, 8)}
-    return _export(source, pairs, _table(LOVEDA_NAMES, mapping, []))
+    return export_of_labels(source, pairs, mapped_table(LOVEDA_NAMES, mapping, []))
 
 
 def _vessels() -> ClassTable:
     """By colours: the values of DRIVE's GIF files are places in their palettes."""
     greys = {f"{grey},{grey},{grey}": int(grey >= VESSEL) for grey in range(256)}
-    return replace(_table(["background", "vessel"], greys, []), palette=spread_palette(2))
+    return replace(mapped_table(["background", "vessel"], greys, []), palette=spread_palette(2))
 
 
 def drive(source: Path, files: ImageFiles) -> Export:
@@ -246,21 +140,21 @@ def drive(source: Path, files: ImageFiles) -> Export:
             folder.parent / "1st_manual" / f"{path.stem.partition('_')[0]}_manual1.gif",
             "train" if folder.parent.name == "training" else "val",
         )
-        for folder in _folders(source, "*/images", layout)
-        for path in _images(folder)
+        for folder in folders_of(source, "*/images", layout)
+        for path in images_of(folder)
     ]
-    return _export(source, pairs, _vessels())
+    return export_of_labels(source, pairs, _vessels())
 
 
 def stare(source: Path, files: ImageFiles) -> Export:
     """STARE, unpacked: the first ten images for training; the vessels of observer AH."""
-    (folder,) = _folders(source, "stare-images", "stare-images/*.ppm, labels-ah/*.ah.ppm")
-    images = [path for path in _images(folder) if path.suffix == ".ppm"]
+    (folder,) = folders_of(source, "stare-images", "stare-images/*.ppm, labels-ah/*.ah.ppm")
+    images = [path for path in images_of(folder) if path.suffix == ".ppm"]
     pairs = [
         (p, source / "labels-ah" / f"{p.stem}.ah.ppm", "train" if i < STARE_TRAIN else "val")
         for i, p in enumerate(images)
     ]
-    return _export(source, pairs, _vessels())
+    return export_of_labels(source, pairs, _vessels())
 
 
 def chase_db1(source: Path, files: ImageFiles) -> Export:
@@ -273,16 +167,16 @@ def chase_db1(source: Path, files: ImageFiles) -> Export:
         (path, source / f"{path.stem}_1stHO.png", "train" if index < first else "val")
         for index, path in enumerate(images)
     ]
-    return _export(source, pairs, _vessels())
+    return export_of_labels(source, pairs, _vessels())
 
 
 def hrf(source: Path, files: ImageFiles) -> Export:
     """HRF: the first five of each kind for training."""
     layout = "{healthy,glaucoma,diabetic_retinopathy}/* and KIND_manualsegm/*.tif"
     pairs: list[Pair] = []
-    for folder in _folders(source, "*_manualsegm", layout):
+    for folder in folders_of(source, "*_manualsegm", layout):
         kind = folder.name.removesuffix("_manualsegm")
-        for index, path in enumerate(_images(source / kind)):
+        for index, path in enumerate(images_of(source / kind)):
             split = "train" if index < HRF_TRAIN else "val"
             pairs.append((path, folder / f"{path.stem}.tif", split))
-    return _export(source, pairs, _vessels())
+    return export_of_labels(source, pairs, _vessels())

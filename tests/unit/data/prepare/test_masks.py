@@ -11,7 +11,8 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.data.prepare.exports import AnnotationOptions, convert_export
-from paddleseg_ext.images.reading import read_image, read_label
+from paddleseg_ext.images.orientation import turn_upright
+from paddleseg_ext.images.reading import read_header, read_image, read_label
 from paddleseg_ext.images.samples import read_sample_list
 
 OPTIONS = AnnotationOptions()
@@ -99,6 +100,66 @@ def _voc(root: Path) -> None:
     (root / "ImageSets/Segmentation/trainval.txt").write_text("2007_a\n2007_b\n")
 
 
+def _mat(path: Path, **variables: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pytest.importorskip("scipy.io").savemat(path, variables)
+
+
+def _sbd(root: Path) -> None:
+    """Its own lists; `VOC aug` has a test of its own."""
+    for name, split in (("2008_a", "train"), ("2008_b", "val")):
+        _image(root / f"dataset/img/{name}.jpg")
+        label = np.array([[0, 7, 15, 20]] * 2, np.uint8)
+        _mat(root / f"dataset/cls/{name}.mat", GTcls={"Segmentation": label, "Boundaries": 0})
+        (root / f"dataset/{split}.txt").write_text(f"{name}\n")
+
+
+def _pascal_context(root: Path) -> None:
+    (root / "ImageSets/Main").mkdir(parents=True)
+    for name, split in (("2008_a", "train"), ("2008_b", "val")):
+        _image(root / f"JPEGImages/{name}.jpg")
+        _mat(root / f"trainval/{name}.mat", LabelMap=np.array([[2, 400, 9, 31]] * 2, np.uint16))
+        (root / f"ImageSets/Main/{split}.txt").write_text(f"{name}\n")
+        (root / f"ImageSets/Main/aeroplane_{split}.txt").write_text("2008_c -1\n")
+    (root / "labels.txt").write_text("2: aeroplane\n9: table\n31: bag\n400: road\n459: zoo\n")
+    (root / "59_labels.txt").write_text("1: aeroplane\n2: bag\n3: diningtable\n")
+
+
+def _eiseg(root: Path) -> None:
+    """Two pictures, of one the mask is named after the whole file; and what else it writes."""
+    for name, mask in (("a.jpg", "a"), ("b.png", "b.png")):
+        _image(root / name)
+        _label(root / f"label/{mask}.png", 0, 3, 1, 3)
+        _label(root / f"label/{mask}_pseudo.png", 1, 1, 1, 1)
+        (root / f"label/{mask}.json").write_text("[]")
+    (root / "label/autosave_label.txt").write_text("1 road 128 0 0 \n3 car 0 128 0 \n")
+
+
+def _paddlelabel(root: Path) -> None:
+    for name, split in (("a", "train"), ("b", "val")):
+        _image(root / f"JPEGImages/{name}.jpg")
+        _label(root / f"Annotations/{name}.png", 0, 2, 1, 2)
+        line = f"JPEGImages/{name}.jpg Annotations/{name}.png\n"
+        (root / f"{split}_list.txt").write_text(line)
+    (root / "labels.txt").write_text("background\nroad\ncar\n")
+
+
+def _segments_ai(root: Path) -> None:
+    categories = [
+        {"id": 1, "name": "road", "color": [9, 9, 9]},
+        {"id": 4, "name": "car", "color": [1, 2, 3, 255]},
+    ]
+    samples = []
+    for name, split in (("a", "train"), ("b", "val"), ("c", "train")):
+        if name != "c":
+            _image(root / f"{name}.jpg")
+            _label(root / f"{name}_label_ground-truth_semantic.png", 0, 4, 1, 4)
+            _label(root / f"{name}_label_ground-truth.png", 1, 2, 3, 4)
+        samples.append({"name": f"{name}.jpg", "metadata": {"split": split}, "labels": {}})
+    content = {"task_attributes": {"categories": categories}, "samples": samples}
+    (root / "release.json").write_text(json.dumps({"name": "v1", "dataset": content}))
+
+
 VESSELS = [0, 1, 0, 1]
 FORMS: dict[str, tuple[Callable[[Path], None], list[int], int]] = {
     "kitti": (_kitti, [0, 13, 255, 18], 19),
@@ -111,7 +172,13 @@ FORMS: dict[str, tuple[Callable[[Path], None], list[int], int]] = {
     "chase_db1": (_chase_db1, VESSELS, 2),
     "hrf": (_hrf, VESSELS, 2),
     "voc": (_voc, [0, 7, 255, 20], 21),
+    "sbd": (_sbd, [0, 7, 15, 20], 21),
+    "pascal_context": (_pascal_context, [0, 255, 2, 1], 3),
+    "eiseg": (_eiseg, [0, 2, 1, 2], 3),
+    "paddlelabel": (_paddlelabel, [0, 2, 1, 2], 3),
+    "segments_ai": (_segments_ai, [0, 2, 1, 2], 3),
 }
+TURNED = ("eiseg", "segments_ai")  # these draw on the turned picture
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -144,6 +211,80 @@ def test_a_value_that_is_no_class_is_listed(tmp_path: Path) -> None:
         convert_export("voc", tmp_path / "from", tmp_path / "to", OPTIONS)
     assert (tmp_path / "to/labels/2007_a.png").exists()
     assert not (tmp_path / "to/labels/2007_b.png").exists()
+
+
+def test_voc_aug_is_voc_and_all_of_sbd_but_its_val(tmp_path: Path) -> None:
+    _voc(tmp_path / "from/VOC2012")
+    for name in ("2007_a", "2007_b", "2008_c"):
+        _image(tmp_path / f"from/VOCaug/dataset/img/{name}.jpg")
+        label = np.array([[0, 7, 15, 20]] * 2, np.uint8)
+        _mat(tmp_path / f"from/VOCaug/dataset/cls/{name}.mat", GTcls={"Segmentation": label})
+    (tmp_path / "from/VOCaug/dataset/train.txt").write_text("2007_a\n2008_c\n")
+    (tmp_path / "from/VOCaug/dataset/val.txt").write_text("2007_b\n")
+    assert convert_export("sbd", tmp_path / "from", tmp_path / "to", OPTIONS) == 3
+    rows = {
+        split: {
+            sample.image.stem: read_label(sample.label)[0].tolist()
+            for sample in read_sample_list(tmp_path / f"to/{split}.list")
+            if sample.label
+        }
+        for split in ("train", "val")
+    }
+    assert rows["train"] == {"2007_a": [0, 7, 255, 20], "2008_c": [0, 7, 15, 20]}
+    assert rows["val"] == {"2007_b": [0, 7, 255, 20]}
+
+
+def test_matrices_that_are_none_are_listed(tmp_path: Path) -> None:
+    _sbd(tmp_path / "from")
+    (tmp_path / "from/dataset/cls/2008_a.mat").write_bytes(b"no matrix")
+    _mat(tmp_path / "from/dataset/cls/2008_b.mat", GTcls={"Segmentation": np.full((2, 4), 21)})
+    with pytest.raises(CheckFailed, match=r"2 annotations(.|\n)*2008_a(.|\n)*values 0 to 20"):
+        convert_export("sbd", tmp_path / "from", tmp_path / "to", OPTIONS)
+    assert not list((tmp_path / "to").rglob("*.png"))
+
+
+def test_colours_of_paddlelabel(tmp_path: Path) -> None:
+    _paddlelabel(tmp_path / "from")
+    colours = np.array([[(0, 0, 0), (0, 0, 128), (128, 0, 0), (0, 0, 128)]] * 2, np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(colours).save(tmp_path / f"from/Annotations/{name}.png")
+    with pytest.raises(UsageError, match=r"labels.txt: colours"):
+        convert_export("paddlelabel", tmp_path / "from", tmp_path / "to", OPTIONS)
+    text = "background\nroad - 128 0 0 // grey\ncar - 0 0 128\n"
+    (tmp_path / "from/labels.txt").write_text(text)
+    convert_export("paddlelabel", tmp_path / "from", tmp_path / "to", OPTIONS)
+    (sample,) = read_sample_list(tmp_path / "to/val.list")
+    assert sample.label is not None
+    assert read_label(sample.label)[0].tolist() == [0, 2, 1, 2]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_with_an_orientation_tag(form: str, orientation: int, tmp_path: Path) -> None:
+    """Image and label are upright and fit, whether the tool draws on the turned picture or not."""
+    if form in ("stare", "drive", "hrf"):
+        pytest.skip("the publisher's formats carry no such tag")
+    make, expected, _ = FORMS[form]
+    make(tmp_path / "from")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored_hw = (4, 2) if orientation == 6 and form in TURNED else (2, 4)
+    for path in _pictures(tmp_path / "from", form):
+        Image.fromarray(np.full((*stored_hw, 3), 90, np.uint8)).save(path, exif=exif)
+    convert_export(form, tmp_path / "from", tmp_path / "to", OPTIONS)
+    for path in sorted((tmp_path / "to").glob("*.list")):
+        for sample in read_sample_list(path):
+            assert sample.label is not None
+            label = read_label(sample.label)
+            label = label if form in TURNED else turn_upright(label, 3 if orientation == 3 else 8)
+            assert label[0].tolist() == expected
+            assert read_image(sample.image).shape[:2] == read_label(sample.label).shape
+
+
+def _pictures(root: Path, form: str) -> list[Path]:
+    """The images of a form, by the value that `_image` paints."""
+    found = [path for path in root.rglob("*") if path.suffix in (".png", ".jpg")]
+    return [path for path in found if read_header(path).mode == "RGB"]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
