@@ -57,6 +57,9 @@ class InferOptions:
     )
     model_name: str = option("", "name of the model in the benchmark", needs=BENCHMARK)
     print_detail: bool = option(True, "progress and scores on the terminal")
+    legend: bool = switch(
+        "names and shares of the classes below each overlay, which is higher then", needs=IMAGES
+    )
     absent_class: AbsentRule | None = option(
         None, "how absent classes count (default: as the bundle says)", needs=IMAGES
     )

@@ -17,7 +17,7 @@ from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.common.options import add_options, option, read_options
+from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.protocol_choice import (
     ProtocolFlags,
     require_whole_maps,
@@ -39,6 +39,9 @@ class PredictOptions:
     save_dir: Path = option(Path("output/predict"), "folder of the results", metavar="DIR")
     batch_size: int = option(1, "images per run", at_least=1)
     print_detail: bool = option(True, "progress and scores on the terminal")
+    legend: bool = switch(
+        "names and shares of the classes below each overlay, which is higher then"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

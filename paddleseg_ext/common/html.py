@@ -36,6 +36,8 @@ th { background: #eceff3; font-weight: 600; } td:first-child, th:first-child,
 .absent { color: #9aa3ad; }
 .swatch { display: inline-block; width: 12px; height: 12px; border: 1px solid #0003;
   margin-right: 6px; vertical-align: -1px; }
+.legend span { white-space: nowrap; margin-right: 14px; font-size: 13px; }
+.legend .swatch { margin-right: 4px; }
 .pictures { display: grid; gap: 6px; margin: 10px 0; }
 .pictures img { width: 100%; display: block; }
 figure { margin: 0; } figcaption { font-size: 13px; color: #56606c; }
@@ -65,6 +67,12 @@ _PICTURE_ROW = """
 {% endfor %}
 </div>"""
 
+_LEGEND = """
+<p class="legend">{% for name, colour, share in entries %}
+<span><i class="swatch" style="background:rgb({{ colour|join(',') }})"></i>{{ name }}
+{{ '%.2f'|format(100 * share) }}%</span>
+{% endfor %}</p>"""
+
 _ENVIRONMENT = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -86,7 +94,7 @@ def page(title: str, template: str, **values: Any) -> str:
     Args:
         template: Jinja2 text of the body. Every value is escaped unless it is `Markup`; a name
             without a value is an error. `picture_row(pictures)` sets (caption, URI) pairs side by
-            side.
+            side, `legend(entries)` shows (name, RGB colour, share) triples.
     """
     body = Markup(_ENVIRONMENT.from_string(template).render(title=title, **values))
     shell = _ENVIRONMENT.from_string(_PAGE)
@@ -97,7 +105,11 @@ def _picture_row(pictures: Sequence[tuple[str, str]]) -> Markup:
     return Markup(_ENVIRONMENT.from_string(_PICTURE_ROW).render(pictures=pictures))
 
 
-_ENVIRONMENT.globals["picture_row"] = _picture_row
+def _legend(entries: Sequence[tuple[str, Sequence[int], float]]) -> Markup:
+    return Markup(_ENVIRONMENT.from_string(_LEGEND).render(entries=entries))
+
+
+_ENVIRONMENT.globals |= {"picture_row": _picture_row, "legend": _legend}
 
 
 def picture_uri(image: NDArray[np.uint8], width: int | None = None) -> str:

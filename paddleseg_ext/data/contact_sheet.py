@@ -9,6 +9,7 @@ import numpy as np
 
 from paddleseg_ext.common.flags import natural_int, positive_int
 from paddleseg_ext.common.options import option
+from paddleseg_ext.images.palette import legend, legend_entries
 
 COLUMNS = 2
 CELL_WIDTH = 360
@@ -26,18 +27,22 @@ class SheetOptions:
 def contact_sheet(dataset: Any, options: SheetOptions) -> np.ndarray:
     """Returns (H, W, 3) uint8 RGB: samples after the transforms, beside their labels.
 
+    Below them is a legend: names, colours and shares of the classes of these samples.
+
     Args:
         dataset: from `data.build.build_dataset`.
         options: which samples are drawn.
     """
     order = np.random.default_rng(options.seed).permutation(len(dataset))
-    cells = []
+    cells, pixels = [], np.zeros(256, np.int64)
     for place in range(options.count):
         seed = options.seed * 100_003 + place
         random.seed(seed)
         np.random.seed(seed % 2**32)
         item = dataset[int(order[place % len(order)])]
         cells.append(_cell(item, dataset))
+        if "label" in item:
+            pixels += np.bincount(item["label"].astype(np.uint8).ravel(), minlength=256)
     height = max(cell.shape[0] for cell in cells)
     width = max(cell.shape[1] for cell in cells)
     rows = -(-options.count // COLUMNS)
@@ -45,13 +50,15 @@ def contact_sheet(dataset: Any, options: SheetOptions) -> np.ndarray:
     for place, cell in enumerate(cells):
         top, left = place // COLUMNS * (height + GAP), place % COLUMNS * (width + GAP)
         sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-    return sheet
+    table = dataset.class_table
+    entries = legend_entries(pixels[: table.num_classes], table.class_names, table.palette)
+    return np.vstack([sheet, legend(entries, sheet.shape[1])]) if entries else sheet
 
 
 def _cell(item: dict[str, np.ndarray], dataset: Any) -> np.ndarray:
     sides = [to_picture(item["img"], dataset.transform_specs)]
     if "label" in item:
-        sides.append(dataset.class_table.full_palette[item["label"].astype(np.uint8)])
+        sides.append(dataset.class_table.paint(item["label"].astype(np.uint8)))
     scale = CELL_WIDTH / sides[0].shape[1]
     size_wh = (CELL_WIDTH, max(1, round(sides[0].shape[0] * scale)))
     ways = (cv2.INTER_AREA, cv2.INTER_NEAREST)

@@ -17,7 +17,8 @@ from paddleseg_ext.images.class_names import (
     COCO_STUFF_NAMES,
     left_right_pairs,
 )
-from paddleseg_ext.images.labels import CAMVID, ClassTable, lookup_table, spread_palette
+from paddleseg_ext.images.labels import CAMVID, ClassTable, lookup_table
+from paddleseg_ext.images.palette import spread_palette
 from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
 
 # In the publisher's files 0 is unlabelled, 1..150 are the classes.

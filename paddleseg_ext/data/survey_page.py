@@ -101,7 +101,7 @@ def _pictures(part: Part) -> list[dict[str, str]]:
             image, label = read_pair(sample, part.class_table, part.orientation)
         except DataError:
             continue
-        sides = [image] if label is None else [image, part.class_table.full_palette[label]]
+        sides = [image] if label is None else [image, part.class_table.paint(label)]
         uri = html.picture_uri(np.hstack(sides), PICTURE_WIDTH * len(sides))
         pictures.append({"name": sample.name, "uri": uri})
     return pictures

@@ -205,7 +205,7 @@ def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str,
     count = min(NUM_PICTURES, len(dataset))
     # The names of the predictions come from the list, which has the data set's order.
     listed = read_sample_list(root / "data" / "val.list")
-    rows, palette = [], dataset.class_table.full_palette
+    rows, paint = [], dataset.class_table.paint
     for number in np.linspace(0, len(dataset) - 1, count).astype(int):
         image, label = dataset.read(int(number))
         assert label is not None
@@ -213,8 +213,8 @@ def _gallery(dataset: Cityscapes, root: Path) -> list[tuple[str, list[tuple[str,
         predicted = read_label(root / "infer_onednn" / LABEL_MAPS / name)
         pictures = [
             ("image", image),
-            ("truth", palette[label]),
-            ("prediction", palette[predicted]),
+            ("truth", paint(label)),
+            ("prediction", paint(predicted)),
             ("error (red)", _errors(image, label, predicted, dataset.ignore_index)),
         ]
         shown = [(caption, html.picture_uri(pixels, PICTURE_WIDTH)) for caption, pixels in pictures]

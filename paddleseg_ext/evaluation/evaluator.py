@@ -26,6 +26,10 @@ from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protoco
 # the one that the network is computing.
 MOST_OUTPUT_BYTES = 256 << 20
 
+TABLE_TITLE = (
+    "[EVAL] Classes (precision: of the pixels predicted as the class; PaddleSeg's Class Acc):"
+)
+
 
 @dataclass(frozen=True)
 class ImageCounts(ClassPixels):
@@ -84,7 +88,7 @@ class Evaluation:
         return f"protocol: {self.protocol}; input: {sizes}; absent classes: {self.absent}"
 
     def eval_lines(self) -> list[str]:
-        """PaddleSeg's `[EVAL]` messages; the last says how it was measured."""
+        """PaddleSeg's `[EVAL]` messages for tools; the last says how it was measured."""
         scores = self.scores
         return [
             f"[EVAL] #Images: {len(self.images)} mIoU: {scores.mean_iou:.4f} "
@@ -94,15 +98,14 @@ class Evaluation:
             f"[EVAL] Class IoU: \n{format_array(scores.class_iou)}",
             f"[EVAL] Class Precision: \n{format_array(scores.class_precision)}",
             f"[EVAL] Class Recall: \n{format_array(scores.class_recall)}",
-            f"[EVAL] Class Acc: \n{format_array(scores.class_precision)}",
             f"[EVAL] {self.how()}",
         ]
 
     def print_lines(self) -> None:
-        """Log the `[EVAL]` messages."""
+        """Log the table of the classes, and the `[EVAL]` messages behind it."""
+        log("\n".join([TABLE_TITLE, *self.table_lines()]))
         for line in self.eval_lines():
             log(line)
-        log("\n".join(["[EVAL] Classes:", *self.table_lines()]))
 
     def table_lines(self) -> list[str]:
         """A table for people: a row per class by name, `absent` where nothing has the class."""

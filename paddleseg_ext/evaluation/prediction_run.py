@@ -30,6 +30,7 @@ class RunSettings:
         source: what ran: the config, checkpoint or bundle, for the JSON.
         num_workers: threads beside the network's; None takes one per core. A benchmark has none.
         streams: batches that the engine runs at a time.
+        legend: names and shares of the classes below each overlay.
         benchmark_log: a file that gets the benchmark's lines too.
     """
 
@@ -40,6 +41,7 @@ class RunSettings:
     streams: int = 1
     absent: AbsentRule = "skip"
     print_detail: bool = True
+    legend: bool = False
     benchmark: bool = False
     benchmark_log: Path | None = None
     model_name: str = ""
@@ -99,7 +101,8 @@ def predict_and_save(
 
     def save_and_count(prediction: Prediction) -> Counted | None:
         assert prediction.segmentation is not None
-        save_segmentation(prediction.segmentation, prediction.sample.name, settings.save_dir)
+        name, save_dir = prediction.sample.name, settings.save_dir
+        save_segmentation(prediction.segmentation, name, save_dir, settings.legend)
         return scorer.count_prediction(prediction) if prediction.sample.label is not None else None
 
     benchmark = Benchmark(

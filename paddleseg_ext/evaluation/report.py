@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common import html
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.palette import shown_share
 from paddleseg_ext.inference.pipeline import Prediction
 
 PICTURED = 4  # worst and best images each
@@ -52,6 +53,7 @@ TEMPLATE = """
 {% for picture in pictures %}
 <p>{{ picture.name }}: mIoU {{ '%.4f'|format(picture.mean_iou) }}</p>
 {{ picture_row(picture.parts) }}
+{{ legend(picture.legend) }}
 {% endfor %}
 {% endfor %}
 """
@@ -59,19 +61,23 @@ TEMPLATE = """
 
 @dataclass(frozen=True)
 class PicturedImage:
-    """Small pictures of one image: itself, its label, its prediction, where they differ."""
+    """Small pictures of one image: itself, its label, its prediction, where they differ.
+
+    Attributes:
+        legend: of the label, see `ClassTable.legend`.
+    """
 
     name: str
     mean_iou: float
     parts: tuple[tuple[str, str], ...]
+    legend: list[tuple[str, tuple[int, ...], float]]
 
 
 class PictureShelf:
     """Keeps the pictures of the worst and of the best images, and no others."""
 
     def __init__(self, table: ClassTable):
-        self._palette = table.full_palette
-        self._ignore_index = table.ignore_index
+        self._table = table
         self._worst: list[PicturedImage] = []
         self._best: list[PicturedImage] = []
 
@@ -84,8 +90,8 @@ class PictureShelf:
         is_good = len(self._best) < PICTURED or value > self._best[-1].mean_iou
         if not (is_bad or is_good):
             return
-        pictured = PicturedImage(prediction.sample.name, value, self._parts(prediction, label))
-        self._keep([pictured])
+        parts, legend = self._parts(prediction, label), self._table.legend(label)
+        self._keep([PicturedImage(prediction.sample.name, value, parts, legend)])
 
     def merge(self, other: "PictureShelf") -> None:
         """Take over the pictures of another process."""
@@ -108,12 +114,12 @@ class PictureShelf:
         segmentation = prediction.segmentation
         assert segmentation is not None
         errors = np.array([RIGHT_COLOR, WRONG_COLOR, VOID_COLOR], np.uint8)[
-            np.where(label == self._ignore_index, 2, segmentation.label_map != label)
+            np.where(label == self._table.ignore_index, 2, segmentation.label_map != label)
         ]
         parts = {
             "image": segmentation.image,
-            "label": self._palette[label],
-            "prediction": self._palette[segmentation.label_map],
+            "label": self._table.paint(label),
+            "prediction": self._table.paint(segmentation.label_map),
             "errors": errors,
         }
         return tuple((name, html.picture_uri(part, PICTURE_WIDTH)) for name, part in parts.items())
@@ -153,7 +159,7 @@ def report_html(
         TEMPLATE,
         how=evaluation.how(),
         tiles=tiles,
-        columns=[*columns, "label pixels"],
+        columns=[*columns, "label pixels", "share"],
         rows=_rows(evaluation, list(columns.values())),
         categories=_categories(result),
         confusion=confusion_picture(evaluation),
@@ -165,12 +171,17 @@ def report_html(
 def _rows(evaluation: Evaluation, columns: list[NDArray[np.float64]]) -> list[dict[str, Any]]:
     table = evaluation.class_table
     pixels = evaluation.counts.sum(axis=1)
+    total = max(1, int(pixels.sum()))
     return [
         {
             "name": name,
             "color": [int(value) for value in table.palette[i]],
             "absent": bool(np.isnan(evaluation.scores.class_iou[i])),
-            "cells": [*(_four(column[i]) for column in columns), f"{pixels[i]:,}"],
+            "cells": [
+                *(_four(column[i]) for column in columns),
+                f"{pixels[i]:,}",
+                shown_share(int(pixels[i]) / total),
+            ],
         }
         for i, name in enumerate(table.class_names)
     ]

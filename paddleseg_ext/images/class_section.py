@@ -29,8 +29,8 @@ from paddleseg_ext.images.labels import (
     ClassTable,
     check_class_names,
     lookup_table,
-    spread_palette,
 )
+from paddleseg_ext.images.palette import spread_palette
 
 IGNORED = "ignored"
 OTHERS = "others"

@@ -13,6 +13,7 @@ from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.text import check_name, check_names
 from paddleseg_ext.images.class_names import left_right_pairs
 from paddleseg_ext.images.label_colours import INVALID, classes_of_colours
+from paddleseg_ext.images.palette import legend_entries, paint, spread_palette
 from paddleseg_ext.images.reading import read_label
 
 IGNORE_INDEX = 255
@@ -61,6 +62,18 @@ class ClassTable:
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self.palette)] = self.palette
         return palette
+
+    def paint(self, label: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of a label or label map, (H, W) integers: for people.
+
+        Ignored pixels are hatched in two greys, so that no class looks like them.
+        """
+        return paint(label, self.full_palette, self.ignore_index)
+
+    def legend(self, label: np.ndarray) -> list[tuple[str, tuple[int, ...], float]]:
+        """Name, colour and share per class of a label, see `palette.legend_entries`."""
+        pixels = np.bincount(np.ravel(label), minlength=256)[: self.num_classes]
+        return legend_entries(pixels, self.class_names, self.palette)
 
     def lookup_for(self, label_path: str | Path) -> np.ndarray | None:
         """The lookup for the values of a label file; None where they are classes already."""
@@ -253,18 +266,6 @@ def lookup_table(mapping: Mapping[int, int], ignored: set[int] | range) -> np.nd
     for raw, train_id in mapping.items():
         lookup[raw] = train_id
     return lookup
-
-
-def spread_palette(num_classes: int) -> np.ndarray:
-    """`(C, 3)` uint8: the colours of PASCAL VOC, a class number's bits spread over RGB."""
-    palette = np.zeros((num_classes, 3), np.uint8)
-    for index in range(num_classes):
-        value = index
-        for bit in range(7, -1, -1):
-            for channel in range(3):
-                palette[index, channel] |= ((value >> channel) & 1) << bit
-            value >>= 3
-    return palette
 
 
 def generic_table(

@@ -12,6 +12,7 @@ from PIL import Image
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.palette import legend
 
 if TYPE_CHECKING:
     from paddleseg_ext.inference.predictor import Segmentation
@@ -23,15 +24,27 @@ JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65500
 
 
-def save_segmentation(segmentation: "Segmentation", name: str, save_dir: str | Path) -> None:
+def save_segmentation(
+    segmentation: "Segmentation", name: str, save_dir: str | Path, with_legend: bool = False
+) -> None:
     """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`.
+
+    Args:
+        segmentation: that is written.
+        name: of the files, without suffix.
+        save_dir: the folder.
+        with_legend: names and shares of the classes below the overlay, which is higher then.
 
     Raises:
         DataError: the picture cannot be encoded; nothing is written.
         OSError: one of the two cannot be written; the other one is not there either.
     """
     table, save_dir = segmentation.class_table, Path(save_dir)
-    overlay = encode_overlay(segmentation.image, segmentation.label_map, table)
+    picture = segmentation.overlay()
+    if with_legend:
+        strip = legend(table.legend(segmentation.label_map), picture.shape[1])
+        picture = np.vstack([picture, strip])
+    overlay = _encode(picture)
     map_path = save_dir / LABEL_MAPS / f"{name}.png"
     save_label_map(segmentation.label_map, map_path, table)
     try:
@@ -71,13 +84,17 @@ def encode_overlay(
     Raises:
         DataError: a side is longer than OpenCV's JPEGs can be.
     """
-    height, width = label_map.shape
+    return _encode(blend(image, label_map, table))
+
+
+def _encode(picture: NDArray[np.uint8]) -> bytes:
+    height, width = picture.shape[:2]
     if max(height, width) > LONGEST_JPEG_SIDE:
         raise DataError(
             f"{width}x{height} (width x height): its overlay is a JPEG, which holds at most "
             f"{LONGEST_JPEG_SIDE} pixels a side; cut the image into parts"
         )
-    bgr = cv2.cvtColor(blend(image, label_map, table), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise OSError("OpenCV could not encode an overlay")

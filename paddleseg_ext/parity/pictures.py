@@ -51,16 +51,15 @@ class WorstImages:
 
     def _parts(self, number: int, got: NDArray[np.uint8]) -> tuple[tuple[str, str], ...]:
         sample, table = self._reference.samples[number], self._reference.table
-        palette = table.full_palette
         image, expected = (
             read_image(sample.image, self._reference.preprocess.orientation),
             self._reference.label_map(number),
         )
         parts = {"image": image}
         if sample.label is not None:
-            parts["label"] = palette[decode_label(sample.label, table)]
-        parts[f"reference ({self._reference.stage})"] = palette[expected]
-        parts["this run"] = palette[got]
+            parts["label"] = table.paint(decode_label(sample.label, table))
+        parts[f"reference ({self._reference.stage})"] = table.paint(expected)
+        parts["this run"] = table.paint(got)
         parts["pixels that differ"] = mark_differences(image, expected != got)
         return tuple((name, html.picture_uri(part, PICTURE_WIDTH)) for name, part in parts.items())
 

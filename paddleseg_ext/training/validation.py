@@ -83,10 +83,10 @@ class Validation:
         for prediction in predictor.stream(samples):
             if prediction.segmentation is None:
                 continue
-            parts, palette = [prediction.segmentation.image], table.full_palette
+            parts = [prediction.segmentation.image]
             if prediction.sample.label is not None:
-                parts.append(palette[decode_label(prediction.sample.label, table)])
-            parts.append(palette[prediction.segmentation.label_map])
+                parts.append(table.paint(decode_label(prediction.sample.label, table)))
+            parts.append(table.paint(prediction.segmentation.label_map))
             picture = _thumbnail(np.hstack(parts))
             monitor.picture(f"Evaluate/{prediction.sample.name}", picture, iteration)
 

@@ -41,8 +41,9 @@ from paddleseg_ext.data.prepare.shapes import area_of
 from paddleseg_ext.data.splitting import split_by_name
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.header import FORMATS
-from paddleseg_ext.images.labels import IGNORE_INDEX, MAX_CLASSES, spread_palette
+from paddleseg_ext.images.labels import IGNORE_INDEX, MAX_CLASSES
 from paddleseg_ext.images.orientation import turn_upright
+from paddleseg_ext.images.palette import spread_palette
 from paddleseg_ext.images.reading import decode_image, header_of
 from paddleseg_ext.images.samples import Sample, unique_names, write_sample_list
 

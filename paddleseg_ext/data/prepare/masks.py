@@ -18,7 +18,8 @@ from paddleseg_ext.data.prepare.label_files import (
     images_of,
     mapped_table,
 )
-from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table, spread_palette
+from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table
+from paddleseg_ext.images.palette import spread_palette
 
 LOVEDA_NAMES = ["background", "building", "road", "water", "barren", "forest", "agricultural"]
 # `level3Id` of AutoNUE/public-code helpers/anue_labels.py.

@@ -99,10 +99,21 @@ def test_eval_lines_have_paddlesegs_form(
         f"[EVAL] #Images: 3 mIoU: {scores.mean_iou:.4f} Acc: {scores.accuracy:.4f} "
         f"Kappa: {scores.kappa:.4f} Dice: {scores.mean_dice:.4f}\n"
     ) in printed
-    for name in ("IoU", "Precision", "Recall", "Acc"):
+    for name in ("IoU", "Precision", "Recall"):
         assert f"[EVAL] Class {name}: \n[" in printed
     assert "absent classes: skip" in printed
     assert f"{format_array(scores.class_iou)}\n" in printed
+
+
+def test_people_see_a_table_with_names_before_the_rows_for_tools(
+    samples: list[FakeSample], capsys: pytest.CaptureFixture
+) -> None:
+    evaluation = run(samples)
+    printed = capsys.readouterr().out
+    names = evaluation.class_table.class_names
+    places = [printed.index(f"\n  {name} ") for name in names]
+    assert places == sorted(places) and places[-1] < printed.index("[EVAL] Class IoU")
+    assert printed.count("Class Acc") == 1  # said of which column it is
 
 
 def test_silent_when_asked(samples: list[FakeSample], capfd: pytest.CaptureFixture) -> None:

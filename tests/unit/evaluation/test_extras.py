@@ -164,6 +164,8 @@ def test_report_escapes_names(tmp_path: Path) -> None:
     shelf.add(prediction, label, counts)
     page = report_html("<b>title</b>", evaluation_of([counts]), {}, shelf)
     assert "<script>" not in page and "<b>title" not in page
+    assert page.count('class="legend"') == 1 and "class_0\n100.00%" in page
+    assert "<th>share</th>" in page and "57.1%" in page
     assert "&lt;script&gt;" in page and page.count("<svg") == 2
 
 

@@ -179,12 +179,6 @@ def test_a_table_without_a_key_is_refused(key: str) -> None:
     assert ClassTable.from_dict(optional).ignore_index == 255
 
 
-def test_the_generic_palette_is_that_of_pascal_voc() -> None:
-    expected = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
-    assert generic_table(5).palette.tolist() == expected
-    assert len({tuple(colour) for colour in generic_table(254).palette.tolist()}) == 254
-
-
 def test_class_counts_and_names_that_do_not_fit_are_refused() -> None:
     """A yml reads `no` as False and `5` as a number; a word would be taken letter by letter."""
     names: tuple = (["only", "two"], ["a", "b", False], ["a", "b", 5], "abc")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.palette import LEGEND_ROW
 from paddleseg_ext.inference.outputs import LONGEST_JPEG_SIDE, save_segmentation
 from paddleseg_ext.inference.predictor import Segmentation
 
@@ -42,6 +43,9 @@ def test_a_label_map_keeps_its_classes_and_an_overlay_its_size(tmp_path: Path) -
         np.testing.assert_array_equal(np.asarray(picture), given.label_map)
     with Image.open(tmp_path / "overlays/town/a.jpg") as picture:
         assert picture.size == (9, 5)
+    save_segmentation(given, "town/a", tmp_path, with_legend=True)
+    with Image.open(tmp_path / "overlays/town/a.jpg") as picture:
+        assert picture.size == (9, 5 + 3 * LEGEND_ROW)
 
 
 @pytest.mark.parametrize("size", [(1, LONGEST_JPEG_SIDE + 1), (LONGEST_JPEG_SIDE + 1, 1)])
