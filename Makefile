@@ -36,6 +36,14 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
+# The second leg. Its NumPy and OpenCV would take the first one's place, so VENV must be another folder.
+$(VENV)/numpy1.stamp: requirements/numpy1.txt requirements/tests.txt pyproject.toml setup.py
+	@echo "== creating $(VENV) of requirements/numpy1.txt, with what tests need"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) -r requirements/numpy1.txt -r requirements/tests.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
 demo: $(VENV)/run.stamp  ## train, score, export and infer on the embedded data; output/demo/report.html
 	@echo "== the demo: from an empty folder to a proven deployment"
 	@$(BIN)/paddleseg-ext demo --save_dir output/demo
@@ -82,7 +90,7 @@ $(VENV)/bench.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@touch $@
 
 HELPER_PYTHON ?= python3.12
-matrix:  ## the README's tour and unit tests on every Python found here: output/matrix/table.md
+matrix:  ## the tour and unit tests on every Python here, and of numpy1.txt: output/matrix/table.md
 	@$(PYTHON) tests/matrix.py $(MATRIX_FLAGS)
 
 onnx-helper:  ## .venv-onnx of Python 3.12, which converts to ONNX for Python 3.13 (PADDLE2ONNX_PYTHON)

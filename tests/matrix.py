@@ -1,7 +1,7 @@
 """`make matrix`: the README's tour and the unit tests on every Python found here, as a table.
 
-Each Python has a fresh clone of the last commit, and an environment made by make. The hashes
-of the checkpoint and of the label maps show whether the results are equal to the bit.
+Each leg has a fresh clone of the last commit, and an environment made by make. The hashes of the
+drawn images, the checkpoint and the label maps show whether the results are equal to the bit.
 """
 
 import argparse
@@ -11,12 +11,31 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-PYTHONS = ("3.11", "3.12", "3.13")
-PACKAGES = ("paddlepaddle", "numpy", "opencv-python-headless", "pandas")
-HEAD = ("Python", *PACKAGES, "tour", "checkpoint", "label maps", "unit tests")
+OLD_SET = "numpy1"
+# A minor version of Python, and the set of requirements where it is not the default.
+LEGS = ("3.11", "3.12", "3.13", f"3.11-{OLD_SET}")
+VERSIONS = ("Python", "Paddle", "NumPy", "OpenCV", "pandas")
+RESULTS = ("pip check", "tour", "images", "checkpoint", "label maps", "unit tests")
+HASHED = ("images", "checkpoint", "label maps")
+PRINT_VERSIONS = """
+import sys
+from importlib import metadata
+opencv = metadata.packages_distributions()["cv2"][0]
+packages = "paddlepaddle", "numpy", opencv, "pandas"
+print(sys.version.split()[0], *map(metadata.version, packages))
+"""
+# Of what the files decode to: PNG encoders differ.
+PRINT_HASH_OF_PIXELS = """
+import sys, hashlib, cv2
+total = hashlib.sha256()
+for name in sys.argv[1:]:
+    total.update(cv2.imread(name, cv2.IMREAD_UNCHANGED).tobytes())
+print(total.hexdigest()[:16])
+"""
 
 
 def interpreter(version: str) -> str | None:
@@ -36,7 +55,7 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def _output(command: list[str]) -> str:
+def _output(command: Sequence[str | Path]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
@@ -47,89 +66,119 @@ def tour() -> str:
     return commands
 
 
-def hash_of(files: list[Path]) -> str:
-    """The first half of a SHA-256 over files in the order of their names; `-` for none."""
-    total = hashlib.sha256()
-    for file in sorted(files):
-        total.update(file.name.encode() + file.read_bytes())
-    return total.hexdigest()[:16] if files else "-"
+class Leg:
+    """One row of the table: a Python, a set of requirements, and a folder for both."""
 
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        self.version, _, self.requirements = name.partition("-")
+        self.checkout, self.venv = folder / "checkout", folder / "venv"
+        self.python = self.venv / "bin" / "python"
 
-def run(version: str, folder: Path, unit_tests: bool) -> tuple[str, ...]:
-    """Returns the row of a Python."""
-    python = interpreter(version)
-    if python is None:
-        return (version, *["-"] * len(PACKAGES), "skipped: not found here", "-", "-", "-")
-    folder.mkdir(parents=True, exist_ok=True)
-    checkout, log = folder / "checkout", folder / "log.txt"
-    shutil.rmtree(checkout, ignore_errors=True)
-    subprocess.run(["git", "clone", "--quiet", PROJECT, checkout], check=True)
-    bin_dir = folder / "venv" / "bin"
-    environment = os.environ | {"PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("PYTHONPATH", None)
-    with open(log, "w", encoding="utf-8") as written:
+    def run(self, unit_tests: bool) -> dict[str, str]:
+        """Run everything and return the row."""
+        row = {"leg": self.name} | dict.fromkeys((*VERSIONS, *RESULTS), "-")
+        python = interpreter(self.version)
+        if python is None:
+            return row | {"tour": "skipped: not found here"}
+        shutil.rmtree(self.folder / "checkout", ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", PROJECT, self.checkout], check=True)
+        log = self.folder / "log.txt"
+        log.unlink(missing_ok=True)
+        # The editable install is of this clone, so what says that it is done goes.
+        for stamp in self.venv.glob("*.stamp"):
+            stamp.unlink()
+        stamp = self.venv / ("dev.stamp" if not self.requirements else f"{self.requirements}.stamp")
+        if self.status("make", f"VENV={self.venv}", f"PYTHON={python}", stamp):
+            return row | {"tour": f"no environment: {log}"}
+        row |= zip(VERSIONS, _output([self.python, "-c", PRINT_VERSIONS]).split(), strict=True)
+        row["pip check"] = self.pip_check()
+        row["tour"] = self.verdict("bash", "-ec", tour())
+        output = self.checkout / "output" / "tour"
+        row["images"] = self.hash_of_pixels((output / "data" / "leftImg8bit").rglob("*.png"))
+        row["checkpoint"] = hash_of(output / "train" / "best_model" / "model.pdparams")
+        row["label maps"] = self.hash_of_pixels((output / "infer" / "label_maps").rglob("*.png"))
+        if unit_tests:
+            tests = ["-m", "pytest", "-m", "not slow and not gpu", "tests/unit"]
+            row["unit tests"] = self.verdict(self.python, *tests)
+        return row
 
-        def status(*command: object) -> int:
+    def pip_check(self) -> str:
+        """Whether pip misses nothing but OpenCV under its other name (docs/platform.md)."""
+        command: list[str | Path] = [self.python, "-m", "pip", "check"]
+        self.status(*command)
+        return "failed" if missing(_output(command)) else "passed"
+
+    def verdict(self, *command: object) -> str:
+        return "passed" if self.status(*command) == 0 else "failed"
+
+    def status(self, *command: object) -> int:
+        """Run a command in the clone and the environment; its output is added to the log."""
+        path = f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"PATH": path}
+        environment.pop("PYTHONPATH", None)
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
             return subprocess.run(
                 list(map(str, command)),
-                cwd=checkout,
+                cwd=self.checkout,
                 env=environment,
-                stdout=written,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 check=False,
             ).returncode
 
-        # The editable install is of this clone, so what says that it is done goes.
-        for stamp in (folder / "venv").glob("*.stamp"):
-            stamp.unlink()
-        dev = folder / "venv" / "dev.stamp"
-        if status("make", f"VENV={folder / 'venv'}", f"PYTHON={python}", dev):
-            return (version, *["-"] * len(PACKAGES), f"no environment: {log}", "-", "-", "-")
-        code = "import sys\nfrom importlib import metadata\nprint(sys.version.split()[0], "
-        code += f"*(metadata.version(p) for p in {PACKAGES}))"
-        versions = _output([str(bin_dir / "python"), "-c", code]).split()
-        toured = "passed" if status("bash", "-ec", tour()) == 0 else "failed"
-        units = "not run"
-        if unit_tests:
-            tests = [bin_dir / "python", "-m", "pytest", "-m", "not slow and not gpu", "tests/unit"]
-            units = "passed" if status(*tests) == 0 else "failed"
-    output = checkout / "output" / "tour"
-    weights = list((output / "train" / "best_model").glob("model.pdparams"))
-    maps = list((output / "infer" / "label_maps").rglob("*.png"))
-    return (*versions, toured, hash_of(weights), _hash_of_pixels(bin_dir, maps), units)
+    def hash_of_pixels(self, files: Iterable[Path]) -> str:
+        names = sorted(map(str, files))
+        return _output([self.python, "-c", PRINT_HASH_OF_PIXELS, *names]) if names else "-"
 
 
-def _hash_of_pixels(bin_dir: Path, maps: list[Path]) -> str:
-    """Of the label maps' values: PNG encoders differ."""
-    code = "import sys, hashlib, cv2\ntotal = hashlib.sha256()\nfor name in sys.argv[1:]:\n"
-    code += "    total.update(cv2.imread(name, cv2.IMREAD_UNCHANGED).tobytes())\n"
-    code += "print(total.hexdigest()[:16])"
-    return _output([str(bin_dir / "python"), "-c", code, *map(str, sorted(maps))]) if maps else "-"
+def missing(pip_check: str) -> list[str]:
+    """The lines of `pip check` that say more than that OpenCV has its other name."""
+    other_name = re.compile(r"requires opencv-python(-headless)?, which is not installed\.$")
+    lines = pip_check.splitlines()
+    return [
+        line
+        for line in lines
+        if "No broken requirements" not in line and not other_name.search(line)
+    ]
+
+
+def hash_of(file: Path) -> str:
+    """The first half of a file's SHA-256; `-` where there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else "-"
 
 
 def main() -> int:
     """Print the table and write it; 1 where something failed or results differ."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pythons", nargs="+", default=PYTHONS, metavar="3.X")
+    parser.add_argument("--legs", nargs="+", default=LEGS, metavar=f"3.X[-{OLD_SET}]")
     parser.add_argument("--save_dir", type=Path, default=PROJECT / "output" / "matrix")
     parser.add_argument("--no_unit_tests", action="store_true", help="the tour alone")
     arguments = parser.parse_args()
+    root = arguments.save_dir.resolve()
     rows = []
-    for version in arguments.pythons:
-        print(f"== Python {version}", flush=True)
-        folder = arguments.save_dir.resolve() / version
-        rows.append(run(version, folder, not arguments.no_unit_tests))
-        print("  " + ", ".join(rows[-1]), flush=True)
-    lines = ["| " + " | ".join(row) + " |" for row in (HEAD, ["---"] * len(HEAD), *rows)]
-    arguments.save_dir.mkdir(parents=True, exist_ok=True)
-    (arguments.save_dir / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
-    ran = [row for row in rows if not row[-4].startswith("skipped")]
-    failed = [row for row in ran if row[-4] != "passed" or row[-1] == "failed"]
-    differ = len({row[-3:-1] for row in ran}) > 1
+    for name in arguments.legs:
+        print(f"== Python {name}", flush=True)
+        (root / name).mkdir(parents=True, exist_ok=True)
+        rows.append(Leg(name, root / name).run(not arguments.no_unit_tests))
+        print("  " + ", ".join(rows[-1].values()), flush=True)
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    (root / "table.md").write_text(table, encoding="utf-8")
+    print(table, end="")
+    return int(not sound(rows))
+
+
+def sound(rows: Sequence[dict[str, str]]) -> bool:
+    """Whether something ran, nothing failed, and no leg has other results; says what is wrong."""
+    ran = [row for row in rows if not row["tour"].startswith("skipped")]
+    wrong = [row["leg"] for row in ran if row["tour"] != "passed" or "failed" in row.values()]
+    if wrong:
+        print(f"failed: {', '.join(wrong)}", file=sys.stderr)
+    differ = [key for key in HASHED if len({row[key] for row in ran}) > 1]
     if differ:
-        print("failed: the results differ between Pythons", file=sys.stderr)
-    return int(bool(failed or differ or not ran))
+        print(f"failed: legs differ in: {', '.join(differ)}", file=sys.stderr)
+    return bool(ran) and not wrong and not differ
 
 
 if __name__ == "__main__":
