@@ -31,6 +31,7 @@ ABSENT_RULES = get_args(AbsentRule)
 # Former names of keys, which mean the same: section -> former name -> name.
 _RENAMED = {"model": {"wiring": "variant"}}
 
+_DATASETS = ("train_dataset", "val_dataset")
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
 # Keys of PaddleSeg's trainer that this one does not have, and a key of another file.
@@ -54,6 +55,11 @@ class Sections:
         None, "training data: `type`, `dataset_root`, `mode`, `transforms`"
     )
     val_dataset: dict[str, Any] | None = option(None, "the same for the data that is scored")
+    classes: dict[str, Any] | str | None = option(
+        None,
+        "of both data sets, where they have none of their own: names, colours, and what label "
+        "values mean, [here](own_data.md#classes-names-colours-and-what-label-values-mean)",
+    )
     loss: dict[str, Any] | None = option(
         None, "`types`, one per head (a single one serves all heads), and `coef`, their weights"
     )
@@ -219,11 +225,22 @@ def check_config(
             raise UsageError(f"{path}: unknown key '{key}'{nearest_name(str(key), known)}")
     raw = {key: value for key, value in raw.items() if value is not None}  # `--opts key=null`
     from_section(Sections, {k: v for k, v in raw.items() if k in sections}, str(path))
+    raw = _with_classes(raw)
     check_keys(f"{path}: loss", raw.get("loss") or {}, ("types", "coef"))
     num_classes = (raw.get("model") or {}).get("num_classes")
     check_count(f"{path}: model.num_classes", num_classes, 1, optional=True)
     others = {key: value for key, value in raw.items() if key not in sections}
     return from_section(Config, others, str(path), path=Path(path), raw=raw, classes=classes)
+
+
+def _with_classes(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with `classes:` moved into the data sets; `classes: null` there keeps it out."""
+    given = {key: value for key, value in raw.items() if key != "classes"}
+    for section in _DATASETS if "classes" in raw else ():
+        content = given.get(section)
+        if isinstance(content, dict):
+            given[section] = {"classes": raw["classes"], **content}
+    return given
 
 
 def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> 
 
 def _classes(spec: Mapping[str, Any], section: str) -> ClassSection | None:
     """The `classes:` of a data set's section."""
-    if "classes" not in spec:
+    if spec.get("classes") is None:
         return None
     for key in ("class_names", "ignore_index", "left_right"):
         if key in spec:
@@ -234,10 +234,13 @@ def _applied(
     Args:
         counted: the data set has no classes of its own; their number is that of the section.
     """
-    if counted and classes.mapping is None and classes.names:
-        base = generic_table(len(classes.names))
+    if counted and classes.mapping is None:
+        base = generic_table(len(classes.names or ()) or spec.get("num_classes", 1))
+    kind = spec.get("label_kind", "auto")
     differ = "_labelIds" in base.lookup_suffix and base.label_lookup is not None
-    is_ambiguous = differ and spec.get("label_kind", "auto") == "auto"
+    is_ambiguous = differ and kind == "auto"
+    if differ and kind == "labelTrainIds":
+        base = replace(base, label_lookup=None)
     return apply_classes(classes, base, f"{section}.classes", is_ambiguous)
 
 

@@ -12,10 +12,18 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.common.files import located
+from paddleseg_ext.common.options import from_section
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image, turned_hint
-from paddleseg_ext.images.samples import Pairs, Sample, pair_by_key, read_sample_list
+from paddleseg_ext.images.samples import (
+    FilePlaces,
+    Pairs,
+    Sample,
+    pair_by_key,
+    read_sample_list,
+    samples_by_name,
+)
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 IMAGE_SUFFIX = "_leftImg8bit.png"  # of Cityscapes
@@ -245,6 +253,7 @@ class ListDataset(SegmentationDataset):
         ignore_index: int = 255,
         class_names: list[str] | None = None,
         left_right: list[list[str]] | None = None,
+        files: dict[str, str] | None = None,
     ):
         """
         Args:
@@ -256,16 +265,18 @@ class ListDataset(SegmentationDataset):
             class_names: `num_classes` names.
             left_right: pairs of them that mirrored images exchange; by default those that differ
                 in left and right only (l_eye and r_eye), [] for none.
+            files: folders and suffixes, see `FilePlaces`; lists then hold names without suffix, and
+                without a list all images of the folder are taken.
 
         Raises:
-            MissingData: the folder or the list does not exist.
+            MissingData: the folder or the list does not exist, or a file of `files:`.
             UsageError: no list for the mode, lines that are no pairs, or images without a label
                 in train and val; all of these are listed.
         """
         self.mode = require_mode(mode, ("train", "val", "test"))
         paths = {"train": train_path, "val": val_path, "test": test_path}
         path = paths[mode]
-        if path is None:
+        if path is None and files is None:
             others = [other for other, given in paths.items() if given is not None]
             meant = f"; to read {others[0]}_path, set mode: {others[0]}" if others else ""
             raise UsageError(
@@ -274,9 +285,14 @@ class ListDataset(SegmentationDataset):
         root = Path(dataset_root)
         if not root.is_dir():
             raise MissingData(f"dataset_root: {located(root)} is not a folder")
-        inside = root / path
         table = generic_table(num_classes, class_names, ignore_index, root.name, left_right)
-        samples = read_sample_list(inside if inside.exists() else path, root, separator)
+        inside = None if path is None else root / path
+        listed = inside if inside is not None and inside.exists() else path
+        if files is not None:
+            places = from_section(FilePlaces, files, "files")
+            samples = samples_by_name(root, places, listed, mode != "test")
+        else:
+            samples = read_sample_list(str(listed), root, separator)
         unlabelled = [str(sample.image) for sample in samples if sample.label is None]
         if mode != "test":
             require_none(unlabelled, f"{path}: {len(unlabelled)} images without a label:")

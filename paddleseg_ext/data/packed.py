@@ -49,7 +49,7 @@ def is_packed(dataset_root: Any, mode: Any) -> bool:
 def settings_of(spec: Mapping[str, Any], orientation: Orientation) -> dict[str, Any]:
     """The keys of a data set's section that determine the packed pixels and labels."""
     kept = {key: spec[key] for key in spec if key not in ("dataset_root", "mode", "transforms")}
-    if "classes" in kept:  # a file's content, not its name
+    if kept.get("classes") is not None:  # a file's content, not its name
         root = Path(str(spec.get("dataset_root") or "."))
         kept["classes"] = repr(read_class_section(kept["classes"], root, "classes"))
     if orientation != "stored":

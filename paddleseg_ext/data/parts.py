@@ -17,14 +17,14 @@ from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
 
 
 def classes_of_file(path: str | Path, num_classes: int | None = None) -> ClassTable:
-    """The class table of a yml with a `classes:` section, or of a tool's table of colours.
+    """The class table of a yml, deploy.yaml or manifest with classes, or of a tool's colour table.
 
     Raises:
         UsageError: it cannot be read, or has another number of classes.
     """
-    is_yml = Path(path).suffix in (".yml", ".yaml")
+    is_yml = Path(path).suffix in (".yml", ".yaml", ".json")
     section = read_class_section(path if is_yml else {"mapping": str(path)}, Path(), "--classes")
-    own = len(section.names) if section.mapping is None and section.names else 1
+    own = len(section.names or ()) or num_classes or 1 if section.mapping is None else 1
     table = apply_classes(section, generic_table(own, name=Path(path).stem), str(path))
     if num_classes not in (None, table.num_classes):
         raise UsageError(f"--num_classes: {path} has {table.num_classes}, got {num_classes}")

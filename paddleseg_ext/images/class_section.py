@@ -19,6 +19,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError, check_choice, shown
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.json_files import read_json
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.images.class_names import left_right_pairs
@@ -28,6 +29,7 @@ from paddleseg_ext.images.labels import (
     MAX_CLASSES,
     ClassTable,
     check_class_names,
+    check_unknown,
     lookup_table,
 )
 from paddleseg_ext.images.palette import spread_palette
@@ -37,6 +39,7 @@ OTHERS = "others"
 FILE = "file"
 # Entries of tables that tools write for pixels without a class.
 UNLABELLED_NAMES = ("void", "ignore", "__ignore__", "unlabelled", "unlabeled")
+_WHICH_VALUES = "label_kind: labelIds or labelTrainIds says which values are meant"
 _COLOUR = re.compile(r"(\d{1,3})\s*[, ]\s*(\d{1,3})\s*[, ]\s*(\d{1,3})|#([0-9a-fA-F]{6})")
 
 Colour = tuple[int, int, int]
@@ -45,7 +48,11 @@ Key = int | Colour | str  # a label value, a colour, or a class of the data set
 
 @dataclass(frozen=True)
 class ClassSection:
-    """The keys of a `classes:` section."""
+    """The keys of a `classes:` section.
+
+    Attributes:
+        table: `ClassTable.to_dict` of a bundle or checkpoint, which is taken as it is.
+    """
 
     names: list[str] | None = option(
         None, "of the classes, in their order; by default the mapping's, else the data set's"
@@ -55,16 +62,25 @@ class ClassSection:
     ignored: int | list[int] = option(
         IGNORE_INDEX, "label values that are ignored, besides 255", at_least=0, below=256
     )
+    unknown: int | None = option(
+        None,
+        "label value of what belongs to none of the classes: ignored in labels, and drawn in a "
+        "colour of its own",
+        at_least=0,
+        below=255,
+    )
     mapping: str | dict | None = option(
         None, "label value, colour or class of the data set -> class, or 'ignored'; or a file"
     )
+    table: dict[str, Any] | None = None
 
 
 def read_class_section(value: Any, root: Path, where: str) -> ClassSection:
     """The section of a yml, with its files read.
 
     Args:
-        value: the keys, or the name of a yml that has them (`classes.yml` of `data prepare`).
+        value: the keys, or the name of a file that has them: a yml (`classes.yml` of `data
+            prepare`), a bundle's deploy.yaml, or a checkpoint's manifest (`.pdparams.json`).
         root: file names are relative to it, or to the working directory.
         where: the section's place in messages.
 
@@ -77,8 +93,11 @@ def read_class_section(value: Any, root: Path, where: str) -> ClassSection:
     """
     if isinstance(value, str | Path):
         path = _located(value, root)
-        content = read_sections(require_file(path, where), "a `classes:` section")
-        value, where = content.get("classes", content), f"{path}: classes"
+        content = _content(require_file(path, where))
+        value, where = _classes_in(content), f"{path}: classes"
+        if isinstance(value, Mapping) and "class_names" in value:
+            table = ClassTable.from_dict(value, where)
+            return ClassSection(list(table.class_names), table=table.to_dict())
     if not isinstance(value, Mapping):
         raise UsageError(f"{where}: a section, or the name of a yml, is expected: {shown(value)}")
     section = from_section(ClassSection, value, where)
@@ -88,6 +107,27 @@ def read_class_section(value: Any, root: Path, where: str) -> ClassSection:
     if isinstance(mapping, str):
         mapping = {FILE: mapping}
     return replace(section, mapping=None if mapping is None else _with_file(mapping, root, where))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """A yml, or a checkpoint's manifest."""
+    if path.suffix != ".json":
+        return read_sections(path, "a `classes:` section")
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: no manifest can be read: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
+        raise UsageError(f"{path}: a checkpoint's manifest with its classes is expected")
+    return content
+
+
+def _classes_in(content: Mapping[str, Any]) -> Any:
+    """The section of a yml, the class table of a deploy.yaml or of a checkpoint's manifest."""
+    for key in ("Manifest", "postprocess"):
+        inner = content.get(key)
+        content = inner if isinstance(inner, Mapping) else content
+    return content.get("classes", content)
 
 
 def _located(name: Any, root: Path) -> Path:
@@ -184,6 +224,8 @@ def apply_classes(
     Raises:
         UsageError: names, colours, pairs or mapping do not fit each other or the data set.
     """
+    if section.table is not None:
+        return ClassTable.from_dict(section.table, where)
     mapping = dict(section.mapping) if isinstance(section.mapping, dict) else {}
     others = mapping.pop(OTHERS, None)
     keys = {_key(key, base, where): target for key, target in mapping.items()}
@@ -197,6 +239,8 @@ def apply_classes(
             "to merge or drop classes, give a mapping"
         )
     ignored = {section.ignored} if isinstance(section.ignored, int) else set(section.ignored)
+    unknown = check_unknown(section.unknown, len(names), ignored, where)
+    ignored |= set() if unknown is None else {unknown}
     known = {key: _target(target, names, ignored, where) for key, target in keys.items()}
     rest = INVALID if others is None else _target(others, names, ignored, where)
     table = replace(
@@ -204,10 +248,13 @@ def apply_classes(
         class_names=names,
         palette=_palette(section, known, names, base, where),
         left_right=left_right_pairs(names),
+        unknown=unknown,
     )
     if section.mapping is not None:
         table = _mapped(table, base, known, rest, ignored, where, values_differ)
     elif ignored - {IGNORE_INDEX}:
+        if values_differ:
+            raise UsageError(f"{where}: ignored: {_WHICH_VALUES}")
         own = np.arange(256, dtype=np.uint8) if base.label_lookup is None else base.label_lookup
         lookup = np.where(own < base.num_classes, own, INVALID).astype(np.uint8)
         lookup[own == IGNORE_INDEX] = IGNORE_INDEX
@@ -312,10 +359,7 @@ def _mapped(
         )
     if kinds == {int}:
         if values_differ:
-            raise UsageError(
-                f"{where}: mapping: label_kind: labelIds or labelTrainIds says which values are "
-                "meant; or map the names of the classes"
-            )
+            raise UsageError(f"{where}: mapping: {_WHICH_VALUES}; or map the names of the classes")
         values = {key: index for key, index in known.items() if isinstance(key, int)}
         lookup = lookup_table(values, ignored=ignored - values.keys())
         if IGNORE_INDEX in values:

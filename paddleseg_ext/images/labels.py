@@ -19,6 +19,7 @@ from paddleseg_ext.images.reading import read_label
 IGNORE_INDEX = 255
 LABEL_IDS_SUFFIX = "_labelIds.png"
 MAX_CLASSES = 254
+UNKNOWN_COLOUR = (255, 0, 255)  # magenta: of no published palette
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,8 @@ class ClassTable:
             data set's own classes, merged or dropped.
         label_colours: `(K, 4)` uint8, red, green, blue and class, of labels that are colour images.
         other_colours: the class of all other colours, 255 to ignore, or 254 to refuse them.
+        unknown: the value of pixels that belong to none of the classes, in predicted label maps;
+            None where there is no such value. It is drawn in a colour of its own.
     """
 
     name: str
@@ -50,6 +53,7 @@ class ClassTable:
     class_lookup: np.ndarray | None = None
     label_colours: np.ndarray | None = None
     other_colours: int = INVALID
+    unknown: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -61,6 +65,8 @@ class ClassTable:
         """(256, 3) uint8 RGB, one colour per label value, black where the value is no class."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self.palette)] = self.palette
+        if self.unknown is not None:
+            palette[self.unknown] = UNKNOWN_COLOUR
         return palette
 
     def paint(self, label: np.ndarray) -> np.ndarray:
@@ -114,6 +120,8 @@ class ClassTable:
         if self.label_colours is not None:
             entries["label_colours"] = self.label_colours.tolist()
             entries["other_colours"] = self.other_colours
+        if self.unknown is not None:
+            entries["unknown"] = self.unknown
         return entries
 
     @classmethod
@@ -158,7 +166,18 @@ class ClassTable:
                 read.label_colours, (len(read.label_colours), 4), f"{where}: label_colours"
             ),
             read.other_colours,
+            check_unknown(read.unknown, len(read.class_names), {read.ignore_index}, where),
         )
+
+
+def check_unknown(value: int | None, num_classes: int, ignored: set[int], where: str) -> int | None:
+    """`unknown`, if it is no class and not ignored; raises `UsageError` if it is."""
+    if value is not None and (value < num_classes or value in ignored):
+        what = "a class" if value < num_classes else "ignored"
+        raise UsageError(
+            f"{where}: unknown: a value of {num_classes} to 254 is expected, {value} is {what}"
+        )
+    return value
 
 
 def check_class_names(where: str, names: Sequence[Any]) -> None:
@@ -198,6 +217,7 @@ class _Entries:
     class_lookup: list | None = None
     label_colours: list | None = None
     other_colours: int = option(INVALID, "", at_least=0, below=256)
+    unknown: int | None = option(None, "", at_least=0, below=256)
 
 
 def _pairs(pairs: Any, names: Sequence[str], where: str) -> tuple[tuple[int, int], ...]:

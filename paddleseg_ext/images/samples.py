@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from paddleseg_ext.common.errors import DataError, UsageError, require_none
+from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.common.files import require_file, write_bytes
 from paddleseg_ext.common.log import warn
+from paddleseg_ext.common.options import option
 from paddleseg_ext.images.folders import files_below, warn_of_left_out
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 from paddleseg_ext.images.lists import (
@@ -146,6 +147,67 @@ def pair_by_stem(
     problems += [*doubled, *pairs.problems()]
     samples = [Sample(image, label, f"{split}/{key}") for key, image, label in pairs.found]
     return samples, sorted(problems)
+
+
+@dataclass(frozen=True)
+class FilePlaces:
+    """Where images and labels are, and what is behind their common name: the keys of `files:`."""
+
+    images: str = option(".", "folder of the images")
+    labels: str = option(".", "folder of the labels")
+    image_suffix: str = option("", "behind the name, such as .jpg or _leftImg8bit.png; '': any")
+    label_suffix: str = option(".png", "behind the name, such as _mask.png")
+
+
+def samples_by_name(
+    root: Path, places: FilePlaces, listed: str | Path | None = None, required: bool = True
+) -> list[Sample]:
+    """Images and labels of two folders by the name that both begin with, in the names' order.
+
+    Args:
+        root: the folders of `places` are relative to it.
+        places: folders and suffixes.
+        listed: a text with one name per line, without suffix; None takes all images.
+        required: whether each image needs a label.
+
+    Raises:
+        UsageError: no image, or files without their partner; all of these are listed.
+    """
+    images, labels = root / places.images, root / places.labels
+    suffixes = (places.image_suffix,) if places.image_suffix else IMAGE_SUFFIXES
+    found: dict[str, Path] = {}
+    for file in files_below(images, IMAGE_SUFFIXES, hidden=False)[0]:
+        name = file.relative_to(images).as_posix()
+        is_label = images == labels and name.endswith(places.label_suffix)
+        ending = next((s for s in suffixes if name.lower().endswith(s.lower())), None)
+        if ending is not None and not (is_label and len(places.label_suffix) > len(ending)):
+            found[name[: -len(ending)]] = file
+    names = list(found) if listed is None else _names_of(listed)
+    samples, lonely = [], []
+    for name in names:
+        image, label = found.get(name), labels / f"{name}{places.label_suffix}"
+        if image is None:
+            lonely.append(f"{images / name}{places.image_suffix}: no image")
+        elif label.is_file():
+            samples.append(Sample(image, label, name))
+        elif required:
+            lonely.append(f"{image}: no label {label}")
+        else:
+            samples.append(Sample(image, None, name))
+    require_none(lonely, f"{len(lonely)} files without their partner:", MissingData)
+    if not samples:
+        raise MissingData(f"no image NAME{places.image_suffix} in '{images}'")
+    return samples
+
+
+def _names_of(path: str | Path) -> list[str]:
+    """The names in a list, one per line."""
+    where = f"image list '{path}'"
+    lines = list_lines(require_file(path, "image list").read_bytes(), where)
+    names = [name for line in lines if (name := line.strip(" \t"))]
+    wrong = [name for name in names if len(split_line(name, None)) > 1]
+    require_none(wrong, f"{where}: with `files:` a line is one name, without suffix:")
+    return names
 
 
 def _by_key(

@@ -11,7 +11,7 @@ from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset, class_table_of, validation_data
 from paddleseg_ext.data.datasets import Cityscapes
-from paddleseg_ext.images.labels import decode_label
+from paddleseg_ext.images.labels import CITYSCAPES_RAW_IDS, decode_label
 
 YML = """
 batch_size: 2
@@ -299,6 +299,45 @@ def test_colour_masks_of_our_lists_and_paddlesegs(kind: str, tmp_path: Path) -> 
         assert dataset[1]["label"][0].tolist() == [0, 0, 1, 1, 2, 2]
         assert decode_label(dataset.samples[0].label, dataset.class_table)[0, 5] == 2
     assert class_table_of(config).class_names == ("Sky", "Road", "Car")
+
+
+@pytest.mark.parametrize("kind", ["ListDataset", "Dataset"])
+def test_classes_at_the_top_are_those_of_both_data_sets(kind: str, tmp_path: Path) -> None:
+    path = _coloured(tmp_path, kind, None)
+    content = yaml.safe_load(path.read_text())
+    content["classes"] = {"mapping": {"file": "class_dict.csv", "Car": "Road", "others": 255}}
+    content["val_dataset"]["classes"] = {"mapping": "class_dict.csv"}
+    del content["train_dataset"]["classes"]
+    path.write_text(yaml.safe_dump(content))
+    config = load_config(path)
+    names = [
+        build_dataset(config, section).class_table.class_names
+        for section in ("train_dataset", "val_dataset")
+    ]
+    assert names == [("Road",), ("Sky", "Road", "Car")]
+    changed = load_config(path, ["classes.mapping.Sky=Sky", "val_dataset.classes=null"])
+    assert class_table_of(changed).class_names == ("Road", "Sky")
+    without = load_config(path, ["train_dataset.num_classes=2", "train_dataset.classes={}"])
+    assert build_dataset(without, "train_dataset").class_table.class_names[0] == "class_0"
+
+
+def test_ignored_values_of_both_kinds_of_cityscapes(tmp_path: Path, tiny_cityscapes: Path) -> None:
+    ids = np.zeros(256, np.uint8)
+    ids[:19] = CITYSCAPES_RAW_IDS
+    for path in tiny_cityscapes.rglob("*_labelTrainIds.png"):
+        name = path.name.replace("TrainIds", "Ids")
+        cv2.imwrite(str(path.with_name(name)), cv2.LUT(cv2.imread(str(path), 0), ids))
+    section = {"type": "Cityscapes", "dataset_root": str(tiny_cityscapes), "mode": "val"}
+    labels = {}
+    for kind, values in (("labelIds", [*CITYSCAPES_RAW_IDS[:5]]), ("labelTrainIds", [*range(5)])):
+        spec = section | {"classes": {"ignored": values}, "label_kind": kind, "transforms": []}
+        (tmp_path / "c.yml").write_text(yaml.safe_dump({"val_dataset": spec}))
+        dataset = build_dataset(load_config(tmp_path / "c.yml"), "val_dataset")
+        labels[kind] = dataset[0]["label"]
+        assert dataset.num_classes == 19
+        assert set(np.unique(labels[kind])) - set(range(5)) == set(np.unique(labels[kind]))
+    np.testing.assert_array_equal(labels["labelIds"], labels["labelTrainIds"])
+    assert set(np.unique(labels["labelIds"])) - {255}
 
 
 def test_classes_without_the_data_and_wrong_ones(tmp_path: Path) -> None:

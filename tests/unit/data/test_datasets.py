@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.common.errors import DataError, UsageError, require_none
+from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.data.datasets import Cityscapes, ListDataset
 from paddleseg_ext.data.transforms import Normalize, RandomHorizontalFlip
 
@@ -102,6 +102,38 @@ def test_lists(tmp_path: Path) -> None:
     assert dataset[0]["label"][0].tolist() == [0, 1, 2, 255, 1, 1]
     assert dataset.ignore_index == 255
     assert dataset.class_table.class_names == ("a", "b", "c")
+
+
+def test_folders_and_suffixes_with_and_without_a_list(tmp_path: Path) -> None:
+    """VOC's lists hold names, other people's masks lie beside the images."""
+    for name in ("a/1", "a/2", "b/1"):
+        for folder, ending in (("JPEGImages", ".jpg"), ("Masks", ".png"), ("both", "_mask.png")):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / folder / f"{name}{ending}"), np.zeros((4, 6), np.uint8))
+        cv2.imwrite(str(tmp_path / f"both/{name}.png"), np.zeros((4, 6), np.uint8))
+    (tmp_path / "train.txt").write_text("b/1\na/2\n")
+    files = {"images": "JPEGImages", "labels": "Masks", "image_suffix": ".jpg"}
+    listed = ListDataset(str(tmp_path), 2, train_path="train.txt", files=files)
+    assert [sample.name for sample in listed.samples] == ["b/1", "a/2"]
+    assert listed[0]["label"].shape == (4, 6)
+    whole = ListDataset(str(tmp_path), 2, files=files)
+    assert [sample.name for sample in whole.samples] == ["a/1", "a/2", "b/1"]
+    beside = {"images": "both", "labels": "both", "label_suffix": "_mask.png"}
+    masks = ListDataset(str(tmp_path), 2, files=beside)
+    assert next(sample.label.name for sample in masks.samples if sample.label) == "1_mask.png"
+    assert len(masks) == 3
+    (tmp_path / "Masks/a/2.png").unlink()
+    with pytest.raises(MissingData, match=r"1 files(.|\n)*a/2.jpg: no label"):
+        ListDataset(str(tmp_path), 2, train_path="train.txt", files=files)
+    assert len(ListDataset(str(tmp_path), 2, mode="test", files=files)) == 3
+    (tmp_path / "train.txt").write_text("a/9\n")
+    with pytest.raises(MissingData, match=r"a/9.jpg: no image"):
+        ListDataset(str(tmp_path), 2, train_path="train.txt", files=files)
+    (tmp_path / "train.txt").write_text("a/1.jpg a/1.png\n")
+    with pytest.raises(UsageError, match="a line is one name"):
+        ListDataset(str(tmp_path), 2, train_path="train.txt", files=files)
+    with pytest.raises(UsageError, match="did you mean 'images'"):
+        ListDataset(str(tmp_path), 2, files={"image": "x"})
 
 
 def test_lists_that_do_not_serve(tmp_path: Path) -> None:

@@ -150,6 +150,35 @@ def test_the_section_in_a_file_of_its_own(tmp_path: Path) -> None:
         _table("no.yml", tmp_path)
 
 
+def test_what_is_of_no_class_is_ignored_and_has_a_colour_of_its_own(tmp_path: Path) -> None:
+    for section in ({"unknown": 7}, {"unknown": 7, "mapping": {0: 0, 1: 1, 2: 2}}):
+        table = _table(section)
+        path = _values(tmp_path / "l.png", 0, 2, 7, 255)
+        assert decode_label(path, table)[0].tolist() == [0, 2, 255, 255]
+        assert table.unknown == 7
+        assert table.full_palette[7].tolist() == [255, 0, 255]
+    assert "unknown" not in generic_table(3).to_dict()  # older releases read such tables
+
+
+@pytest.mark.parametrize("name", ["deploy.yaml", "model.pdparams.json"])
+def test_the_table_of_a_bundle_or_checkpoint(name: str, tmp_path: Path) -> None:
+    table = _table({"mapping": {7: "road", 26: "car", "others": 255}, "unknown": 9})
+    stored: dict = {"classes": table.to_dict()}
+    if name == "deploy.yaml":
+        stored = {"Deploy": {}, "Manifest": {"format": 1, "postprocess": stored}}
+    (tmp_path / name).write_text(json.dumps(stored))
+    read = _table(name, tmp_path)
+    assert read.to_dict() == table.to_dict()
+    path = _values(tmp_path / "l.png", 7, 26, 9)
+    assert decode_label(path, read)[0].tolist() == [0, 1, 255]
+
+
+def test_an_ignored_value_of_cityscapes_needs_the_kind_of_label() -> None:
+    section = read_class_section({"ignored": 3}, Path(), "classes")
+    with pytest.raises(UsageError, match="label_kind"):
+        apply_classes(section, CITYSCAPES, "classes", values_differ=True)
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -169,6 +198,9 @@ def test_the_section_in_a_file_of_its_own(tmp_path: Path) -> None:
         ({"palette": [[0, 0, 0]]}, "3 colours"),
         ({"palette": {"nobody": [0, 0, 0]}}, "unknown class 'nobody'"),
         ({"ignored": 256}, "ignored"),
+        ({"unknown": 2}, "unknown: a value of 3 to 254 is expected, 2 is a class"),
+        ({"unknown": 9, "ignored": [9]}, "9 is ignored"),
+        ({"unknown": 255}, "unknown"),
         ({"pairs": [["class_0"]]}, "list of"),
     ],
 )
