@@ -7,8 +7,9 @@ planned (`training.plan`). Nothing in a yml is ever executed.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,12 +19,15 @@ from paddleseg_ext.common.errors import (
     check_keys,
     check_path,
     nearest_name,
+    shortened,
     shown,
 )
 from paddleseg_ext.common.files import require_file
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.common.shipped_configs import find_config
 from paddleseg_ext.common.yml import parse_yaml, read_sections
+from paddleseg_ext.registry import BACKBONES, MODELS
 from paddleseg_ext.scoring.metrics import AbsentRule
 
 ABSENT_RULES = get_args(AbsentRule)
@@ -34,11 +38,15 @@ _RENAMED = {"model": {"wiring": "variant"}}
 _DATASETS = ("train_dataset", "val_dataset")
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
-# Keys of PaddleSeg's trainer that this one does not have, and a key of another file.
+# A key of another file.
 _UNSUPPORTED = {
-    "Deploy": "this is the deploy.yaml of a bundle; the yml of the training is expected",
-    "distill_loss": "distillation is not part of this project",
-    "to_static_training": "leave it out; the flag of train.py is --to_static True",
+    "Deploy": "this is the deploy.yaml of a bundle; the yml of the training is expected"
+}
+# Keys that PaddleSeg's ymls have and its train.py does not read, with what is read instead.
+_UNREAD = {
+    "distill_loss": "training is without the teacher",
+    "learning_rate": "the rate is that of lr_scheduler",
+    "num_classes": "their number is that of the data set",
 }
 
 
@@ -113,6 +121,7 @@ class Config:
     registry: Literal["paddleseg_ext", "paddleseg"] = option(
         "paddleseg_ext", "`paddleseg` makes every `type` PaddleSeg's"
     )
+    to_static_training: bool = option(False, "PaddleSeg's key for `train --to_static True`")
     export: dict[str, Any] | None = option(
         None,
         "of PaddleSeg's ymls; not used, as in PaddleSeg 2.8: a bundle has the transforms of "
@@ -193,7 +202,12 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     """
     check_path("configuration", path)
     path = find_config(path)
-    raw = _read_with_bases(path, ())
+    repeated: list[str] = []
+    raw = _read_with_bases(path, (), repeated)
+    if repeated and not is_of_paddleseg(raw):
+        raise UsageError(repeated[0])
+    for line in repeated:
+        warn(f"{line}, with another value; as in PaddleSeg, the last one counts")
     apply_opts(raw, opts)
     learning_rate = overrides.pop("learning_rate", None)
     scheduler = raw.get("lr_scheduler") or {}
@@ -201,6 +215,40 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
         raw["lr_scheduler"] = scheduler | {"learning_rate": learning_rate}
     raw.update({key: value for key, value in overrides.items() if value is not None})
     return check_config(raw, path)
+
+
+def is_of_paddleseg(raw: Mapping[str, Any]) -> bool:
+    """Whether the keys of a yml name a network or a backbone that only PaddleSeg can have."""
+    model = raw.get("model")
+    if raw.get("registry") == "paddleseg":
+        return True
+    if not isinstance(model, dict) or not isinstance(model.get("type"), str):
+        return False
+    backbone = model.get("backbone")
+    name = backbone.get("type") if isinstance(backbone, dict) else None
+    return not MODELS.is_ours(model["type"]) or (
+        isinstance(name, str) and not BACKBONES.is_ours(name)
+    )
+
+
+def _without_unread(raw: Mapping[str, Any], known: Collection[str], path: str | Path) -> dict:
+    """The keys of a yml of PaddleSeg's that are read here; a warning for the others.
+
+    PaddleSeg takes any key at the top. One that is nearly a known one stays, and is refused.
+    """
+    unread = [
+        key
+        for key in raw
+        if key not in (*known, *_UNSUPPORTED)
+        and (key in _UNREAD or not get_close_matches(str(key), known, n=1, cutoff=0.7))
+    ]
+    if unread:
+        instead = [_UNREAD[key] for key in unread if key in _UNREAD]
+        warn(
+            f"{path}: not used, as in PaddleSeg's train.py: "
+            f"{'; '.join([shortened([str(key) for key in unread]), *instead])}"
+        )
+    return {key: value for key, value in raw.items() if key not in unread}
 
 
 def check_config(
@@ -218,6 +266,8 @@ def check_config(
     """
     sections = {field.name for field in fields(Sections)}
     known = [*sections, *(field.name for field in fields(Config) if field.metadata)]
+    if is_of_paddleseg(raw):
+        raw = _without_unread(raw, known, path)
     for key in raw:
         if key in _UNSUPPORTED:
             raise UsageError(f"{path}: '{key}': {_UNSUPPORTED[key]}")
@@ -243,11 +293,13 @@ def _with_classes(raw: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+def _read_with_bases(path: Path, children: tuple[Path, ...], repeated: list[str]) -> dict[str, Any]:
+    """The keys of a yml over those of its bases; `repeated` as in `common.yml.parse_yaml`."""
     require_file(path, "--config" if not children else f"{_BASE_KEY} of {children[-1]}")
     if path.resolve() in children:
         raise UsageError(f"{path}: '{_BASE_KEY}' leads back to itself")
-    raw = _with_present_names(read_sections(path, "a yml of sections ('model:', ...)"), path)
+    raw = read_sections(path, "a yml of sections ('model:', ...)", repeated)
+    raw = _with_present_names(raw, path)
     bases = raw.pop(_BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -256,7 +308,8 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         )
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = _merge(_read_with_bases(path.parent / base, (*children, path.resolve())), merged)
+        older = _read_with_bases(path.parent / base, (*children, path.resolve()), repeated)
+        merged = _merge(older, merged)
     return _merge(raw, merged)
 
 

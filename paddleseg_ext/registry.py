@@ -3,8 +3,9 @@
 The tables below list every component of ours as `module:Class`. So names can be checked without
 importing Paddle, and a reader finds a component's file here.
 
-`type: X` finds ours, then PaddleSeg's; `type: paddleseg.X` only PaddleSeg's; `registry: paddleseg`
-at the top of a yml makes that the rule for the whole file. PaddleSeg's own manager is not touched.
+`type: X` finds ours where its arguments fit, else PaddleSeg's; `type: paddleseg.X` only
+PaddleSeg's; `registry: paddleseg` at the top of a yml makes that the rule for the whole file. The
+parts of a network of PaddleSeg's are PaddleSeg's. PaddleSeg's own manager is not touched.
 """
 
 import importlib
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from paddleseg_ext.common.errors import DataError, UsageError, nearest_name, reason_of, shown
+from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import INSTALL_PADDLESEG, how_to_install
 from paddleseg_ext.common.transform_arguments import check_transform
 
@@ -192,8 +194,10 @@ def build(
             nearest is named), a missing one, or one that it rejects.
     """
     factory = checked_factory(registry, spec, where, only_paddleseg)
-    is_ours = registry.is_ours(spec["type"], only_paddleseg)
+    is_ours = not means_paddlesegs(registry, spec, only_paddleseg)
     arguments = {key: value for key, value in spec.items() if key != "type"}
+    if not is_ours:
+        arguments = {k: _build_parts(v, f"{where}.{k}") for k, v in arguments.items()}
     parameters = inspect.signature(factory).parameters
     takes_any = _takes_any(parameters)
     if registry is TRANSFORMS:
@@ -226,6 +230,44 @@ def build(
         raise UsageError(f"{where}: {spec['type']}: {reason}") from error
 
 
+def means_paddlesegs(
+    registry: Registry, spec: Mapping[str, Any], only_paddleseg: bool = False
+) -> bool:
+    """Whether a section describes a component of PaddleSeg's.
+
+    Of a name that both have, ours is meant, unless it lacks one of the section's arguments, or
+    takes no such backbone, and PaddleSeg's class names every argument.
+    """
+    type_name = spec.get("type")
+    if not isinstance(type_name, str) or not registry.is_ours(type_name, only_paddleseg):
+        return True
+    ours = inspect.signature(registry.find(type_name)).parameters
+    keys = [key for key in spec if key != "type"]
+    backbone = spec.get("backbone")
+    fits = all(key in ours for key in keys) or _takes_any(ours)
+    if isinstance(backbone, Mapping) and isinstance(backbone.get("type"), str):
+        fits = fits and BACKBONES.is_ours(backbone["type"])
+    return not fits and registry.is_in_paddleseg(type_name) and has_arguments(registry, spec)
+
+
+def has_arguments(registry: Registry, spec: Mapping[str, Any]) -> bool:
+    """Whether PaddleSeg's component of a section's `type` names every argument of the section."""
+    theirs = inspect.signature(registry.find(spec["type"], only_paddleseg=True)).parameters
+    return all(key in theirs for key in spec if key != "type")
+
+
+def _build_parts(value: Any, where: str) -> Any:
+    """A value of a component of PaddleSeg's, with the components in it built, as PaddleSeg does."""
+    if isinstance(value, list):
+        return [_build_parts(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
+        return value
+    for registry in (MODELS, BACKBONES, DATASETS, TRANSFORMS, LOSSES):  # PaddleSeg's order
+        if registry.is_in_paddleseg(value["type"]):
+            return build(registry, value, where, only_paddleseg=True)
+    return build(MODELS, value, where, only_paddleseg=True)  # which names the nearest
+
+
 def checked_factory(
     registry: Registry, spec: Mapping[str, Any], where: str, only_paddleseg: bool = False
 ) -> Callable[..., Any]:
@@ -237,7 +279,12 @@ def checked_factory(
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
         raise UsageError(f"{where}: a section with 'type: NAME' is expected, got {shown(spec)}")
     with _placed(where):
-        factory = registry.find(spec["type"], only_paddleseg)
+        instead = registry.is_ours(spec["type"], only_paddleseg) and means_paddlesegs(
+            registry, spec, only_paddleseg
+        )
+        factory = registry.find(spec["type"], only_paddleseg or instead)
+    if instead:
+        log(f"{where}: {spec['type']} is PaddleSeg's, which has these arguments; ours has not")
     parameters = inspect.signature(factory).parameters
     takes_any = _takes_any(parameters)
     for key, value in spec.items():

@@ -13,6 +13,7 @@ import yaml
 
 from paddleseg_ext.common.errors import UsageError, cut
 from paddleseg_ext.common.file_kinds import kind_of
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.text import bad_letter
 
 MOST_BYTES = 1 << 20
@@ -26,7 +27,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values, `1e-4` as a number, and refuses repeated keys and what is too large."""
+    """Reads plain values, `1e-4` as a number; notes repeated keys, refuses what is too large."""
 
     yaml_constructors: ClassVar = {
         tag: function
@@ -43,6 +44,7 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
         self._num_values = 0
         self._letters: dict[int, int] = {}  # per node, with aliases written out
+        self.repeated: dict[str, bool] = {}  # line and key -> whether the values are equal
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
@@ -77,17 +79,21 @@ class _Loader(yaml.SafeLoader):
         return 1 + sum(self._letters[id(part)] for part in parts)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key_node, _ in node.value:
+        first: dict[str, tuple[int, yaml.Node]] = {}
+        for key_node, value_node in node.value:
             if key_node.tag == f"{_TAG}merge":
                 continue
-            key = str(self.construct_object(key_node, deep=True))
-            if key in lines:
-                raise _error(
-                    f"the key '{cut(key)}' appears twice (first in line {lines[key]})",
-                    key_node.start_mark,
+            key, line = (
+                str(self.construct_object(key_node, deep=True)),
+                key_node.start_mark.line + 1,
+            )
+            if key in first:
+                first_line, first_node = first[key]
+                place = (
+                    f"line {line}: the key '{cut(key)}' appears twice (first in line {first_line})"
                 )
-            lines[key] = key_node.start_mark.line + 1
+                self.repeated[place] = _same(first_node, value_node)
+            first[key] = first.get(key, (line, value_node))
         return super().construct_mapping(node, deep)
 
 
@@ -103,6 +109,21 @@ for _side in (_Loader, _Dumper):
     )
 
 
+def _same(one: yaml.Node, other: yaml.Node) -> bool:
+    """Whether two nodes have the same content."""
+    if one is other:
+        return True
+    if one.tag != other.tag or isinstance(one.value, str) or isinstance(other.value, str):
+        return (one.tag, one.value) == (other.tag, other.value)
+    parts, others = (
+        [part for pair in node.value for part in pair]
+        if isinstance(node, yaml.MappingNode)
+        else node.value
+        for node in (one, other)
+    )
+    return len(parts) == len(others) and all(map(_same, parts, others))
+
+
 def _error(problem: str, mark: yaml.Mark | None) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, mark)
 
@@ -112,18 +133,21 @@ def dump_yaml(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """The content of a yml text.
+def parse_yaml(text: str, source: str, repeated: list[str] | None = None) -> Any:
+    """The content of a yml text; a key that is repeated with the same value is warned of.
 
     Args:
         text: the yml.
         source: where it comes from; opens the message.
+        repeated: gets a line per key that is repeated with another value, of which the last
+            counts; None: such a key is refused.
 
     Raises:
         UsageError: with the line at fault.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        content = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{source}{line}: {cut(str(error.problem))}") from None
@@ -131,14 +155,23 @@ def parse_yaml(text: str, source: str) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{source}: not a yml file: {cut(reason)}") from None
+    for place, is_equal in loader.repeated.items():
+        if is_equal:
+            warn(f"{source}, {place}, with the same value")
+        elif repeated is None:
+            raise UsageError(f"{source}, {place}")
+        else:
+            repeated.append(f"{source}, {place}")
+    return content
 
 
-def read_sections(path: Path, expected: str) -> dict[str, Any]:
+def read_sections(path: Path, expected: str, repeated: list[str] | None = None) -> dict[str, Any]:
     """A yml file whose top level is a mapping.
 
     Args:
         path: the file.
         expected: names the expected content in the message.
+        repeated: see `parse_yaml`.
 
     Raises:
         UsageError: it cannot be read, is no yml, or holds something else; for a known kind of file
@@ -152,7 +185,7 @@ def read_sections(path: Path, expected: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
-    raw = parse_yaml(text, str(path))
+    raw = parse_yaml(text, str(path), repeated)
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: {expected} is expected")
     return raw

@@ -28,7 +28,13 @@ from paddleseg_ext.images.labels import (
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample, unique_names
-from paddleseg_ext.registry import DATASETS, TRANSFORMS, build, checked_factory
+from paddleseg_ext.registry import (
+    DATASETS,
+    TRANSFORMS,
+    build,
+    checked_factory,
+    means_paddlesegs,
+)
 
 # How PaddleSeg's Cityscapes and COCO-Stuff report an absent folder, as a ValueError.
 PADDLESEGS_MISSING = "The dataset is not Found"
@@ -169,9 +175,12 @@ def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> 
         UsageError: a folder's name is none, or `img_channels` is not 3.
     """
     type_name = spec.get("type")
-    if not isinstance(type_name, str) or DATASETS.is_ours(type_name, config.only_paddleseg):
+    if not means_paddlesegs(DATASETS, spec, config.only_paddleseg):
         return
-    factory = checked_factory(DATASETS, spec, section, config.only_paddleseg)
+    if not isinstance(type_name, str):
+        return  # `build` says so
+    theirs = config.only_paddleseg or DATASETS.is_ours(type_name)
+    factory = checked_factory(DATASETS, spec, section, theirs)
     channels = spec.get("img_channels", 3)
     if channels != 3:
         raise UsageError(
@@ -322,7 +331,9 @@ def class_table_of(config: Config) -> ClassTable:
 
 def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     spec = config.val_dataset
-    dataset_type: Any = DATASETS.find(spec["type"], config.only_paddleseg)
+    dataset_type: Any = DATASETS.find(
+        spec["type"], means_paddlesegs(DATASETS, spec, config.only_paddleseg)
+    )
     classes = _classes(spec, "val_dataset")
     if classes is not None:
         spec = _described(spec, [], classes, "val_dataset")

@@ -9,7 +9,7 @@ from paddle import Tensor, nn
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.pixel import check_weights
-from paddleseg_ext.registry import LOSSES, build
+from paddleseg_ext.registry import LOSSES, MODELS, build, has_arguments, means_paddlesegs
 
 
 class MultiHeadLoss(nn.Layer):
@@ -130,7 +130,21 @@ def _build_one(
         ]
         check_weights(spec.get("coef"), f"{where}: 'coef'", "loss")
         spec = {**spec, "losses": inner}
-    return build(LOSSES, spec, where, config.only_paddleseg, ignore_index=ignore_index)
+    theirs = config.only_paddleseg or _is_paddlesegs(spec, config)
+    return build(LOSSES, spec, where, theirs, ignore_index=ignore_index)
+
+
+def _is_paddlesegs(spec: Any, config: Config) -> bool:
+    """Whether PaddleSeg's loss is meant where both have one of the name: for its networks."""
+    kind = spec.get("type") if isinstance(spec, dict) else None
+    model = config.raw.get("model")
+    return (
+        isinstance(kind, str)
+        and isinstance(model, dict)
+        and means_paddlesegs(MODELS, model)
+        and LOSSES.is_in_paddleseg(kind)
+        and has_arguments(LOSSES, spec)
+    )
 
 
 def _check_class_weights(spec: dict[str, Any], where: str, num_classes: int | None) -> None:

@@ -3,7 +3,8 @@
 import copy
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,10 +15,21 @@ from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config
-from paddleseg_ext.registry import BACKBONES, MODELS, PADDLESEG_PREFIX, Registry, build
+from paddleseg_ext.registry import (
+    BACKBONES,
+    MODELS,
+    PADDLESEG_PREFIX,
+    Registry,
+    build,
+    checked_factory,
+    means_paddlesegs,
+)
 
 if TYPE_CHECKING:
     from paddle import nn
+
+# Backbones of PaddleSeg 2.8 that read the file of `pretrained` themselves, and always.
+LOADING_BACKBONES = ("CAE", "VisionTransformer")
 
 
 def build_model(config: Config, num_classes: int) -> "nn.Layer":
@@ -42,29 +54,53 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
             f"{config.path}: model.num_classes is {stated}, the data set has {num_classes} classes"
         )
     spec.pop("pretrained", None)
-    _check_input_channels(MODELS, spec, "model", config.only_paddleseg)
+    theirs = means_paddlesegs(MODELS, spec, config.only_paddleseg)
+    with _paddlesegs_building() if theirs else nullcontext():
+        return _build(config, spec, num_classes, theirs)
+
+
+def _build(config: Config, spec: dict[str, Any], num_classes: int, theirs: bool) -> "nn.Layer":
+    """The network of a section without `pretrained`; `theirs`: a network of PaddleSeg's."""
+    _check_input_channels(MODELS, spec, "model", theirs)
     backbone = spec.get("backbone")
     if not isinstance(backbone, dict):
         return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
+    checked_factory(MODELS, spec, "model", config.only_paddleseg)
     backbone.pop("pretrained", None)
-    of_paddleseg = _is_paddlesegs_backbone(config, spec.get("type"), backbone.get("type"))
+    kind = backbone.get("type")
+    # PaddleSeg's networks ask a backbone for attributes that ours have not.
+    of_paddleseg = config.only_paddleseg or (
+        theirs and isinstance(kind, str) and BACKBONES.is_in_paddleseg(kind)
+    )
     _check_input_channels(BACKBONES, backbone, "model.backbone", of_paddleseg)
-    spec["backbone"] = build(BACKBONES, backbone, "model.backbone", of_paddleseg)
-    _check_operators(spec["backbone"], f"model.backbone: {backbone['type']}")
+    built = build(BACKBONES, backbone, "model.backbone", of_paddleseg)
+    _check_operators(built, f"model.backbone: {kind}")
+    spec["backbone"] = built
     try:
-        return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
+        return build(MODELS, spec, "model", theirs, num_classes=num_classes)
     except UsageError as error:
         raise UsageError(f"{error}{_paddlesegs_network(config, backbone['type'])}") from error
 
 
-def _is_paddlesegs_backbone(config: Config, network: Any, backbone: Any) -> bool:
-    """Whether PaddleSeg's backbone is meant where both have one of the name.
+@contextmanager
+def _paddlesegs_building() -> Iterator[None]:
+    """A context in which PaddleSeg's networks can be built, also twice and without a file.
 
-    PaddleSeg's networks ask a backbone for attributes that ours have not.
+    Some of its backbones name their parameters, which Paddle takes once per process; its vision
+    transformers look for the file of `pretrained` also where none is given.
     """
-    if config.only_paddleseg or not isinstance(network, str) or not isinstance(backbone, str):
-        return config.only_paddleseg
-    return not MODELS.is_ours(network) and BACKBONES.is_in_paddleseg(backbone)
+    import paddle
+
+    backbones: list[Any] = [BACKBONES.find(f"{PADDLESEG_PREFIX}{n}") for n in LOADING_BACKBONES]
+    theirs = [backbone.init_weight for backbone in backbones]
+    try:
+        for backbone in backbones:
+            backbone.init_weight = lambda self: None
+        with paddle.utils.unique_name.guard():
+            yield
+    finally:
+        for backbone, init_weight in zip(backbones, theirs, strict=True):
+            backbone.init_weight = init_weight
 
 
 def _check_operators(backbone: "nn.Layer", where: str) -> None:
@@ -83,8 +119,8 @@ def _check_operators(backbone: "nn.Layer", where: str) -> None:
 def _paddlesegs_network(config: Config, backbone: str) -> str:
     """The remedy where a network of ours refuses a backbone that only PaddleSeg has."""
     network = config.model["type"]
-    is_ours = MODELS.is_ours(network, config.only_paddleseg)
-    if not is_ours or BACKBONES.is_ours(backbone) or not MODELS.is_in_paddleseg(network):
+    theirs = means_paddlesegs(MODELS, config.model, config.only_paddleseg)
+    if theirs or BACKBONES.is_ours(backbone) or not MODELS.is_in_paddleseg(network):
         return ""
     return f"; PaddleSeg's network takes its {backbone}: type: {PADDLESEG_PREFIX}{network}"
 

@@ -11,19 +11,34 @@ import numpy as np
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.options import from_section, option
+from paddleseg_ext.training.parameter_groups import (
+    check_custom_cfg,
+    check_factor,
+    group_parameters,
+)
 
 if TYPE_CHECKING:
     import paddle
     from paddle import nn
 
 SGD, ADAM, ADAMW = "SGD", "Adam", "AdamW"
-_TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW}
+_CAE = "adamwdl_cae"  # PaddleSeg's AdamW for the network CAE
+_TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW, _CAE: ADAMW}
 # State per parameter of Paddle's optimizers, by the class's name.
 _MOMENTS = {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
 _SLOTS = {"Momentum": {"velocity_0"}, ADAM: _MOMENTS, ADAMW: _MOMENTS}
 # Paddle's entry for the float32 copies of float16 weights: parameter name -> tensor.
 _MASTER_WEIGHTS = "master_weights"
-_ONLY_FOR = {"momentum": (SGD,), "nesterov": (SGD,), "beta1": (ADAM, ADAMW), "beta2": (ADAM, ADAMW)}
+_ONLY_FOR = {
+    **dict.fromkeys(("momentum", "nesterov"), (SGD,)),
+    **dict.fromkeys(("beta1", "beta2", "epsilon"), (ADAM, ADAMW)),
+}
+# PaddleSeg's `grad_clip_cfg`: name -> keys of Paddle's class, the needed ones first.
+_CLIPS = {
+    "ClipGradByGlobalNorm": ("clip_norm",),
+    "ClipGradByNorm": ("clip_norm",),
+    "ClipGradByValue": ("max", "min"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,15 +62,35 @@ class OptimizerOptions:
     clip_grad_norm: float | None = option(
         None, "global norm at which gradients are clipped", at_least=0
     )
+    epsilon: float = option(1e-8, "of Adam", above=0)
+    custom_cfg: list[dict[str, Any]] = option(
+        [],
+        "PaddleSeg's form of `lr_multipliers`: items of `name`, part of a name, with `lr_mult` and "
+        "`weight_decay_mult`; the first that fits counts",
+    )
+    grad_clip_cfg: dict[str, Any] | None = option(
+        None,
+        "PaddleSeg's clipping: `name` (`ClipGradByGlobalNorm`, `ClipGradByNorm`, "
+        "`ClipGradByValue`) with `clip_norm`, or `max` and `min`",
+    )
+    layerwise_decay: float | None = option(
+        None,
+        "factor on the rate per block of a transformer, counted from the last (PaddleSeg's "
+        "AdamWDL_CAE)",
+        above=0,
+    )
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a multiplier that is no number of at least 0."""
+        """Raise `ValueError` for values that do not fit, or two keys for one thing."""
         for part, factor in self.lr_multipliers.items():
-            is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
-            if not is_number or not 0 <= factor < np.inf:
-                raise ValueError(
-                    f"'lr_multipliers.{part}' must be a number of at least 0, got {factor!r}"
-                )
+            check_factor(f"lr_multipliers.{part}", factor)
+        check_custom_cfg(self.custom_cfg)
+        if self.lr_multipliers and self.custom_cfg:
+            raise ValueError("'lr_multipliers' and 'custom_cfg' do the same; give one of them")
+        if self.grad_clip_cfg is not None:
+            _check_clip(self.grad_clip_cfg)
+            if self.clip_grad_norm:
+                raise ValueError("'clip_grad_norm' and 'grad_clip_cfg' do the same; give one")
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> "OptimizerOptions":
@@ -67,11 +102,53 @@ class OptimizerOptions:
         name = str(section.get("type", SGD))
         if name.lower() not in _TYPES:
             raise UsageError(f"optimizer: unknown type '{name}'{nearest_name(name, _TYPES)}")
+        section = _without_paddlesegs_names(section)
         kind = _TYPES[name.lower()]
         for key, types in _ONLY_FOR.items():
             if key in section and kind not in types:
                 raise UsageError(f"optimizer: {kind} has no '{key}'")
+        if name.lower() == _CAE:
+            defaults = {"weight_decay": 0.01, "layerwise_decay": 0.65}
+            section = {**defaults, "no_decay_on_norm_and_bias": True, **section}
         return from_section(cls, {**section, "type": kind}, "optimizer")
+
+
+def _without_paddlesegs_names(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with PaddleSeg's other names replaced by ours.
+
+    Raises:
+        UsageError: both names are given, or gradients would have to be sparse.
+    """
+    renamed = {key: value for key, value in section.items() if key != "lazy_mode"}
+    if section.get("lazy_mode"):
+        raise UsageError("optimizer: lazy_mode is for sparse gradients, which no network here has")
+    if "use_nesterov" in renamed:
+        if "nesterov" in renamed:
+            raise UsageError("optimizer: 'use_nesterov' is 'nesterov', and both are given")
+        renamed["nesterov"] = renamed.pop("use_nesterov")
+    return renamed
+
+
+def _check_clip(section: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a `grad_clip_cfg` that is none."""
+    name = section.get("name")
+    if name not in _CLIPS:
+        raise ValueError(f"grad_clip_cfg: unknown name '{name}'{nearest_name(name, _CLIPS)}")
+    for key, value in section.items():
+        if key == "name":
+            continue
+        if key not in _CLIPS[name]:
+            raise ValueError(f"grad_clip_cfg: {name} takes no '{key}'")
+        if key == "min":
+            check_factor("grad_clip_cfg.min (below 0)", -value if _is_number(value) else value)
+        else:
+            check_factor(f"grad_clip_cfg.{key}", value)
+    if _CLIPS[name][0] not in section:
+        raise ValueError(f"grad_clip_cfg: '{_CLIPS[name][0]}' is missing")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def build_optimizer(
@@ -83,49 +160,30 @@ def build_optimizer(
         UsageError: a name in `lr_multipliers` is part of no parameter's name.
     """
     import paddle
-    from paddle import nn
 
-    groups = _group_parameters(options, model)
-    clip = nn.ClipGradByGlobalNorm(options.clip_grad_norm) if options.clip_grad_norm else None
+    groups = group_parameters(options, model)
     common = {
         "learning_rate": learning_rate,
         "parameters": groups,
         "weight_decay": float(options.weight_decay),  # Paddle takes a whole number for a function
-        "grad_clip": clip,
+        "grad_clip": _clip(options),
     }
     if options.type == SGD:
         return paddle.optimizer.Momentum(
             momentum=options.momentum, use_nesterov=options.nesterov, **common
         )
     adam = paddle.optimizer.Adam if options.type == ADAM else paddle.optimizer.AdamW
-    return adam(beta1=options.beta1, beta2=options.beta2, **common)
+    return adam(beta1=options.beta1, beta2=options.beta2, epsilon=options.epsilon, **common)
 
 
-def _group_parameters(options: OptimizerOptions, model: "nn.Layer") -> list[dict[str, Any]]:
-    groups: dict[tuple[float, float], list[Any]] = {}
-    unused = set(options.lr_multipliers)
-    for name, parameter in model.named_parameters():
-        if parameter.stop_gradient:
-            continue
-        factor = 1.0
-        for part, value in options.lr_multipliers.items():
-            if part in name:
-                factor = value
-                unused.discard(part)
-                break
-        decays = len(parameter.shape) > 1 or not options.no_decay_on_norm_and_bias
-        key = (float(factor), float(options.weight_decay) if decays else 0.0)
-        groups.setdefault(key, []).append(parameter)
-    if unused:
-        raise UsageError(
-            f"optimizer: lr_multipliers: no parameter of {type(model).__name__} has "
-            f"'{sorted(unused)[0]}' in its name"
-        )
-    # In a group, Paddle takes `learning_rate` as a factor on the optimizer's rate.
-    return [
-        {"params": parameters, "learning_rate": factor, "weight_decay": decay}
-        for (factor, decay), parameters in groups.items()
-    ]
+def _clip(options: OptimizerOptions) -> Any:
+    """Paddle's clipping of gradients, or None."""
+    from paddle import nn
+
+    if options.grad_clip_cfg is not None:
+        arguments = {key: value for key, value in options.grad_clip_cfg.items() if key != "name"}
+        return getattr(nn, options.grad_clip_cfg["name"])(**arguments)
+    return nn.ClipGradByGlobalNorm(options.clip_grad_norm) if options.clip_grad_norm else None
 
 
 def optimizer_arrays(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
@@ -90,6 +90,7 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
             missing, or the folder cannot be written to.
     """
     device = resolve_device(options.device)
+    options = replace(options, to_static=options.to_static or config.to_static_training)
     precision = resolve_precision(options.precision, options.amp_level, device)
     for section in ("model", "train_dataset", "loss"):
         config.section(section)

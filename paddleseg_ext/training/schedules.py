@@ -7,6 +7,7 @@ PaddleSeg's; `warmup` is ours.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from paddleseg_ext.common.errors import UsageError, nearest_name
@@ -60,6 +61,50 @@ class StepDecay:
 
 
 @dataclass(frozen=True)
+class MultiStepDecay:
+    """`learning_rate * gamma ** n` after `n` of the `milestones`."""
+
+    learning_rate: float = option(MISSING, _RATE, above=0)
+    milestones: list[int] = option(MISSING, "iterations of the steps, rising", at_least=1)
+    gamma: float = option(0.1, "factor on the rate per step", above=0)
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where the milestones do not rise."""
+        _check_rising("milestones", self.milestones)
+
+    def __call__(self, iteration: int) -> float:
+        """The rate of `iteration`, counted from 0."""
+        return self.learning_rate * self.gamma ** sum(m <= iteration for m in self.milestones)
+
+
+@dataclass(frozen=True)
+class PiecewiseDecay:
+    """`values[n]` after `n` of the `boundaries`."""
+
+    boundaries: list[int] = option(MISSING, "iterations of the steps, rising", at_least=1)
+    values: list[float] = option(MISSING, "rates, one more than boundaries", above=0)
+    learning_rate: float = option(0.0, "where a warm-up ends", at_least=0)
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where the lists do not fit."""
+        _check_rising("boundaries", self.boundaries)
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                f"{len(self.boundaries) + 1} 'values' are expected for {len(self.boundaries)} "
+                f"'boundaries', got {len(self.values)}"
+            )
+
+    def __call__(self, iteration: int) -> float:
+        """The rate of `iteration`, counted from 0."""
+        return self.values[sum(b <= iteration for b in self.boundaries)]
+
+
+def _check_rising(name: str, steps: list[int]) -> None:
+    if any(later <= earlier for earlier, later in pairwise(steps)):
+        raise ValueError(f"'{name}' must rise, got {steps}")
+
+
+@dataclass(frozen=True)
 class Constant:
     """The same rate throughout."""
 
@@ -70,7 +115,9 @@ class Constant:
         return self.learning_rate
 
 
-Decay = PolynomialDecay | CosineAnnealingDecay | StepDecay | Constant
+Decay = (
+    PolynomialDecay | CosineAnnealingDecay | StepDecay | MultiStepDecay | PiecewiseDecay | Constant
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +155,15 @@ class Warmup:
 
 
 DECAYS: dict[str, type[Decay]] = {
-    kind.__name__: kind for kind in (PolynomialDecay, CosineAnnealingDecay, StepDecay, Constant)
+    kind.__name__: kind
+    for kind in (
+        PolynomialDecay,
+        CosineAnnealingDecay,
+        StepDecay,
+        MultiStepDecay,
+        PiecewiseDecay,
+        Constant,
+    )
 }
 WARMUP_KEYS = tuple(field.name for field in fields(Warmup) if field.metadata)
 _LENGTH_KEYS = {"PolynomialDecay": "decay_steps", "CosineAnnealingDecay": "T_max"}

@@ -117,8 +117,9 @@ def test_null_takes_a_key_away(tmp_path: Path) -> None:
         ("absent_class: none", "'absent_class' must be one of skip, zero, one, smooth, got 'none'"),
         ("registry: paddelseg", "'registry' must be one of paddleseg_ext, paddleseg, got 'padd"),
         ("- a\n- b", "a yml of sections"),
-        ("distill_loss: {}", "distillation is not part"),
-        ("to_static_training: true", "train.py is --to_static True"),
+        ("to_static_training: 5", "'to_static_training' must be true or false, got 5"),
+        ("mean: [0.5]", r"unknown key 'mean' \(known"),
+        ("model: {type: FCN}\nbatchsize: 4", "unknown key 'batchsize' .did you mean 'batch_size'"),
         ("export: [Normalize]", "'export' must be a section"),
         ("Deploy: {}", "the deploy.yaml of a bundle"),
         ("model: !!python/object/apply:os.system ['echo gone']", "could not determine"),
@@ -148,6 +149,33 @@ def test_wrong_ymls_are_one_clear_line(tmp_path: Path, text: str, words: str) ->
 def test_wrong_opts_are_one_clear_line(tmp_path: Path, opt: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_config(write(tmp_path, BASE), [opt])
+
+
+@pytest.mark.parametrize("network", ["type: FCN", "type: STDCSeg, backbone: {type: STDC1}"])
+def test_keys_that_paddleseg_does_not_read_are_warned_of(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        f"model: {{{network}}}\nlearning_rate: 1\nmean: &mean [0.5]\ndistill_loss: {{}}\niters: 3"
+    )
+    config = load_config(write(tmp_path, text))
+    said = capsys.readouterr().out
+    assert "learning_rate, mean, distill_loss; the rate is that of lr_scheduler" in said
+    assert said.count("WARNING") == 1
+    assert set(config.raw) == {"model", "iters"}
+
+
+def test_a_repeated_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = "model: {type: FCN}\niters: 1\niters: 2\nbatch_size: 3\nbatch_size: 3"
+    path = write(tmp_path, base, "base.yml")
+    child = write(tmp_path, "_base_: base.yml")
+    assert load_config(child).iters == 2  # as in PaddleSeg
+    said = capsys.readouterr().out
+    assert f"{path}, line 3: the key 'iters' appears twice (first in line 2), with another" in said
+    assert "line 5: the key 'batch_size' appears twice (first in line 4), with the same" in said
+    ours = write(tmp_path, base.replace("FCN", "BiSeNetV2"))
+    with pytest.raises(UsageError, match="line 3: the key 'iters' appears twice"):
+        load_config(ours)
 
 
 def test_an_unknown_key_of_the_loss_is_refused_by_every_command(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.registry import BACKBONES, MODELS, Registry, build
+from paddleseg_ext.registry import BACKBONES, LOSSES, MODELS, Registry, build
 
 
 def make_colour(red: int, green: int = 0) -> tuple[int, int]:
@@ -111,3 +111,18 @@ def test_ours_come_first_and_paddlesegs_on_request() -> None:
     assert MODELS.find("PPLiteSeg").__module__.startswith("paddleseg.")
     with pytest.raises(UsageError, match=r"unknown model 'paddleseg\.BiSeNetV9'"):
         MODELS.find("paddleseg.BiSeNetV9")
+
+
+def test_paddlesegs_is_taken_where_only_it_has_the_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where its parts are sections: but never for a misspelt argument of ours."""
+    loss = build(LOSSES, {"type": "DiceLoss", "weight": [1.0, 2.0]}, "loss")
+    assert type(loss).__module__.startswith("paddleseg.")
+    assert "loss: DiceLoss is PaddleSeg's, which has these arguments" in capsys.readouterr().out
+    for spec in ({"type": "DiceLoss", "wieght": [1.0]}, {"type": "DiceLoss", "smoth": 1.0}):
+        with pytest.raises(UsageError, match="loss: DiceLoss takes no '"):
+            build(LOSSES, spec, "loss")
+    parts = [{"type": "CrossEntropyLoss"}, {"type": "DiceLoss"}]
+    mixed = build(LOSSES, {"type": "MixedLoss", "losses": parts, "coef": [1.0, 2.0]}, "loss")
+    assert [type(part).__module__.partition(".")[0] for part in mixed.losses] == ["paddleseg"] * 2

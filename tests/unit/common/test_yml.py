@@ -40,6 +40,20 @@ def test_wrong_files_are_one_clear_line(tmp_path: Path, content: bytes, words: s
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_is_repeated_with_the_same_value_is_warned_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert parse_yaml("a: &x [1, {b: 2}]\nc: 3\na: *x\na: [1, {b: 2}]", "x.yml")["a"] == [
+        1,
+        {"b": 2},
+    ]
+    said = capsys.readouterr().out
+    assert "x.yml, line 3: the key 'a' appears twice (first in line 1), with the same value" in said
+    for other in ("[1, {b: 3}]", "[1, {b: '2'}]", "[1]", "1", "{1: {b: 2}}"):
+        with pytest.raises(UsageError, match="line 2: the key 'a' appears twice"):
+            parse_yaml(f"a: [1, {{b: 2}}]\na: {other}", "x.yml")
+
+
 def test_a_file_that_went_away(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"x\.yml: cannot be read: .*No such file"):
         read_sections(tmp_path / "x.yml", "a section")

@@ -160,7 +160,7 @@ def test_data_of_paddleseg_that_is_absent_is_not_downloaded(
         ("{type: OpticDiscSeg, dataset_root: .}", "list format incorrect"),
         ("{type: Dataset, img_channels: 1, dataset_root: .}", "img_channels: 3 expected, got 1"),
         ("{type: Dataset, img_channels: 4, dataset_root: .}", "img_channels: 3 expected, got 4"),
-        ("{type: ADE20K, dataset_root: ., edge: true}", "type: paddleseg.ADE20K"),
+        ("{type: ADE20K, dataset_root: ., edge: true, label_kind: x}", "takes no 'edge'"),
     ],
 )
 def test_sections_that_a_data_set_of_paddleseg_cannot_be_made_of(

@@ -1,6 +1,7 @@
 """Losses by values that can be worked out by hand."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -255,3 +256,13 @@ def test_a_detail_map_of_two_channels_is_refused() -> None:
     labels = paddle.zeros([1, 8, 8], "int64")
     with pytest.raises(UsageError, match="1 channel is expected, got 2"):
         DetailAggregateLoss()(paddle.zeros([1, 2, 8, 8]), labels)
+
+
+@pytest.mark.parametrize(("network", "house"), [("FCN", "paddleseg"), ("DABNet", "paddleseg_ext")])
+def test_losses_are_of_their_networks_house(network: str, house: str) -> None:
+    raw = {
+        "model": {"type": network},
+        "loss": {"types": [{"type": "CrossEntropyLoss"}, {"type": "DiceLoss"}], "coef": [1, 1]},
+    }
+    loss = build_loss(Config(Path("a.yml"), raw), 255)
+    assert {type(part).__module__.partition(".")[0] for part in loss.losses} == {house}

@@ -44,6 +44,27 @@ def test_a_network_of_paddleseg_gets_its_backbone(name: str) -> None:
     assert type(model.backbone).__module__.startswith("paddleseg.models.")
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "STDCSeg", "backbone": {"type": "STDC1"}},
+        {"type": "BiSeNetV2", "align_corners": True},
+        # Its backbone names its parameters, which Paddle takes once per process.
+        {"type": "PortraitNet", "backbone": {"type": "MobileNetV2_x1_0"}},
+        # Looks for the file of `pretrained` also where none is given.
+        {
+            "type": "LinearSegmenter",
+            "backbone": {"type": "VisionTransformer", "depth": 1, "embed_dim": 8, "num_heads": 2},
+        },
+    ],
+    ids=lambda spec: spec["type"],
+)
+def test_a_network_that_only_paddleseg_has_in_this_form(spec: dict[str, Any]) -> None:
+    for _ in range(2):
+        model = build_model(network(**spec), 2)
+        assert type(model).__module__.startswith("paddleseg.models.")
+
+
 def test_a_network_of_ours_gets_our_backbone() -> None:
     model = build_model(network(type="BiSeNetV1", backbone={"type": "ResNet18_vd"}), 19)
     assert type(model.backbone).__module__.startswith("paddleseg_ext.")
@@ -52,8 +73,14 @@ def test_a_network_of_ours_gets_our_backbone() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"type": "STDCSeg", "backbone": {"type": "STDC1"}}, "type: paddleseg.STDCSeg"),
-        ({"type": "BiSeNetV2", "lambd": 0.2}, "no 'lambd'; .* type: paddleseg.BiSeNetV2"),
+        (
+            {"type": "STDCSeg", "backbone": {"type": "STDC1"}, "variant": "x"},
+            "Use STDCNet813 .* type: paddleseg.STDCSeg",
+        ),
+        (
+            {"type": "BiSeNetV2", "lambd": 0.2, "variant": "x"},
+            "no 'lambd'; .* type: paddleseg.BiSeNetV2",
+        ),
         ({"type": "BiSeNetV2", "lamda": 0.2}, "no 'lamda' .known"),
         ({"type": "BiSeNetV1", "backbone": {"type": "STDC1"}}, "Use ResNet18"),
         (

@@ -37,8 +37,42 @@ def test_cosine_and_step() -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "theirs"),
+    [
+        ({"learning_rate": 1.0, "milestones": [3, 6], "gamma": 0.5}, "MultiStepDecay"),
+        ({"boundaries": [3, 6], "values": [1.0, 0.5, 0.2]}, "PiecewiseDecay"),
+        (
+            {
+                "learning_rate": 1.0,
+                "milestones": [3, 6],
+                "warmup_iters": 2,
+                "warmup_start_lr": 0.1,
+            },
+            "MultiStepDecay",
+        ),
+    ],
+)
+def test_steps_are_paddles(section: dict, theirs: str) -> None:
+    import paddle
+
+    schedule = build_schedule({"type": theirs, **section}, iters=10)
+    plain = {key: value for key, value in section.items() if "warmup" not in key}
+    expected = getattr(paddle.optimizer.lr, theirs)(**plain)
+    if "warmup_iters" in section:
+        expected = paddle.optimizer.lr.LinearWarmup(expected, 2, 0.1, 1.0)
+    for iteration in range(10):
+        assert schedule(iteration) == pytest.approx(expected())
+        expected.step()
+
+
+@pytest.mark.parametrize(
     ("section", "words"),
     [
+        (
+            {"type": "MultiStepDecay", "learning_rate": 0.1, "milestones": [3, 2]},
+            "'milestones' must rise",
+        ),
+        ({"type": "PiecewiseDecay", "boundaries": [3], "values": [1.0]}, "2 'values' are expected"),
         ({"type": "PolynomalDecay", "learning_rate": 0.1}, "did you mean 'PolynomialDecay'"),
         ({**POLY, "powr": 0.9}, "did you mean 'power'"),
         ({"type": "PolynomialDecay"}, "'learning_rate' is missing"),
