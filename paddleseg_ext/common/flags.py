@@ -95,14 +95,19 @@ def make_parser(description: str | None, verb: str = "") -> Parser:
     return Parser(prog=f"paddleseg-ext {verb}" if verb else None, description=description)
 
 
-def add_config_flags(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_config_flags(
+    parser: argparse.ArgumentParser,
+    required: bool = True,
+    default: str = "the one in the checkpoint's manifest",
+) -> None:
     """`--config` and `--opts`, for every command that reads a yml.
 
     Args:
         parser: of the command.
-        required: False where the manifest of a checkpoint may hold the configuration.
+        required: False where the configuration may come from elsewhere.
+        default: where it comes from then, for `--help`.
     """
-    where = "" if required else " (default: the one in the checkpoint's manifest)"
+    where = "" if required else f" (default: {default})"
     parser.add_argument(
         "--config",
         required=required,

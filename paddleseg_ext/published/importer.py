@@ -1,14 +1,12 @@
 """Conversion of a published checkpoint to a `.pdparams` of our networks.
 
-    config = load_config("bisenetv1_torchseg_cityscapes_1024x1024_80k")
-    import_checkpoint("model.pth", config, "r18.pdparams", ImportOptions(verify=True))
+    import_checkpoint("model.pth", None, "r18.pdparams", ImportOptions(verify=True))
 
 The manifest of a whole network holds its configuration, so that the checkpoint can be opened
 without one.
 """
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +27,18 @@ from paddleseg_ext.published.files import published_file, read_published
 from paddleseg_ext.published.generation import Generation
 from paddleseg_ext.published.golden import PASSED, CaseResult, run_generation
 from paddleseg_ext.published.mapping import Imported
+from paddleseg_ext.published.recipes import (
+    Recipe,
+    check_network,
+    count_classes,
+    fitting,
+    recipes_of,
+)
 from paddleseg_ext.published.systems import AUTO, recognise
-from paddleseg_ext.registry import BACKBONES, MODELS
 
 if TYPE_CHECKING:
     from paddle import nn
 
-# Options that change the arithmetic and not the tensors: strict loading cannot see a wrong value.
-_ARITHMETIC = ("activation", "pool_counts_padding")
 _PRETRAINED_KEYS = {"backbone": "model.backbone.pretrained", "body": "pretrained"}
 
 
@@ -85,7 +87,7 @@ class ImportResult:
 
 def import_checkpoint(
     weights: str | Path,
-    config: Config,
+    config: Config | None,
     save_path: str | Path,
     options: ImportOptions | None = None,
 ) -> ImportResult:
@@ -93,7 +95,8 @@ def import_checkpoint(
 
     Args:
         weights: the checkpoint, in any of the formats of `files.read_published`.
-        config: names the network that the weights belong to.
+        config: names the network that the weights belong to; None takes the shipped one that
+            fits layout and class count.
         save_path: the `.pdparams` to write.
         options: by default the layout is recognised and nothing is verified.
 
@@ -110,7 +113,7 @@ def import_checkpoint(
     arrays = read_published(weights)
     generation = recognise(arrays, options.system, options.generation, source)
     log(f"{source}: {generation.system} {generation.name}: {generation.title}")
-    check_options(config, generation)
+    config = choose_config(config, generation, arrays, source)
     golden = verify(generation, options.golden_dir) if options.verify else ()
     network, tensors = load_published(config, generation, arrays, source)
     whole = generation.part == "model"
@@ -131,52 +134,54 @@ def import_checkpoint(
     return ImportResult(save_path, generation, tensors, golden)
 
 
-def check_options(config: Config, generation: Generation) -> None:
-    """Check that the configuration's network is the one that these weights belong to.
+def choose_config(
+    config: Config | None, generation: Generation, arrays: Mapping[str, np.ndarray], source: str
+) -> Config:
+    """The configuration of a checkpoint: the given one if it fits, without one a shipped one.
 
     Raises:
-        UsageError: an option differs; the message gives the value that each must have.
+        UsageError: the given one has another network or class count; the right one is named.
     """
-    if config.only_paddleseg:
-        raise UsageError(f"{config.path}: 'registry: paddleseg' leaves no network of ours to fill")
-    wrong = _differences(config.model, generation.model, "model")
-    if wrong:
-        opts = " ".join(f"{key}={wanted}" for key, (_, wanted) in wrong.items())
-        found = ", ".join(f"{key} is {value}" for key, (value, _) in wrong.items())
-        raise UsageError(
-            f"{config.path}: {found}; {generation.system} {generation.name} needs --opts {opts}"
+    recipes = recipes_of(generation)
+    wrong = check_network(config, generation) if config else ""
+    if generation.part != "model":
+        if config and wrong:
+            raise UsageError(
+                f"{config.path}: {wrong}; a network that starts from {source}, "
+                f"{generation.system} {generation.name}, is --config {recipes[0].name}"
+            )
+        return config or recipes[0].config
+    num_classes = count_classes(generation, arrays, source, recipes[0])
+    right = fitting(recipes, num_classes)
+    if config:
+        stated = config.model.get("num_classes") or class_table_of(config).num_classes
+        if not wrong and stated != num_classes:
+            wrong = f"it has {stated} classes"
+        if wrong:
+            raise UsageError(
+                f"{config.path}: {wrong}; {source} is {generation.system} {generation.name} with "
+                f"{num_classes} classes{_remedy(right, num_classes)}"
+            )
+        return config
+    if right[0].num_classes != num_classes:
+        warn(
+            f"{source}: {num_classes} classes, which no shipped configuration of this network has; "
+            f"taken as {right[0].name} with classes that have numbers only. A yml with your data "
+            "set gives them names: --config"
         )
+        return right[0].with_classes(num_classes)
+    log(f"{source}: {num_classes} classes, as --config {right[0].name}")
+    if others := ", ".join(recipe.name for recipe in right[1:]):
+        warn(f"{source}: {others} has this network and class count, too: --config says which")
+    return right[0].config
 
 
-def _differences(
-    spec: Mapping[str, Any], wanted: Mapping[str, Any], where: str
-) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (the yml's value or its default, the value needed), where they differ."""
-    wrong: dict[str, tuple[Any, Any]] = {}
-    defaults = _defaults(wanted["type"], where) if "type" in wanted else {}
-    for key, value in wanted.items():
-        if isinstance(value, Mapping):
-            inner = spec.get(key)
-            section = inner if isinstance(inner, Mapping) else {}
-            wrong |= _differences(section, value, f"{where}.{key}")
-        else:
-            found = spec.get(key, None if key == "type" else defaults.get(key))
-            if found != value:
-                wrong[f"{where}.{key}"] = (found, value)
-    if f"{where}.type" not in wrong:
-        # These weights need the default of any other option that changes the arithmetic.
-        wrong |= {
-            f"{where}.{key}": (spec[key], default)
-            for key, default in defaults.items()
-            if key in _ARITHMETIC and key not in wanted and spec.get(key, default) != default
-        }
-    return wrong
-
-
-def _defaults(type_name: str, where: str) -> dict[str, Any]:
-    registry = BACKBONES if where.endswith("backbone") else MODELS
-    parameters = inspect.signature(registry.find(type_name)).parameters
-    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+def _remedy(right: Sequence[Recipe], num_classes: int) -> str:
+    """Which `--config` to give, for messages."""
+    names = " or ".join(recipe.name for recipe in right)
+    if right[0].num_classes == num_classes:
+        return f": --config {names}"
+    return f": a yml that extends {names} by a data set of {num_classes} classes, or no --config"
 
 
 def verify(generation: Generation, golden_dir: Path | None = None) -> tuple[CaseResult, ...]:

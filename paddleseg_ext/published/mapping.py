@@ -8,6 +8,7 @@ tensor's name without its last part. In a path of the original, `(a|b)` matches 
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ _LEAVES = {
 }
 # A counter of PyTorch's norms that inference does not use, and that Paddle does not have.
 _COUNTER = "num_batches_tracked"
+_SAME = "the same tensor as "
 _OMITTED = "the network is built without it"
 
 ABN_EPSILON = 1e-5
@@ -105,6 +107,25 @@ class Imported:
             + [f"folded   {key} -> {target} ({how})" for key, target, how in self.folded]
             + [f"dropped  {key} ({why})" for key, why in self.dropped]
         )
+
+    def table(self) -> list[str]:
+        """Counts per part of our network, then per reason for which tensors were dropped.
+
+        A part is the first word of our name of a tensor; of dropped ones the first is named.
+        """
+        loaded = Counter(target.partition(".")[0] for _, target in self.loaded)
+        folded = Counter(target.partition(".")[0] for _, target, _ in self.folded)
+        parts = dict.fromkeys((*loaded, *folded))
+        width = max(map(len, ("part", *parts)))
+        lines = [f"{'part':<{width}}  loaded  folded"]
+        lines += [f"{part:<{width}}  {loaded[part]:>6}  {folded[part]:>6}" for part in parts]
+        dropped: dict[str, list[str]] = {}
+        for key, why in self.dropped:
+            reason = "a second name of a tensor" if why.startswith(_SAME) else why
+            dropped.setdefault(reason, []).append(key)
+        for reason, keys in dropped.items():
+            lines.append(f"dropped {len(keys):>4}: {reason} ({keys[0]}{', ...' * (len(keys) > 1)})")
+        return lines
 
     def summary(self) -> str:
         """`loaded 200, folded 10, dropped 8 of 218 tensors`."""
@@ -199,7 +220,7 @@ def _store(
                 f"{source}: '{key}' and another tensor both map to '{target}', but their values "
                 "differ"
             )
-        result.dropped.append((key, f"the same tensor as {target}"))
+        result.dropped.append((key, f"{_SAME}{target}"))
         return
     result.arrays[target] = array
     if fold:

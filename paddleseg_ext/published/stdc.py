@@ -67,8 +67,9 @@ def has_depths(prefix: str, depths: Depths) -> tuple[Check, Check]:
 
 _MAIN_HEAD = "conv_out.conv.conv.weight"
 _DETAIL_HEAD = has("conv_out_sp8.conv.conv.weight")
-# InPlaceABN has no counters. A file of plain norms whose counters are gone looks the same.
+# InPlaceABN has no counters. The backbone's norms are plain in both layouts.
 _COUNTERS = "conv_out.conv.bn.num_batches_tracked"
+_BACKBONE_COUNTERS = "cp.backbone.features.0.bn.num_batches_tracked"
 
 
 def _segmentation(name: str, norm: str, norm_title: str) -> Generation:
@@ -80,7 +81,7 @@ def _segmentation(name: str, norm: str, norm_title: str) -> Generation:
         {"type": "STDCSeg", "backbone": {"type": backbone}, "variant": "original"},
         _segmentation_rules(depths, abn=norm == "abn"),
         (_DETAIL_HEAD, shaped(_MAIN_HEAD, 256, 256, 3, 3), *has_depths("cp.backbone.", depths)),
-        signs=(lacks(_COUNTERS) if norm == "abn" else has(_COUNTERS),),
+        signs=((lacks(_COUNTERS), has(_BACKBONE_COUNTERS)) if norm == "abn" else (has(_COUNTERS),)),
     )
 
 
