@@ -11,12 +11,12 @@ import os
 import reprlib
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
+from paddleseg_ext.common import chatter
 from paddleseg_ext.common.limits import process_limit
 
 STATUS_DONE = 0
@@ -29,12 +29,6 @@ _LONGEST = 200  # letters of a value that a message quotes
 _QUOTES = reprlib.Repr()
 _QUOTES.maxlevel, _QUOTES.maxdict, _QUOTES.maxlist, _QUOTES.maxtuple = 4, 8, 8, 8
 _QUOTES.maxstring = _QUOTES.maxother = _LONGEST
-
-# Paddle's warnings at every import or training step that no user can act on.
-_PADDLE_CHATTER = (
-    "No ccache found",
-    "When training, we now always track global mean and variance",
-)
 
 # Errors of a disk that is full, over quota, read-only, another user's or broken, and of a limit of
 # a file's size (ulimit -f).
@@ -211,8 +205,7 @@ def reason_of(error: BaseException) -> str:
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its status; the last line of every script."""
     keep_output_open()
-    for chatter in _PADDLE_CHATTER:
-        warnings.filterwarnings("ignore", message=chatter)
+    chatter.silence()
     try:
         status = main() or STATUS_DONE
         if sys.stdout is not None:
@@ -274,7 +267,8 @@ def keep_output_open() -> None:
         else:
             stream.flush()
         outlet = io.BufferedWriter(_Outlet(number, "w", closefd=False))
-        opened = io.TextIOWrapper(
+        text = chatter.QuietText if number == 2 else io.TextIOWrapper
+        opened = text(
             outlet,
             encoding=stream.encoding if stream is not None else "utf-8",
             errors="backslashreplace",

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from paddleseg_ext.common.chatter import Verbose
+
 TRUE_WORDS = ("true", "1", "yes")
 FALSE_WORDS = ("false", "0", "no")
 LIMITS = {"at least": operator.ge, "above": operator.gt}
@@ -86,13 +88,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser(description: str | None, verb: str = "") -> Parser:
-    """Returns a command's parser without flags.
+    """Returns a command's parser with `--verbose` alone.
 
     Args:
         description: printed by `--help`.
         verb: of `paddleseg-ext`; empty for a script that is none of its verbs.
     """
-    return Parser(prog=f"paddleseg-ext {verb}" if verb else None, description=description)
+    parser = Parser(prog=f"paddleseg-ext {verb}" if verb else None, description=description)
+    parser.add_argument(
+        "--verbose", action=Verbose, help="show also what Paddle prints when it is loaded"
+    )
+    return parser
 
 
 def add_config_flags(
