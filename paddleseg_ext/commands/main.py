@@ -26,7 +26,7 @@ VERBS = {
     "config": ("config", "list the shipped configurations, or show one whole"),
     "data": ("data", "make, check and inspect data sets"),
     "import": ("import_weights", "turn a published checkpoint into ours"),
-    "doctor": ("doctor", "parameters, multiply-adds and strides of a yml's network"),
+    "doctor": ("doctor", "a network's parameters, multiply-adds, strides; or what is installed"),
     "curves": ("curves", "loss and mIoU of training runs in one picture"),
     "demo": ("demo", "the whole way on embedded data, with a report"),
     "tipc": ("tipc", "prepare, show and run TIPC chains; needs a checkout"),

@@ -44,10 +44,7 @@ def silence() -> None:
 
 
 class Verbose(argparse.Action):
-    """The flag `--verbose`: from where it is read on, everything is shown."""
-
-    def __init__(self, *args: Any, **settings: Any):
-        super().__init__(*args, nargs=0, default=False, **settings)
+    """The flag `--verbose`, with `nargs=0`: from where it is read on, everything is shown."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any

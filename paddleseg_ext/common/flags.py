@@ -96,7 +96,11 @@ def make_parser(description: str | None, verb: str = "") -> Parser:
     """
     parser = Parser(prog=f"paddleseg-ext {verb}" if verb else None, description=description)
     parser.add_argument(
-        "--verbose", action=Verbose, help="show also what Paddle prints when it is loaded"
+        "--verbose",
+        action=Verbose,
+        nargs=0,
+        default=False,
+        help="show also what Paddle prints when it is loaded",
     )
     return parser
 

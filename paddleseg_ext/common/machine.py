@@ -151,7 +151,12 @@ def cpu_name() -> str:
 
 def has_avx512() -> bool:
     """Whether the processor has AVX-512; False where the system does not say."""
-    return "avx512f" in _cpu_info("flags").split()
+    return "avx512f" in cpu_flags()
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's abilities by the kernel's names; empty where the system does not say."""
+    return frozenset((_cpu_info("flags") or _cpu_info("Features")).split())  # x86 or arm64
 
 
 def _cpu_info(field: str) -> str:

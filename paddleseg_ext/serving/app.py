@@ -42,6 +42,7 @@ from paddleseg_ext.serving.answers import (
     SizeAnswer,
     refusal,
 )
+from paddleseg_ext.serving.api_page import api_page
 from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
 from paddleseg_ext.serving.middleware import AnswerDefects, CheckSite, CountAnswers, DrainUnread
 from paddleseg_ext.serving.requests import ENVELOPE_BYTES, Arriving, Upload, read_many, read_one
@@ -89,7 +90,7 @@ def create_app(
         summary="Semantic segmentation of images by one exported bundle.",
         lifespan=lifespan,
         responses=OTHER_SITES if names is not None else None,
-        # Their pages load scripts from elsewhere; /openapi.json is for tools.
+        # Their pages load scripts from elsewhere; `_add_page` has one that does not.
         docs_url=None,
         redoc_url=None,
     )
@@ -337,6 +338,14 @@ def _add_page(app: FastAPI) -> None:
     def index() -> HTMLResponse:
         """The page for people."""
         return HTMLResponse(page, headers=headers)
+
+    @app.get("/docs", response_class=HTMLResponse)
+    def docs() -> HTMLResponse:
+        """This description, for people."""
+        text = api_page(app.openapi())
+        return HTMLResponse(
+            text, headers=headers | {"Content-Security-Policy": _content_policy(text)}
+        )
 
     @app.get(
         "/samples/{number}.png",

@@ -67,6 +67,21 @@ def test_the_three_outputs(make_service: MakeService) -> None:
     assert sum(entry["share"] for entry in answer["classes"]) == pytest.approx(1)
 
 
+def test_the_page_of_the_interface_needs_no_network(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service(), api_key=KEY)) as client:
+        answer = client.get("/docs")
+        paths = client.get("/openapi.json").json()["paths"]
+    assert answer.status_code == 200
+    for path in paths:
+        assert f" {path}</code>" in answer.text
+    assert "(default: labels)" in answer.text
+    assert "Authorization: Bearer KEY" in answer.text
+    assert "<script" not in answer.text
+    assert "http" not in answer.text.replace("HTTP", "").partition("</head>")[2]
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "style-src 'sha256-" in policy
+
+
 def test_upright_on_demand(make_service: MakeService) -> None:
     tag = Image.Exif()
     tag[0x0112] = 6

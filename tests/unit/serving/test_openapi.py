@@ -17,6 +17,7 @@ from .conftest import BOUNDS, BrightnessNetwork, make_predictor
 
 OPERATIONS = {
     "/": "GET",
+    "/docs": "GET",
     "/v1/segment": "POST",
     "/v1/segment:batch": "POST",
     "/v1/model": "GET",
