@@ -439,7 +439,8 @@ def test_the_model_tells_its_manifest_and_no_folders(make_service: MakeService) 
     assert model["network"] == "Brightness" and model["checkpoint"]["path"] == "best.pdparams"
     assert model["backend"]["name"] == "brightness"
     assert model["limits"]["max_pixels"] == LIMITS.max_pixels
-    assert model["classes"][2] == {"id": 2, "name": "bright", "color": "#008000"}
+    color = "#{:02x}{:02x}{:02x}".format(*TABLE.palette[2])
+    assert model["classes"][2] == {"id": 2, "name": "bright", "color": color}
 
 
 def test_metrics_count_answers_and_stages(make_service: MakeService) -> None:
