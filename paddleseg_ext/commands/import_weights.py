@@ -38,7 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     flags.add_config_flags(parser, required=False, default="the shipped one that fits")
     add_options(parser, ImportOptions)
-    parser.add_argument("--verbose", action="store_true", help="list every tensor")
     return parser
 
 

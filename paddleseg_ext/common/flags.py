@@ -100,7 +100,7 @@ def make_parser(description: str | None, verb: str = "") -> Parser:
         action=Verbose,
         nargs=0,
         default=False,
-        help="show also what Paddle prints when it is loaded",
+        help="everything: what Paddle prints when it is loaded, and each line of long lists",
     )
     return parser
 
