@@ -167,6 +167,7 @@ TRANSFORMS = Registry(
         "paddleseg_ext.data.transforms:RandomHorizontalFlip",
         "paddleseg_ext.data.transforms:RandomPaddingCrop",
         "paddleseg_ext.data.transforms:Resize",
+        "paddleseg_ext.data.transforms:ResizeRangeScaling",
         "paddleseg_ext.data.transforms:ResizeStepScaling",
     ],
     paddleseg_manager="TRANSFORMS",

@@ -16,10 +16,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, "curves")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="--save_dir of a training")
     parser.add_argument("--save_path", default="curves.png", help="ends in .png, .svg or .pdf")
+    parser.add_argument(
+        "--l2_loss",
+        action="store_true",
+        help="draw the loss with the term of weight decay, as bisenetv2-tensorflow logs it",
+    )
     return parser
 
 
 def main(argv: list[str]) -> None:
     """Draw the runs of the command line."""
     arguments = build_parser().parse_args(argv)
-    draw_curves(arguments.runs, arguments.save_path)
+    draw_curves(arguments.runs, arguments.save_path, arguments.l2_loss)

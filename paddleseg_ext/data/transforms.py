@@ -119,6 +119,35 @@ class ResizeStepScaling:
         return factors[0]
 
 
+class ResizeRangeScaling:
+    """Resize so that the longer side has a random length.
+
+    Source: MaybeShewill-CV/bisenetv2-tensorflow, `RESIZE_METHOD: rangescaling`; PaddleSeg.
+    """
+
+    def __init__(self, min_value: int = 400, max_value: int = 600):
+        """
+        Args:
+            min_value: the shortest length, in pixels.
+            max_value: the longest.
+        """
+        if not 0 < min_value <= max_value:
+            raise UsageError(
+                f"min_value: above 0 and at most max_value is expected, got {min_value} and "
+                f"{max_value}"
+            )
+        self.min_value = min_value
+        self.max_value = max_value
+
+    def __call__(self, data: Data) -> Data:
+        height, width = data["img"].shape[:2]
+        length = self.max_value
+        if self.min_value < self.max_value:
+            length = int(np.random.uniform(self.min_value, self.max_value) + 0.5)
+        scale = length / max(height, width)
+        return _resize(data, (max(1, round(scale * width)), max(1, round(scale * height))))
+
+
 class RandomPaddingCrop:
     """Crop a random window; smaller images are padded at the right and the bottom first."""
 

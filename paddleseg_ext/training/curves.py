@@ -47,27 +47,36 @@ def read_run(directory: str | Path) -> NamedHistory:
     return NamedHistory(path.parent.resolve().name, history)
 
 
-def draw_curves(directories: Sequence[str | Path], save_path: str | Path) -> list[NamedHistory]:
+def draw_curves(
+    directories: Sequence[str | Path], save_path: str | Path, with_l2: bool = False
+) -> list[NamedHistory]:
     """Log one line per run and draw all runs into one picture.
 
     Args:
         directories: `--save_dir` of each training; a run may still be in progress.
         save_path: ends in .png, .svg or .pdf.
+        with_l2: draw the loss with the term of weight decay, and that term alone, dashed.
 
     Returns:
         The runs, in the same order.
 
     Raises:
-        UsageError: another suffix, or a folder without a usable history.
+        UsageError: another suffix, a folder without a usable history, or with `with_l2` one without
+            that term.
     """
     target = Path(save_path)
     if target.suffix not in SUFFIXES:
         raise UsageError(f"--save_path {target}: one of {', '.join(SUFFIXES)} is expected")
     runs = [read_run(directory) for directory in directories]
     for run in runs:
+        if with_l2 and any(entry.l2_loss is None for entry in run.history.train):
+            raise UsageError(
+                f"--l2_loss: {run.name} has no l2_loss: it was trained without weight decay, with "
+                "AdamW, or by an earlier release"
+            )
         log(run.describe())
     with atomic_path(target) as temporary:
-        figure_of(runs).savefig(temporary, dpi=100)
+        figure_of(runs, with_l2).savefig(temporary, dpi=100)
     log(f"{target}: {len(runs)} runs")
     return runs
 
@@ -81,8 +90,8 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
     return means
 
 
-def figure_of(runs: Sequence[NamedHistory]) -> "Figure":
-    """Losses on the left (as logged, and smoothed), mIoU on the right."""
+def figure_of(runs: Sequence[NamedHistory], with_l2: bool = False) -> "Figure":
+    """Losses on the left (as logged, and smoothed), mIoU on the right; see `draw_curves`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -90,13 +99,18 @@ def figure_of(runs: Sequence[NamedHistory]) -> "Figure":
     for index, run in enumerate(runs):
         color, train, scores = f"C{index % 10}", run.history.train, run.history.eval
         iterations, losses = [e.iter for e in train], [e.loss for e in train]
+        if with_l2:
+            terms = [e.l2_loss or 0.0 for e in train]
+            loss_axes.plot(iterations, terms, "--", color=color, linewidth=0.8)
+            losses = [loss + term for loss, term in zip(losses, terms, strict=True)]
         window = max(1, round(len(losses) * SMOOTHED_SHARE))
         loss_axes.plot(iterations, losses, color=color, alpha=0.25, linewidth=0.8)
         loss_axes.plot(iterations, smoothed(losses, window), color=color, label=run.name)
         if scores:
             points = [e.iter for e in scores], [e.mean_iou for e in scores]
             score_axes.plot(*points, "o-", color=color, label=run.name)
-    for axes, what in ((loss_axes, "loss"), (score_axes, "mIoU")):
+    loss_name = "loss with weight decay (dashed: that alone)" if with_l2 else "loss"
+    for axes, what in ((loss_axes, loss_name), (score_axes, "mIoU")):
         axes.set_xlabel("iteration")
         axes.set_ylabel(what)
         axes.set_ylim(bottom=0)

@@ -16,11 +16,16 @@ _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 @dataclass(frozen=True)
 class LossEntry:
-    """The mean loss since the previous entry, and the learning rate of iteration `iter`."""
+    """The mean loss since the previous entry, and the learning rate of iteration `iter`.
+
+    `l2_loss` is the term of weight decay that the optimizer adds, of the weights at `iter`
+    (`optimizer.l2_loss`); None without weight decay, and in a history of an earlier release.
+    """
 
     iter: int
     loss: float
     lr: float
+    l2_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,4 +114,4 @@ def _scores(entries: list[Any]) -> list[ScoreEntry]:
 
 
 def _plain(entries: list[Any]) -> list[dict[str, Any]]:
-    return [asdict(entry) for entry in entries]
+    return [{k: v for k, v in asdict(entry).items() if v is not None} for entry in entries]

@@ -26,6 +26,7 @@ class StepRecord:
         epoch: counted from 1.
         loss: mean over its batches, before the step.
         learning_rate: of the step.
+        l2_loss: see `history.LossEntry`; needed where a line is logged.
         samples: number of samples, in all processes.
         reader_seconds: time spent waiting for samples.
         seconds: time of the whole iteration.
@@ -38,6 +39,7 @@ class StepRecord:
     samples: int
     reader_seconds: float
     seconds: float
+    l2_loss: float | None = None
 
 
 class Monitor:
@@ -91,10 +93,11 @@ class Monitor:
         where a kill came before the log was flushed, and each iteration once; other curves come
         from the earlier log.
         """
-        shown = {"Train/loss", "Train/lr"}
+        shown = {"Train/loss", "Train/lr", "Train/l2_loss", "Train/total"}
         for loss in self.history.train:
             self._scalar("Train/loss", loss.loss, loss.iter)
             self._scalar("Train/lr", loss.lr, loss.iter)
+            self._l2_scalars(loss)
         scores = {_score_tag(name): entries for name, entries in self.history.by_protocol.items()}
         for tag, entries in (scores | {_score_tag(None): self.history.eval}).items():
             shown |= {f"{tag}/mIoU", f"{tag}/Acc"}
@@ -106,10 +109,14 @@ class Monitor:
                 if step <= iteration:
                     self._scalar(name, value, step)
 
+    def logs(self, iteration: int) -> bool:
+        """Whether `step` of this iteration prints a line."""
+        return iteration % self._log_iters == 0 or iteration == self._iters
+
     def step(self, step: StepRecord) -> None:
         """Count one iteration; every `log_iters`-th prints PaddleSeg's line."""
         self._steps.append(step)
-        if step.iteration % self._log_iters and step.iteration != self._iters:
+        if not self.logs(step.iteration):
             return
         count, seconds = len(self._steps), sum(each.seconds for each in self._steps)
         mean_loss = sum(each.loss for each in self._steps) / count
@@ -122,10 +129,12 @@ class Monitor:
             f"ips: {samples / seconds:.4f} samples/sec | "
             f"ETA {format_eta(batch_cost * (self._iters - step.iteration))}"
         )
-        self.history.train.append(LossEntry(step.iteration, mean_loss, step.learning_rate))
+        entry = LossEntry(step.iteration, mean_loss, step.learning_rate, step.l2_loss)
+        self.history.train.append(entry)
         self._scalar("Train/loss", mean_loss, step.iteration)
         self._scalar("Train/lr", step.learning_rate, step.iteration)
         self._scalar("Train/batch_cost", batch_cost, step.iteration)
+        self._l2_scalars(entry)
         self._steps = []
 
     def evaluated(
@@ -172,6 +181,12 @@ class Monitor:
         """Flush VisualDL."""
         if self._writer is not None:
             self._writer.close()
+
+    def _l2_scalars(self, entry: LossEntry) -> None:
+        """The curves of bisenetv2-tensorflow: `l2_loss`, and `total` with it."""
+        if entry.l2_loss is not None:
+            self._scalar("Train/l2_loss", entry.l2_loss, entry.iter)
+            self._scalar("Train/total", entry.loss + entry.l2_loss, entry.iter)
 
     def _scalar(self, tag: str, value: float, iteration: int) -> None:
         if self._writer is not None:

@@ -3,7 +3,7 @@
 The section is checked without Paddle. The rate itself comes from `training.schedules`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,6 @@ from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.training.parameter_groups import (
     check_custom_cfg,
     check_factor,
-    group_parameters,
 )
 
 if TYPE_CHECKING:
@@ -152,19 +151,14 @@ def _is_number(value: Any) -> bool:
 
 
 def build_optimizer(
-    options: OptimizerOptions, model: "nn.Layer", learning_rate: float
+    options: OptimizerOptions, groups: Sequence[Mapping[str, Any]], learning_rate: float
 ) -> "paddle.optimizer.Optimizer":
-    """An optimizer of the parameters of `model`, grouped by rate and weight decay.
-
-    Raises:
-        UsageError: a name in `lr_multipliers` is part of no parameter's name.
-    """
+    """An optimizer of the parameters in `groups`, from `group_parameters`."""
     import paddle
 
-    groups = group_parameters(options, model)
     common = {
         "learning_rate": learning_rate,
-        "parameters": groups,
+        "parameters": [dict(group) for group in groups],  # Paddle writes into them
         "weight_decay": float(options.weight_decay),  # Paddle takes a whole number for a function
         "grad_clip": _clip(options),
     }
@@ -174,6 +168,31 @@ def build_optimizer(
         )
     adam = paddle.optimizer.Adam if options.type == ADAM else paddle.optimizer.AdamW
     return adam(beta1=options.beta1, beta2=options.beta2, epsilon=options.epsilon, **common)
+
+
+def l2_loss(options: OptimizerOptions, groups: Sequence[Mapping[str, Any]]) -> float | None:
+    """Half of the squared weights times their weight decay: the loss whose gradient that is.
+
+    Source: MaybeShewill-CV/bisenetv2-tensorflow, which adds it to the loss that it logs.
+
+    Args:
+        options: of the optimizer.
+        groups: the parameters, from `group_parameters`.
+
+    Returns:
+        None without weight decay, and for AdamW, whose decay is no gradient of a loss.
+    """
+    import paddle
+
+    decayed = [group for group in groups if group["weight_decay"]]
+    if not decayed or options.type == ADAMW:
+        return None
+    with paddle.no_grad():
+        return sum(
+            0.5 * group["weight_decay"] * float(parameter.astype("float32").square().sum())
+            for group in decayed
+            for parameter in group["params"]
+        )
 
 
 def _clip(options: OptimizerOptions) -> Any:

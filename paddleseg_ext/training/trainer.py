@@ -1,7 +1,7 @@
 """The training loop: forward, loss, backward, step; evaluation and checkpoints beside it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +32,8 @@ from paddleseg_ext.training.finetune import load_for_finetuning
 from paddleseg_ext.training.frozen_norm import freeze_running_statistics
 from paddleseg_ext.training.history import History
 from paddleseg_ext.training.monitor import Monitor, StepRecord
-from paddleseg_ext.training.optimizer import build_optimizer
+from paddleseg_ext.training.optimizer import build_optimizer, l2_loss
+from paddleseg_ext.training.parameter_groups import group_parameters
 from paddleseg_ext.training.plan import TrainingPlan
 from paddleseg_ext.training.precision import Precision
 from paddleseg_ext.training.profiling import Profile, StageClock
@@ -79,6 +80,7 @@ class Training:
     Attributes:
         dataset: training samples, `img` `(3, H, W)` and `label` `(H, W)` each, augmented; with
             `num_classes`, `ignore_index`, `class_table` and `samples`, whose `name`s messages use.
+        groups: the parameters, from `group_parameters`.
         parallel_model: the network, averaging gradients where there are several processes.
         validate: None where nothing is evaluated.
         kept_bests: best weights of later iterations, from before the run was resumed.
@@ -88,6 +90,7 @@ class Training:
     dataset: Any
     batch: GlobalBatch
     learner: Learner
+    groups: Sequence[Mapping[str, Any]]
     parallel_model: nn.Layer
     loss: MultiHeadLoss
     state: TrainState
@@ -165,6 +168,9 @@ def iterate(run: Training) -> None:
                 samples=run.batch.size,
                 reader_seconds=stages["reader"],
                 seconds=time.perf_counter() - started,
+                l2_loss=l2_loss(run.plan.optimizer, run.groups)
+                if run.monitor.logs(iteration + 1)
+                else None,
             )
             run.monitor.step(step)
         profile.after(iteration, stages)
@@ -187,7 +193,8 @@ def prepare_run(
     batch.require(len(dataset))
     paddle.seed(options.seed)
     model = build_model(config, dataset.num_classes)
-    optimizer = build_optimizer(plan.optimizer, model, plan.schedule(0))
+    groups = group_parameters(plan.optimizer, model)
+    optimizer = build_optimizer(plan.optimizer, groups, plan.schedule(0))
     loss = build_loss(config, dataset.ignore_index, dataset.num_classes)
     rehearse_step(model, loss, dataset, options.seed)
     average = None if plan.ema is None else WeightAverage(plan.ema, model)
@@ -216,6 +223,7 @@ def prepare_run(
         dataset=dataset,
         batch=batch,
         learner=learner,
+        groups=groups,
         parallel_model=parallelize(model, world, plan.device, config.sync_bn),
         loss=loss,
         state=state,

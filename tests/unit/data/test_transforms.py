@@ -161,6 +161,7 @@ def test_equal_seeds_give_paddlesegs_crops(seed: int) -> None:
     for name, arguments in (
         ("RandomHorizontalFlip", {}),
         ("ResizeStepScaling", {"min_scale_factor": 0.5, "max_scale_factor": 2.0}),
+        ("ResizeRangeScaling", {"min_value": 20, "max_value": 60}),
         ("RandomPaddingCrop", {"crop_size": [30, 20]}),
     ):
         ours = _run(getattr(T, name)(**arguments), _data(25, 28), seed)
@@ -180,6 +181,7 @@ def test_equal_seeds_give_paddlesegs_crops(seed: int) -> None:
         ("Resize", {"interp": "linear"}),
         ("Resize", {"size_divisor": 0}),
         ("ResizeStepScaling", {"min_scale_factor": 2.0, "max_scale_factor": 1.0}),
+        ("ResizeRangeScaling", {"min_value": 600, "max_value": 400}),
         ("RandomPaddingCrop", {"crop_size": [8]}),
         ("RandomPaddingCrop", {"category_max_ratio": 1.5}),
         ("RandomPaddingCrop", {"loop_times": 0}),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.training.curves import draw_curves, read_run, smoothed
+from paddleseg_ext.training.curves import draw_curves, figure_of, read_run, smoothed
 from paddleseg_ext.training.history import History, LossEntry, ScoreEntry
 
 
@@ -27,6 +27,19 @@ def test_runs_are_described_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "evaluated: iteration 4, loss 1.0000; best mIoU 0.5000 at iteration 2" in said
     assert "bare: iteration 4, loss 1.0000; never evaluated" in said
     assert target.read_text(encoding="utf-8").count("<svg") == 1
+
+
+def test_the_loss_with_weight_decay_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "decayed").mkdir()
+    train = [LossEntry(i, 1.0, 0.1, l2_loss=0.5 * i) for i in (1, 2)]
+    History(train=train).write(tmp_path / "decayed" / "history.json")
+    run = read_run(tmp_path / "decayed")
+    term, logged, *_ = figure_of([run], with_l2=True).axes[0].lines
+    assert list(term.get_ydata()) == [0.5, 1.0]
+    assert list(logged.get_ydata()) == [1.5, 2.0]
+    bare = write_history(tmp_path / "bare", [])
+    with pytest.raises(UsageError, match="bare has no l2_loss"):
+        draw_curves([tmp_path / "decayed", bare], tmp_path / "x.png", with_l2=True)
 
 
 def test_the_folder_one_is_in_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

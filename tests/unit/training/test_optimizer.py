@@ -9,9 +9,15 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.training.optimizer import (
     OptimizerOptions,
     build_optimizer,
+    l2_loss,
     optimizer_arrays,
     restore_optimizer,
 )
+from paddleseg_ext.training.parameter_groups import group_parameters
+
+
+def make_optimizer(options: OptimizerOptions, model: nn.Layer, rate: float):
+    return build_optimizer(options, group_parameters(options, model), rate)
 
 
 def one_step(model: nn.Layer, optimizer) -> None:
@@ -33,7 +39,7 @@ def test_decay_spares_norms_and_biases_and_heads_learn_faster() -> None:
             "lr_multipliers": {"head": 10.0},
         }
     )
-    one_step(model, build_optimizer(options, model, 0.01))
+    one_step(model, make_optimizer(options, model, 0.01))
     values = {name: float(p.flatten()[0]) for name, p in model.named_parameters()}
     assert values == pytest.approx(
         {
@@ -50,13 +56,13 @@ def test_a_restored_optimizer_goes_on_to_the_bit(kind: str) -> None:
     options = OptimizerOptions.from_section({"type": kind, "weight_decay": 0.01})
     paddle.seed(3)
     straight = nn.Conv2D(2, 3, 3)
-    optimizer = build_optimizer(options, straight, 0.1)
+    optimizer = make_optimizer(options, straight, 0.1)
     one_step(straight, optimizer)
     arrays = optimizer_arrays(optimizer, straight)
     assert arrays
     resumed = nn.Conv2D(2, 3, 3)
     resumed.set_state_dict({k: v.numpy() for k, v in straight.state_dict().items()})
-    other = build_optimizer(options, resumed, 0.1)
+    other = make_optimizer(options, resumed, 0.1)
     restore_optimizer(other, resumed, arrays, "a file")
     one_step(straight, optimizer)
     one_step(resumed, other)
@@ -72,10 +78,10 @@ def test_the_state_of_another_optimizer_is_refused(old: str | None, new: str) ->
     """Paddle would go on from zeros."""
     model, arrays = nn.Conv2D(2, 3, 3), {}
     if old is not None:
-        optimizer = build_optimizer(OptimizerOptions.from_section({"type": old}), model, 0.1)
+        optimizer = make_optimizer(OptimizerOptions.from_section({"type": old}), model, 0.1)
         one_step(model, optimizer)
         arrays = optimizer_arrays(optimizer, model)
-    other = build_optimizer(OptimizerOptions.from_section({"type": new}), model, 0.1)
+    other = make_optimizer(OptimizerOptions.from_section({"type": new}), model, 0.1)
     with pytest.raises(UsageError, match=r"a file: the state of another optimizer than"):
         restore_optimizer(other, model, arrays, "a file")
 
@@ -84,7 +90,7 @@ def test_whole_numbers_are_numbers() -> None:
     section = {"weight_decay": 0, "momentum": 0, "lr_multipliers": {"weight": 10}}
     model = nn.Conv2D(1, 1, 1)
     before = float(model.weight.flatten()[0])
-    one_step(model, build_optimizer(OptimizerOptions.from_section(section), model, 0.01))
+    one_step(model, make_optimizer(OptimizerOptions.from_section(section), model, 0.01))
     assert float(model.weight.flatten()[0]) == pytest.approx(before - 0.1)
 
 
@@ -112,4 +118,24 @@ def test_wrong_sections_are_one_clear_line(section: dict, words: str) -> None:
 def test_a_multiplier_that_fits_nothing_is_an_error() -> None:
     options = OptimizerOptions.from_section({"lr_multipliers": {"haed": 10.0}})
     with pytest.raises(UsageError, match="'haed' in its name"):
-        build_optimizer(options, nn.Conv2D(1, 1, 1), 0.1)
+        make_optimizer(options, nn.Conv2D(1, 1, 1), 0.1)
+
+
+def test_the_l2_loss_has_the_weight_decay_as_its_gradient() -> None:
+    model = nn.Sequential(("body", nn.Conv2D(2, 3, 3)), ("norm", nn.BatchNorm2D(3)))
+    section = {"type": "sgd", "weight_decay": 0.1, "no_decay_on_norm_and_bias": True}
+    options = OptimizerOptions.from_section(section)
+    groups = group_parameters(options, model)
+    before = l2_loss(options, groups)
+    weight = model.body.weight
+    assert before == pytest.approx(0.05 * float((weight.numpy() ** 2).sum()), rel=1e-6)
+    gradient = 0.1 * weight.numpy()
+    weight.set_value(weight.numpy() - 1e-3 * gradient)
+    expected = before - 1e-3 * float((gradient**2).sum())
+    assert l2_loss(options, groups) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("section", [{"type": "sgd"}, {"type": "adamw", "weight_decay": 0.1}])
+def test_without_such_a_term_there_is_no_l2_loss(section: dict) -> None:
+    options = OptimizerOptions.from_section(section)
+    assert l2_loss(options, group_parameters(options, nn.Conv2D(1, 1, 1))) is None

@@ -18,6 +18,7 @@ from paddleseg_ext.training.optimizer import (
     optimizer_arrays,
     restore_optimizer,
 )
+from paddleseg_ext.training.parameter_groups import group_parameters
 from paddleseg_ext.training.precision import resolve_precision
 from paddleseg_ext.training.state import TrainState
 
@@ -129,7 +130,7 @@ def test_float32_copies_of_float16_weights_are_saved_and_restored() -> None:
     options, models = OptimizerOptions.from_section({"type": "sgd"}), []
     for value in (1.5, 0.0):
         model = nn.Conv2D(1, 1, 1)
-        optimizer = build_optimizer(options, model, 0.1)
+        optimizer = build_optimizer(options, group_parameters(options, model), 0.1)
         sum(p.sum() for p in model.parameters()).backward()
         optimizer.step()
         optimizer._master_weights = {

@@ -55,6 +55,16 @@ def test_clipping_bounds_the_step_of_the_sum(tmp_path: Path) -> None:
     assert moved == pytest.approx(0.05 * rate, rel=1e-4)
 
 
+def test_the_term_of_weight_decay_is_in_the_history(tmp_path: Path) -> None:
+    train_tiny(tiny_config(tmp_path, iters=4), tmp_path / "run", log_iters=2)
+    entries = json.loads((tmp_path / "run/history.json").read_text())["train"]
+    weights = read_arrays(tmp_path / "run/iter_4/model.pdparams")
+    decayed = [w for name, w in weights.items() if not name.endswith(("_mean", "_variance"))]
+    expected = 0.5 * 1e-4 * sum(float((w**2).sum()) for w in decayed)
+    assert [entry["iter"] for entry in entries] == [2, 4]
+    assert entries[-1]["l2_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_processes_that_read_change_nothing(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, model={"type": "TinyNet", "dropout": 0.3}, accumulate=2)
     for workers in (0, 2):
