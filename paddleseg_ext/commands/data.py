@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_browse(verbs)
     _add_pack(verbs)
     _add_frames(verbs)
+    _add_audit(verbs)
     return parser
 
 
@@ -207,6 +208,15 @@ def _frames(arguments: argparse.Namespace) -> None:
     The list is for infer.py and labelling tools. An interrupted run goes on.
     """
     write_frames(arguments.video, arguments.save_dir, read_options(FrameOptions, arguments))
+
+
+def _add_audit(verbs: argparse._SubParsersAction) -> None:
+    from paddleseg_ext.commands.data_audit import add_audit_flags, run_audit
+
+    summary = "find labels that are probably wrong, copies and leaks"
+    parser = verbs.add_parser("audit", help=summary, description=inspect.getdoc(run_audit))
+    parser.set_defaults(run=run_audit)
+    add_audit_flags(parser)
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:
