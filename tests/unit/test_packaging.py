@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ def test_the_pinned_requirements_are_what_cpu_asks_for() -> None:
     wanted = ranges([*PYPROJECT["dependencies"], *EXTRAS["cpu"]])
     pinned = dict(pins_of(PROJECT / "requirements.txt"))
     assert set(pinned) == {canonicalize_name(requirement.name) for requirement in wanted}
+
+
+def test_the_extra_onnx_has_what_quantisation_needs() -> None:
+    """ONNX Runtime names it in an extra of its own."""
+    asked = map(Requirement, metadata.requires("onnxruntime") or [])
+    needed = {r.name for r in asked if r.marker and r.marker.evaluate({"extra": "quantization"})}
+    names = {canonicalize_name(requirement.name) for requirement in ranges(EXTRAS["onnx"])}
+    assert set(map(canonicalize_name, needed)) <= names
 
 
 def test_paddleseg_is_no_extra() -> None:
