@@ -6,8 +6,12 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.losses.pixel import check_weights, masked_mean_of_all, pixel_cross_entropy
+from paddleseg_ext.losses.pixel import (
+    check_class_count,
+    class_weights,
+    masked_mean_of_all,
+    pixel_cross_entropy,
+)
 
 
 class CrossEntropyLoss(nn.Layer):
@@ -34,11 +38,9 @@ class CrossEntropyLoss(nn.Layer):
             UsageError: a factor is negative or not finite, or all are 0.
         """
         super().__init__()
-        if weight is not None:
-            check_weights(weight, "weight", "class")
         self.avg_non_ignore = avg_non_ignore
         self.ignore_index = ignore_index
-        self.weight = None if weight is None else paddle.to_tensor(list(weight), "float32")
+        self.weight = class_weights(weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss, a scalar, of `(N, C, H, W)` logits and `(N, H, W)` int64 labels.
@@ -46,10 +48,7 @@ class CrossEntropyLoss(nn.Layer):
         Raises:
             UsageError: `weight` has another number of classes.
         """
-        if self.weight is not None and self.weight.shape[0] != logits.shape[1]:
-            raise UsageError(
-                f"loss: 'weight' has {self.weight.shape[0]} numbers for {logits.shape[1]} classes"
-            )
+        check_class_count(self.weight, logits)
         losses, valid = pixel_cross_entropy(logits, labels, self.ignore_index, self.weight)
         return masked_mean_of_all(losses, valid) if self.avg_non_ignore else losses.mean()
 

@@ -32,6 +32,21 @@ def check_weights(values: Any, where: str, each: str) -> list[float]:
     return list(values)
 
 
+def class_weights(weight: Any) -> Tensor | None:
+    """`(C,)` float32 of a loss's `weight`, None where it has none; see `check_weights`."""
+    if weight is None:
+        return None
+    return paddle.to_tensor(check_weights(weight, "weight", "class"), "float32")
+
+
+def check_class_count(weight: Tensor | None, logits: Tensor) -> None:
+    """Raise `UsageError` where `weight` has another number of classes than the logits."""
+    if weight is not None and weight.shape[0] != logits.shape[1]:
+        raise UsageError(
+            f"loss: 'weight' has {weight.shape[0]} numbers for {logits.shape[1]} classes"
+        )
+
+
 def pixel_cross_entropy(
     logits: Tensor, labels: Tensor, ignore_index: int, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

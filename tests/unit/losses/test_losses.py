@@ -74,6 +74,39 @@ def test_each_ohem_keeps_what_its_original_keeps() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        (OhemCrossEntropyLoss, {"min_kept": 3}),
+        (CoinCheungOhemLoss, {}),
+        (CoinCheungOhemLoss, {"thresh": 1e-9}),  # none is hard: the largest sixteenth
+        (StdcOhemLoss, {"min_kept": 1}),
+        (StdcOhemLoss, {"min_kept": 30}),
+        (StdcOhemLoss, {"min_kept": 3, "count_ignored": False}),
+    ],
+)
+def test_class_weights_multiply_the_losses_that_ohem_selects(kind: Any, kept: dict) -> None:
+    """The same pixels as without weights, whose factors multiply loss and gradient."""
+    generator = np.random.default_rng(3)
+    logits = generator.normal(size=(2, 3, 4, 6)).astype(np.float32)
+    labels = generator.choice([0, 1, 2, 255], (2, 4, 6))
+
+    def run(**arguments: Any) -> tuple[float, np.ndarray]:
+        given = paddle.to_tensor(logits, stop_gradient=False)
+        loss = kind(**kept, **arguments)(given, paddle.to_tensor(labels, "int64"))
+        loss.backward()
+        return float(loss), given.grad.numpy()
+
+    plain, gradient = run()
+    assert run(weight=[1, 1, 1])[0] == pytest.approx(plain)
+    factors = np.array([0.5, 2.0, 3.0, 0.0])[np.where(labels == 255, 3, labels)][:, None]
+    value, weighted = run(weight=[0.5, 2.0, 3.0])
+    np.testing.assert_allclose(weighted, gradient * factors, rtol=1e-5, atol=1e-9)
+    assert value != pytest.approx(plain) and np.abs(weighted).max() > 0
+    with pytest.raises(UsageError, match="'weight' has 2 numbers for 3 classes"):
+        run(weight=[1, 2])
+
+
 def test_dice_of_a_perfect_prediction_is_zero() -> None:
     perfect = loss_at(DiceLoss(), [1 - 1e-7] * 4, [1, 1, 1, 255])
     assert perfect == pytest.approx(0.0, abs=1e-4)
@@ -197,7 +230,7 @@ BAD_WEIGHTS += [[1, float("nan"), 1], [1, float("inf"), 1], [1, True, 1], [1, 1]
 
 @pytest.mark.parametrize("weight", BAD_WEIGHTS, ids=str)
 @pytest.mark.parametrize(
-    "kind", ["CrossEntropyLoss", "paddleseg.CrossEntropyLoss", "paddleseg.DiceLoss"]
+    "kind", ["CrossEntropyLoss", "StdcOhemLoss", "paddleseg.CrossEntropyLoss", "paddleseg.DiceLoss"]
 )
 def test_class_weights_that_mean_nothing_are_refused(kind: str, weight: object) -> None:
     spec = {"type": kind, "weight": weight}
