@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.contact_sheet import SheetOptions, contact_sheet
 from paddleseg_ext.data.frames import FrameOptions, write_frames
+from paddleseg_ext.data.init.start import InitOptions, init
 from paddleseg_ext.data.packed import pack
 from paddleseg_ext.data.parts import (
     Part,
@@ -37,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_synthetic(verbs)
     _add_check(verbs)
+    _add_init(verbs)
     _add_prepare(verbs)
     _add_index(verbs)
     _add_browse(verbs)
@@ -217,6 +220,27 @@ def _add_audit(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("audit", help=summary, description=inspect.getdoc(run_audit))
     parser.set_defaults(run=run_audit)
     add_audit_flags(parser)
+
+
+def _add_init(verbs: argparse._SubParsersAction) -> None:
+    parser = _add_verb(verbs, _init, "a yml that trains, for folders of images and labels")
+    parser.add_argument("folder", metavar="FOLDER", help="images and labels, however laid out")
+    parser.add_argument(
+        "--save_dir", type=Path, required=True, help="where the lists and the yml go"
+    )
+    add_options(parser, InitOptions)
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    """Write lists and a complete yml, with comments, that trains as it stands.
+
+    FOLDER has images and labels in folders of their own (images/ and labels/, masks/ ..., with or
+    without train/ and val/), masks beside their images (f0.jpg, f0_mask.png), or is what `data
+    prepare` wrote. Classes come from classes.yml, labelmap.txt, _classes.csv or class_dict.csv in
+    it, else from the values or colours of the labels. Every file is read once. FOLDER is only read.
+    """
+    ask = input if sys.stdin.isatty() and sys.stdout.isatty() else None
+    init(arguments.folder, arguments.save_dir, read_options(InitOptions, arguments), ask)
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:

@@ -50,7 +50,7 @@ class _HardPixelLoss(nn.Layer):
         return self.select(losses, losses * self.weight.gather(classes), valid)
 
     def select(self, losses: Tensor, weighted: Tensor, valid: Tensor) -> Tensor:
-        """Mean of `weighted` over the pixels that `losses` selects; both are 0 where not `valid`."""
+        """Mean of `weighted` where `losses` selects pixels; both are 0 where not `valid`."""
         raise NotImplementedError
 
 

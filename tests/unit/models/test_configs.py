@@ -20,6 +20,7 @@ from paddleseg_ext.training.schedules import build_schedule
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 FILES = sorted(p for p in CONFIGS.glob("*/*.yml") if p.parent.name != "_base_")
+FILES += [CONFIGS / "_base_/custom.yml"]  # complete, but for the data
 # Backbones of 50 layers and more take their time.
 SLOW = ("_r50_", "_r101_")
 

@@ -1,0 +1,148 @@
+"""From folders of images and labels to lists and a yml that trains as it stands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from paddleseg_ext.common.errors import UsageError, require_none, shortened
+from paddleseg_ext.common.files import require_writable, write_text
+from paddleseg_ext.common.flags import natural_float, positive_int
+from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.options import CheckedOptions, option
+from paddleseg_ext.data.init.classes import LabelClasses, classes_of_labels
+from paddleseg_ext.data.init.pairs import Places, divide, find_pairs
+from paddleseg_ext.data.init.recipe import NETWORKS, network_of, recipe_for
+from paddleseg_ext.data.init.text import yml_text
+from paddleseg_ext.data.parts import Part
+from paddleseg_ext.data.splitting import Grouping
+from paddleseg_ext.data.survey import Survey, same_content, survey, survey_lines
+from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.images.samples import Sample, write_sample_list
+
+Ask = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class InitOptions(CheckedOptions):
+    """What `data init` cannot see, or shall do otherwise."""
+
+    network: str = option(
+        "bisenetv2", f"{', '.join(NETWORKS)}, or a shipped configuration whose network is meant"
+    )
+    images: str | None = option(None, "folder of the images, below FOLDER", metavar="DIR")
+    labels: str | None = option(None, "folder of the labels, below FOLDER", metavar="DIR")
+    image_suffix: str | None = option(None, "end of the images' names, such as _leftImg8bit.png")
+    label_suffix: str | None = option(None, "end of the labels' names, such as _mask.png")
+    val_share: float | None = option(
+        None,
+        "of all images for validation, 0 to 1; by default FOLDER's own val, else a tenth",
+        parse=natural_float,
+    )
+    split_by: Grouping = option(
+        "name", "what stays together: nothing, a folder, or a sequence (names but the last number)"
+    )
+    classes: Path | None = option(
+        None, "a yml with `classes:`, or labelmap.txt, class_dict.csv ...", metavar="FILE"
+    )
+    names: list[str] | None = option(None, "of the classes, in their order", metavar="NAME")
+    iters: int | None = option(
+        None, "of the training; by default 100 epochs, 1,000 to 80,000", parse=positive_int
+    )
+
+
+def init(
+    folder: str | Path, save_dir: str | Path, options: InitOptions, ask: Ask | None = None
+) -> Path:
+    """Write lists and a yml for a folder of images and labels.
+
+    Args:
+        folder: is only read.
+        save_dir: gets `train.list`, `val.list`, `test.list` and `NETWORK.yml`.
+        options: see `InitOptions`.
+        ask: asks a person for a line; None where nobody is there.
+
+    Returns:
+        The yml.
+
+    Raises:
+        UsageError: no pair is found, a file cannot be used, or the classes are not clear. Nothing
+            is written.
+    """
+    root, save_dir = Path(folder), Path(save_dir)
+    config = network_of(options.network)
+    if options.val_share is not None and options.val_share > 1:
+        raise UsageError(f"--val_share: 0 to 1 expected, got {options.val_share}")
+    places = Places(options.images, options.labels, options.image_suffix, options.label_suffix)
+    found = find_pairs(root, places)
+    splits = divide(found, options.val_share, options.split_by)
+    if found.left_out:
+        warn(f"{len(found.left_out)} files without partner left out: {shortened(found.left_out)}")
+    if found.hint:
+        warn(found.hint)
+    samples = [sample for part in splits.values() for sample in part if sample.label]
+    classes = _named(root, samples, options, ask)
+    surveys = _surveys(splits, classes)
+    yml = save_dir / f"{Path(options.network).stem}.yml"
+    known = {split: each for split, each in surveys.items() if split != "test"}
+    if not known:
+        raise UsageError(f"data init: all images of '{root}' are for test; give --val_share")
+    recipe = recipe_for(next(iter(known.values())), options.iters)
+    text = yml_text(yml, config, recipe, known, classes.section)
+    require_writable(save_dir, "--save_dir")
+    for split, part in splits.items():
+        write_sample_list(part, save_dir / f"{split}.list")
+        log(f"{len(part)} samples in {save_dir / split}.list")
+    write_text(yml, text)
+    log(f"{classes.table.num_classes} classes, from {classes.source}")
+    log(f"train: paddleseg-ext train --config {yml} --do_eval --save_dir output/{yml.stem}")
+    return yml
+
+
+def _named(
+    root: Path, samples: list[Sample], options: InitOptions, ask: Ask | None
+) -> LabelClasses:
+    """The classes, with a person's names where nothing else has them."""
+    classes = classes_of_labels(root, samples, options.classes, options.names)
+    if classes.named:
+        return classes
+    own = classes.table.class_names
+    if ask is not None:
+        line = ask(f"names of the {len(own)} classes, with commas between [{', '.join(own)}]: ")
+        if line.strip():
+            names = [name.strip() for name in line.split(",")]
+            return classes_of_labels(root, samples, options.classes, names)
+    warn(f"the classes have no names, and are called {', '.join(own)}; --names gives others")
+    return classes
+
+
+def _surveys(splits: dict[str, list[Sample]], classes: LabelClasses) -> dict[str, Survey]:
+    """What the parts hold, printed; files that cannot be used are all listed.
+
+    Labels that were drawn on pictures as viewers show them fit only where the orientation tag is
+    applied; then it is.
+    """
+    surveys: dict[str, Survey] = {}
+    for orientation in get_args(Orientation):
+        found = {
+            split: survey(Part(split, samples, classes.table, orientation))
+            for split, samples in splits.items()
+        }
+        if not surveys or _problems(found) < _problems(surveys):
+            surveys = found
+        if not _problems(surveys):
+            break
+    for each in surveys.values():
+        print("\n".join(survey_lines(each)), flush=True)
+    for group in same_content(list(surveys.values())) if len(surveys) > 1 else []:
+        warn(f"same image: {', '.join(group)}")
+    problems = [line for each in surveys.values() for line in each.problems]
+    require_none(problems, f"{len(problems)} files cannot be used:")
+    for split, each in surveys.items():
+        if fault := each.label_counts.fault():
+            raise UsageError(f"{split}: {fault}")
+    return surveys
+
+
+def _problems(surveys: dict[str, Survey]) -> int:
+    return sum(len(each.problems) for each in surveys.values())
