@@ -8,7 +8,7 @@ writes regions.csv, images.csv, duplicates.csv and audit.html.
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.pipeline import Prediction, StreamOptions
 from paddleseg_ext.inference.postprocess import softmax
 from paddleseg_ext.inference.predictor import Predictor
+
+FILE_COLUMNS = ("rank", "score", "part", "image", "label")
+REGION_COLUMNS = (
+    *(*FILE_COLUMNS, "x", "y", "width", "height", "middle_x", "middle_y", "pixels"),
+    *("label_says", "network_says", "p_label", "p_network"),
+)
+IMAGE_COLUMNS = (*FILE_COLUMNS, "regions", "pixels")
 
 
 @dataclass(frozen=True)
@@ -180,15 +187,16 @@ def label_of(prediction: Prediction, part: Part) -> NDArray[np.uint8]:
 
 
 def _write(result: Audit, save_dir: Path) -> None:
-    write_table(save_dir / "duplicates.csv", [vars(twin) for twin in result.twins])
+    twins = [vars(twin) for twin in result.twins]
+    write_table(save_dir / "duplicates.csv", twins, [field.name for field in fields(Twin)])
     if not result.parts:
         return
     regions = [row for audited in result.parts for row in _region_rows(audited)]
     regions.sort(key=lambda row: -row["score"])
-    write_table(save_dir / "regions.csv", _numbered(regions))
+    write_table(save_dir / "regions.csv", _numbered(regions), REGION_COLUMNS)
     images = [row for audited in result.parts for row in _image_rows(audited)]
     images.sort(key=lambda row: -row["score"])
-    write_table(save_dir / "images.csv", _numbered(images))
+    write_table(save_dir / "images.csv", _numbered(images), IMAGE_COLUMNS)
 
 
 def _region_rows(audited: Audited) -> Iterable[dict[str, Any]]:
@@ -231,14 +239,13 @@ def _numbered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"rank": number, **row} for number, row in enumerate(rows, start=1)]
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the same keys as CSV, numbers with 4 decimals."""
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as CSV with a first line of the columns, numbers with 4 decimals."""
     text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
     write_text(path, text.getvalue())
 
 

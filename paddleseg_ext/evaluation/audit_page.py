@@ -101,8 +101,13 @@ def _pictures(
     region: Region, maps: tuple[NDArray[np.uint8], ...], table: ClassTable
 ) -> dict[str, Any]:
     """Image, label and prediction around a region, which is outlined in all three."""
-    image, label, predicted = (_around(region, each) for each in maps)
-    mask = (predicted == region.predicted) & (label != predicted) & (label != table.ignore_index)
+    _, label, predicted = maps
+    differs = (predicted == region.predicted) & (label != predicted)
+    _, numbers = cv2.connectedComponents(
+        (differs & (label != table.ignore_index)).astype(np.uint8), connectivity=8
+    )
+    own = numbers == numbers[region.middle[::-1]]
+    image, label, predicted, mask = (_around(region, each) for each in (*maps, own))
     scale = max(1, round(PICTURE_WIDTH / image.shape[1]))
     outlines, _ = cv2.findContours(
         _enlarged(mask.astype(np.uint8), scale), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
@@ -117,7 +122,7 @@ def _pictures(
     return {"pictures": pictures, "legend": table.legend(both)}
 
 
-def _around(region: Region, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _around(region: Region, array: NDArray) -> NDArray:
     """The array's pixels around a region, twice as far as it reaches."""
     x, y, width, height = region.box
     side = max(LEAST_CROP, 2 * max(width, height))

@@ -105,6 +105,9 @@ def test_without_weights_only_copies_are_looked_for(data: Path) -> None:
     assert done.status == 1 and "t0.png" in done.out  # it is named, the others are done
     assert [path.name for path in (data / "o").iterdir()] == ["duplicates.csv"]
     assert len(table(data / "o/duplicates.csv")) == 1
+    (data / "v1.png").write_bytes((data / "v0.png").read_bytes())
+    call("paddleseg_ext", "data", "audit", "--config", data / "c.yml", "--save_dir", data / "p")
+    assert (data / "p/duplicates.csv").read_text().startswith("first,second,is_leak,")
 
 
 def test_wrong_use_is_one_line(data: Path) -> None:
