@@ -15,7 +15,7 @@ from paddleseg_ext.common.errors import MissingData, UsageError, check_path, sho
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.datasets import ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
-from paddleseg_ext.data.published import ADE20K_LOOKUP, ADE20K_TABLE
+from paddleseg_ext.data.published import PUBLISHED_ADE20K_TABLE
 from paddleseg_ext.data.transforms import RandomHorizontalFlip
 from paddleseg_ext.images.class_section import ClassSection, apply_classes, read_class_section
 from paddleseg_ext.images.labels import (
@@ -118,7 +118,7 @@ def _paddlesegs_table(type_name: str, num_classes: int, ignore_index: int) -> Cl
     if type_name == "Cityscapes":
         return CITYSCAPES
     if type_name == "ADE20K":  # its files count from 1, its reader subtracts 1
-        return replace(ADE20K_TABLE, label_lookup=ADE20K_LOOKUP, lookup_suffix="")
+        return PUBLISHED_ADE20K_TABLE
     return generic_table(num_classes, raw_ignore=ignore_index, name=type_name.lower())
 
 

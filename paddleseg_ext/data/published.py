@@ -5,12 +5,13 @@ They are read in the layout that `paddleseg-ext data prepare` writes: `images/SP
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.common.files import located
-from paddleseg_ext.data.datasets import SplitDataset, Transform
+from paddleseg_ext.data.datasets import SPLITS, SplitDataset, Transform
 from paddleseg_ext.images.class_names import (
     ADE20K_NAMES,
     CELEBA_MASK_NAMES,
@@ -24,6 +25,8 @@ from paddleseg_ext.images.samples import Sample, pair_by_stem, read_sample_list
 # In the publisher's files 0 is unlabelled, 1..150 are the classes.
 ADE20K_LOOKUP = lookup_table({raw: raw - 1 for raw in range(1, 151)}, ignored={0})
 ADE20K_TABLE = ClassTable("ade20k", ADE20K_NAMES, spread_palette(150))
+PUBLISHED_ADE20K_TABLE = replace(ADE20K_TABLE, label_lookup=ADE20K_LOOKUP, lookup_suffix="")
+PUBLISHED_SPLITS = {"train": "training", "val": "validation"}
 COCO_STUFF_TABLE = ClassTable("coco_stuff", COCO_STUFF_NAMES, spread_palette(171))
 CELEBA_MASK_TABLE = ClassTable(
     "celeba_mask_hq",
@@ -49,10 +52,34 @@ class PreparedDataset(SplitDataset):
 
 
 class ADE20K(PreparedDataset):
-    """ADE20K, the 150 classes of its scene parsing challenge of 2016."""
+    """ADE20K, the 150 classes of its scene parsing challenge of 2016.
+
+    Its publisher's folder is read as it is, too: `images/training/*.jpg` and
+    `annotations/training/*.png`, in which 0 is ignored and the classes count from 1.
+    """
 
     CLASS_TABLE = ADE20K_TABLE
     COMMAND = "ade20k"
+
+    def __init__(
+        self, dataset_root: str, transforms: Sequence[Transform] = (), mode: str = "train"
+    ):
+        """As `SplitDataset`."""
+        super().__init__(dataset_root, transforms, mode)
+        if _holds_published(Path(dataset_root), SPLITS[mode][0]):
+            self.class_table = PUBLISHED_ADE20K_TABLE
+
+    def _pair(self, root: Path, split: str) -> tuple[list[Sample], list[str]]:
+        if not _holds_published(root, split):
+            return super()._pair(root, split)
+        folder = PUBLISHED_SPLITS[split]
+        return pair_by_stem(root / "images" / folder, root / "annotations" / folder, split)
+
+
+def _holds_published(root: Path, split: str) -> bool:
+    """Whether a folder is the publisher's ADE20K and not what `data prepare` made of it."""
+    published = root / "annotations" / PUBLISHED_SPLITS.get(split, split)
+    return published.is_dir() and not (root / "images" / split).is_dir()
 
 
 class CocoStuff10k(PreparedDataset):

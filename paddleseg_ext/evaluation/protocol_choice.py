@@ -24,6 +24,7 @@ from paddleseg_ext.scoring.protocols import (
 )
 
 SWITCHES = ("aug_eval", "flip_horizontal", "is_slide")
+AUC_ROC = "auc_roc"  # a figure beside the protocol's
 TEST_CONFIG_KEYS = ("protocol", *SWITCHES, "scales", "crop_size", "stride")
 
 
@@ -118,9 +119,9 @@ def requested_rule(wanted: Mapping[str, Any], absent: AbsentRule = "skip") -> Ev
     Raises:
         UsageError: an unknown key, or a value that does not fit the protocol.
     """
-    check_keys("test_config", wanted, TEST_CONFIG_KEYS)
+    check_keys("test_config", wanted, (*TEST_CONFIG_KEYS, AUC_ROC))
     for key, value in wanted.items():
-        if key in SWITCHES and not isinstance(value, bool):
+        if key in (*SWITCHES, AUC_ROC) and not isinstance(value, bool):
             raise UsageError(f"test_config: '{key}' must be true or false, got {value!r}")
     name = wanted.get("protocol") or ("slide" if wanted.get("is_slide") else DEFAULT_PROTOCOL)
     check_choice("test_config: protocol", name, list(PROTOCOLS))

@@ -1,6 +1,7 @@
 """The `loss:` section of a yml: one loss and one weight per head."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,16 @@ from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
+from paddleseg_ext.losses.paddle2_types import with_paddle2_types
 from paddleseg_ext.losses.pixel import check_weights
-from paddleseg_ext.registry import LOSSES, MODELS, build, has_arguments, means_paddlesegs
+from paddleseg_ext.registry import (
+    LOSSES,
+    MODELS,
+    PADDLESEG_PREFIX,
+    build,
+    has_arguments,
+    means_paddlesegs,
+)
 
 
 class MultiHeadLoss(nn.Layer):
@@ -19,6 +28,11 @@ class MultiHeadLoss(nn.Layer):
         super().__init__()
         self.losses = nn.LayerList(losses)
         self.weights = list(weights)
+        self._has_paddlesegs = any(
+            type(part).__module__.startswith(PADDLESEG_PREFIX)
+            for loss in self.losses
+            for part in (loss, *getattr(loss, "losses", ()))
+        )
 
     def forward(
         self, heads: Sequence[Any], labels: Tensor, edges: Tensor | None = None
@@ -41,7 +55,10 @@ class MultiHeadLoss(nn.Layer):
                 f"loss.coef has {len(self.losses)} weights; one per head is expected"
             )
         step = _Step(heads, labels, edges)
-        values = [step.value(loss, logits) for loss, logits in zip(self.losses, heads, strict=True)]
+        with with_paddle2_types() if self._has_paddlesegs else nullcontext():
+            values = [
+                step.value(loss, logits) for loss, logits in zip(self.losses, heads, strict=True)
+            ]
         total = sum(w * v for w, v in zip(self.weights, values, strict=True))
         return total, values
 

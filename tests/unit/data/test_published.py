@@ -65,6 +65,21 @@ def test_real_camvid(shared_dir: Path) -> None:
     assert set(np.unique(item["label"])) <= {*range(11), 255}
 
 
+def test_the_publishers_ade20k_is_read_as_it_is(tmp_path: Path) -> None:
+    """Its labels count from 1; one with the value 0 is ignored."""
+    for split, value in (("training", 1), ("validation", 150)):
+        write_pair(
+            tmp_path / f"images/{split}/a.jpg", tmp_path / f"annotations/{split}/a.png", value
+        )
+        write_pair(tmp_path / f"images/{split}/b.jpg", tmp_path / f"annotations/{split}/b.png", 0)
+    for mode, expected in (("train", 0), ("val", 149)):
+        dataset = ADE20K(str(tmp_path), mode=mode)
+        assert {int(dataset[n]["label"].max()) for n in range(2)} == {expected, 255}
+    prepared = tmp_path / "prepared"
+    write_pair(prepared / "images/train/a.jpg", prepared / "labels/train/a.png", 1)
+    assert (ADE20K(str(prepared))[0]["label"] == 1).all()
+
+
 def test_the_prepared_layout(tmp_path: Path) -> None:
     for split, name in (("train", "1"), ("train", "2"), ("val", "3")):
         write_pair(tmp_path / f"images/{split}/{name}.jpg", tmp_path / f"labels/{split}/{name}.png")
