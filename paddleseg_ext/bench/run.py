@@ -73,7 +73,7 @@ def bench(
         UsageError: no candidate can be opened, or two bundles have one name.
     """
     candidates = list(list_candidates(configs, options))
-    load_before = os.getloadavg()[0]
+    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
     with ExitStack() as stack:
         workers = open_workers(candidates, samples, stack)
         gemm = stack.enter_context(closing(start_gemm()))

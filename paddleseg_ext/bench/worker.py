@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512, peak_memory_mb
+from paddleseg_ext.common.processes import held_back
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.labels import MAX_CLASSES
 from paddleseg_ext.images.reading import read_image
@@ -282,14 +283,8 @@ def _start_deaf_to_ctrl_c(process: Any) -> None:
     A terminal sends Ctrl-C to every process in it; the parent ends its children.
     """
     resource_tracker.ensure_running()  # started by the first child, it would unblock the signal
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    with held_back(signal.SIGINT):
         process.start()
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, make: Callable[[], Any]) -> None:

@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 POLL_SECONDS = 1.0
 
@@ -38,10 +39,20 @@ def import_paddle() -> None:
     thread may hold: while Paddle starts, such a process can hang for good. Until it is out of the
     way, the signal waits.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
+    with held_back(signal.SIGTERM):
         import paddle
 
         paddle.disable_signal_handler()
+
+
+@contextmanager
+def held_back(number: signal.Signals) -> Iterator[None]:
+    """Let a signal to this thread wait until the block ends; Windows has no such call."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
 # Where Paddle passes tensors between processes, as paddle_PID_....
 SHARED_MEMORY = Path("/dev/shm")
+# By name: Windows lacks some of them.
 _REMEDIES = {
-    signal.SIGKILL: "probably for lack of memory: use fewer --num_workers or smaller images",
-    signal.SIGBUS: "probably for lack of shared memory: use fewer --num_workers, a smaller batch, "
+    "SIGKILL": "probably for lack of memory: use fewer --num_workers or smaller images",
+    "SIGBUS": "probably for lack of shared memory: use fewer --num_workers, a smaller batch, "
     "or give the container more (docker run --shm-size)",
-    signal.SIGTERM: "which another process sent",
+    "SIGTERM": "which another process sent",
 }
 _DEFECT = "--num_workers 0 shows the error of a defect in a transform or library"
 
@@ -53,16 +55,13 @@ def read_batches(
         worker_init_fn=partial(_begin_reader, os.getpid()),
     )
     logging.getLogger().addFilter(_is_not_of_loader)  # the error below says the same
-    before = signal.getsignal(signal.SIGCHLD)
     # A reading process must not collect what this one has of an earlier loader: destroying its
     # queue, for whose threads a fork has no place, waits for ever.
     gc.collect()
     gc.freeze()
-    iterator = iter(loader)
+    with _children_unheard():
+        iterator = iter(loader)
     gc.unfreeze()
-    # Paddle's handler would raise wherever the main thread is just then, in the middle of a
-    # checkpoint, too. Its reading thread notices the loss as well.
-    signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
     try:
         yield from iterator
     except SystemError:  # Paddle's reading thread has closed the queue
@@ -74,6 +73,21 @@ def read_batches(
             worker.join()
             _free_shared_memory(worker.pid)
         raise CheckFailed(_describe_loss(lost[0].exitcode)) from None
+
+
+@contextmanager
+def _children_unheard() -> Iterator[None]:
+    """Undo what the block makes the end of a child process do; Windows has no such signal.
+
+    Paddle's handler would raise wherever the main thread is just then, in the middle of a
+    checkpoint, too. Its reading thread notices the loss as well.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def _is_not_of_loader(record: logging.LogRecord) -> bool:
@@ -96,7 +110,7 @@ def _describe_loss(status: int) -> str:
     if status < 0:
         number = signal.Signals(-status)
         how = f"was ended by signal {number} ({number.name})"
-        remedy = _REMEDIES.get(number, _DEFECT)
+        remedy = _REMEDIES.get(number.name, _DEFECT)
     return (
         f"a process that reads samples {how}, {remedy}. --resume_model auto continues from the "
         "last checkpoint"

@@ -1,6 +1,7 @@
 """Without the calls that only Linux has, as on macOS and Windows."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,19 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[3]
 POSIX_ONLY = {"fcntl", "grp", "posix", "pwd", "resource", "syslog", "termios"}
+MACOS_LACKS = {"machine.py sched_getaffinity", "machine.py sched_setaffinity"}
+# Each of them stands behind a guard; the tests below take it away.
+WINDOWS_LACKS = MACOS_LACKS | {
+    "files.py LOCK_EX",
+    "files.py LOCK_NB",
+    "files.py lockf",
+    "limits.py RLIM_INFINITY",
+    "limits.py getrlimit",
+    "machine.py RUSAGE_SELF",
+    "machine.py getrusage",
+    "processes.py SIG_BLOCK",
+    "processes.py SIG_SETMASK",
+}
 WITHOUT = """
 import multiprocessing.connection, os, signal, sys, types
 import cv2, numpy, uvicorn.protocols.http.h11_impl  # the libraries may have what they find
@@ -21,7 +35,8 @@ def locking(handle, mode, size):
     locked.append((handle, mode, size))
 sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)
 for module, name in ((os, "sched_getaffinity"), (os, "sched_setaffinity"),
-                     (signal, "pthread_sigmask")):
+                     (os, "getloadavg"), (signal, "pthread_sigmask"), (signal, "SIGKILL"),
+                     (signal, "SIGBUS"), (signal, "SIGCHLD")):
     delattr(module, name)
 """
 
@@ -89,6 +104,23 @@ assert started == [1]
     )
 
 
+def test_paddle_and_the_reading_processes_start(tmp_path: Path) -> None:
+    run(
+        """
+disabled = []
+sys.modules["paddle"] = types.SimpleNamespace(disable_signal_handler=lambda: disabled.append(1))
+from paddleseg_ext.common.processes import import_paddle
+import_paddle()
+assert disabled == [1]
+from paddleseg_ext.training.readers import _children_unheard, _describe_loss
+with _children_unheard():
+    pass
+assert "has ended with status 3" in _describe_loss(3)
+""",
+        tmp_path,
+    )
+
+
 def test_memory_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """MacOS counts bytes, Linux kilobytes."""
     import resource
@@ -102,6 +134,18 @@ def test_memory_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.peak_memory_mb() == 50
     monkeypatch.setattr(machine.sys, "platform", "linux")
     assert machine.peak_memory_mb() == 50 * 2**10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "lacks"), [("win32", WINDOWS_LACKS), ("darwin", MACOS_LACKS)])
+def test_calls_that_a_system_lacks_are_the_guarded_ones(
+    system: str, lacks: set[str], tmp_path: Path
+) -> None:
+    """By the type checker's tables of Python's library: a new one here needs a guard and a test."""
+    command = [sys.executable, "-m", "mypy", "--platform", system, "--cache-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    found = re.findall(r'^(\S+?):\d+: error: Module has no attribute "(\w+)"', done.stdout, re.M)
+    assert {f"{Path(file).name} {name}" for file, name in found} == lacks, done.stdout
 
 
 def test_no_module_needs_posix_to_be_imported() -> None:
