@@ -15,6 +15,9 @@ from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.inference.preprocess import ImageNormalize
 
 GRAPH_NAME = "model"
+# Paddle's release -> the operator that its oneDNN cannot run (Paddle#77340); docs/platform.md.
+BROKEN_OPERATORS = {"3.3": "bilinear_interp"}
+TESTED_PADDLE = "3.2.2"
 
 
 def write_graph(
@@ -32,7 +35,8 @@ def write_graph(
         Where the logits are upsampled: in the `graph`, or afterwards (`half_pixel`, `aligned`).
 
     Raises:
-        UsageError: the logits cannot be upsampled afterwards, as the options ask.
+        UsageError: the logits cannot be upsampled afterwards, as the options ask; or oneDNN of the
+            installed Paddle cannot run an operator of the graph.
     """
     upsampling, deployed = "graph", model
     cut = options.upsample == "host" and not hasattr(model, "upsampling")
@@ -44,7 +48,28 @@ def write_graph(
     trace(deployed, options, path)
     if cut:
         cut_upsampling(path, type(model).__name__)
+    refuse_broken_operators(path, type(model).__name__)
     return upsampling
+
+
+def refuse_broken_operators(path: Path, network: str) -> None:
+    """Checks a graph for operators that oneDNN of the installed Paddle cannot run.
+
+    Args:
+        path: of the graph, without suffix.
+        network: its name, for the message.
+
+    Raises:
+        UsageError: it has one.
+    """
+    version = paddle.__version__
+    operator = BROKEN_OPERATORS.get(".".join(version.split(".")[:2]))
+    graph = path.with_suffix(".json")
+    if operator and graph.is_file() and f'.{operator}"' in graph.read_text(encoding="utf-8"):
+        raise UsageError(
+            f"{network}: oneDNN of PaddlePaddle {version} cannot run its {operator}; export it "
+            f"with another release: pip install paddlepaddle=={TESTED_PADDLE}"
+        )
 
 
 def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:

@@ -7,10 +7,10 @@ import paddle
 import pytest
 from paddle import Tensor, nn
 
-from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.export.self_check import _make_case
-from paddleseg_ext.export.tracing import trace
+from paddleseg_ext.export.tracing import TESTED_PADDLE, trace, write_graph
 
 
 class Network(nn.Layer):
@@ -41,6 +41,21 @@ class DynamicOnly(Network):
         if not paddle.in_dynamic_mode():
             raise KeyError("only\ndynamic")
         return logits
+
+
+class Enlarged(Network):
+    align_corners = False
+
+    def spoil(self, logits: Tensor) -> Tensor:
+        return nn.functional.interpolate(
+            logits, scale_factor=2, mode="bilinear", align_corners=self.align_corners
+        )
+
+
+class EnlargedAligned(Enlarged):
+    """Its interpolation is traced as products of matrices."""
+
+    align_corners = True
 
 
 class Random(Network):
@@ -91,3 +106,39 @@ def test_one_that_repeats_itself_is_a_case() -> None:
         Network(), np.ones((3, 16, 16), np.float32), (16, 16), ExportOptions(), None
     )
     assert batch.shape == (2, 3, 16, 16) and logits.shape == (2, 4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("version", "network", "refused"),
+    [
+        ("3.3.0", Enlarged, True),
+        ("3.3.1", Enlarged, True),
+        ("3.3.1", EnlargedAligned, False),
+        ("3.3.1", Network, False),
+        ("3.2.2", Enlarged, False),
+    ],
+)
+def test_an_operator_that_onednn_of_a_release_cannot_run_is_refused(
+    version: str,
+    network: type[Network],
+    refused: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paddle, "__version__", version)
+    options = ExportOptions(tmp_path)
+    model = network()
+    if not refused:
+        assert write_graph(model, options, None, tmp_path / "model") == "graph"
+        return
+    with pytest.raises(UsageError) as raised:
+        write_graph(model, options, None, tmp_path / "model")
+    assert str(raised.value) == (
+        f"Enlarged: oneDNN of PaddlePaddle {version} cannot run its bilinear_interp; export it "
+        "with another release: pip install paddlepaddle==3.2.2"
+    )
+
+
+def test_the_release_that_is_advised_is_the_pinned_one() -> None:
+    pins = (Path(__file__).resolve().parents[3] / "requirements.txt").read_text().splitlines()
+    assert f"paddlepaddle=={TESTED_PADDLE}" in pins
