@@ -89,14 +89,21 @@ $(VENV)/bench.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@$(INSTALL) -r requirements/onnx.txt -r requirements/openvino.txt -r requirements/fast.txt
 	@touch $@
 
-HELPER_PYTHON ?= python3.12
 matrix:  ## the tour and unit tests on every Python here, and of numpy1.txt: output/matrix/table.md
 	@$(PYTHON) tests/matrix.py $(MATRIX_FLAGS)
 
-onnx-helper:  ## .venv-onnx of Python 3.12, which converts to ONNX for Python 3.13 (PADDLE2ONNX_PYTHON)
-	@echo "== creating .venv-onnx; then: export PADDLE2ONNX_PYTHON=$(CURDIR)/.venv-onnx/bin/python"
-	@$(HELPER_PYTHON) -m venv .venv-onnx
-	@.venv-onnx/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/paddle2onnx.txt
+ONNX_VENV ?= .venv-onnx
+# The first of these that runs: a shim of pyenv's may name a version that is not switched on.
+HELPER_PYTHON ?= $(firstword $(foreach python,python3.12 python3.11 \
+	$(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python $(HOME)/.pyenv/versions/3.11.*/bin/python), \
+	$(shell $(python) -c 'print("$(python)")' 2>/dev/null)))
+onnx-helper:  ## .venv-onnx of Python 3.12 or 3.11, which converts to ONNX for 3.13
+	@test -n "$(HELPER_PYTHON)" || \
+		{ echo "onnx-helper: no Python 3.12 or 3.11 was found: HELPER_PYTHON=FILE" >&2; exit 2; }
+	@echo "== creating $(ONNX_VENV) with $(HELPER_PYTHON)"
+	@$(HELPER_PYTHON) -m venv $(ONNX_VENV)
+	@$(ONNX_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/paddle2onnx.txt
+	@echo "now: export PADDLE2ONNX_PYTHON=$(abspath $(ONNX_VENV))/bin/python"
 
 clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay
 	@echo "== deleting output/demo, output/tour and caches"
