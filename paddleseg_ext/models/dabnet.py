@@ -1,6 +1,7 @@
 """DABNet: two branches that exchange patches and convolutions.
 
-Original: https://github.com/isyangshu/DABNet mmseg/models/backbones/dabnet.py, dabnet_eb.py
+Original: https://github.com/isyangshu/DABNet mmseg/models/backbones/dabnet.py, dabnet_eb.py, and
+dabnet_*.py for its ablations, which `VARIANTS` names.
 
 The exchange modules (SIM) refine every stage of the backbone, and the refined map feeds the next
 stage. They cut a map into patches of P x P, so the original takes sizes in multiples of 32 P only.
@@ -8,24 +9,56 @@ Deviation: other sizes are padded with zeros (the mean colour) right and below, 
 cropped back.
 """
 
+from dataclasses import dataclass, replace
+from typing import Literal
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddleseg_ext.common.errors import check_choice
 from paddleseg_ext.models.bisenetv1 import (
     AttentionRefinement,
     FeatureFusion,
     SegmentationHead,
     SpatialPath,
 )
-from paddleseg_ext.models.bisenetv1_variants import CONTEXT_CHANNELS, FUSED_CHANNELS, VARIANTS
+from paddleseg_ext.models.bisenetv1_variants import CONTEXT_CHANNELS, FUSED_CHANNELS
+from paddleseg_ext.models.bisenetv1_variants import VARIANTS as BISENETV1_VARIANTS
 from paddleseg_ext.models.layers import ConvBNReLU, initialize, resize, spatial_size_hw
+from paddleseg_ext.models.variant import Variant, find_variant
 
 PATCH_SIZES = (1, 2, 4, 8, 16)
-SPATIAL = ("guided", "path", "none")
+LowStream = Literal["both", "channel", "spatial"]
 # BiSeNetV1's refinement, fusion and heads as mmsegmentation has them.
-PARTS = VARIANTS["mmseg"]
+PARTS = BISENETV1_VARIANTS["mmseg"]
+
+
+@dataclass(frozen=True)
+class DABNetVariant(Variant):
+    """Details of DABNet or of one of its ablations."""
+
+    exchanges: int = 4
+    """The first stages, from 1/4 on, that an exchange module refines."""
+    low_stream: LowStream = "both"
+    """What an exchange module makes its low resolution stream of: the pixels of each patch side by
+    side in the channels, their mean, or both."""
+    spatial: Literal["guided", "path", "none"] = "guided"
+    """The fusion's detail input at 1/8. `guided`: the spatial branch. `path`: BiSeNetV1's spatial
+    path, from the image alone. `none`: the backbone's feature."""
+
+
+VARIANTS = {
+    "original": DABNetVariant(),
+    "channel": DABNetVariant(low_stream="channel"),
+    "spatial": DABNetVariant(low_stream="spatial"),
+    "pce": DABNetVariant(spatial="none"),
+    "pce0": DABNetVariant(exchanges=1),
+    "pce01": DABNetVariant(exchanges=2),
+    "pce02": DABNetVariant(exchanges=3),
+    "image": DABNetVariant(exchanges=0),
+    "fcn": DABNetVariant(exchanges=0, spatial="none"),
+    "baseline": DABNetVariant(exchanges=0, spatial="path"),
+}
 
 
 class DABNet(nn.Layer):
@@ -35,13 +68,9 @@ class DABNet(nn.Layer):
         num_classes: number of classes.
         backbone: ResNet18_v1c or EfficientNetB1.
         patch_size: of the exchange modules, one of `PATCH_SIZES`.
-        exchange: False leaves the exchange modules out (ablation).
-        spatial: one of `SPATIAL`, the fusion's detail input at 1/8. `guided`: the spatial branch.
-            `path`: BiSeNetV1's spatial path, from the image alone. `none`: the backbone's feature.
-
-    The original's ablations (mmseg/models/backbones/dabnet_*.py) without and with the exchange
-    modules: `none` is its FCN and its PCE, `guided` its Image and the network itself, `path`
-    without exchange its baseline.
+        exchange: False leaves the variant's exchange modules out.
+        spatial: in place of the variant's `spatial`.
+        variant: a name of `VARIANTS`: the network, or an ablation by the original's name.
 
     Attributes:
         upsampling: None. Post-processing cannot upsample the native logits: these are of padded
@@ -55,34 +84,38 @@ class DABNet(nn.Layer):
         backbone: nn.Layer,
         patch_size: int = 2,
         exchange: bool = True,
-        spatial: str = "guided",
+        spatial: Literal["guided", "path", "none"] | None = None,
+        variant: str = "original",
     ):
         super().__init__()
         if patch_size not in PATCH_SIZES:
             raise ValueError(f"patch_size is one of {PATCH_SIZES}, got {patch_size}")
-        check_choice("spatial", spatial, SPATIAL)
+        v = find_variant(VARIANTS, variant)
+        v = replace(v, exchanges=v.exchanges * exchange, spatial=spatial or v.spatial)
         if not hasattr(backbone, "exchange_channels"):
             raise ValueError(
                 f"the backbone is ResNet18_v1c or EfficientNetB1, got {type(backbone).__name__}"
             )
         self.upsampling: str | None = None
         channels = backbone.channels
-        self.size_multiple = 32 * patch_size if exchange else 32
+        # The coarsest map that is cut into patches is at 1/2^(exchanges + 1).
+        self.size_multiple = max(32, patch_size << (v.exchanges + 1)) if v.exchanges else 32
         self.backbone = backbone
+        widths = zip(channels[1:], backbone.exchange_channels, strict=True)
         self.exchanges = nn.LayerList(
-            ExchangeModule(c, width, patch_size) if exchange else nn.Identity()
-            for c, width in zip(channels[1:], backbone.exchange_channels, strict=True)
+            ExchangeModule(c, width, patch_size, v.low_stream) if i < v.exchanges else nn.Identity()
+            for i, (c, width) in enumerate(widths)
         )
         self.spatial: nn.Layer | None = None
-        if spatial == "guided":
+        if v.spatial == "guided":
             self.spatial = SpatialBranch(channels, backbone.spatial_channels)
-        elif spatial == "path":
+        elif v.spatial == "path":
             self.spatial = SpatialPath(PARTS)
         self.arm32 = AttentionRefinement(channels[4], PARTS)
         self.arm16 = AttentionRefinement(channels[3], PARTS)
         self.refine32 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
         self.refine16 = ConvBNReLU(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 3)
-        spatial_channels = channels[2] if spatial == "none" else CONTEXT_CHANNELS
+        spatial_channels = channels[2] if v.spatial == "none" else CONTEXT_CHANNELS
         self.ffm = FeatureFusion(spatial_channels + CONTEXT_CHANNELS, PARTS)
         main, aux8, aux16 = PARTS.head_channels
         self.head = SegmentationHead(FUSED_CHANNELS, main, num_classes, 8, PARTS)
@@ -161,18 +194,21 @@ class ExchangeModule(nn.Layer):
         channels: of the feature, the high stream's input and output.
         width: of both streams.
         patch_size: side of the patches that the low stream sees as one pixel.
+        low_stream: see `DABNetVariant`.
     """
 
-    def __init__(self, channels: int, width: int, patch_size: int):
+    def __init__(self, channels: int, width: int, patch_size: int, low_stream: LowStream = "both"):
         super().__init__()
-        self._patch_size = patch_size
+        self._patch_size, self._low_stream = patch_size, low_stream
         self.h2h_0 = _conv3x3(channels, width)
         self.bnh_0 = nn.BatchNorm2D(width)
-        self.h2l_0 = _conv3x3(channels * patch_size**2, width)
+        in_patch = 1 if low_stream == "spatial" else patch_size**2
+        self.h2l_0 = _conv3x3(channels * in_patch, width)
         self.bnl_0 = nn.BatchNorm2D(width)
-        self.l2l_p1 = nn.Conv2D(width, width, 1)
-        self.l2l_p2 = nn.Conv2D(channels, width, 1)
-        self.l2l_bn = nn.BatchNorm2D(width)
+        if low_stream == "both":
+            self.l2l_p1 = nn.Conv2D(width, width, 1)
+            self.l2l_p2 = nn.Conv2D(channels, width, 1)
+            self.l2l_bn = nn.BatchNorm2D(width)
         self.h2h_1 = _conv3x3(width, width)
         self.l2h_1 = _conv3x3(width, width)
         self.bnh_1 = nn.BatchNorm2D(width)
@@ -188,10 +224,7 @@ class ExchangeModule(nn.Layer):
         patch = self._patch_size
 
         high = F.relu(self.bnh_0(self.h2h_0(x)))
-        # (N, P * P * C, h/P, w/P), a patch's pixels side by side in the channels -> (N, width, ...)
-        patches = F.relu(self.bnl_0(self.h2l_0(pixel_unshuffle(x, patch))))
-        pooled = self.l2l_p2(F.avg_pool2d(x, patch))
-        low = F.relu(self.l2l_bn(self.l2l_p1(patches) + pooled))
+        low = self._low(x)
 
         from_low = self.l2h_1(resize(low, size_hw, "half_pixel"))
         from_high = self.h2l_1(F.avg_pool2d(high, patch))
@@ -200,6 +233,18 @@ class ExchangeModule(nn.Layer):
 
         out = self.h2h_2(high) + self.l2h_2(resize(low, size_hw, "half_pixel"))
         return F.relu(self.bnh_2(out)) + x
+
+    def _low(self, x: Tensor) -> Tensor:
+        """The low stream's first map, (N, width, h/P, w/P)."""
+        mean = F.avg_pool2d(x, self._patch_size)
+        if self._low_stream == "spatial":
+            return F.relu(self.bnl_0(self.h2l_0(mean)))
+        # (N, P * P * C, h/P, w/P): the pixels of a patch side by side in the channels
+        patches = pixel_unshuffle(x, self._patch_size)
+        low = F.relu(self.bnl_0(self.h2l_0(patches)))
+        if self._low_stream == "channel":
+            return low
+        return F.relu(self.l2l_bn(self.l2l_p1(low) + self.l2l_p2(mean)))
 
 
 def pixel_unshuffle(x: Tensor, patch_size: int) -> Tensor:

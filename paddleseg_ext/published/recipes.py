@@ -84,6 +84,14 @@ CONFIGS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("stdc", "stdc813_delnet"): ("stdc1_seg_delnet_cityscapes_1024x512_60k",),
     **{("dabnet", f"r18_p{patch}"): _DABNET for patch in (1, 2, 4, 8, 16)},
     ("dabnet", "e"): _DABNET_E,
+    **{
+        ("dabnet", f"r18_{name}"): (f"dabnet_r18_{name}_cityscapes_1024x1024_80k",)
+        for name in ("channel", "pce01", "pce02")
+    },
+    **{
+        ("dabnet", f"r18_{name}"): _DABNET[:1]
+        for name in ("spatial", "pce", "pce0", "image", "fcn", "baseline")
+    },
     ("timm", "efficientnet_b1"): _DABNET_E[:1],
     ("mmseg", "bisenetv1_r18"): ("bisenetv1_mmseg_cityscapes_1024x1024_160k",),
     ("mmseg", "bisenetv1_r50"): ("bisenetv1_mmseg_r50_cityscapes_1024x1024_160k",),

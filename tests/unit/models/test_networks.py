@@ -24,7 +24,8 @@ from paddleseg_ext.models.bisenetv1_variants import VARIANTS as V1_VARIANTS
 from paddleseg_ext.models.bisenetv1_xception import BiSeNetV1Xception
 from paddleseg_ext.models.bisenetv2 import BiSeNetV2
 from paddleseg_ext.models.bisenetv2_variants import VARIANTS as V2_VARIANTS
-from paddleseg_ext.models.dabnet import DABNet
+from paddleseg_ext.models.dabnet import VARIANTS as DABNET_VARIANTS
+from paddleseg_ext.models.dabnet import DABNet, ExchangeModule, pixel_unshuffle
 from paddleseg_ext.models.layers import resize
 from paddleseg_ext.models.stdcseg import STDCSeg
 from paddleseg_ext.registry import BACKBONES, MODELS
@@ -75,10 +76,11 @@ NETWORKS: dict[str, Callable[..., nn.Layer]] = {
         for patch in (1, 2, 4, 8, 16)
     },
     "dab-e": lambda n=CLASSES: DABNet(n, EfficientNetB1()),
-    "dab-exchange-only": lambda n=CLASSES: DABNet(n, ResNet18_v1c(), spatial="none"),
-    "dab-spatial-only": lambda n=CLASSES: DABNet(n, ResNet18_v1c(), exchange=False),
-    "dab-fcn": lambda n=CLASSES: DABNet(n, ResNet18_v1c(), exchange=False, spatial="none"),
-    "dab-baseline": lambda n=CLASSES: DABNet(n, ResNet18_v1c(), exchange=False, spatial="path"),
+    **{
+        f"dab-{name}": lambda n=CLASSES, name=name: DABNet(n, ResNet18_v1c(), variant=name)
+        for name in DABNET_VARIANTS
+        if name != "original"
+    },
 }
 # One of each kind is fast; the rest differ from one of these in a detail, or take long.
 FAST = {
@@ -98,6 +100,8 @@ FAST = {
     "stdc1-dw",
     "dab-p2",
     "dab-e",
+    "dab-channel",
+    "dab-pce01",
     "dab-baseline",
 }
 FAST_OR_SLOW = [
@@ -297,10 +301,7 @@ NO_PUBLISHED_PARAMETERS = {
     "dab-p1",
     "dab-p4",
     "dab-p16",
-    "dab-exchange-only",
-    "dab-spatial-only",
-    "dab-fcn",
-    "dab-baseline",
+    *(f"dab-{name}" for name in DABNET_VARIANTS if name != "original"),
 }
 
 
@@ -388,3 +389,33 @@ def test_wrong_options_are_told() -> None:
         DABNet(CLASSES, ResNet18())
     with pytest.raises(ValueError, match="output_stride is 8, 16 or 32"):
         ResNet18_vd(12)
+
+
+def test_dabnets_ablations_are_parts_of_the_network() -> None:
+    """The modules that each of the original's files builds."""
+
+    def modules(variant: str) -> set[str]:
+        names = DABNet(CLASSES, ResNet18_v1c(), variant=variant).state_dict()
+        return {".".join(name.split(".")[:3]) for name in names if name.startswith(("exch", "spa"))}
+
+    whole = modules("original")
+    in_exchange = {name for name in whole if ".l2l_p" in name or ".l2l_bn" in name}
+    assert modules("channel") == modules("spatial") == whole - in_exchange
+    assert modules("pce") == {name for name in whole if name.startswith("exchanges")}
+    for variant, count in (("image", 0), ("pce0", 1), ("pce01", 2), ("pce02", 3)):
+        left_out = tuple(f"exchanges.{i}" for i in range(count, 4))
+        assert modules(variant) == {name for name in whole if not name.startswith(left_out)}
+    assert modules("fcn") == set()
+    same = DABNet(CLASSES, ResNet18_v1c(), exchange=False, spatial="path").state_dict()
+    assert set(same) == set(DABNet(CLASSES, ResNet18_v1c(), variant="baseline").state_dict())
+
+
+def test_the_low_stream_of_an_exchange_module() -> None:
+    x = paddle.randn([1, 4, 6, 8])
+    patches = pixel_unshuffle(x, 2)
+    mean = patches.reshape([1, 4, 4, 3, 4]).mean(axis=2)
+    for name, seen in (("channel", patches), ("spatial", mean)):
+        module = ExchangeModule(4, 3, 2, name)
+        module.eval()
+        expected = paddle.nn.functional.relu(module.bnl_0(module.h2l_0(seen)))
+        np.testing.assert_allclose(module._low(x), expected, atol=1e-6)

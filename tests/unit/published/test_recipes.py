@@ -12,7 +12,7 @@ from paddleseg_ext.config import load_config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.models.build import build_model
 from paddleseg_ext.published.golden_data import make_state_dict, read_case
-from paddleseg_ext.published.importer import import_checkpoint
+from paddleseg_ext.published.importer import import_checkpoint, load_published
 from paddleseg_ext.published.recipes import CONFIGS, differences, recipes_of
 from paddleseg_ext.published.systems import GENERATIONS, find_generation, recognise
 
@@ -118,3 +118,31 @@ def test_plain_norms_without_any_counter_are_ambiguous() -> None:
     bare = {key: x for key, x in state.items() if not key.endswith("num_batches_tracked")}
     with pytest.raises(UsageError, match=r"stdc813_abn .*stdc813_bn .*--generation"):
         recognise(bare, "auto", None, "x.pth")
+
+
+@pytest.mark.parametrize(
+    "variant", ["channel", "spatial", "pce", "pce0", "pce01", "pce02", "image", "fcn", "baseline"]
+)
+def test_dabnets_ablations_are_recognised(variant: str) -> None:
+    """By the tensors that the original's file of that name keeps."""
+    state = make_state_dict(read_case(GOLDEN / "dab_p2_64x128"))
+    kept = {"pce0": 1, "pce01": 2, "pce02": 3, "image": 0, "fcn": 0, "baseline": 0}.get(variant, 4)
+    dropped = [f"backbone.SIM_{i}." for i in range(kept, 4)]
+    if variant in ("pce", "fcn", "baseline"):
+        dropped += ["backbone.sp_", "backbone.cp_"]
+    state = {key: x for key, x in state.items() if not key.startswith(tuple(dropped))}
+    if variant in ("channel", "spatial"):
+        state = {key: x for key, x in state.items() if ".l2l_p" not in key and "l2l_bn" not in key}
+    if variant == "spatial":
+        state |= {k: x[:, : x.shape[1] // 4] for k, x in state.items() if "h2l_0.weight" in k}
+    if variant == "baseline":
+        sides = [(64, 3, 7), (64, 64, 3), (64, 64, 3), (128, 64, 1)]
+        for i, (out, into, side) in enumerate(sides):
+            state[f"backbone.sp_{i}.conv.weight"] = np.zeros((out, into, side, side), np.float32)
+            for leaf in ("weight", "bias", "running_mean", "running_var"):
+                state[f"backbone.sp_{i}.bn.{leaf}"] = np.zeros(out, np.float32)
+    generation = recognise(state, "auto", None, "x.pth")
+    assert (generation.system, generation.name) == ("dabnet", f"r18_{variant}")
+    config = recipes_of(generation)[0].config
+    _, tensors = load_published(config, generation, state, "x.pth")
+    assert len(tensors.arrays) == sum("num_batches" not in key for key in state)
