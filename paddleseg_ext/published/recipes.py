@@ -77,11 +77,23 @@ CONFIGS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("torchseg", "x39"): _X39,
     ("torchseg", "x39speed"): _X39,
     ("torchseg", "resnet101_v1c"): ("bisenetv1_torchseg_r101_cityscapes_1024x1024_80k",),
-    **{("stdc", f"stdc813_{norm}"): (_STDC1,) for norm in ("abn", "bn", "imagenet")},
+    **{("stdc", f"stdc813_{norm}"): (_STDC1,) for norm in ("abn", "imagenet")},
+    ("stdc", "stdc813_bn"): (
+        _STDC1,
+        "stdc1_seg_2classes_192x192_40k",
+        "stdc1_seg_4classes_192x192_40k",
+    ),
     **{("stdc", f"stdc1446_{norm}"): (_STDC2,) for norm in ("abn", "bn", "imagenet")},
-    ("stdc", "stdc813_cutnet"): (_CUTNET,),
+    ("stdc", "stdc813_cutnet"): (
+        _CUTNET,
+        "stdc1_seg_cutnet_2classes_128x96_40k",
+        "stdc1_seg_cutnet_4classes_192x192_40k",
+    ),
     ("stdc", "stdc1446_cutnet"): (_CUTNET,),
-    ("stdc", "stdc813_delnet"): ("stdc1_seg_delnet_cityscapes_1024x512_60k",),
+    ("stdc", "stdc813_delnet"): (
+        "stdc1_seg_delnet_cityscapes_1024x512_60k",
+        "stdc1_seg_delnet_2classes_128x96_40k",
+    ),
     **{("dabnet", f"r18_p{patch}"): _DABNET for patch in (1, 2, 4, 8, 16)},
     ("dabnet", "e"): _DABNET_E,
     **{

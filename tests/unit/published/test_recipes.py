@@ -29,8 +29,9 @@ def test_every_layout_has_configurations_with_its_network() -> None:
 def test_options_are_named_where_no_configuration_has_the_network() -> None:
     (first, *_) = recipes_of(find_generation("dabnet", "r18_p8"))
     assert first.name == "dabnet_r18_cityscapes_1024x1024_80k --opts model.patch_size=8"
-    (light,) = recipes_of(find_generation("stdc", "stdc813_delnet"))
+    light, small = recipes_of(find_generation("stdc", "stdc813_delnet"))
     assert light.name == "stdc1_seg_delnet_cityscapes_1024x512_60k"
+    assert (small.name, small.num_classes) == ("stdc1_seg_delnet_2classes_128x96_40k", 2)
 
 
 def save(case: str, folder: Path, classes: int | None = None) -> Path:
