@@ -1,0 +1,51 @@
+// From the network's output to a label map at the original image's size.
+#pragma once
+
+#include <memory>
+#include <opencv2/core.hpp>
+#include <string>
+#include <vector>
+
+#include "preprocess.hpp"
+#include "resize.hpp"
+
+namespace paddleseg_ext {
+
+// The network's output for one image: scores, or class ids where the graph ends in arg-max.
+struct Output {
+  int classes = 0;               // 0 of class ids
+  cv::Mat planes;                // (classes * h, w) float32: a plane below the other
+  cv::Mat labels;                // (h, w) bytes
+  std::shared_ptr<void> memory;  // what `planes` points into
+
+  cv::Size size() const { return classes > 0 ? cv::Size(planes.cols, planes.rows / classes) : labels.size(); }
+  cv::Mat plane(int index) const { return planes.rowRange(index * size().height, (index + 1) * size().height); }
+};
+
+// One step of the way to the original size; it crops where `is_crop`.
+struct Stage {
+  cv::Size size;
+  bool is_crop;
+  Alignment alignment;
+};
+
+// The steps from an output of `size` to the original image.
+std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment first);
+
+class Postprocess {
+ public:
+  // Args: what the graph ends in, and where its output is upsampled, as in the bundle.
+  // `is_sparse`: interpolate only where classes meet; the label maps are the same.
+  Postprocess(const std::string& output_op, const std::string& upsampling, bool is_sparse = true);
+
+  // (H, W) bytes at the original size. Throws Failure: the output holds NaN, or is not what the
+  // bundle says.
+  cv::Mat label_map(const Output& output, const Geometry& geometry) const;
+
+ private:
+  std::string output_op_;
+  Alignment first_;
+  bool is_sparse_;
+};
+
+}  // namespace paddleseg_ext
