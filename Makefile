@@ -13,7 +13,7 @@ BENCH_CALIBRATION ?= output/demo/data/train.list
 BENCH_DIR ?= output/bench
 BENCH_FLAGS ?=
 
-.PHONY: help demo test test-slow lint golden tipc bench onnx-helper matrix clean
+.PHONY: help demo test test-slow lint golden tipc bench cpp onnx-helper matrix clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -88,6 +88,10 @@ $(VENV)/bench.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@echo "== installing the runtimes that are compared"
 	@$(INSTALL) -r requirements/onnx.txt -r requirements/openvino.txt -r requirements/fast.txt
 	@touch $@
+
+cpp: $(VENV)/run.stamp  ## the C++ program output/cpp/segment, and its tests under sanitizers (some 10 minutes)
+	@$(INSTALL) -r requirements/openvino.txt
+	@PYTHON=$(BIN)/python bash deploy/cpp/install.sh output/cpp
 
 matrix:  ## the tour and unit tests on every Python here, and of numpy1.txt: output/matrix/table.md
 	@$(PYTHON) tests/matrix.py $(MATRIX_FLAGS)
