@@ -1,7 +1,7 @@
-"""TIPC's other chains: ONNX, INT8, serving, training in static graph, training speed.
+"""TIPC's other chains: ONNX, INT8, C++, serving, training in static graph, training speed.
 
-The first three start from the bundle and checkpoint of the train-infer chain; the last two train
-on their own.
+Those of ONNX, INT8, C++ and serving start from bundles and checkpoints of the chains before; the
+last two train on their own.
 """
 
 import re
@@ -119,6 +119,41 @@ def _add_inferences(
         )  # fmt: skip
         reason, count = why_no_engine(runtime.engine), txt.count_of(batch)
         plan.add(ChainRun("infer", name, words, reason, results, (export,), runtime, count))
+
+
+def plan_cpp(path: Path, mode: str) -> Plan:
+    """`test_inference_cpp.sh`: the C++ program's label maps against the eager network's.
+
+    Raises:
+        UsageError: the file or the mode is wrong, or a bundle is missing.
+    """
+    params = read_config(path, "cpp_infer_params", mode, ("whole_infer",))["cpp_infer_params"]
+    plan = Plan.of(params, "cpp")
+    program, images = params["inference"], params["--image_path"]
+    reason = "" if Path(program).is_file() else f"{program} is not built: make cpp (docs/cpp.md)"
+    float_bundle = _made_by("test_paddle2onnx.sh", Path(params["--model_dir"]) / "deploy.yaml")
+    bundles = {"fp32": float_bundle}
+    keys = ("--precision", "--cpu_threads", "--batch_size")
+    for precision, threads, batch in product(*(txt.choices_of(params[key]) for key in keys)):
+        if precision == "int8":
+            quantized = Path(params["--int8_model_dir"]) / "deploy.yaml"
+            bundles["int8"] = _made_by("test_ptq_inference_python.sh", quantized)
+        runtime = RuntimeSpec("openvino", precision, threads=txt.count_of(threads))
+        name = f"cpp_infer_cpu_threads_{threads}_precision_{precision}_batchsize_{batch}"
+        results = plan.log_dir / f"{name}_results"
+        words = plan.words(
+            "", program, config=bundles.get(precision, float_bundle), image_path=images,
+            precision=precision, cpu_threads=threads, batch_size=batch, save_dir=results,
+        )  # fmt: skip
+        count = txt.count_of(batch)
+        plan.add(ChainRun("infer", name, words, reason, results, runtime=runtime, batch_size=count))
+    needs = tuple(run.name for run in plan.runs)
+    weights = train_infer.checkpoint_of(float_bundle.parent)
+    judged = Judgement(
+        "python_parity_cpp", params["--config"], weights, float_bundle, images, needs,
+        params["--budgets"],
+    )  # fmt: skip
+    return plan.judge(judged)
 
 
 def _made_by(script: str, path: Path) -> Path:
@@ -302,6 +337,7 @@ CHAINS: dict[str, Callable[..., Plan]] = {
     "train_infer": train_infer.plan_train_infer,
     "paddle2onnx": plan_paddle2onnx,
     "ptq": plan_ptq,
+    "cpp": plan_cpp,
     "dy2static": plan_dy2static,
     "serving": plan_serving,
     "benchmark": plan_benchmark,

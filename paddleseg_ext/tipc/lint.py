@@ -17,7 +17,7 @@ from paddleseg_ext.tipc import txt
 from paddleseg_ext.tipc.verbs import PROGRAM, Call, Verbs
 
 # Lines that the chain reads itself, though they look like flags; and the flags of other lines.
-_NO_FLAGS = ("--model_dir", "--dirname")
+_NO_FLAGS = ("--model_dir", "--int8_model_dir", "--dirname")
 _FLAG_OF = {"batch_size": "--batch_size", "epoch": "--iters", "fp_items": "--precision"}
 # `0`, `0,1` or `HOST,HOST;0,1`
 _PROCESSES = re.compile(r"(?:[\w.,-]+;)?\d+(?:,\d+)*")

@@ -100,6 +100,12 @@ FILE_FORMS: dict[str, dict[str, SectionForm]] = {
             "inference!$ --device! --backend --batch_size --config --image_path! --benchmark"
         ),
     },
+    "cpp_infer_params": {
+        "cpp_infer_params": _form(
+            "model_name! python! --config! --model_dir! --int8_model_dir inference! --precision! "
+            "--cpu_threads --batch_size --image_path! --budgets"
+        ),
+    },
     "serving_params": {
         "serving_params": _form(
             "model_name! python! --config! --dirname! web_service!$ --backend! pipline!$ "

@@ -67,6 +67,29 @@ def test_onnx_is_converted_run_by_each_runtime_and_judged(make_plan, trained):
     assert all("python_paddle2onnx" in run.needs for run in plan.runs[1:])
 
 
+def test_the_cpp_program_is_run_in_each_precision_and_judged(make_plan, trained):
+    onnx = Path("test_tipc/output/bisenetv1/paddle2onnx")
+    shutil.copytree(TRAINED, onnx)
+    int8 = onnx.parent / "ptq/bundle"
+    with pytest.raises(UsageError, match=r"test_ptq_inference_python\.sh"):
+        make_plan(CONFIGS / "inference_cpp.txt", "whole_infer")
+    shutil.copytree(TRAINED, int8)
+    plan = make_plan(CONFIGS / "inference_cpp.txt", "whole_infer")
+    assert kinds(plan) == [*["infer"] * 4, "parity"]
+    assert all("make cpp" in run.reason for run in plan.runs[:4])
+    Path("output/cpp").mkdir(parents=True)
+    Path("output/cpp/segment").touch()
+    plan = make_plan(CONFIGS / "inference_cpp.txt", "whole_infer")
+    first, last = plan.runs[0], plan.runs[3]
+    assert first.command[0] == "output/cpp/segment"
+    assert {f"--config={onnx}/deploy.yaml", "--precision=fp32"} <= set(first.command)
+    assert {f"--config={int8}/deploy.yaml", "--batch_size=2"} <= set(last.command)
+    assert (last.runtime, last.batch_size) == (RuntimeSpec("openvino", "int8", threads=2), 2)
+    verdict = plan.runs[-1]
+    assert "--negative_controls" in verdict.command
+    assert set(verdict.needs) == {run.name for run in plan.runs[:4]}
+
+
 def test_int8_is_quantised_once_and_asked_for_of_each_runtime(make_plan, trained):
     onnx = Path("test_tipc/output/bisenetv1/paddle2onnx")
     shutil.copytree(TRAINED, onnx)
@@ -149,6 +172,7 @@ def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(make_plan, trained, 
         ("paddle2onnx_python.txt", "test_train_inference_python.sh"),
         ("serving_infer_python.txt", "test_train_inference_python.sh"),
         ("train_ptq_infer_python.txt", "test_paddle2onnx.sh"),
+        ("inference_cpp.txt", "test_paddle2onnx.sh"),
     ],
 )
 def test_without_what_they_start_from_the_others_say_what_to_run(make_plan, trained, file, script):
