@@ -108,6 +108,7 @@ inline const std::vector<Key> kClasses = {
     {"class_lookup", "list", "", false, true, false, false, 0, 0, {}},
     {"label_colours", "list", "", false, true, false, false, 0, 0, {}},
     {"other_colours", "whole", "", false, false, true, true, 0, 256, {}},
+    {"unknown", "whole", "", false, true, true, true, 0, 256, {}},
 };
 
 inline const std::vector<Key> kEvaluation = {
