@@ -162,7 +162,10 @@ DATASETS = Registry(
 TRANSFORMS = Registry(
     "transform",
     [
+        "paddleseg_ext.data.colour_transforms:CoinCheungColorJitter",
+        "paddleseg_ext.data.colour_transforms:PhotoMetricDistortion",
         "paddleseg_ext.data.transforms:Normalize",
+        "paddleseg_ext.data.transforms:Padding",
         "paddleseg_ext.data.transforms:RandomDistort",
         "paddleseg_ext.data.transforms:RandomHorizontalFlip",
         "paddleseg_ext.data.transforms:RandomPaddingCrop",

@@ -79,8 +79,18 @@ _KINDS: Mapping[str, _Kind] = {
         (f"{name}_range" for name in ("brightness", "contrast", "saturation", "hue", "sharpness")),
         _NATURAL,
     ),
-    **dict.fromkeys(("keep_ratio",), ("true or false", lambda value: isinstance(value, bool))),
-    **dict.fromkeys(("interp", "blur_type"), ("a word", lambda value: isinstance(value, str))),
+    **dict.fromkeys(
+        ("brightness_delta", "hue_delta"),
+        ("a whole number from 0 to 255", lambda value: _whole(value, 0, 255)),
+    ),
+    **dict.fromkeys(
+        ("keep_ratio", "in_order", "enlarge_small"),
+        ("true or false", lambda value: isinstance(value, bool)),
+    ),
+    **dict.fromkeys(
+        ("interp", "blur_type", "rounding", "small"),
+        ("a word", lambda value: isinstance(value, str)),
+    ),
 }
 
 

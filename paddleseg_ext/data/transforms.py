@@ -35,8 +35,15 @@ def _size_wh(size: Sequence[int], name: str) -> tuple[int, int]:
 def _resize(data: Data, size_wh: tuple[int, int], interpolation: str = "linear") -> Data:
     data["img"] = F.resize_image(data["img"], size_wh, interpolation)
     for key in data.get("gt_fields", []):
-        data[key] = F.resize_label(data[key], size_wh)
+        data[key] = F.resize_label(data[key], size_wh, centred=interpolation == F.PILLOW_LINEAR)
     return data
+
+
+def _check_interpolation(interp: str, more: Sequence[str] = ()) -> str:
+    known = [*(name.upper() for name in (*F.INTERPOLATIONS, F.PILLOW_LINEAR)), *more]
+    if interp not in known:
+        raise UsageError(f"interp: one of {', '.join(known)} expected, got '{interp}'")
+    return interp
 
 
 class Resize:
@@ -59,12 +66,9 @@ class Resize:
         self.target_wh = _size_wh(target_size, "target_size")
         if size_divisor is not None and size_divisor < 1:
             raise UsageError(f"size_divisor: at least 1 is expected, got {size_divisor}")
-        known = [name.upper() for name in (*F.INTERPOLATIONS, F.PILLOW_LINEAR)]
-        if interp not in (*known, "RANDOM"):
-            raise UsageError(f"interp: one of {', '.join(known)}, RANDOM expected, got '{interp}'")
         self.keep_ratio = keep_ratio
         self.size_divisor = size_divisor
-        self.interp = interp
+        self.interp = _check_interpolation(interp, ["RANDOM"])
 
     def __call__(self, data: Data) -> Data:
         height, width = data["img"].shape[:2]
@@ -82,6 +86,13 @@ class Resize:
         return _resize(data, size_wh, interp.lower())
 
 
+_ROUNDING: dict[str, Callable[[float], int]] = {
+    "nearest": round,
+    "down": math.floor,
+    "up": math.ceil,
+}
+
+
 class ResizeStepScaling:
     """Scale by a random factor: in equal steps, or continuous where the step is 0."""
 
@@ -90,7 +101,23 @@ class ResizeStepScaling:
         min_scale_factor: float = 0.75,
         max_scale_factor: float = 1.25,
         scale_step_size: float = 0.25,
+        interp: str = "LINEAR",
+        rounding: str = "nearest",
     ):
+        """
+        Args:
+            min_scale_factor: of the sides, as `max_scale_factor`.
+            scale_step_size: between two factors.
+            interp: as `Resize` has it, without RANDOM. With PILLOW_LINEAR the label is resized as
+                Pillow does it, too.
+            rounding: of the scaled sides, nearest, down or up.
+        """
+        if rounding not in _ROUNDING:
+            raise UsageError(
+                f"rounding: one of {', '.join(_ROUNDING)} is expected, got '{rounding}'"
+            )
+        self.round = _ROUNDING[rounding]
+        self.interp = _check_interpolation(interp)
         if not 0 < min_scale_factor <= max_scale_factor:
             raise UsageError(
                 "min_scale_factor: above 0 and at most max_scale_factor is expected, got "
@@ -105,7 +132,8 @@ class ResizeStepScaling:
     def __call__(self, data: Data) -> Data:
         height, width = data["img"].shape[:2]
         scale = self._draw()
-        return _resize(data, (max(1, round(scale * width)), max(1, round(scale * height))))
+        size_wh = max(1, self.round(scale * width)), max(1, self.round(scale * height))
+        return _resize(data, size_wh, self.interp.lower())
 
     def _draw(self) -> float:
         low, high = self.min_scale_factor, self.max_scale_factor
@@ -148,8 +176,11 @@ class ResizeRangeScaling:
         return _resize(data, (max(1, round(scale * width)), max(1, round(scale * height))))
 
 
+_SMALL = ("pad", "pad_around", "centre", "keep", "enlarge")
+
+
 class RandomPaddingCrop:
-    """Crop a random window; smaller images are padded at the right and the bottom first."""
+    """Crop a random window; smaller images are padded first, by default right and below."""
 
     def __init__(
         self,
@@ -159,6 +190,7 @@ class RandomPaddingCrop:
         category_max_ratio: float = 1.0,
         ignore_index: int = 255,
         loop_times: int = 10,
+        small: str = "pad",
         enlarge_small: bool = False,
     ):
         """
@@ -168,9 +200,17 @@ class RandomPaddingCrop:
             category_max_ratio: below 1, up to `loop_times` windows are drawn until no class covers
                 more than this share of the labelled pixels.
             ignore_index: the label value that is left out of this share.
-            enlarge_small: resize an image that is smaller than the window instead of padding it.
-                Source: MichaelFan01/STDC-Seg transform.py.
+            small: what an image smaller than the window gets. `pad`: right and below. `pad_around`:
+                half on either side, so that the window varies by a pixel or two
+                (CoinCheung/BiSeNet transform_cv2.py). `centre`: half on either side, in the very
+                middle (TorchSeg img_utils.py). `keep`: nothing, it stays smaller; `Padding` may
+                follow (mmsegmentation). `enlarge`: it is resized by Pillow
+                (MichaelFan01/STDC-Seg transform.py).
+            enlarge_small: the same as `small: enlarge`, resized by OpenCV.
         """
+        if small not in _SMALL:
+            raise UsageError(f"small: one of {', '.join(_SMALL)} is expected, got '{small}'")
+        self.small = small
         self.crop_wh = _size_wh(crop_size, "crop_size")
         if not 0 < category_max_ratio <= 1:
             raise UsageError(f"category_max_ratio: 0..1 expected, got {category_max_ratio}")
@@ -186,14 +226,9 @@ class RandomPaddingCrop:
     def __call__(self, data: Data) -> Data:
         if data["img"].shape[1::-1] == self.crop_wh:
             return data
-        if self.enlarge_small:
-            height, width = data["img"].shape[:2]
-            scale = max(self.crop_wh[0] / width, self.crop_wh[1] / height)
-            if scale > 1:
-                _resize(data, (int(scale * width + 1), int(scale * height + 1)))
-        data["img"] = F.pad(data["img"], self.crop_wh, self.im_padding_value)
-        for key in data.get("gt_fields", []):
-            data[key] = F.pad(data[key], self.crop_wh, self.label_padding_value)
+        self._enlarge(data)
+        if self.small != "keep":
+            self._pad(data)
         left, top = self._draw_window(data["img"].shape[:2])
         if self.category_max_ratio < 1:
             for _ in range(self.loop_times):
@@ -205,15 +240,61 @@ class RandomPaddingCrop:
             data[key] = F.crop(data[key], left, top, self.crop_wh)
         return data
 
+    def _enlarge(self, data: Data) -> None:
+        height, width = data["img"].shape[:2]
+        scale = max(self.crop_wh[0] / width, self.crop_wh[1] / height)
+        if scale > 1 and (self.enlarge_small or self.small == "enlarge"):
+            interpolation = F.PILLOW_LINEAR if self.small == "enlarge" else "linear"
+            _resize(data, (int(scale * width + 1), int(scale * height + 1)), interpolation)
+
+    def _pad(self, data: Data) -> None:
+        height, width = data["img"].shape[:2]
+        lacking = max(0, self.crop_wh[0] - width), max(0, self.crop_wh[1] - height)
+        left = top = 0
+        target_wh = self.crop_wh
+        if self.small == "centre":
+            left, top = lacking[0] // 2, lacking[1] // 2
+        elif self.small == "pad_around":
+            left, top = (side // 2 + 1 if side else 0 for side in lacking)
+            target_wh = width + 2 * left, height + 2 * top
+        data["img"] = F.pad(data["img"], target_wh, self.im_padding_value, left, top)
+        for key in data.get("gt_fields", []):
+            data[key] = F.pad(data[key], target_wh, self.label_padding_value, left, top)
+
     def _draw_window(self, shape_hw: Sequence[int]) -> tuple[int, int]:
-        top = int(np.random.randint(0, shape_hw[0] - self.crop_wh[1] + 1))
-        left = int(np.random.randint(0, shape_hw[1] - self.crop_wh[0] + 1))
+        top = int(np.random.randint(0, max(0, shape_hw[0] - self.crop_wh[1]) + 1))
+        left = int(np.random.randint(0, max(0, shape_hw[1] - self.crop_wh[0]) + 1))
         return left, top
 
     def _is_varied(self, label: np.ndarray) -> bool:
         values, counts = np.unique(label, return_counts=True)
         counts = counts[values != self.ignore_index]
         return len(counts) > 1 and counts.max() / counts.sum() < self.category_max_ratio
+
+
+class Padding:
+    """Pad at the right and the bottom up to `target_size`; larger sides are kept."""
+
+    def __init__(
+        self,
+        target_size: Sequence[int],
+        im_padding_value: float | Sequence[float] = 127.5,
+        label_padding_value: int = 255,
+    ):
+        """
+        Args:
+            target_size: [width, height].
+            im_padding_value: one value or one per channel, of the image as it then is.
+        """
+        self.target_wh = _size_wh(target_size, "target_size")
+        self.im_padding_value = im_padding_value
+        self.label_padding_value = label_padding_value
+
+    def __call__(self, data: Data) -> Data:
+        data["img"] = F.pad(data["img"], self.target_wh, self.im_padding_value)
+        for key in data.get("gt_fields", []):
+            data[key] = F.pad(data[key], self.target_wh, self.label_padding_value)
+        return data
 
 
 class RandomHorizontalFlip:
@@ -263,7 +344,7 @@ def _sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 class RandomDistort:
-    """Change brightness, contrast, saturation, hue and sharpness, in random order.
+    """Change brightness, contrast, saturation, hue and sharpness, by default in random order.
 
     Brightness, contrast, saturation and sharpness are blends with black, the mean grey, the grey
     image and the smoothed image; factor 1 is the image itself.
@@ -281,12 +362,15 @@ class RandomDistort:
         hue_prob: float = 0.5,
         sharpness_range: float = 0.5,
         sharpness_prob: float = 0,
+        in_order: bool = False,
     ):
         """
         Args:
             brightness_range: factors are drawn from 1 - range .. 1 + range.
             hue_range: degrees of a circle of 256, drawn from -range .. range.
+            in_order: always brightness, contrast, saturation, sharpness, hue, as STDC-Seg.
         """
+        self.in_order = in_order
         change = Callable[[np.ndarray, float], np.ndarray]
         self._steps: list[tuple[change, float, float, float]] = [
             (_brightness, 1, brightness_range, brightness_prob),
@@ -299,7 +383,8 @@ class RandomDistort:
     def __call__(self, data: Data) -> Data:
         image = np.ascontiguousarray(data["img"], np.uint8)
         steps = list(self._steps)
-        random.shuffle(steps)
+        if not self.in_order:
+            random.shuffle(steps)
         for change, centre, reach, probability in steps:
             if np.random.uniform(0, 1) < probability:
                 image = change(image, float(np.random.uniform(centre - reach, centre + reach)))

@@ -81,9 +81,16 @@ def _resize_by_pillow(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray
     return result
 
 
-def resize_label(label: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:
-    """Resize `(H, W)` by nearest neighbour, so that no new values arise."""
+def resize_label(label: np.ndarray, size_wh: Sequence[int], centred: bool = False) -> np.ndarray:
+    """Resize `(H, W)` by nearest neighbour, so that no new values arise.
+
+    Args:
+        centred: with half-pixel centres, as Pillow; else pixel i is taken from floor(i * in / out).
+    """
     width, height = size_wh
+    if centred:
+        resized = Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST)
+        return np.array(resized)
     return cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
@@ -99,23 +106,31 @@ def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tupl
     return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
 
 
-def pad(array: np.ndarray, size_wh: Sequence[int], value: float | Sequence[float]) -> np.ndarray:
-    """Pad at the right and the bottom up to `size_wh`; larger sides are kept.
+def pad(
+    array: np.ndarray,
+    size_wh: Sequence[int],
+    value: float | Sequence[float],
+    left: int = 0,
+    top: int = 0,
+) -> np.ndarray:
+    """Pad up to `size_wh`, by default at the right and the bottom; larger sides are kept.
 
     Args:
         array: image `(H, W, 3)` or label `(H, W)`.
         value: one for all channels, or one per channel.
+        left: columns of the padding that come before the array.
+        top: rows of the padding that come before the array.
     """
     height, width = array.shape[:2]
-    right, bottom = max(size_wh[0] - width, 0), max(size_wh[1] - height, 0)
-    if not right and not bottom:
+    right, bottom = max(size_wh[0] - width - left, 0), max(size_wh[1] - height - top, 0)
+    if not (left or top or right or bottom):
         return array
     channels = 1 if array.ndim == 2 else array.shape[2]
     if array.dtype == np.uint8 and np.any(np.asarray(value) % 1):
         array = array.astype(np.float32)  # bytes would round 127.5, which deployment pads with
     # OpenCV pads channels beyond the list's end with 0.
     values = np.broadcast_to(np.asarray(value, np.float64), channels).tolist()
-    return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=values)
+    return cv2.copyMakeBorder(array, top, bottom, left, right, cv2.BORDER_CONSTANT, value=values)
 
 
 def crop(array: np.ndarray, left: int, top: int, size_wh: Sequence[int]) -> np.ndarray:

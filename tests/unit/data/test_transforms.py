@@ -192,3 +192,71 @@ def test_equal_seeds_give_paddlesegs_crops(seed: int) -> None:
 def test_wrong_arguments_are_refused(name: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(arguments))):
         getattr(T, name)(**arguments)
+
+
+def test_a_small_image_is_padded_as_each_author_does() -> None:
+    def labels(small: str, size: tuple[int, int] = (4, 5)) -> np.ndarray:
+        data = _data(*size)
+        data["label"][:] = 1
+        return _run(T.RandomPaddingCrop([8, 8], im_padding_value=0, small=small), data, 1)["label"]
+
+    assert (labels("pad") == 1)[:4, :5].all()
+    centred = labels("centre") == 1
+    assert centred[2:6, 1:6].all()
+    assert centred.sum() == 20
+    around = labels("pad_around")
+    assert around.shape == (8, 8)
+    assert (around == 1).sum() == 20
+    assert not (around == 1)[0].any()
+    assert not (around == 1)[-1].any()
+    assert labels("keep").shape == (4, 5)
+    assert labels("keep", (4, 20)).shape == (4, 8)
+    assert (labels("enlarge") == 1).all()
+    with pytest.raises(UsageError, match="small: one of pad, pad_around"):
+        T.RandomPaddingCrop([8, 8], small="stretch")
+
+
+def test_padding_follows_a_crop_that_kept_a_small_image() -> None:
+    data = _run(T.Padding([9, 8], im_padding_value=0), _data(4, 5), 0)
+    assert data["img"].shape == (8, 9, 3)
+    assert (data["label"][4:] == 255).all()
+    assert (data["img"][:, 5:] == 0).all()
+    assert _run(T.Padding([3, 3]), _data(4, 5), 0)["img"].shape == (4, 5, 3)
+
+
+def test_scaled_sides_are_rounded_as_each_author_does() -> None:
+    for rounding, side in (("nearest", 8), ("down", 7), ("up", 8)):
+        scaling = T.ResizeStepScaling(1.5, 1.5, rounding=rounding)
+        assert _run(scaling, _data(5, 5), 0)["label"].shape == (side, side)
+    assert (
+        _run(T.ResizeStepScaling(1.1, 1.1, rounding="up"), _data(11, 11), 0)["img"].shape[0] == 13
+    )
+    with pytest.raises(UsageError, match="rounding: one of nearest, down, up"):
+        T.ResizeStepScaling(rounding="off")
+
+
+def test_images_are_scaled_as_pillow_does_it() -> None:
+    from PIL import Image
+
+    data = _data(40, 36)
+    out = _run(T.ResizeStepScaling(0.25, 0.25, interp="PILLOW_LINEAR"), _data(40, 36), 0)
+    for key, method in (("img", Image.Resampling.BILINEAR), ("label", Image.Resampling.NEAREST)):
+        expected = np.asarray(Image.fromarray(data[key]).resize((9, 10), method))
+        np.testing.assert_array_equal(out[key], expected)
+    with pytest.raises(UsageError, match="interp: one of"):
+        T.ResizeStepScaling(interp="RANDOM")
+
+
+def test_jitter_in_order_is_pillows_enhancement() -> None:
+    from PIL import Image, ImageEnhance
+
+    ranges = {"brightness_range": 0.5, "contrast_range": 0.5, "saturation_range": 0.5}
+    always = {"brightness_prob": 1.0, "contrast_prob": 1.0, "saturation_prob": 1.0, "hue_prob": 0}
+    transform = T.RandomDistort(**ranges, **always, in_order=True)
+    found = _run(transform, _data(20, 20), 4)["img"].astype(int)
+    np.random.seed(4)
+    expected = Image.fromarray(_data(20, 20)["img"])
+    for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        np.random.uniform(0, 1)
+        expected = change(expected).enhance(np.random.uniform(0.5, 1.5))
+    assert np.abs(found - np.asarray(expected)).max() <= 3  # three roundings
