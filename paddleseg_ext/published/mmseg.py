@@ -6,7 +6,7 @@ heads in configs/_base_/models.
 
 from collections.abc import Sequence
 
-from paddleseg_ext.published.generation import Generation, has, lacks, shaped
+from paddleseg_ext.published.generation import Check, Generation, has, lacks, shaped
 from paddleseg_ext.published.mapping import Rule, layers, unused
 
 
@@ -154,6 +154,33 @@ def _bisenetv1(backbone: str, variant: str, channels: tuple[int, int], depth16: 
     )
 
 
+def _is_v1c(depth16: int, channels32: int) -> tuple[Check, ...]:
+    """An ImageNet ResNet with the stem of ResNet-C; `depth16`: blocks at 1/16."""
+    return (
+        has("stem.6.weight", f"layer3.{depth16 - 1}.conv1.weight"),
+        lacks(f"layer3.{depth16}.conv1.weight"),
+        shaped("fc.weight", None, channels32),
+    )
+
+
+def _without_stem(backbone: str, depth16: int, channels32: int) -> Generation:
+    """The layers of these files: the stem of mmsegmentation's BiSeNetV1 is another one."""
+    return Generation(
+        "mmseg",
+        f"{backbone.lower()}_v1c_layers",
+        f"{backbone}-v1c without its stem, ImageNet: BiSeNetV1 starts from it",
+        {"backbone": {"type": backbone}},
+        (
+            unused("fc", "the classifier"),
+            unused("stem.**", "the network has another stem, which starts fresh"),
+            *layers({"layer#.**": "layer*.*"}),
+        ),
+        _is_v1c(depth16, channels32),
+        training_only=("conv1.", "bn1."),
+        part="backbone",
+    )
+
+
 GENERATIONS = (
     _bisenetv1("ResNet18", "mmseg", (128, 512), 2),
     _bisenetv1("ResNet50", "mmseg_wide", (512, 2048), 6),
@@ -177,10 +204,11 @@ GENERATIONS = (
         "ResNet-18 with the stem of ResNet-C, ImageNet: DABNet starts from it",
         {"backbone": {"type": "ResNet18_v1c"}},
         (unused("fc", "the classifier"), *resnet_v1c_rules("", "")),
-        (
-            has("stem.6.weight", "layer3.1.conv2.weight"),
-            shaped("layer4.1.conv2.weight", 512, 512, 3, 3),
-        ),
+        (*_is_v1c(2, 512), has("layer3.1.conv2.weight")),
+        signs=(has("stem.6.weight"),),
         part="backbone",
     ),
+    _without_stem("ResNet18", 2, 512),
+    _without_stem("ResNet50", 6, 2048),
+    _without_stem("ResNet101", 23, 2048),
 )

@@ -2,7 +2,7 @@
 
 from paddleseg_ext.published import stdc, torchseg
 from paddleseg_ext.published.coincheung import decoder_rules
-from paddleseg_ext.published.generation import Generation, has, shaped
+from paddleseg_ext.published.generation import Generation, has, lacks, shaped
 from paddleseg_ext.published.mapping import Rule, layers, unused
 
 # Names of a convolution and its norm in PaddleSeg's `ConvBN...` layers.
@@ -102,7 +102,23 @@ def _stdc(name: str, backbone: str, depths: stdc.Depths) -> Generation:
     )
 
 
+def _stdc_backbone(name: str, backbone: str, depths: stdc.Depths) -> Generation:
+    return Generation(
+        "paddleseg",
+        f"{name}_backbone",
+        f"PaddleSeg's {backbone}, ImageNet",
+        {"backbone": {"type": backbone, "pool_counts_padding": False}},
+        (
+            *stdc.backbone_rules("", "", depths),
+            unused("(conv_last.conv|conv_last.bn|fc|bn)", "the classifier"),
+        ),
+        (lacks("linear.weight"), *stdc.has_depths("", depths)),
+        part="backbone",
+    )
+
+
 GENERATIONS = (
+    *(_stdc_backbone(name, backbone, depths) for name, (backbone, depths) in stdc.VARIANTS.items()),
     *(_stdc(name, backbone, depths) for name, (backbone, depths) in stdc.VARIANTS.items()),
     Generation(
         "paddleseg",

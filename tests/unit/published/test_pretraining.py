@@ -64,6 +64,12 @@ def mmseg_resnet18_v1c() -> State:
     return state | {"fc.weight": np.zeros((1000, 512)), "fc.bias": np.zeros(1000)}
 
 
+def paddlesegs_stdc(name: str) -> State:
+    from paddleseg.models import backbones
+
+    return {key: tensor.numpy() for key, tensor in getattr(backbones, name)().state_dict().items()}
+
+
 STATES: dict[str, Callable[[], State]] = {
     "resnet18": lambda: torchvision(ResNet18(), 512),
     "resnet50": lambda: torchvision(ResNet50(), 2048),
@@ -72,8 +78,15 @@ STATES: dict[str, Callable[[], State]] = {
     "resnet18_v1c": mmseg_resnet18_v1c,
     "efficientnet_b1": timm,
     "resnet18_vd": paddle_resnet18_vd,
+    "stdc813_backbone": lambda: paddlesegs_stdc("STDC1"),
+    "stdc1446_backbone": lambda: paddlesegs_stdc("STDC2"),
 }
-MODELS = {"ResNet18_v1c": "DABNet", "EfficientNetB1": "DABNet"}
+MODELS = {
+    "ResNet18_v1c": "DABNet",
+    "EfficientNetB1": "DABNet",
+    "STDCNet813": "STDCSeg",
+    "STDCNet1446": "STDCSeg",
+}
 
 
 def config_for(generation: Generation) -> Config:
@@ -106,9 +119,28 @@ def test_stdc_classifiers_fill_their_backbones(name: str, shared_dir: Path) -> N
     assert len(imported.arrays) + len(imported.dropped) == len(state)
 
 
+@pytest.mark.parametrize(("name", "network"), [("resnet18", ResNet18), ("resnet50", ResNet50)])
+def test_a_stem_of_resnet_c_is_left_out_where_the_network_has_another(
+    name: str, network: Callable[[], nn.Layer]
+) -> None:
+    layers = {k: v for k, v in torch_names(network()).items() if k.startswith("layer")}
+    stem = {k: v for k, v in mmseg_resnet18_v1c().items() if k.startswith("stem")}
+    channels = 512 if name == "resnet18" else 2048
+    state = layers | stem | {"fc.weight": np.zeros((1000, channels)), "fc.bias": np.zeros(1000)}
+    generation = recognise(state, "mmseg", f"{name}_v1c_layers", "x.pth")
+    backbone, imported = load_published(config_for(generation), generation, state, "x.pth")
+    assert set(backbone.state_dict()) - set(imported.arrays) == {
+        name for name in backbone.state_dict() if name.startswith(("conv1.", "bn1."))
+    }
+    assert {name for name, _ in imported.dropped} == {*stem, "fc.weight", "fc.bias"}
+    if name == "resnet18":  # without a name it is the file that DABNet starts from
+        assert recognise(state, "mmseg", None, "x.pth").name == "resnet18_v1c"
+
+
 def test_every_backbone_layout_is_tested() -> None:
     layouts = {g.name for g in GENERATIONS if g.part == "backbone"}
-    assert layouts == {*STATES, "stdc813_imagenet", "stdc1446_imagenet"}
+    without_stem = {f"resnet{depth}_v1c_layers" for depth in (18, 50, 101)}
+    assert layouts == {*STATES, "stdc813_imagenet", "stdc1446_imagenet", *without_stem}
 
 
 def test_bisenetv2_without_its_heads(shared_dir: Path) -> None:
