@@ -13,7 +13,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import MissingData, UsageError, check_path, shown
 from paddleseg_ext.config import Config
-from paddleseg_ext.data.datasets import ListDataset
+from paddleseg_ext.data.datasets import LABEL_IDS_FIRST, Cityscapes, ListDataset
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import PUBLISHED_ADE20K_TABLE
 from paddleseg_ext.data.transforms import RandomHorizontalFlip
@@ -220,6 +220,8 @@ def _described(
 ) -> dict[str, Any]:
     """The section as the data set's constructor takes it."""
     described = {key: value for key, value in spec.items() if key != "classes"}
+    if spec.get("label_kind") == LABEL_IDS_FIRST and spec.get("type") != Cityscapes.__name__:
+        del described["label_kind"]  # a preference of a recipe whose data set is replaced
     described["transforms"] = transforms
     if classes is not None and spec.get("type", "").rpartition(".")[2] in LISTED_TYPES:
         names = _applied(classes, generic_table(1), spec, section, counted=True).class_names
@@ -247,7 +249,7 @@ def _applied(
         base = generic_table(len(classes.names or ()) or spec.get("num_classes", 1))
     kind = spec.get("label_kind", "auto")
     differ = "_labelIds" in base.lookup_suffix and base.label_lookup is not None
-    is_ambiguous = differ and kind == "auto"
+    is_ambiguous = differ and kind in ("auto", LABEL_IDS_FIRST)
     if differ and kind == "labelTrainIds":
         base = replace(base, label_lookup=None)
     return apply_classes(classes, base, f"{section}.classes", is_ambiguous)

@@ -163,6 +163,9 @@ class SplitDataset(SegmentationDataset):
         raise NotImplementedError
 
 
+LABEL_IDS_FIRST = "labelIds_first"
+
+
 class Cityscapes(SplitDataset):
     """Cityscapes (https://www.cityscapes-dataset.com) in its publisher's layout.
 
@@ -176,6 +179,7 @@ class Cityscapes(SplitDataset):
         "auto": ("labelTrainIds", "labelIds"),
         "labelTrainIds": ("labelTrainIds",),
         "labelIds": ("labelIds",),
+        LABEL_IDS_FIRST: ("labelIds", "labelTrainIds"),
     }
 
     def __init__(
@@ -190,6 +194,7 @@ class Cityscapes(SplitDataset):
             dataset_root: the folder with `leftImg8bit` and `gtFine`.
             mode: train, val, test (labels are optional) or trainval.
             label_kind: labelTrainIds, labelIds, or auto: the first of these that exists.
+                labelIds_first: labelIds where it exists, else labelTrainIds.
 
         Raises:
             MissingData: as `SplitDataset`.

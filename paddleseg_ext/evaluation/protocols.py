@@ -17,7 +17,7 @@ from paddleseg_ext.inference.engines.base import RunTimes
 from paddleseg_ext.inference.postprocess import Postprocess, softmax
 from paddleseg_ext.inference.predictor import NetworkRun, Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
-from paddleseg_ext.scoring.protocols import Protocol, Windows, window_starts
+from paddleseg_ext.scoring.protocols import COINCHEUNG, Protocol, Windows, window_starts
 
 Scores = NDArray[np.float32]  # (N, C, h, w)
 Images = NDArray[np.float32]  # (N, 3, h, w)
@@ -74,6 +74,10 @@ class ProtocolPredictor(Predictor):
     def _scores(self, batch: Images, geometry: Geometry) -> tuple[Scores, Geometry]:
         protocol = self.protocol
         target_hw = geometry.network_hw
+        if protocol.source == COINCHEUNG:
+            # Whatever side the images begin with, scores are compared at the label's size.
+            target_hw = geometry.original_hw
+            geometry = Geometry(target_hw, target_hw)
         if protocol.label_stride > 1:
             target_hw = protocol.label_hw(target_hw)
             geometry = Geometry(target_hw, target_hw)
@@ -223,7 +227,8 @@ def check_protocol(protocol: Protocol, preprocess: Preprocess) -> None:
     Raises:
         UsageError: it names the transforms to take out.
     """
-    if protocol.needs_full_size and preprocess.changes_size:
+    may_resize = protocol.source == COINCHEUNG and preprocess.keeps_ratio
+    if protocol.needs_full_size and preprocess.changes_size and not may_resize:
         raise UsageError(
             f"protocol {protocol.name} starts from the image at its own size: take what "
             "resizes or pads out of val_dataset.transforms (--opts val_dataset.transforms=...)"

@@ -263,6 +263,7 @@ class ImageNormalize:
         return functional.normalize(image, self.mean, self.std)
 
 
+_OF_ONE_SIDE = (ResizeByShort, ResizeByLong, LimitLong)
 # By PaddleSeg's names.
 TRANSFORMS: dict[str, Callable[..., Any]] = {
     "Resize": ImageResize,
@@ -321,6 +322,11 @@ class Preprocess:
     def changes_size(self) -> bool:
         """Whether a transform may resize or pad."""
         return any(transform.kind != "values" for transform in self._transforms)
+
+    @property
+    def keeps_ratio(self) -> bool:
+        """Whether all that changes the size is a side of the image that is given."""
+        return all(t.kind == "values" or isinstance(t, _OF_ONE_SIDE) for t in self._transforms)
 
     @property
     def resizes(self) -> bool:

@@ -242,3 +242,22 @@ def test_memory_is_bounded_by_two_score_tensors(name: str, options: dict) -> Non
     tracemalloc.stop()
     # The sum, the network's own output and its copy at this size; planes and images besides.
     assert peak < 2 * one + at_scale + 0.35 * at_scale
+
+
+@pytest.mark.parametrize("name", ["ss", "msf", "ssc", "mscf"])
+def test_coincheungs_protocols_take_a_short_side_and_score_at_the_labels_size(name: str) -> None:
+    """ADE20K: images are brought to a short side, and scores straight to the label's size."""
+    preprocess = Preprocess([{"type": "ResizeByShort", "short_size": 16}])
+    image = np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    batch, geometry = preprocess(image)
+    assert batch.shape == (3, 16, 27)
+    ran = predictor(name, PixelNetwork(), preprocess).run(batch[None], [geometry])
+    assert ran.outputs.shape == (1, NUM_CLASSES, 24, 40)
+    assert ran.geometries[0] == Geometry((24, 40), (24, 40))
+
+
+def test_other_protocols_take_no_short_side() -> None:
+    preprocess = Preprocess([{"type": "ResizeByShort", "short_size": 16}])
+    for name in ("scale_0.5", "torchseg", "half_resize", "coincheung_demo"):
+        with pytest.raises(UsageError, match="image at its own size"):
+            check_protocol(PROTOCOLS[name], preprocess)
