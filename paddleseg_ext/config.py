@@ -77,7 +77,8 @@ class Sections:
     pretrained: str | None = option(
         None,
         "file of the weights to start from; `model.pretrained` is the same, "
-        "`model.backbone.pretrained` is for the backbone alone. Nothing is downloaded",
+        "`model.backbone.pretrained` is for the backbone alone. Nothing is downloaded. `none`: "
+        "from scratch, also where the recipe has `starting_weights`",
     )
 
 
@@ -99,6 +100,14 @@ class Config:
     accumulate: int = option(1, "batches whose gradients an iteration adds up", at_least=1)
     ema: dict[str, Any] | None = option(None, "averaged weights, [below](#ema)")
     freeze_bn: bool = option(False, "batch norms use their running statistics and keep them")
+    starting_weights: dict[str, Any] = option(
+        {}, "the file that a recipe begins from, [where it exists](training.md#recipes)"
+    )
+    initialization: str = option(
+        "default",
+        "first weights of what no file covers, [as a published system draws them]"
+        "(training.md#recipes)",
+    )
     keep_best: list[str] = option(
         [], "protocols that training evaluates by, with one best checkpoint per protocol"
     )

@@ -15,6 +15,7 @@ from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.config import Config
+from paddleseg_ext.models.starting_weights import BACKBONE_KEY, files_to_start_from
 from paddleseg_ext.registry import (
     BACKBONES,
     MODELS,
@@ -146,22 +147,22 @@ def _check_input_channels(
 
 
 def load_pretrained(config: Config, model: "nn.Layer") -> None:
-    """Loads the weights that the yml names: `pretrained`, or `model.backbone.pretrained`.
+    """Loads the weights that a new run begins from, see `starting_weights.files_to_start_from`.
 
     Tensors that do not fit (heads of another class count) keep their fresh weights and are listed.
 
     Raises:
         UsageError: a URL (nothing is fetched here), a missing or foreign file.
     """
-    if config.pretrained:
-        key = "pretrained" if config.raw.get("pretrained") else "model.pretrained"
-        _load_fitting(model, config.pretrained, key)
-    backbone = config.model.get("backbone")
-    if isinstance(backbone, dict) and backbone.get("pretrained"):
-        target: Any = getattr(model, "backbone", None)
-        if target is None:
-            raise UsageError(f"{type(model).__name__} has no 'backbone' to load 'pretrained' into")
-        _load_fitting(target, backbone["pretrained"], "model.backbone.pretrained")
+    for key, source in files_to_start_from(config).items():
+        target: Any = model
+        if key == BACKBONE_KEY:
+            target = getattr(model, "backbone", None)
+            if target is None:
+                raise UsageError(
+                    f"{type(model).__name__} has no 'backbone' to load 'pretrained' into"
+                )
+        _load_fitting(target, source, key)
 
 
 def _load_fitting(model: "nn.Layer", source: Any, key: str) -> None:

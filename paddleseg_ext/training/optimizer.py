@@ -55,8 +55,8 @@ class OptimizerOptions:
     )
     lr_multipliers: dict[str, float] = option(
         {},
-        "part of a name -> factor on the rate of every parameter whose name contains it; the "
-        "first that fits counts",
+        "part of a name, in which `*` stands for any letters -> factor on the rate of every "
+        "parameter whose name contains it; the first that fits counts, and 0 trains nothing",
     )
     clip_grad_norm: float | None = option(
         None, "global norm at which gradients are clipped", at_least=0

@@ -1,6 +1,7 @@
 """Which parameters of a network have another rate or another weight decay."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def group_parameters(options: "OptimizerOptions", model: "nn.Layer") -> list[dic
         if parameter.stop_gradient:
             continue
         part, factor, decay_factor = next(
-            (rule for rule in rules if rule[0] in name), ("", 1.0, 1.0)
+            (rule for rule in rules if fnmatchcase(name, f"*{rule[0]}*")), ("", 1.0, 1.0)
         )
         unused.discard(part)
         if layers is not None:

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, check_choice
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.machine import resolve_device
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import Config
 from paddleseg_ext.evaluation.protocol_choice import rules_of
+from paddleseg_ext.models.starting_weights import files_to_start_from, missing_start
 from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
 from paddleseg_ext.training.ema import EmaOptions
+from paddleseg_ext.training.initialization import NAMES
 from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.options import WARMUP_ITERS, TrainOptions
 from paddleseg_ext.training.precision import resolve_precision
@@ -53,8 +55,11 @@ class TrainingPlan:
     threads: int = 1
 
     def warnings(self) -> list[str]:
-        """Lines about parts of the recipe that are not over when the run ends."""
-        iters, schedule, lines = self.config.iters, self.schedule, []
+        """Lines about weights that are missing, and parts that are not over when the run ends."""
+        iters, schedule = self.config.iters, self.schedule
+        lines: list[str] = []
+        if self.resumed is None and not self.options.finetune:
+            lines += filter(None, [missing_start(self.config)])
         if isinstance(schedule, Warmup) and schedule.warmup_iters >= iters:
             lines.append(
                 f"lr_scheduler: the warm-up of {schedule.warmup_iters} iterations is not over when "
@@ -95,6 +100,7 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
     for section in ("model", "train_dataset", "loss"):
         config.section(section)
     rules = rules_of(config)
+    check_choice("initialization", config.initialization, NAMES)
     if options.do_eval:
         config.section("val_dataset")
     elif options.early_stop:
@@ -130,9 +136,8 @@ def _check_start(plan: TrainingPlan) -> None:
     else:
         if options.finetune:
             require_file(options.finetune, "--finetune")
-        backbone = config.model.get("backbone")
-        pretrained = isinstance(backbone, dict) and backbone.get("pretrained")
-        if config.freeze_bn and not (options.finetune or config.pretrained or pretrained):
+        starts = files_to_start_from(config)
+        if config.freeze_bn and not (options.finetune or starts):
             raise UsageError(
                 "freeze_bn: true keeps the running statistics that the network begins with, and "
                 "fresh ones are of no use: give --finetune, or 'pretrained:' in the yml"

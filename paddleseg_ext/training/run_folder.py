@@ -52,8 +52,16 @@ OPTIMIZER, RAW_WEIGHTS = "model.pdopt", "model_raw.pdparams"
 BEST, PREVIOUS_RUNS = "best_model", "previous_runs"
 PROFILE, PROFILE_TRACE = "profile.json", "profile_trace.json"
 _ITERATION = re.compile(r"iter_(\d+)")
-# Of the yml: of the evaluation, or compared as fields of `TrainState`.
-_NO_TRAINING_KEYS = ("val_dataset", "test_config", "absent_class", "keep_best", "iters")
+# Of the yml: of the evaluation or the beginning, or compared as fields of `TrainState`.
+_NO_TRAINING_KEYS = (
+    "val_dataset",
+    "test_config",
+    "absent_class",
+    "keep_best",
+    "iters",
+    "starting_weights",
+    "initialization",
+)
 
 
 @dataclass

@@ -27,10 +27,12 @@ from paddleseg_ext.distributed.world import (
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_training
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
 from paddleseg_ext.models.build import build_model, load_pretrained
+from paddleseg_ext.models.starting_weights import files_to_start_from
 from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.finetune import load_for_finetuning
 from paddleseg_ext.training.frozen_norm import freeze_running_statistics
 from paddleseg_ext.training.history import History
+from paddleseg_ext.training.initialization import initialize_as
 from paddleseg_ext.training.monitor import Monitor, StepRecord
 from paddleseg_ext.training.optimizer import build_optimizer, l2_loss
 from paddleseg_ext.training.parameter_groups import group_parameters
@@ -193,6 +195,7 @@ def prepare_run(
     batch.require(len(dataset))
     paddle.seed(options.seed)
     model = build_model(config, dataset.num_classes)
+    initialize_as(model, config.initialization)
     groups = group_parameters(plan.optimizer, model)
     optimizer = build_optimizer(plan.optimizer, groups, plan.schedule(0))
     loss = build_loss(config, dataset.ignore_index, dataset.num_classes)
@@ -256,7 +259,10 @@ def begin_or_resume(
         load_pretrained(plan.config, learner.model)
     learner.begin()
     if world.is_first:
-        if begun_with := options.finetune or plan.config.pretrained:
+        starts = files_to_start_from(plan.config)
+        if begun_with := options.finetune or starts.get(
+            "pretrained", starts.get("model.pretrained")
+        ):
             warn_of_other_training(plan.config, begun_with)
         saves = min(options.keep_checkpoint_max, -(-fresh.iters // options.save_interval))
         require_room_for_checkpoints(save_dir, learner, saves)

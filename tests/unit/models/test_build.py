@@ -105,3 +105,22 @@ def test_networks_that_cannot_be_built_name_the_remedy(spec: dict[str, Any], mes
 def test_channels_of_features_are_no_input_channels() -> None:
     with pytest.raises(UsageError, match="MLATransformer: 'int' object is not subscriptable"):
         build_model(network(type="MLATransformer", in_channels=1024, backbone=None), 19)
+
+
+def test_a_recipe_fills_its_backbone_from_the_file_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = {
+        "model": {"type": "BiSeNetV1", "backbone": {"type": "ResNet18"}},
+        "starting_weights": {"file": "start.pdparams", "url": "https://a.b/c.pth"},
+    }
+    config = Config(Path("a.yml"), raw, starting_weights=raw["starting_weights"])
+    other, model = (build_model(config, 3) for _ in range(2))
+    load_pretrained(config, model)
+    assert "start.pdparams" not in capsys.readouterr().out
+    save_weights(other.backbone, tmp_path / "start.pdparams")
+    load_pretrained(config, model)
+    assert "model.backbone.pretrained: start.pdparams" in capsys.readouterr().out
+    assert (model.backbone.conv1.weight == other.backbone.conv1.weight).all()
+    assert not (model.head.conv.conv.weight == other.head.conv.conv.weight).all()

@@ -139,3 +139,15 @@ def test_the_l2_loss_has_the_weight_decay_as_its_gradient() -> None:
 def test_without_such_a_term_there_is_no_l2_loss(section: dict) -> None:
     options = OptimizerOptions.from_section(section)
     assert l2_loss(options, group_parameters(options, nn.Conv2D(1, 1, 1))) is None
+
+
+def test_a_star_in_a_multiplier_stands_for_any_letters() -> None:
+    model = nn.Sequential(
+        ("body", nn.Sequential(("conv", nn.Conv2D(1, 1, 1)), ("norm", nn.BatchNorm2D(1)))),
+        ("head", nn.Sequential(("norm", nn.BatchNorm2D(1)))),
+    )
+    before = {name: float(p.flatten()[0]) for name, p in model.named_parameters()}
+    options = OptimizerOptions.from_section({"lr_multipliers": {"body*norm": 0}})
+    one_step(model, make_optimizer(options, model, 0.01))
+    moved = {n for n, p in model.named_parameters() if float(p.flatten()[0]) != before[n]}
+    assert moved == {"body.conv.weight", "body.conv.bias", "head.norm.weight", "head.norm.bias"}

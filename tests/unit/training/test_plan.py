@@ -113,3 +113,28 @@ def test_planning_imports_neither_paddle_nor_paddleseg(tmp_path: Path) -> None:
         "assert not {'paddle', 'paddleseg'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_file_that_the_recipe_starts_from_is_a_warning(tmp_path: Path) -> None:
+    weights = {"file": str(tmp_path / "w.pdparams"), "url": "https://a.b/c.pth", "system": "stdc"}
+    options = TrainOptions(save_dir=tmp_path / "run", device="cpu")
+
+    def warnings(options: TrainOptions, **changes: Any) -> list[str]:
+        return make_plan(
+            tiny_config(tmp_path, starting_weights=weights, **changes), options
+        ).warnings()
+
+    (line,) = warnings(options)
+    assert "import --from stdc" in line
+    assert not warnings(options, pretrained="none")
+    own = tmp_path / "own.pdparams"
+    own.touch()
+    assert not warnings(TrainOptions(save_dir=tmp_path / "run", device="cpu", finetune=str(own)))
+    (tmp_path / "w.pdparams").touch()
+    assert not warnings(options)
+
+
+def test_an_unknown_initialization_is_refused_before_paddle(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, initialization="mmsegg")
+    with pytest.raises(UsageError, match=r"initialization: .*did you mean 'mmseg'"):
+        make_plan(config, TrainOptions(save_dir=tmp_path, device="cpu"))
