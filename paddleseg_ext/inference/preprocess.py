@@ -199,7 +199,7 @@ class LimitLong(Resizing):
         return size_wh
 
 
-class Padding:
+class ImagePadding:
     """Pad at the bottom and the right to `target_size` (width, height)."""
 
     kind = "padding"
@@ -270,7 +270,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "ResizeByShort": ResizeByShort,
     "ResizeByLong": ResizeByLong,
     "LimitLong": LimitLong,
-    "Padding": Padding,
+    "Padding": ImagePadding,
     "Normalize": ImageNormalize,
 }
 
