@@ -128,7 +128,7 @@ def test_a_missing_file_that_the_recipe_starts_from_is_a_warning(tmp_path: Path)
     assert "import --from stdc" in line
     assert not warnings(options, pretrained="none")
     own = tmp_path / "own.pdparams"
-    own.touch()
+    own.write_bytes(b"x")
     assert not warnings(TrainOptions(save_dir=tmp_path / "run", device="cpu", finetune=str(own)))
     (tmp_path / "w.pdparams").touch()
     assert not warnings(options)
