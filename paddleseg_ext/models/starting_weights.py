@@ -40,7 +40,7 @@ class StartingWeights:
         if archive.endswith(".tar.gz"):
             fetch = f"curl -LO {self.url} && tar xzf {archive}"
         elif self.system is None:
-            fetch = f"curl -L {self.url} -o {self.file} --create-dirs"
+            fetch = f"curl -L --create-dirs -o {self.file} {self.url}"
         elif archive == published:
             fetch = f"curl -LO {self.url}"
         else:  # a page with a button

@@ -81,7 +81,7 @@ def test_archives_pages_and_files_that_need_no_import_have_their_commands() -> N
     page = commands(url="https://a.b/view", download="x.pth")
     assert page[0] == "download x.pth from https://a.b/view"
     assert commands(system=None, download="x") == [
-        f"curl -L https://a.b/models/resnet18-5c.pth -o {FILE} --create-dirs"
+        f"curl -L --create-dirs -o {FILE} https://a.b/models/resnet18-5c.pth"
     ]
 
 
