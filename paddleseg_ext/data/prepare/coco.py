@@ -16,6 +16,7 @@ from paddleseg_ext.data.prepare.export import (
     Export,
     ImageFiles,
     Picture,
+    checked_form,
     entry,
     read_json,
     split_of,
@@ -34,7 +35,8 @@ def read(source: Path, files: ImageFiles) -> Export:
                 content
             ):
                 found = True
-                _add_file(export, path, content, files)
+                with checked_form(str(path)):
+                    _add_file(export, path, content, files)
         except DataError as error:
             export.problems.append(str(error))
     if not found and not export.problems:
@@ -57,8 +59,10 @@ def _add_file(export: Export, path: Path, content: dict, files: ImageFiles) -> N
     broken: dict[int, str] = {}
     for each in entry(content, "annotations", list, where):
         number = entry(each, "image_id", int, where)
+        here = f"{path}: annotation {each.get('id')}"
         try:
-            shape = _shape(each, names, f"{path}: annotation {each.get('id')}")
+            with checked_form(here):
+                shape = _shape(each, names, here)
             shapes.setdefault(number, []).append(shape)
         except DataError as error:
             broken.setdefault(number, str(error))

@@ -13,7 +13,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.packages import optional_imports
-from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, split_of
+from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, checked_form, split_of
 from paddleseg_ext.data.prepare.shapes import Shape, ellipse, outline, rectangle, runs
 
 NO_AREA = ("polyline", "points", "cuboid", "skeleton")
@@ -39,7 +39,8 @@ def read(source: Path, files: ImageFiles) -> Export:
                 export.classes.append(label.text)
         for image in root.iterfind("image"):
             try:
-                _add(export, path, image, files)
+                with checked_form(f"{path}: image '{image.get('name')}'"):
+                    _add(export, path, image, files)
             except DataError as error:
                 export.problems.append(str(error))
     export.left_out["images without an annotation, not converted"] += files.unused()

@@ -2,7 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -129,6 +130,20 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no JSON can be read: {error}") from None
+
+
+@contextmanager
+def checked_form(where: str) -> Iterator[None]:
+    """Turns what values of another kind than expected raise into a message that names the place.
+
+    Raises:
+        DataError: `where`, and what was wrong.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        kind = type(error).__name__
+        raise DataError(f"{where}: not of the form that is expected: {kind}: {error}") from None
 
 
 def entry(values: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:

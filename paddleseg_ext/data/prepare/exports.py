@@ -36,7 +36,13 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.data.prepare.converter import take_file
-from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, read_json
+from paddleseg_ext.data.prepare.export import (
+    Export,
+    ImageFiles,
+    Picture,
+    checked_form,
+    read_json,
+)
 from paddleseg_ext.data.prepare.shapes import area_of
 from paddleseg_ext.data.splitting import split_by_name
 from paddleseg_ext.images.functional import write_png
@@ -125,7 +131,8 @@ def convert_export(
         raise UsageError(f"--from: '{source}' does not exist")
     files = ImageFiles(options.images or (source if source.is_dir() else source.parent))
     module, _, function = FORMS[form].partition(":")
-    export: Export = getattr(importlib.import_module(module), function)(source, files)
+    with checked_form(f"--from: '{source}'"):
+        export: Export = getattr(importlib.import_module(module), function)(source, files)
     if not export.pictures and not export.problems:
         raise UsageError(f"--from: no annotated image of form '{form}' in '{source}'")
     names = class_names(export, options)
@@ -240,7 +247,8 @@ def _convert_one(
         _, header = header_of(content, str(picture.image), FORMATS)
         orientation, stored_wh = header.orientation, header.size_wh
         size_wh, on_turned = _canvas(picture, stored_wh, orientation, upright)
-        label, counts = draw(picture, size_wh, names, options)
+        with checked_form(picture.where):
+            label, counts = draw(picture, size_wh, names, options)
         if orientation > 1:
             label = label if on_turned else turn_upright(label, orientation)
             image = decode_image(content, str(picture.image), "upright")

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, entry, read_json
+from paddleseg_ext.data.prepare.export import (
+    Export,
+    ImageFiles,
+    Picture,
+    checked_form,
+    entry,
+    read_json,
+)
 from paddleseg_ext.data.prepare.shapes import Shape, ellipse, outline, rectangle, turned
 
 NO_AREA = ("keypointlabels", "choices", "textarea", "rating", "relation", "vectorlabels")
@@ -33,8 +40,10 @@ def read(source: Path, files: ImageFiles) -> Export:
             continue
         for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
             if isinstance(task, dict) and "annotations" in task:
+                where = f"{path}: task {task.get('id', number)}"
                 try:
-                    _add(export, f"{path}: task {task.get('id', number)}", task, files)
+                    with checked_form(where):
+                        _add(export, where, task, files)
                 except DataError as error:
                     export.problems.append(str(error))
     export.left_out["images without an annotation, not converted"] += files.unused()

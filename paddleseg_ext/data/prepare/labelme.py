@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, entry, read_json
+from paddleseg_ext.data.prepare.export import (
+    Export,
+    ImageFiles,
+    Picture,
+    checked_form,
+    entry,
+    read_json,
+)
 from paddleseg_ext.data.prepare.shapes import Shape, ellipse, outline, rectangle
 from paddleseg_ext.images.reading import decode_label_values
 
@@ -29,7 +36,8 @@ def read(source: Path, files: ImageFiles) -> Export:
         try:
             content = read_json(path)
             if isinstance(content, dict) and "shapes" in content:
-                _add(export, path, content, files)
+                with checked_form(str(path)):
+                    _add(export, path, content, files)
         except DataError as error:
             export.problems.append(str(error))
     export.left_out["images without an annotation, not converted"] += files.unused()

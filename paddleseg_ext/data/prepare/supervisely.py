@@ -19,6 +19,7 @@ from paddleseg_ext.data.prepare.export import (
     Export,
     ImageFiles,
     Picture,
+    checked_form,
     entry,
     read_json,
     split_of,
@@ -39,7 +40,8 @@ def read(source: Path, files: ImageFiles) -> Export:
     export = Export(upright=False, classes=[entry(c, "title", str, where) for c in classes])
     for path in sorted(source.rglob("ann/[!.]*.json")):
         try:
-            _add(export, path, files)
+            with checked_form(str(path)):
+                _add(export, path, files)
         except DataError as error:
             export.problems.append(str(error))
     export.left_out["images without an annotation, not converted"] += files.unused()
