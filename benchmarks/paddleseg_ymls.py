@@ -147,7 +147,7 @@ def run_network(yml: Path, folder: Path, arguments: argparse.Namespace) -> None:
     command += ["--save_dir", str(folder.resolve())]
     result_file, result, started = folder / "result.json", {}, time.monotonic()
     for side in CROPS:  # some networks refuse the smaller ones
-        if any(result.values()) or not result:
+        if result.get("trains") or not result:
             result_file.unlink(missing_ok=True)
             sized = [*command, "--side", str(side)]
             status, _ = run_limited(sized, folder / "log", arguments)

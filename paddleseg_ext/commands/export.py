@@ -4,9 +4,9 @@ r"""Convert a checkpoint to a static graph that inference can load anywhere, and
         --save_dir output/inference_model
 
 SAVE_DIR gets model.json, model.pdiparams and deploy.yaml, which is all that infer.py reads. Before
-the command returns, Paddle Inference has run the graph with oneDNN off and on, and given the eager
-network's result; so has ONNX Runtime with --onnx True. Otherwise nothing is written and the status
-is 1.
+the command returns, Paddle Inference has run the graph with oneDNN off and on and was compared with
+the eager network; so was ONNX Runtime with --onnx True. A runtime that gives another result is
+recorded as failed; where none gives the network's, nothing is written and the status is 1.
 """
 
 import argparse

@@ -70,6 +70,9 @@ class InferOptions:
         choices=PROTOCOLS_OF_BUNDLES,
         needs=IMAGES,
     )
+    custom_color: list[int] | None = option(
+        None, "red, green and blue of every class in label maps and overlays", metavar="N"
+    )
     show_fps: bool = switch("draw into the video how many frames per second are done", needs=FILM)
     video_codec: str = option(
         AUTO,
@@ -125,6 +128,7 @@ def main(argv: list[str]) -> int:
     if spec.tensorrt is not None:
         spec = with_shapes(spec, bundle, inputs, options.batch_size)
     predictor = Predictor.of_bundle(bundle, spec, options.num_classes)
+    predictor.set_colours(options.custom_color, "--custom_color")
     predictor.warn_of_shortfall()
     what_ran: dict[str, Any] = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
     if isinstance(inputs, Source):

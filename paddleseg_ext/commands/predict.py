@@ -39,6 +39,9 @@ class PredictOptions:
     save_dir: Path = option(Path("output/predict"), "folder of the results", metavar="DIR")
     batch_size: int = option(1, "images per run", at_least=1)
     print_detail: bool = option(True, "progress and scores on the terminal")
+    custom_color: list[int] | None = option(
+        None, "red, green and blue of every class in label maps and overlays", metavar="N"
+    )
     legend: bool = switch(
         "names and shares of the classes below each overlay, which is higher then"
     )
@@ -90,4 +93,5 @@ def main(argv: list[str]) -> int:
         source={"config": args.config, "model_path": options.model_path},
     )
     predictor = eager_predictor(config, options.model_path, device)
+    predictor.set_colours(options.custom_color, "--custom_color")
     return predict_and_save(predictor, samples, settings)

@@ -13,7 +13,12 @@ import numpy as np
 
 from paddleseg_ext.common.errors import MissingData, UsageError, check_path, shown
 from paddleseg_ext.config import Config
-from paddleseg_ext.data.datasets import LABEL_IDS_FIRST, Cityscapes, ListDataset
+from paddleseg_ext.data.datasets import (
+    LABEL_IDS_FIRST,
+    Cityscapes,
+    ListDataset,
+    SegmentationDataset,
+)
 from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import PUBLISHED_ADE20K_TABLE
 from paddleseg_ext.data.transforms import RandomHorizontalFlip
@@ -40,6 +45,7 @@ from paddleseg_ext.registry import (
 PADDLESEGS_MISSING = "The dataset is not Found"
 
 
+EDGE = "edge"  # key of any data set: whether items have an edge map of the label
 LISTED_TYPES = ("ListDataset", "Dataset")  # their classes are the section's
 
 
@@ -142,7 +148,7 @@ def build_dataset(config: Config, section: str) -> Any:
         for index, entry in enumerate(specs)
     ]
     classes = _classes(spec, section)
-    described = _described(spec, transforms, classes, section)
+    described = _described(config, transforms, classes, section)
     try:
         dataset = _packed(spec, transforms, section, config.orientation)
         if dataset is None:
@@ -158,6 +164,10 @@ def build_dataset(config: Config, section: str) -> Any:
         dataset = PaddleSegDataset(dataset)
     if classes is not None and not isinstance(dataset, PackedDataset):  # packed as classes
         _set_table(dataset, _applied(classes, dataset.class_table, spec, section))
+    if isinstance(dataset, SegmentationDataset):
+        dataset.edge = spec.get(EDGE, False)
+        if not isinstance(dataset.edge, bool):
+            raise UsageError(f"{section}: edge: true or false expected, got {shown(dataset.edge)}")
     _check_flips(dataset.class_table, transforms, section)
     dataset.transform_specs = specs
     dataset.orientation = config.orientation
@@ -216,13 +226,18 @@ def _classes(spec: Mapping[str, Any], section: str) -> ClassSection | None:
 
 
 def _described(
-    spec: Mapping[str, Any], transforms: list[Any], classes: ClassSection | None, section: str
+    config: Config, transforms: list[Any], classes: ClassSection | None, section: str
 ) -> dict[str, Any]:
-    """The section as the data set's constructor takes it."""
-    described = {key: value for key, value in spec.items() if key != "classes"}
+    """The section as the data set's constructor takes it; of ours, `edge` is set afterwards."""
+    spec = config.section(section)
+    described = {key: value for key, value in spec.items() if key not in ("classes", EDGE)}
     if spec.get("label_kind") == LABEL_IDS_FIRST and spec.get("type") != Cityscapes.__name__:
         del described["label_kind"]  # a preference of a recipe whose data set is replaced
-    described["transforms"] = transforms
+    theirs = means_paddlesegs(DATASETS, described, config.only_paddleseg)
+    if EDGE in spec and theirs:
+        described[EDGE] = spec[EDGE]
+    if "transforms" in spec or not (theirs and _has_other_lists(spec)):
+        described["transforms"] = transforms
     if classes is not None and spec.get("type", "").rpartition(".")[2] in LISTED_TYPES:
         names = _applied(classes, generic_table(1), spec, section, counted=True).class_names
         if described.setdefault("num_classes", len(names)) != len(names):
@@ -231,6 +246,14 @@ def _described(
                 f"{shown(spec['num_classes'])}"
             )
     return described
+
+
+def _has_other_lists(spec: Mapping[str, Any]) -> bool:
+    """Whether a data set of PaddleSeg's has transforms under other names, as EG1800 has."""
+    if not isinstance(spec.get("type"), str) or not DATASETS.is_in_paddleseg(spec["type"]):
+        return False
+    factory = DATASETS.find(spec["type"], only_paddleseg=True)
+    return "transforms" not in inspect.signature(factory).parameters
 
 
 def _applied(
@@ -338,7 +361,7 @@ def _table_without_data(config: Config, reason: MissingData) -> ClassTable:
     )
     classes = _classes(spec, "val_dataset")
     if classes is not None:
-        spec = _described(spec, [], classes, "val_dataset")
+        spec = _described(config, [], classes, "val_dataset")
     table = _own_table_without_data(config, spec, dataset_type, reason)
     return table if classes is None else _applied(classes, table, spec, "val_dataset")
 

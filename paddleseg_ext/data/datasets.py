@@ -13,6 +13,7 @@ import numpy as np
 from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
 from paddleseg_ext.common.files import located
 from paddleseg_ext.common.options import from_section
+from paddleseg_ext.data.edges import edge_map
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image, turned_hint
@@ -46,9 +47,11 @@ class SegmentationDataset:
         ignore_index: of the class table.
         mode: the part of the data set ("train").
         orientation: whether the orientation tag of images is applied.
+        edge: whether items have an edge map of the label.
     """
 
     mode: str
+    edge: bool = False
     orientation: Orientation = "stored"
 
     def __init__(
@@ -68,7 +71,8 @@ class SegmentationDataset:
 
         Returns:
             `img` (3, H, W) float32; `label` (H, W) int64 where the sample has one, transformed
-            with the image; and the arrays that transforms named in `gt_fields`.
+            with the image; `edge` (1, H, W) uint8 where `edge` is set; and the arrays that
+            transforms named in `gt_fields`.
 
         Raises:
             DataError: the image or its label cannot be used, or their sizes differ.
@@ -84,6 +88,8 @@ class SegmentationDataset:
         result = {key: np.ascontiguousarray(data[key]) for key in data["gt_fields"]}
         if label is not None:
             result["label"] = result["label"].astype(np.int64)
+            if self.edge:
+                result["edge"] = edge_map(result["label"], self.num_classes)
         # (H, W, 3) -> (3, H, W)
         result["img"] = np.ascontiguousarray(data["img"].transpose(2, 0, 1), np.float32)
         return result

@@ -69,8 +69,8 @@ def check_bundle(
         Runtime -> the record for `Manifest.verified`.
 
     Raises:
-        CheckFailed: they differ by more than rounding; the message says where and by how much. Or
-            the network itself gives another result each time.
+        CheckFailed: every runtime differs by more than rounding; the message says where and by
+            how much. Or the network itself gives another result each time.
         OnnxRefused: that was asked for.
     """
     tensor = _image_tensor(bundle.preprocess(), check_image)
@@ -79,7 +79,7 @@ def check_bundle(
         for size_hw in _checked_sizes_hw(options)
     ]
     trials: dict[str, Trial] = {}
-    records: dict[str, Verified] = {}
+    failures: dict[str, Exception] = {}
     judging = Judging("export", available_cores())
     for name in TITLES:
         if not ENGINES[name].is_installed or (ENGINES[name].runs_onnx and not bundle.has_onnx):
@@ -87,25 +87,32 @@ def check_bundle(
         try:
             trials[name] = _try(name, bundle, cases, options)
         except (CheckFailed, UsageError) as error:
-            # OpenVINO was not asked for, nor was ONNX with `--onnx auto`. A bundle is good without
-            # them: `--backend auto` takes no runtime that is recorded as failed.
-            if not ENGINES[name].runs_onnx:
-                raise
             if name == "onnxruntime" and options.onnx:
                 raise OnnxRefused(str(error)) from error
-            warn(f"self-check: {TITLES[name]} is recorded as failed: {error}")
-            records[name] = Verified(
-                **RunVerdict(FAILED, len(cases)).figures(),
-                command=judging.command,
-                version=ENGINES[name].installed_version or "",
-                cpu=cpu_name(),
-                cpu_threads=judging.threads,
-            )
+            failures[name] = error
+    if not trials:
+        raise next(iter(failures.values()))
+    # A bundle is good where one runtime is right: `auto` takes none that is recorded as failed.
+    for name, failure in failures.items():
+        warn(f"self-check: {TITLES[name]} is recorded as failed: {failure}")
+    records = {name: _failed(name, len(cases), judging) for name in failures}
     _time_in_turns(trials, cases[0][0])
+    reference = trials.get(REFERENCE) or next(iter(trials.values()))
     for name, trial in trials.items():
         if not trial.predictor.shortfall():
-            records[name] = judging.record(trial, trials[REFERENCE])
+            records[name] = judging.record(trial, reference)
     return records
+
+
+def _failed(name: str, num_images: int, judging: Judging) -> Verified:
+    """The record of a runtime that does not give the network's result."""
+    return Verified(
+        **RunVerdict(FAILED, num_images).figures(),
+        command=judging.command,
+        version=ENGINES[name].installed_version or "",
+        cpu=cpu_name(),
+        cpu_threads=judging.threads,
+    )
 
 
 def _image_tensor(preprocess: Preprocess, path: Path | None) -> np.ndarray:

@@ -104,6 +104,27 @@ class ClassTable:
         found = _pairs(pairs, self.class_names, "left_right")
         return replace(self, left_right=found)
 
+    def with_colours(self, values: Sequence[int] | None, where: str) -> "ClassTable":
+        """The table with other colours.
+
+        Args:
+            values: red, green and blue of every class, 0 to 255; None keeps the table's own.
+            where: opens the message.
+
+        Raises:
+            UsageError: another count of numbers, or one out of range.
+        """
+        if values is None:
+            return self
+        if len(values) != 3 * self.num_classes:
+            raise UsageError(
+                f"{where}: red, green and blue of {self.num_classes} classes are expected, "
+                f"{3 * self.num_classes} numbers, got {len(values)}"
+            )
+        if wrong := [value for value in values if not 0 <= value <= 255]:
+            raise UsageError(f"{where}: numbers from 0 to 255 are expected, got {wrong[0]}")
+        return replace(self, palette=np.array(values, np.uint8).reshape(-1, 3))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a yml or JSON file, which `from_dict` reads."""
         entries = {

@@ -358,6 +358,10 @@ class Predictor:
         if (fallen := self.shortfall()) and self.spec:
             warn(f"backend {self.spec.name}: {fallen}")
 
+    def set_colours(self, values: Sequence[int] | None, where: str) -> None:
+        """Colour classes otherwise in overlays and label maps; see `ClassTable.with_colours`."""
+        self.class_table = self.class_table.with_colours(values, where)
+
     def close(self) -> None:
         """Release the engine; running the network afterwards is refused."""
         self._is_closed = True

@@ -90,7 +90,7 @@ class _Step:
             if self.edges is None:
                 raise UsageError(
                     f"loss: {kind} with 'edge_label' needs a map of the labels' edges: set "
-                    "'edge: True' in a train_dataset of PaddleSeg's (type: paddleseg.Cityscapes)"
+                    "'edge: True' in train_dataset"
                 )
             return loss(logits, self.edges)
         return _scalar(loss(logits, self.labels))

@@ -105,13 +105,29 @@ def test_an_onnx_graph_that_nobody_asked_for_may_fail(
 def test_the_self_check_catches_the_wrong_interpolation(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the swapped operator, oneDNN ignores align_corners, and nothing may be written."""
+    """Without the swapped operator, oneDNN ignores align_corners: it is recorded as failed."""
     from paddleseg_ext.export import tracing
 
     monkeypatch.setattr(tracing, "traced_operators", contextlib.nullcontext)
-    finished = export(trained, tmp_path)
-    assert finished.status == 1
-    assert "does not give the eager network's result" in finished.error_lines[0]
+    finished = export(trained, tmp_path, "--onnx", False)
+    assert finished.status == 0
+    assert "oneDNN on is recorded as failed" in finished.out
+    assert "does not give the eager network's result" in finished.out
+    verified = read_bundle(tmp_path).verified
+    assert verified["paddle"].passed and not verified["paddle_onednn"].passed
+
+
+def test_nothing_is_written_where_no_runtime_is_right(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from paddleseg_ext.export import self_check
+
+    def failing(name: str, *arguments: Any) -> Any:
+        raise CheckFailed(f"{name}: wrong")
+
+    monkeypatch.setattr(self_check, "_try", failing)
+    finished = export(trained, tmp_path, "--onnx", False)
+    assert finished.status == 1 and finished.error_lines == ["failed: paddle: wrong"]
     assert not list(tmp_path.iterdir())
 
 

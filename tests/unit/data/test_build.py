@@ -160,7 +160,8 @@ def test_data_of_paddleseg_that_is_absent_is_not_downloaded(
         ("{type: OpticDiscSeg, dataset_root: .}", "list format incorrect"),
         ("{type: Dataset, img_channels: 1, dataset_root: .}", "img_channels: 3 expected, got 1"),
         ("{type: Dataset, img_channels: 4, dataset_root: .}", "img_channels: 3 expected, got 4"),
-        ("{type: ADE20K, dataset_root: ., edge: true, label_kind: x}", "takes no 'edge'"),
+        ("{type: PascalVOC, dataset_root: ., edeg: true}", "takes no 'edeg' .did you mean 'edge'"),
+        ("{type: ADE20K, dataset_root: ., label_kind: x}", "ADE20K takes no 'label_kind'"),
     ],
 )
 def test_sections_that_a_data_set_of_paddleseg_cannot_be_made_of(

@@ -192,3 +192,13 @@ def test_a_full_palette_is_black_where_there_is_no_class() -> None:
     assert palette.shape == (256, 3) and palette.dtype == np.uint8
     assert palette[:19].tolist() == CITYSCAPES.palette.tolist()
     assert not palette[19:].any()
+
+
+def test_other_colours() -> None:
+    table = generic_table(2)
+    assert table.with_colours(None, "--c") is table
+    assert table.with_colours([1, 2, 3, 4, 5, 6], "--c").palette.tolist() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(UsageError, match=r"--c: .* of 2 classes .* 6 numbers, got 3"):
+        table.with_colours([1, 2, 3], "--c")
+    with pytest.raises(UsageError, match="--c: numbers from 0 to 255 are expected, got 256"):
+        table.with_colours([1, 2, 3, 4, 5, 256], "--c")
