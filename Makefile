@@ -56,12 +56,13 @@ test-slow: $(VENV)/dev.stamp  ## the other tests: kill loops, whole suites (some
 	@echo "== the slow tests"
 	@$(BIN)/python -m pytest -m "slow and not gpu"
 
-lint: $(VENV)/dev.stamp  ## ruff, mypy, import-linter, shellcheck, yamllint
+lint: $(VENV)/dev.stamp  ## ruff, mypy, import-linter, shellcheck, yamllint, hadolint
 	@echo "== ruff"; $(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@echo "== mypy"; $(BIN)/mypy
 	@echo "== import-linter"; $(BIN)/lint-imports
 	@echo "== shellcheck"; git ls-files '*.sh' '.ci/run' | xargs $(BIN)/shellcheck
 	@echo "== yamllint"; $(BIN)/yamllint --strict .
+	@echo "== hadolint"; $(BIN)/hadolint deploy/docker/*.Dockerfile
 
 golden: $(VENV)/dev.stamp  ## compare with the original systems' numbers: GOLDEN_DIR=DIR
 	@echo "== the golden cases under $(GOLDEN_DIR)"

@@ -9,13 +9,15 @@
 #   docker build --build-arg EXTRA=openvino -f deploy/docker/cpu.Dockerfile ...
 FROM python:3.12-slim AS packages
 ARG EXTRA=serve
+WORKDIR /build
 COPY requirements/serve.txt requirements/openvino.txt requirements/
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check \
       -r requirements/serve.txt -r requirements/$EXTRA.txt
 
 FROM python:3.12-slim
-# libgomp1: the threads of PaddlePaddle's kernels.
+# libgomp1: the threads of PaddlePaddle's kernels. Debian keeps no older versions to pin.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/* \
@@ -23,7 +25,7 @@ RUN apt-get update \
 COPY --from=packages /opt/venv /opt/venv
 COPY paddleseg_ext /app/paddleseg_ext
 WORKDIR /app
-USER serve
+USER 10001
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 EXPOSE 8080
 HEALTHCHECK --interval=15s --timeout=3s --start-period=60s \

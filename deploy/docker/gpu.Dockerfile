@@ -6,6 +6,7 @@
 # Without a key whoever reaches the port may use it, by an IP address or a name in --allowed_host;
 # then publish it as 127.0.0.1:8080:8080.
 FROM python:3.12-slim AS packages
+WORKDIR /build
 COPY requirements/serve.txt .
 # PaddlePaddle for CUDA is in Paddle's own index and brings the CUDA libraries as packages; the
 # driver comes from the host. The rest is that of the CPU.
@@ -16,7 +17,8 @@ RUN sed -i 's/^paddlepaddle==/paddlepaddle-gpu==/' serve.txt \
       --extra-index-url https://pypi.org/simple -r serve.txt
 
 FROM python:3.12-slim
-# libgomp1: the threads of PaddlePaddle's kernels.
+# libgomp1: the threads of PaddlePaddle's kernels. Debian keeps no older versions to pin.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/* \
@@ -24,7 +26,7 @@ RUN apt-get update \
 COPY --from=packages /opt/venv /opt/venv
 COPY paddleseg_ext /app/paddleseg_ext
 WORKDIR /app
-USER serve
+USER 10001
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 EXPOSE 8080
 HEALTHCHECK --interval=15s --timeout=3s --start-period=120s \
