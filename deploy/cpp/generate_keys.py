@@ -38,6 +38,34 @@ SECTIONS = {
     "kEvaluation": EvaluationRule,
     "kVerified": verified.Verified,
 }
+# Of sections whose keys decide label maps: those that the C++ program acts on. Another one is
+# refused where a bundle gives it a value, so that a new key is never left out in silence.
+DONE = {
+    "kDeploy": [
+        "model",
+        "params",
+        "transforms",
+        "input_shape",
+        "input_dtype",
+        "output_op",
+        "output_dtype",
+    ],
+    "kPreprocess": ["color_order", "orientation", "value_range", "layout"],
+    "kPostprocess": ["classes", "output_op", "upsampling", "resize_back"],
+    "kClasses": [
+        "name",
+        "class_names",
+        "palette",
+        "ignore_index",
+        "label_lookup",
+        "lookup_suffix",
+        "left_right",
+        "class_lookup",
+        "label_colours",
+        "other_colours",
+        "unknown",
+    ],
+}
 KINDS = {str: "text", int: "whole", float: "number", bool: "flag", list: "list", dict: "section"}
 KINDS |= {tuple: "list", Any: "any"}
 CONSTANTS = {
@@ -90,32 +118,33 @@ def header() -> str:
         "",
         *(f"constexpr std::size_t {name} = {value};" for name, value in CONSTANTS.items()),
         f"constexpr double kOverlayWeight = {outputs.OVERLAY_WEIGHT};",
+        f"constexpr unsigned char kUnknownColour[3] = {_numbers(labels.UNKNOWN_COLOUR)};",
         "",
         *(f"inline const std::vector<std::string> {k} = {_texts(v)};" for k, v in NAMES.items()),
         "",
-        "// One key of a section; `limit` itself is not allowed.",
+        "// One key of a section; `limit` is not allowed itself. `is_done`: it is acted on.",
         "struct Key {",
         "  std::string name, kind, item_kind;",
-        "  bool is_required, is_nullable, has_least, has_limit;",
+        "  bool is_done, is_required, is_nullable, has_least, has_limit;",
         "  double least, limit;",
         "  std::vector<std::string> choices;",
         "};",
         "",
     ]
     for name, section in SECTIONS.items():
-        keys = [_key(field, section) for field in fields(section)] if section else _top_keys()
+        keys = [_key(field, section, name) for field in fields(section)] if section else _top_keys()
         lines += [f"inline const std::vector<Key> {name} = {{", *keys, "};", ""]
     return "\n".join([*lines, *_transforms(), *_protocols(), "}  // namespace paddleseg_ext", ""])
 
 
 def _top_keys() -> list[str]:
     return [
-        f"    {_row(name, 'any', '', required, False, {}, ())},"
+        f"    {_row((name, 'any', ''), (True, required, False), {}, ())},"
         for name, required in (("Deploy", True), ("Manifest", False))
     ]
 
 
-def _key(field: Field, section: type) -> str:
+def _key(field: Field, section: type, table: str) -> str:
     hint = get_type_hints(section)[field.name]
     alternatives = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     is_nullable = type(None) in alternatives
@@ -129,16 +158,16 @@ def _key(field: Field, section: type) -> str:
     required = field.default is MISSING and field.default_factory is MISSING
     bounds = field.metadata.get("bounds", {})
     word = KINDS[kind if origin in (None, Literal) else origin]
-    return f"    {_row(field.name, word, item, required, is_nullable, bounds, choices)},"
+    is_done = field.name in DONE.get(table, [field.name])
+    words, flags = (field.name, word, item), (is_done, required, is_nullable)
+    return f"    {_row(words, flags, bounds, choices)},"
 
 
-def _row(
-    name: str, kind: str, item: str, required: bool, nullable: bool, bounds: Mapping, choices: Any
-) -> str:
+def _row(words: Sequence[str], flags: Sequence[bool], bounds: Mapping, choices: Any) -> str:
     least, limit = bounds.get("at least"), bounds.get("below")
-    flags = [required, nullable, least is not None, limit is not None]
-    words = [_text(name), _text(kind), _text(item), *(str(flag).lower() for flag in flags)]
-    return f"{{{', '.join([*words, str(least or 0), str(limit or 0), _texts(choices)])}}}"
+    every = [*flags, least is not None, limit is not None]
+    entries = [*map(_text, words), *(str(flag).lower() for flag in every)]
+    return f"{{{', '.join([*entries, str(least or 0), str(limit or 0), _texts(choices)])}}}"
 
 
 def _transforms() -> list[str]:
@@ -203,6 +232,10 @@ def _protocol(protocol: Protocol) -> str:
 
 def _texts(words: Sequence[str]) -> str:
     return f"{{{', '.join(map(_text, words))}}}"
+
+
+def _numbers(values: Any) -> str:
+    return f"{{{', '.join(str(int(value)) for value in values)}}}"
 
 
 def _text(word: str) -> str:

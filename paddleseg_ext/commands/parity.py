@@ -84,6 +84,11 @@ def check_flags(args: argparse.Namespace, options: ParityOptions) -> None:
                 f"--stages: {stage.name} cannot run --onnx; use {' or '.join(ONNX_ENGINES)}"
             )
     if args.onnx is not None:
+        if options.producers():
+            raise UsageError(
+                f"--stages: {options.producers()[0]} reads a bundle: give a deploy.yaml that names "
+                "the graph (--bundle) instead of --onnx"
+            )
         require_file(args.onnx, "--onnx")
     if args.bundle is not None:
         path = Path(args.bundle)
@@ -127,4 +132,5 @@ def open_bundle(
     folder = save_dir / "bundle"
     log(f"no --bundle: {options.model_path} is exported into {folder}")
     onnx = any(stage.engine in ONNX_ENGINES for stage in options.runtimes())
+    onnx |= bool(options.producers())
     return read_bundle(export(config, options.model_path, ExportOptions(folder, onnx=onnx)))

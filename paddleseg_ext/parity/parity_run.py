@@ -45,6 +45,12 @@ from paddleseg_ext.parity.classes import why_other_classes
 from paddleseg_ext.parity.compare import Comparison, Outcome, compare_all, runs_of
 from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.divergence import Evidence
+from paddleseg_ext.parity.producers import (
+    PRODUCERS,
+    compare_producers,
+    find_program,
+    producer_runs,
+)
 from paddleseg_ext.parity.reference import Reference, with_output_op
 from paddleseg_ext.parity.report import first_of
 from paddleseg_ext.parity.stages import (
@@ -52,6 +58,7 @@ from paddleseg_ext.parity.stages import (
     DEFAULT_STAGES,
     EAGER,
     parse_stages,
+    stage_names,
 )
 from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
 
@@ -76,7 +83,8 @@ class ParityOptions(CheckedOptions):
     )
     stages: Sequence[str] | None = option(
         None,
-        f"runtimes, separated by commas or spaces: {', '.join(known_runtimes())} "
+        "runtimes and producers, separated by commas or spaces: "
+        f"{', '.join([*known_runtimes(), *PRODUCERS])} "
         f"(default: {' '.join(DEFAULT_STAGES)})",
         metavar="STAGE",
     )
@@ -111,7 +119,12 @@ class ParityOptions(CheckedOptions):
             UsageError: see `parse_stages`.
         """
         default = DEFAULT_LEGACY_STAGES if is_legacy else DEFAULT_STAGES
-        return parse_stages(self.stages or default)
+        names = [name for name in stage_names(self.stages or default) if name not in PRODUCERS]
+        return parse_stages(names) if names or not self.producers() else []
+
+    def producers(self) -> list[str]:
+        """The stages that are programs of their own."""
+        return [name for name in stage_names(self.stages or ()) if name in PRODUCERS]
 
     def check(self, has_config: bool) -> None:
         """Refuse what cannot be compared; loads no network and no engine.
@@ -122,8 +135,15 @@ class ParityOptions(CheckedOptions):
         Raises:
             UsageError: a stage that needs a checkpoint, nothing to compare, or a missing file.
         """
-        names = [stage.name for stage in self.runtimes()]
+        names = [*(stage.name for stage in self.runtimes()), *self.producers()]
+        if self.producers():
+            find_program()
         if self.model_path is None:
+            if names[0] in PRODUCERS:
+                raise UsageError(
+                    "--stages: without --model_path the first stage is the reference: a runtime, "
+                    f"not {names[0]}"
+                )
             if EAGER in names:
                 raise UsageError(
                     "--stages: eager needs the network's checkpoint: give --model_path"
@@ -206,7 +226,8 @@ def compare_bundle(
     stages = options.runtimes(bundle.is_legacy)
     absent = config.absent_class if config else "skip"
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        comparison = _open_comparison(bundle, options, config, stages[0], Path(folder))
+        first = stages[0] if stages else RuntimeSpec(EAGER)
+        comparison = _open_comparison(bundle, options, config, first, Path(folder))
         reference, faults = comparison.reference, comparison.faults
         for fault in faults:
             warn(f"[PARITY] {fault}")
@@ -214,6 +235,9 @@ def compare_bundle(
         runs = runs_of(bundle, others, options.cpu_threads, options.batch_size, reference.samples)
         scores = read_manifest(options.model_path).scores if options.model_path else None
         outcomes = compare_all(comparison, runs, read_folders(options.results), scores)
+        produced = producer_runs(options.producers(), options.cpu_threads, options.batch_size)
+        with tempfile.TemporaryDirectory(prefix="producers-") as work:
+            outcomes += compare_producers(produced, comparison, Path(work))
         controls: list[Control] = []
         if options.negative_controls:
             with tempfile.TemporaryDirectory(prefix="controls-") as work:

@@ -11,13 +11,18 @@ DEFAULT_STAGES = (STATIC, "paddle", "paddle_onednn")
 DEFAULT_LEGACY_STAGES = DEFAULT_STAGES[1:]  # Paddle 3 runs a `.pdmodel` in Paddle Inference only
 
 
+def stage_names(words: Sequence[str]) -> list[str]:
+    """The names in `--stages eager,static paddle`, separated by commas or spaces, each once."""
+    return list(dict.fromkeys(name for word in words for name in word.split(",") if name))
+
+
 def parse_stages(words: Sequence[str]) -> list[RuntimeSpec]:
     """Runtimes of `--stages eager,static paddle`: names separated by commas or spaces, each once.
 
     Raises:
         UsageError: no name, an unknown one (the nearest is named), or one that cannot run here.
     """
-    names = dict.fromkeys(name for word in words for name in word.split(",") if name)
+    names = stage_names(words)
     if not names:
         raise UsageError(f"--stages: at least one of {', '.join(known_runtimes())} is expected")
     try:

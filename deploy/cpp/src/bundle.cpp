@@ -32,6 +32,8 @@ bool fits(const Value& value, const std::string& kind) {
 
 void check_value(const Value& value, const Key& key, const std::string& where) {
   if (key.is_nullable && value.kind == Kind::null) return;
+  if (!key.is_done)
+    refuse(where + ": '" + key.name + "' is newer than this program: build it again, or use paddleseg-ext infer");
   bool is_fit = fits(value, key.kind);
   if (is_fit && !key.item_kind.empty()) {
     for (const ValuePtr& item : value.items) is_fit = is_fit && fits(*item, key.item_kind);
@@ -130,6 +132,11 @@ ClassTable read_table(const Value& section, const std::string& where) {
   }
   if (const Value* index = section.find("ignore_index")) table.ignore_index = static_cast<int>(index->whole);
   if (const Value* other = section.find("other_colours")) table.other_colours = static_cast<int>(other->whole);
+  if (const Value* unknown = section.find("unknown"); unknown != nullptr && unknown->kind == Kind::whole) {
+    if (unknown->whole < table.size() || unknown->whole == table.ignore_index)
+      refuse(where + ": unknown: a value that is no class and not ignored is expected, got " + unknown->text);
+    std::copy(std::begin(kUnknownColour), std::end(kUnknownColour), table.palette[static_cast<std::size_t>(unknown->whole)].begin());
+  }
   table.lookup_suffix = text_of(section, "lookup_suffix", table.lookup_suffix);
   table.label_lookup = lookup_of(section, "label_lookup", where);
   table.class_lookup = lookup_of(section, "class_lookup", where);

@@ -18,6 +18,7 @@ constexpr std::size_t kLongestNumber = 100;
 constexpr std::size_t kJpegQuality = 90;
 constexpr std::size_t kLongestJpegSide = 65500;
 constexpr double kOverlayWeight = 0.6;
+constexpr unsigned char kUnknownColour[3] = {255, 0, 255};
 
 inline const std::vector<std::string> kModelFiles = {"model.json", "model.pdmodel"};
 inline const std::vector<std::string> kOutputOps = {"none", "softmax", "argmax"};
@@ -27,114 +28,114 @@ inline const std::vector<std::string> kAbsentRules = {"skip", "zero", "one", "sm
 inline const std::vector<std::string> kImageSuffixes = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"};
 inline const std::vector<std::string> kVideoCodecs = {"avc1", "vp09", "mp4v"};
 
-// One key of a section; `limit` itself is not allowed.
+// One key of a section; `limit` is not allowed itself. `is_done`: it is acted on.
 struct Key {
   std::string name, kind, item_kind;
-  bool is_required, is_nullable, has_least, has_limit;
+  bool is_done, is_required, is_nullable, has_least, has_limit;
   double least, limit;
   std::vector<std::string> choices;
 };
 
 inline const std::vector<Key> kTop = {
-    {"Deploy", "any", "", true, false, false, false, 0, 0, {}},
-    {"Manifest", "any", "", false, false, false, false, 0, 0, {}},
+    {"Deploy", "any", "", true, true, false, false, false, 0, 0, {}},
+    {"Manifest", "any", "", true, false, false, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kDeploy = {
-    {"model", "text", "", false, false, false, false, 0, 0, {}},
-    {"params", "text", "", false, false, false, false, 0, 0, {}},
-    {"transforms", "any", "", false, false, false, false, 0, 0, {}},
-    {"input_shape", "list", "", false, true, false, false, 0, 0, {}},
-    {"input_dtype", "text", "", false, false, false, false, 0, 0, {}},
-    {"output_op", "text", "", false, true, false, false, 0, 0, {}},
-    {"output_dtype", "text", "", false, true, false, false, 0, 0, {}},
+    {"model", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"params", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"transforms", "any", "", true, false, false, false, false, 0, 0, {}},
+    {"input_shape", "list", "", true, false, true, false, false, 0, 0, {}},
+    {"input_dtype", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"output_op", "text", "", true, false, true, false, false, 0, 0, {}},
+    {"output_dtype", "text", "", true, false, true, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kManifest = {
-    {"format", "whole", "", true, false, false, false, 0, 0, {}},
-    {"network", "text", "", true, false, false, false, 0, 0, {}},
-    {"checkpoint", "section", "any", true, false, false, false, 0, 0, {}},
-    {"variables", "section", "any", true, false, false, false, 0, 0, {}},
-    {"preprocess", "section", "any", true, false, false, false, 0, 0, {}},
-    {"postprocess", "section", "any", true, false, false, false, 0, 0, {}},
-    {"versions", "section", "", true, false, false, false, 0, 0, {}},
-    {"files", "section", "text", true, false, false, false, 0, 0, {}},
-    {"sizes", "section", "whole", true, false, false, false, 0, 0, {}},
-    {"graphs", "section", "section", false, false, false, false, 0, 0, {}},
-    {"verified", "section", "any", false, false, false, false, 0, 0, {}},
-    {"cost", "section", "any", false, false, false, false, 0, 0, {}},
-    {"evaluation", "section", "any", false, false, false, false, 0, 0, {}},
+    {"format", "whole", "", true, true, false, false, false, 0, 0, {}},
+    {"network", "text", "", true, true, false, false, false, 0, 0, {}},
+    {"checkpoint", "section", "any", true, true, false, false, false, 0, 0, {}},
+    {"variables", "section", "any", true, true, false, false, false, 0, 0, {}},
+    {"preprocess", "section", "any", true, true, false, false, false, 0, 0, {}},
+    {"postprocess", "section", "any", true, true, false, false, false, 0, 0, {}},
+    {"versions", "section", "", true, true, false, false, false, 0, 0, {}},
+    {"files", "section", "text", true, true, false, false, false, 0, 0, {}},
+    {"sizes", "section", "whole", true, true, false, false, false, 0, 0, {}},
+    {"graphs", "section", "section", true, false, false, false, false, 0, 0, {}},
+    {"verified", "section", "any", true, false, false, false, false, 0, 0, {}},
+    {"cost", "section", "any", true, false, false, false, false, 0, 0, {}},
+    {"evaluation", "section", "any", true, false, false, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kCheckpoint = {
-    {"path", "text", "", false, true, false, false, 0, 0, {}},
-    {"sha256", "text", "", false, true, false, false, 0, 0, {}},
-    {"iteration", "whole", "", false, true, true, false, 0, 0, {}},
+    {"path", "text", "", true, false, true, false, false, 0, 0, {}},
+    {"sha256", "text", "", true, false, true, false, false, 0, 0, {}},
+    {"iteration", "whole", "", true, false, true, true, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kVariables = {
-    {"loaded", "whole", "", false, false, true, false, 0, 0, {}},
-    {"total", "whole", "", false, false, true, false, 0, 0, {}},
+    {"loaded", "whole", "", true, false, false, true, false, 0, 0, {}},
+    {"total", "whole", "", true, false, false, true, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kPreprocess = {
-    {"color_order", "text", "", false, false, false, false, 0, 0, {"RGB", "BGR"}},
-    {"orientation", "text", "", false, false, false, false, 0, 0, {"stored", "upright"}},
-    {"value_range", "list", "whole", false, true, false, false, 0, 0, {}},
-    {"layout", "text", "", false, true, false, false, 0, 0, {}},
+    {"color_order", "text", "", true, false, false, false, false, 0, 0, {"RGB", "BGR"}},
+    {"orientation", "text", "", true, false, false, false, false, 0, 0, {"stored", "upright"}},
+    {"value_range", "list", "whole", true, false, true, false, false, 0, 0, {}},
+    {"layout", "text", "", true, false, true, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kPostprocess = {
-    {"classes", "any", "", true, false, false, false, 0, 0, {}},
-    {"output_op", "text", "", false, true, false, false, 0, 0, {}},
-    {"upsampling", "text", "", false, false, false, false, 0, 0, {"graph", "half_pixel", "aligned"}},
-    {"resize_back", "text", "", false, true, false, false, 0, 0, {}},
+    {"classes", "any", "", true, true, false, false, false, 0, 0, {}},
+    {"output_op", "text", "", true, false, true, false, false, 0, 0, {}},
+    {"upsampling", "text", "", true, false, false, false, false, 0, 0, {"graph", "half_pixel", "aligned"}},
+    {"resize_back", "text", "", true, false, true, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kCost = {
-    {"parameters", "whole", "", false, true, true, false, 0, 0, {}},
-    {"multiply_adds", "whole", "", false, true, true, false, 0, 0, {}},
-    {"input_shape", "list", "whole", false, true, false, false, 0, 0, {}},
+    {"parameters", "whole", "", true, false, true, true, false, 0, 0, {}},
+    {"multiply_adds", "whole", "", true, false, true, true, false, 0, 0, {}},
+    {"input_shape", "list", "whole", true, false, true, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kClasses = {
-    {"name", "text", "", true, false, false, false, 0, 0, {}},
-    {"class_names", "list", "text", true, false, false, false, 0, 0, {}},
-    {"palette", "list", "", true, false, false, false, 0, 0, {}},
-    {"ignore_index", "whole", "", false, false, true, true, 0, 256, {}},
-    {"label_lookup", "list", "", false, true, false, false, 0, 0, {}},
-    {"lookup_suffix", "text", "", false, false, false, false, 0, 0, {}},
-    {"left_right", "list", "", false, true, false, false, 0, 0, {}},
-    {"class_lookup", "list", "", false, true, false, false, 0, 0, {}},
-    {"label_colours", "list", "", false, true, false, false, 0, 0, {}},
-    {"other_colours", "whole", "", false, false, true, true, 0, 256, {}},
-    {"unknown", "whole", "", false, true, true, true, 0, 256, {}},
+    {"name", "text", "", true, true, false, false, false, 0, 0, {}},
+    {"class_names", "list", "text", true, true, false, false, false, 0, 0, {}},
+    {"palette", "list", "", true, true, false, false, false, 0, 0, {}},
+    {"ignore_index", "whole", "", true, false, false, true, true, 0, 256, {}},
+    {"label_lookup", "list", "", true, false, true, false, false, 0, 0, {}},
+    {"lookup_suffix", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"left_right", "list", "", true, false, true, false, false, 0, 0, {}},
+    {"class_lookup", "list", "", true, false, true, false, false, 0, 0, {}},
+    {"label_colours", "list", "", true, false, true, false, false, 0, 0, {}},
+    {"other_colours", "whole", "", true, false, false, true, true, 0, 256, {}},
+    {"unknown", "whole", "", true, false, true, true, true, 0, 256, {}},
 };
 
 inline const std::vector<Key> kEvaluation = {
-    {"protocol", "text", "", false, false, false, false, 0, 0, {}},
-    {"scales", "list", "number", false, true, false, false, 0, 0, {}},
-    {"flip_horizontal", "flag", "", false, false, false, false, 0, 0, {}},
-    {"crop_size", "list", "whole", false, true, false, false, 0, 0, {}},
-    {"stride", "list", "whole", false, true, false, false, 0, 0, {}},
-    {"absent_class", "text", "", false, false, false, false, 0, 0, {"skip", "zero", "one", "smooth"}},
+    {"protocol", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"scales", "list", "number", true, false, true, false, false, 0, 0, {}},
+    {"flip_horizontal", "flag", "", true, false, false, false, false, 0, 0, {}},
+    {"crop_size", "list", "whole", true, false, true, false, false, 0, 0, {}},
+    {"stride", "list", "whole", true, false, true, false, false, 0, 0, {}},
+    {"absent_class", "text", "", true, false, false, false, false, 0, 0, {"skip", "zero", "one", "smooth"}},
 };
 
 inline const std::vector<Key> kVerified = {
-    {"grade", "text", "", true, false, false, false, 0, 0, {}},
-    {"passed", "flag", "", true, false, false, false, 0, 0, {}},
-    {"num_different", "whole", "", false, false, true, false, 0, 0, {}},
-    {"num_images", "whole", "", false, false, true, false, 0, 0, {}},
-    {"command", "text", "", false, false, false, false, 0, 0, {}},
-    {"version", "text", "", false, false, false, false, 0, 0, {}},
-    {"cpu", "text", "", false, false, false, false, 0, 0, {}},
-    {"cpu_threads", "whole", "", false, true, true, false, 0, 0, {}},
-    {"ratio", "number", "", false, true, true, false, 0, 0, {}},
-    {"new_size_s", "number", "", false, false, true, false, 0, 0, {}},
-    {"new_size_share", "number", "", false, false, true, false, 0, 0, {}},
-    {"mean_iou_before", "number", "", false, true, true, false, 0, 0, {}},
-    {"mean_iou_after", "number", "", false, true, true, false, 0, 0, {}},
-    {"int8_kernels", "whole", "", false, true, true, false, 0, 0, {}},
+    {"grade", "text", "", true, true, false, false, false, 0, 0, {}},
+    {"passed", "flag", "", true, true, false, false, false, 0, 0, {}},
+    {"num_different", "whole", "", true, false, false, true, false, 0, 0, {}},
+    {"num_images", "whole", "", true, false, false, true, false, 0, 0, {}},
+    {"command", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"version", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"cpu", "text", "", true, false, false, false, false, 0, 0, {}},
+    {"cpu_threads", "whole", "", true, false, true, true, false, 0, 0, {}},
+    {"ratio", "number", "", true, false, true, true, false, 0, 0, {}},
+    {"new_size_s", "number", "", true, false, false, true, false, 0, 0, {}},
+    {"new_size_share", "number", "", true, false, false, true, false, 0, 0, {}},
+    {"mean_iou_before", "number", "", true, false, true, true, false, 0, 0, {}},
+    {"mean_iou_after", "number", "", true, false, true, true, false, 0, 0, {}},
+    {"int8_kernels", "whole", "", true, false, true, true, false, 0, 0, {}},
 };
 
 // An argument of a transform: its name, what it may be, and its default.

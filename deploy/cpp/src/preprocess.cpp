@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <opencv2/imgproc.hpp>
+#include <set>
 
 #include "failure.hpp"
 #include "resize.hpp"
@@ -129,6 +130,8 @@ void Preprocess::set(const std::string& name, const Value& value, Transform* tra
   else if (name == "im_padding_value") transform->padding = numbers_of(value);
   else if (name == "mean") transform->mean = numbers_of(value);
   else if (name == "std") transform->deviation = numbers_of(value);
+  else if (name != "label_padding_value")  // of labels, which are not padded here
+    refuse("transforms: '" + name + "' is newer than this program: build it again, or use paddleseg-ext infer");
 }
 
 Preprocess::Transform Preprocess::read(const Value& section) {
@@ -143,7 +146,8 @@ Preprocess::Transform Preprocess::read(const Value& section) {
     known.push_back(row.name);
     if (row.name == transform.type) arguments = &row.arguments;
   }
-  if (arguments == nullptr) {
+  static const std::set<std::string> done = {"Resize", "ResizeByShort", "ResizeByLong", "LimitLong", "Padding", "Normalize"};
+  if (arguments == nullptr || done.count(transform.type) == 0) {
     std::sort(known.begin(), known.end());
     refuse("transforms: " + shown(transform.type) + " cannot be used for inference; supported: " + joined(known, ", "));
   }

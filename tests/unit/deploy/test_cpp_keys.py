@@ -19,6 +19,12 @@ def test_a_change_of_the_package_is_noticed(
     assert "generate_keys.py" in capsys.readouterr().err
 
 
+def test_a_key_that_the_program_does_not_act_on_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert '{"orientation", "text", "", true, ' in generate_keys.header()
+    monkeypatch.setitem(generate_keys.DONE, "kPreprocess", ["color_order"])
+    assert '{"orientation", "text", "", false, ' in generate_keys.header()
+
+
 def test_every_key_and_transform_is_in_the_table() -> None:
     text = generate_keys.HEADER.read_text()
     for name in (*DeploySection.__dataclass_fields__, *TRANSFORMS):

@@ -1,0 +1,233 @@
+"""The C++ program against Python: label maps to the byte, counts, refusals, parity.
+
+It is built once with `make cpp`, or named in PADDLESEG_EXT_SEGMENT; without it these tests skip.
+"""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from small_network import CONFIG, write_checkpoint, write_data
+
+from paddleseg_ext.commands import parity as cli
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.yml import dump_yaml
+from paddleseg_ext.config import load_config
+from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.parity.producers import find_program
+
+PROJECT = Path(__file__).resolve().parents[2]
+TINY = PROJECT / "deploy" / "cpp" / "tests" / "bundle"
+RESIZES = [
+    [{"type": "Resize", "target_size": [96, 64], "interp": word}]
+    for word in ("LINEAR", "NEAREST", "AREA", "LANCZOS4", "PILLOW_LINEAR")
+]
+GEOMETRIES = [
+    *RESIZES,
+    [{"type": "Resize", "target_size": [64, 96], "keep_ratio": True, "size_divisor": 32}],
+    [{"type": "ResizeByShort", "short_size": 40, "max_size": 100}],
+    [{"type": "ResizeByLong", "long_size": 61}, {"type": "Padding", "target_size": 96}],
+    [{"type": "LimitLong", "max_long": 64, "min_long": 80}],
+    [{"type": "Padding", "target_size": [224, 160], "im_padding_value": [1, 2, 3]}],
+    [],
+]
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    try:
+        return find_program()
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of several sizes and formats without a loss."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(1)
+    for number, (height, width) in enumerate([(64, 96), (75, 110), (33, 47), (120, 90)]):
+        coarse = generator.integers(0, 256, (height // 5, width // 5, 3), dtype=np.uint8)
+        picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f"{number}.{('png', 'bmp', 'ppm', 'png')[number]}"), picture)
+    return folder
+
+
+def segment(program: Path, *flags: object) -> subprocess.CompletedProcess:
+    command = [str(program), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+
+
+def bundle_with(folder: Path, transforms: list, **deploy: object) -> Path:
+    """A copy of the tests' bundle with other transforms."""
+    shutil.copytree(TINY, folder)
+    content = yaml.safe_load((folder / "deploy.yaml").read_text())
+    content["Deploy"] |= {"transforms": [*transforms, {"type": "Normalize"}], **deploy}
+    (folder / "deploy.yaml").write_text(dump_yaml(content))
+    return folder
+
+
+def label_maps(folder: Path) -> dict[str, bytes]:
+    maps = (folder / "label_maps").rglob("*.png")
+    return {path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED).tobytes() for path in maps}
+
+
+@pytest.mark.parametrize("transforms", GEOMETRIES, ids=lambda t: dump_yaml(t)[:60])
+def test_label_maps_are_those_of_python(program, images, tmp_path, transforms):
+    pytest.importorskip("openvino")
+    bundle = bundle_with(tmp_path / "bundle", transforms)
+    flags = ("--config", bundle, "--image_path", images, "--save_dir", tmp_path / "cpp")
+    done = segment(program, *flags, "--batch_size", 2)
+    assert done.returncode == 0, done.stderr
+    predictor = Predictor.open(bundle, "openvino")
+    for path in images.iterdir():
+        found = cv2.imread(str(tmp_path / f"cpp/label_maps/{path.stem}.png"), cv2.IMREAD_UNCHANGED)
+        # A palette image is read as its colours; the tests' palette is one of distinct greys.
+        expected = predictor(path).label_map
+        colours = predictor.class_table.full_palette[expected][:, :, ::-1]
+        assert np.array_equal(found, colours), path
+
+
+def test_dense_and_sparse_are_equal(program, images, tmp_path):
+    bundle = bundle_with(tmp_path / "bundle", RESIZES[0])
+    for name, more in (("sparse", ()), ("dense", ("--dense",))):
+        out = tmp_path / name
+        done = segment(
+            program, "--config", bundle, "--image_path", images, "--save_dir", out, *more
+        )
+        assert done.returncode == 0, done.stderr
+    assert label_maps(tmp_path / "sparse") == label_maps(tmp_path / "dense")
+
+
+def test_one_bad_image_is_reported_and_the_others_are_done(program, images, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    (folder / "bad.png").write_bytes((folder / "0.png").read_bytes()[:500])
+    out = tmp_path / "out"
+    done = segment(program, "--config", TINY, "--image_path", folder, "--save_dir", out)
+    assert done.returncode == 1
+    result = json.loads((out / "inference.json").read_text())
+    assert result["num_predicted"] == 4
+    (error,) = result["errors"]
+    assert "bad.png" in error and "truncated" in error
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A small network's bundle with logits, its data and checkpoint; the working directory."""
+    pytest.importorskip("paddle2onnx")
+    pytest.importorskip("openvino")
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
+
+    folder = tmp_path_factory.mktemp("cpp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_data(folder / "data")
+        (folder / "net.yml").write_text(CONFIG)
+        config = load_config("net.yml")
+        write_checkpoint(config, folder / "model.pdparams")
+        export(config, "model.pdparams", ExportOptions(folder / "bundle", onnx=True))
+        yield folder
+
+
+def test_counts_and_scores_are_those_of_python(program, project, tmp_path):
+    from commands import call
+
+    flags = ("--config", project / "bundle/deploy.yaml", "--image_path", project / "data/val.list")
+    assert (
+        call("infer.py", *flags, "--save_dir", tmp_path / "py", "--backend", "openvino").status == 0
+    )
+    done = segment(program, *flags, "--save_dir", tmp_path / "cpp", "--batch_size", 2)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        json.loads((tmp_path / name / "inference.json").read_text()) for name in ("cpp", "py")
+    )
+    assert ours.keys() == theirs.keys()
+    assert ours["evaluation"]["counts"] == theirs["evaluation"]["counts"]
+    assert ours["evaluation"]["images"] == theirs["evaluation"]["images"]
+    assert ours["evaluation"].keys() == theirs["evaluation"].keys()
+    for name, value in theirs["evaluation"]["scores"].items():
+        if isinstance(value, float):
+            assert ours["evaluation"]["scores"][name] == pytest.approx(value, abs=1e-12)
+    assert ours["evaluation"]["protocol"] == theirs["evaluation"]["protocol"]
+    assert ours["backend"]["kernels"] == theirs["backend"]["kernels"]
+    assert label_maps(tmp_path / "cpp") == label_maps(tmp_path / "py")
+
+
+def parity(project: Path, save_dir: Path, bundle: str) -> dict:
+    given = f"--config {project}/net.yml --model_path {project}/model.pdparams --bundle {bundle}"
+    more = f"--image_list {project}/data/val.list --stages cpp --cpu_threads 2 --batch_size 1 2"
+    try:
+        cli.main([*given.split(), *more.split(), "--save_dir", str(save_dir)])
+    finally:
+        results = json.loads((save_dir / "results.json").read_text())
+    return results
+
+
+def test_parity_runs_the_program_as_a_stage(program, project, tmp_path):
+    results = parity(project, tmp_path / "sound", f"{project}/bundle")
+    runs = {run["name"]: run for run in results["runs"] if run["stage"] == "cpp"}
+    assert list(runs) == ["cpp threads 2 batch 1", "cpp threads 2 batch 2"]
+    assert {run["grade"] for run in runs.values()} <= {"identical", "near-tie"}
+
+
+def test_parity_fails_the_program_on_a_bundle_without_normalize(program, project, tmp_path):
+    from paddleseg_ext.common.errors import CheckFailed
+
+    folder = tmp_path / "bundle"
+    shutil.copytree(project / "bundle", folder)
+    content = yaml.safe_load((folder / "deploy.yaml").read_text())
+    content["Deploy"]["transforms"] = []
+    (folder / "deploy.yaml").write_text(dump_yaml(content))
+    with pytest.raises(CheckFailed):
+        parity(project, tmp_path / "tampered", str(folder))
+
+
+def recipes() -> list[Path]:
+    return sorted((PROJECT / "configs").glob("*/*.yml"))
+
+
+@pytest.mark.slow
+def test_no_recipe_is_refused(program, images, tmp_path):
+    """Every recipe's transforms, protocol and classes, around the tests' graph."""
+    from paddleseg_ext.data.build import class_table_of
+    from paddleseg_ext.evaluation.protocol_choice import requested_rule
+    from paddleseg_ext.inference.bundle import DeploySection, Manifest, _manifest_section
+
+    assert read_bundle(TINY).manifest is not None
+    refused = []
+    for yml in recipes():
+        if yml.parent.name == "_base_":
+            continue
+        config = load_config(str(yml))
+        folder = tmp_path / yml.stem
+        shutil.copytree(TINY, folder)
+        transforms = config.val_dataset.get("transforms") or []
+        deploy = DeploySection("model.onnx", transforms=transforms, output_op="none")
+        manifest = Manifest(
+            "Tiny",
+            class_table_of(config),
+            graphs={"onnx": {"file": "model.onnx"}},
+            evaluation=requested_rule(config.test_config, config.absent_class),
+        )
+        manifest = replace(manifest, orientation=getattr(config, "orientation", "stored"))
+        section = _manifest_section(manifest, deploy)
+        (folder / "deploy.yaml").write_text(
+            dump_yaml({"Deploy": dict(vars(deploy)), "Manifest": section})
+        )
+        # The graph has four classes, the recipe another number: nothing is scored, so it runs.
+        out = folder / "out"
+        done = segment(
+            program, "--config", folder, "--image_path", images / "0.png", "--save_dir", out
+        )
+        if done.returncode:
+            refused.append(f"{yml.name}: {done.stderr.splitlines()[-1]}")
+    assert not refused
