@@ -70,7 +70,8 @@ def test_every_config_stands_in_its_table() -> None:
     missing = [
         path.name
         for path in FILES
-        if "camvid_256x192" not in path.name
+        if path.parent.name != "_base_"
+        and "camvid_256x192" not in path.name
         and f"({path.name})" not in (path.parent / "README.md").read_text()
     ]
     assert not missing
