@@ -28,7 +28,7 @@ from paddleseg_ext.published.generation import Generation
 from paddleseg_ext.published.golden import PASSED, CaseResult, run_generation
 from paddleseg_ext.published.mapping import Imported
 from paddleseg_ext.published.recipes import (
-    Recipe,
+    ShippedConfig,
     check_network,
     count_classes,
     fitting,
@@ -176,7 +176,7 @@ def choose_config(
     return right[0].config
 
 
-def _remedy(right: Sequence[Recipe], num_classes: int) -> str:
+def _remedy(right: Sequence[ShippedConfig], num_classes: int) -> str:
     """Which `--config` to give, for messages."""
     names = " or ".join(recipe.name for recipe in right)
     if right[0].num_classes == num_classes:

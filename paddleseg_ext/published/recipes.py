@@ -135,7 +135,7 @@ CONFIGS: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ShippedConfig:
     """A shipped configuration with the network of a checkpoint layout.
 
     Attributes:
@@ -167,7 +167,7 @@ class Recipe:
         return check_config(raw, self.config.path)
 
 
-def recipes_of(generation: Generation) -> list[Recipe]:
+def recipes_of(generation: Generation) -> list[ShippedConfig]:
     """The configurations of a layout's published checkpoints."""
     recipes = []
     for entry in CONFIGS[generation.system, generation.name]:
@@ -175,12 +175,12 @@ def recipes_of(generation: Generation) -> list[Recipe]:
         wrong = differences(load_config(name).model, generation.model)
         opts = [f"{key}={_yml(wanted)}" for key, (_, wanted) in wrong.items()] + opts
         spelled = f"{name} --opts {' '.join(opts)}" if opts else name
-        recipes.append(Recipe(spelled, load_config(name, opts)))
+        recipes.append(ShippedConfig(spelled, load_config(name, opts)))
     return recipes
 
 
 def count_classes(
-    generation: Generation, arrays: Mapping[str, "np.ndarray"], source: str, recipe: Recipe
+    generation: Generation, arrays: Mapping[str, "np.ndarray"], source: str, recipe: ShippedConfig
 ) -> int:
     """The class count of a whole network's checkpoint, by the width of its main classifier.
 
@@ -194,7 +194,7 @@ def count_classes(
     return known if found is None else found.shape[0] * known // state[_CLASSIFIER].shape[0]
 
 
-def fitting(recipes: Sequence[Recipe], num_classes: int) -> list[Recipe]:
+def fitting(recipes: Sequence[ShippedConfig], num_classes: int) -> list[ShippedConfig]:
     """Those with that many classes; all of them where none has."""
     return [recipe for recipe in recipes if recipe.num_classes == num_classes] or list(recipes)
 
