@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.checkpoints.store import load_into
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
@@ -48,7 +49,7 @@ class EagerEngine(Engine):
         was_training = self.model.training
         self.model.eval()
         try:
-            with paddle.no_grad(), self.errors(batch, PADDLE_ERRORS):
+            with paddle.no_grad(), types_for(self.model), self.errors(batch, PADDLE_ERRORS):
                 logits = self.model(paddle.to_tensor(batch))[0].numpy()
             self.check_output(batch, logits)
             return logits

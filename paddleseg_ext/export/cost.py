@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.paddle2_types import types_for
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
@@ -107,7 +108,7 @@ def count_cost(model: "nn.Layer", input_shape: list[int]) -> Cost:
     model.eval()
     hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers()]
     try:
-        with paddle.no_grad():
+        with paddle.no_grad(), types_for(model):
             model(paddle.zeros(input_shape))
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]

@@ -27,6 +27,7 @@ from paddleseg_ext.common.files import (
 )
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import validation_data
@@ -102,7 +103,7 @@ def export(
         require_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
-        with writers_errors(options.save_dir, work):
+        with writers_errors(options.save_dir, work), types_for(model):
             upsampling = write_graph(model, options, normalize, work / GRAPH_NAME)
             wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
             graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")

@@ -8,6 +8,7 @@ import paddle
 from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.export.folding import fold_normalize
 from paddleseg_ext.export.host_upsampling import MainHead, cut_upsampling, upsampling_of
 from paddleseg_ext.export.onednn_safe import traced_operators
@@ -81,7 +82,7 @@ def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
     shape = [side if side > 0 else None for side in options.input_shape]
     network = _DeployNetwork(model, options.output_op)
     network.eval()
-    with _conversion(model, options), traced_operators():
+    with _conversion(model, options), traced_operators(), types_for(network.model):
         static = paddle.jit.to_static(
             network,
             input_spec=[paddle.static.InputSpec(shape, options.input_dtype, "images")],

@@ -1,20 +1,18 @@
 """The `loss:` section of a yml: one loss and one weight per head."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.config import Config
-from paddleseg_ext.losses.paddle2_types import with_paddle2_types
 from paddleseg_ext.losses.pixel import check_weights
 from paddleseg_ext.registry import (
     LOSSES,
     MODELS,
-    PADDLESEG_PREFIX,
     build,
     has_arguments,
     means_paddlesegs,
@@ -28,11 +26,9 @@ class MultiHeadLoss(nn.Layer):
         super().__init__()
         self.losses = nn.LayerList(losses)
         self.weights = list(weights)
-        self._has_paddlesegs = any(
-            type(part).__module__.startswith(PADDLESEG_PREFIX)
-            for loss in self.losses
-            for part in (loss, *getattr(loss, "losses", ()))
-        )
+        self._parts = [
+            part for loss in self.losses for part in (loss, *getattr(loss, "losses", ()))
+        ]
 
     def forward(
         self, heads: Sequence[Any], labels: Tensor, edges: Tensor | None = None
@@ -55,7 +51,7 @@ class MultiHeadLoss(nn.Layer):
                 f"loss.coef has {len(self.losses)} weights; one per head is expected"
             )
         step = _Step(heads, labels, edges)
-        with with_paddle2_types() if self._has_paddlesegs else nullcontext():
+        with types_for(*self._parts):
             values = [
                 step.value(loss, logits) for loss, logits in zip(self.losses, heads, strict=True)
             ]

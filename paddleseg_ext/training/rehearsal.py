@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 
 from paddleseg_ext.common.errors import UsageError, reason_of
+from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.losses.multi_head import MultiHeadLoss
 from paddleseg_ext.training.sampling import SampleKey, SeededSamples
 
@@ -68,6 +69,7 @@ def _run(
     labels = np.arange(BATCH * height * width).reshape(BATCH, height, width) % num_classes
     with paddle.no_grad():
         images = np.stack([image] * BATCH).astype(paddle.get_default_dtype())
-        heads = model(paddle.to_tensor(images))
+        with types_for(model):
+            heads = model(paddle.to_tensor(images))
         edges = paddle.to_tensor((labels % 2)[:, None]) if has_edges else None
         loss(heads, paddle.to_tensor(labels), edges)

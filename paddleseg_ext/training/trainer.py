@@ -15,6 +15,7 @@ from paddleseg_ext.checkpoints.store import save_arrays
 from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.files import delete_leftovers
 from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.distributed.world import (
     World,
@@ -356,7 +357,7 @@ def add_gradients(run: Training, batch: Batch, factor: float) -> float:
     """
     iteration = run.state.iteration + 1
     require_finite_images(batch, iteration)
-    with run.clock("forward"):
+    with run.clock("forward"), types_for(run.learner.model):
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
         total, head_losses = run.loss(heads, batch.labels, batch.edges)

@@ -6,9 +6,9 @@ import numpy as np
 import paddle
 import pytest
 
+from paddleseg_ext.common.paddle2_types import with_paddle2_types
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.multi_head import build_loss
-from paddleseg_ext.losses.paddle2_types import with_paddle2_types
 
 
 def test_a_weighted_cross_entropy_of_paddlesegs() -> None:
