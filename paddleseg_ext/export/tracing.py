@@ -16,8 +16,9 @@ from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.inference.preprocess import ImageNormalize
 
 GRAPH_NAME = "model"
-# Paddle's release -> the operator that its oneDNN cannot run (Paddle#77340); docs/platform.md.
-BROKEN_OPERATORS = {"3.3": "bilinear_interp"}
+# Paddle's release -> operators that its oneDNN cannot run (Paddle#77340) or crashes at;
+# docs/platform.md.
+BROKEN_OPERATORS = {"3.3": ("bilinear_interp", "leaky_relu")}
 TESTED_PADDLE = "3.2.2"
 
 
@@ -64,13 +65,13 @@ def refuse_broken_operators(path: Path, network: str) -> None:
         UsageError: it has one.
     """
     version = paddle.__version__
-    operator = BROKEN_OPERATORS.get(".".join(version.split(".")[:2]))
     graph = path.with_suffix(".json")
-    if operator and graph.is_file() and f'.{operator}"' in graph.read_text(encoding="utf-8"):
-        raise UsageError(
-            f"{network}: oneDNN of PaddlePaddle {version} cannot run its {operator}; export it "
-            f"with another release: pip install paddlepaddle=={TESTED_PADDLE}"
-        )
+    for operator in BROKEN_OPERATORS.get(".".join(version.split(".")[:2]), ()):
+        if f'.{operator}"' in graph.read_text(encoding="utf-8"):
+            raise UsageError(
+                f"{network}: oneDNN of PaddlePaddle {version} cannot run its {operator}; export it "
+                f"with another release: pip install paddlepaddle=={TESTED_PADDLE}"
+            )
 
 
 def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
