@@ -10,6 +10,7 @@ from paddleseg.cvlibs import manager
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.training.optimizer import OptimizerOptions, build_optimizer
+from paddleseg_ext.training.parameter_groups import group_parameters
 
 CUSTOM = [
     {"name": "head", "lr_mult": 10.0},
@@ -45,6 +46,11 @@ class Network(nn.Layer):
         return self.head(self.norm(self.backbone(x)))
 
 
+def optimizer_of(section: dict[str, Any], model: nn.Layer) -> Any:
+    options = OptimizerOptions.from_section(section)
+    return build_optimizer(options, group_parameters(options, model), 0.1)
+
+
 def steps(model: nn.Layer, optimizer: Any) -> None:
     generator = np.random.default_rng(0)
     for _ in range(3):
@@ -70,7 +76,7 @@ def test_steps_are_paddlesegs(section: dict[str, Any]) -> None:
     theirs.set_state_dict(ours.state_dict())
     arguments = {key: value for key, value in section.items() if key != "type"}
     steps(theirs, manager.OPTIMIZERS[section["type"]](**arguments)(theirs, 0.1))
-    steps(ours, build_optimizer(OptimizerOptions.from_section(section), ours, 0.1))
+    steps(ours, optimizer_of(section, ours))
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-6, err_msg=name)
 
@@ -97,13 +103,13 @@ def test_wrong_sections_are_one_clear_line(section: dict[str, Any], words: str) 
 
 def test_names_that_fit_nothing_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     section = {"custom_cfg": [{"name": "haed", "lr_multi": 10.0}]}
-    build_optimizer(OptimizerOptions.from_section(section), Network(), 0.1)
+    optimizer_of(section, Network())
     said = capsys.readouterr().out
     assert "no parameter of Network has 'haed' in its name (did you mean 'head'?)" in said
     assert "'lr_multi' of 'haed' is not used" in said
 
 
 def test_layers_without_numbers() -> None:
-    options = OptimizerOptions.from_section({"type": "AdamW", "layerwise_decay": 0.5})
+    section = {"type": "AdamW", "layerwise_decay": 0.5}
     with pytest.raises(UsageError, match="numbered blocks, such as CAE; Linear has none"):
-        build_optimizer(options, nn.Linear(2, 2), 0.1)
+        optimizer_of(section, nn.Linear(2, 2))
