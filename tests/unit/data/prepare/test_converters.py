@@ -271,6 +271,7 @@ def test_real_cityscapes_polygons(shared_dir: Path, tmp_path: Path) -> None:
 def test_every_shipped_configuration_reads_what_a_converter_writes() -> None:
     """The types below are those that the tests above read converted data with."""
     written = {"ADE20K", "CamVid", "CelebAMaskHQ", "Cityscapes", "CocoStuff10k", "CocoStuff164k"}
+    written |= {"ListDataset"}  # of a tool's export
     for name in shipped_configs():
         config = load_config(name)
         for section in ("train_dataset", "val_dataset"):
