@@ -132,8 +132,10 @@ def ours(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]
     for step, line in lines.items():
         yield step, lambda line=line: command([*line, "--device", "cpu", "--opts", *opts])
     export = ["export", *common, *weights, "--save_dir", f"{folder}/bundle", "--onnx", "False"]
-    fixed = [*export, "--input_shape", "-1", "3", str(SIDE), str(SIDE)]  # checked faster
-    ways = [[*way, "--opts", *opts] for way in (fixed, export)]
+    ways = [[*export, "--opts", *opts]]
+    for batch in ("-1", "1"):  # a fixed size is checked faster
+        size = ["--input_shape", batch, "3", str(SIDE), str(SIDE)]
+        ways.insert(-1 if batch == "-1" else 2, [*export, *size, "--opts", *opts])
     yield "exports", lambda: one_of(ways, command)
     line = ["infer", "--config", f"{folder}/bundle/deploy.yaml", "--device", "cpu"]
     line += ["--save_dir", f"{folder}/infer", "--image_path"]
@@ -141,14 +143,15 @@ def ours(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]
 
 
 def one_of(ways: list[list[str]], command: Callable[[list[str]], Any]) -> Any:
-    """Run the first command, and the second where the first fails."""
+    """Run the first command, and each next one where those before fail."""
     from paddleseg_ext.common.errors import CheckFailed
 
-    try:
-        return command(ways[0])
-    except CheckFailed as error:
-        print(f"failed: {error}")
-        return command(ways[1])
+    for way in ways[:-1]:
+        try:
+            return command(way)
+        except CheckFailed as error:
+            print(f"failed: {error}")
+    return command(ways[-1])
 
 
 def drawn_image(opts: list[str]) -> str:

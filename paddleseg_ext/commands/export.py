@@ -19,6 +19,13 @@ from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.export.options import ExportOptions
 
+_PADDLESEGS = {
+    "--without_argmax": "that is the default here; leave it out",
+    "--with_softmax": "use --output_op softmax",
+    "--device": "a graph runs on every device; leave it out",
+    "--for_fd": "leave it out",
+}
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of `export`."""
@@ -28,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model_path", required=True, metavar="PDPARAMS", help="the checkpoint to export"
     )
     add_options(parser, ExportOptions)
+    flags.add_flags_of_paddleseg(parser, _PADDLESEGS)
     return parser
 
 

@@ -15,7 +15,12 @@ from pathlib import Path
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.files import require_file, require_writable
-from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser
+from paddleseg_ext.common.flags import (
+    add_config_flags,
+    add_device_flag,
+    add_flags_of_paddleseg,
+    make_parser,
+)
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.protocol_choice import (
@@ -47,6 +52,13 @@ class PredictOptions:
     )
 
 
+_PADDLESEGS = {
+    "--flip_vertical": "no protocol here has it; leave it out",
+    "--data_format": "networks here take (N, C, H, W) only; leave it out",
+    "--use_multilabel": "a pixel has one class here; leave it out",
+}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of `predict`."""
     parser = make_parser(__doc__, "predict")
@@ -54,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(parser, PredictOptions)
     add_options(parser.add_argument_group("protocol"), ProtocolFlags)
     add_device_flag(parser)
+    add_flags_of_paddleseg(parser, _PADDLESEGS)
     return parser
 
 

@@ -19,6 +19,13 @@ from paddleseg_ext.config import load_config
 from paddleseg_ext.training.options import TrainOptions, YmlOverrides
 from paddleseg_ext.training.train import train
 
+_PADDLESEGS = {
+    "--use_ema": "averaged weights are a section of the yml: --opts ema.decay=0.999",
+    "--profiler_options": "use --profile N",
+    "--repeats": "give more --iters",
+    "--data_format": "networks here take (N, C, H, W) only; leave it out",
+}
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of `train`."""
@@ -27,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_device_flag(parser)
     add_options(parser, YmlOverrides)
     add_options(parser, TrainOptions)
+    flags.add_flags_of_paddleseg(parser, _PADDLESEGS)
     return parser
 
 

@@ -18,10 +18,18 @@ from typing import Literal
 from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import require_file, require_writable, write_json
-from paddleseg_ext.common.flags import add_config_flags, add_device_flag, make_parser, positive_int
+from paddleseg_ext.common.flags import (
+    add_config_flags,
+    add_device_flag,
+    add_flags_of_paddleseg,
+    make_parser,
+    positive_int,
+)
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.protocol_choice import (
+    AUC_ROC,
     ProtocolFlags,
     require_whole_maps,
     rule_of,
@@ -52,6 +60,7 @@ class ValOptions:
     bootstrap: int = option(
         0, "interval of mIoU from N resamples of the images", at_least=0, metavar="N"
     )
+    auc_roc: bool = switch("PaddleSeg's flag; the figure is not computed here, which is said")
     boundary_f1: bool = switch("how well the classes' outlines agree")
     report: Path | None = option(None, "folder of an HTML page with pictures", metavar="DIR")
     save_submission: Path | None = option(
@@ -62,6 +71,12 @@ class ValOptions:
     )
 
 
+_PADDLESEGS = {
+    "--flip_vertical": "no protocol here has it; leave it out",
+    "--data_format": "networks here take (N, C, H, W) only; leave it out",
+}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of `val`."""
     parser = make_parser(__doc__, "val")
@@ -69,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(parser, ValOptions)
     add_options(parser.add_argument_group("protocol"), ProtocolFlags)
     add_device_flag(parser)
+    add_flags_of_paddleseg(parser, _PADDLESEGS)
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -99,6 +115,8 @@ def main(argv: list[str]) -> int:
     from paddleseg_ext.evaluation.scoring_run import ScoringOptions, score_checkpoint
 
     say_rule(rule, flags, config)
+    if options.auc_roc or config.test_config.get(AUC_ROC):
+        warn(f"{AUC_ROC}: the area under the ROC curve is not computed here; all else is scored")
     scoring = read_options(
         ScoringOptions,
         args,

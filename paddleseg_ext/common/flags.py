@@ -105,6 +105,32 @@ def make_parser(description: str | None, verb: str = "") -> Parser:
     return parser
 
 
+class _Elsewhere(argparse.Action):
+    """A flag that is known and refused, with what to use instead (its `metavar`)."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Refuse the flag."""
+        raise argparse.ArgumentError(self, str(self.metavar))
+
+
+def add_flags_of_paddleseg(parser: argparse.ArgumentParser, flags: Mapping[str, str]) -> None:
+    """Add flags of PaddleSeg's that mean nothing here.
+
+    Args:
+        flags: the flag, and what the message says.
+    """
+    for flag, instead in flags.items():
+        parser.add_argument(
+            flag, nargs="*", action=_Elsewhere, metavar=instead, help=argparse.SUPPRESS
+        )
+
+
 def add_config_flags(
     parser: argparse.ArgumentParser,
     required: bool = True,

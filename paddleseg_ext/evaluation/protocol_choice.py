@@ -24,7 +24,7 @@ from paddleseg_ext.scoring.protocols import (
 )
 
 SWITCHES = ("aug_eval", "flip_horizontal", "is_slide")
-AUC_ROC = "auc_roc"  # a figure beside the protocol's
+AUC_ROC = "auc_roc"  # a figure of PaddleSeg's that is not computed here
 TEST_CONFIG_KEYS = ("protocol", *SWITCHES, "scales", "crop_size", "stride")
 
 

@@ -18,7 +18,7 @@ from paddleseg_ext.training.initialization import NAMES
 from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.options import WARMUP_ITERS, TrainOptions
 from paddleseg_ext.training.precision import resolve_precision
-from paddleseg_ext.training.run_folder import find_resume_folder
+from paddleseg_ext.training.run_folder import find_resume_folder, iteration_of_paddlesegs
 from paddleseg_ext.training.schedules import Schedule, Warmup, build_schedule
 from paddleseg_ext.training.state import TrainState
 
@@ -40,6 +40,8 @@ class TrainingPlan:
         rules: that evaluations go by. The names of `keep_best:`, or None as the only name for
             the protocol of `test_config:`.
         resumed: the `iter_N` folder that the run continues from; None for a new run.
+        begun: the iteration of a checkpoint of PaddleSeg's that `options.resume_model` names, whose
+            weights the run begins with; 0 else.
         threads: CPU threads per process.
     """
 
@@ -52,6 +54,7 @@ class TrainingPlan:
     ema: EmaOptions | None
     rules: Mapping[str | None, EvaluationRule]
     resumed: Path | None
+    begun: int = 0
     threads: int = 1
 
     def warnings(self) -> list[str]:
@@ -112,6 +115,7 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
         )
     if options.to_static and int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
         raise UsageError("--to_static True trains in one process; several train without it")
+    begun = iteration_of_paddlesegs(options.resume_model)
     plan = TrainingPlan(
         config=config,
         options=options,
@@ -121,7 +125,10 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
         schedule=build_schedule(config.lr_scheduler, config.iters),
         ema=None if config.ema is None else from_section(EmaOptions, config.ema, "ema"),
         rules=rules,
-        resumed=find_resume_folder(options.resume_model, options.save_dir),
+        resumed=None
+        if begun is not None
+        else find_resume_folder(options.resume_model, options.save_dir),
+        begun=begun or 0,
     )
     _check_start(plan)
     require_writable(options.save_dir, "--save_dir")
@@ -133,6 +140,13 @@ def _check_start(plan: TrainingPlan) -> None:
     config, options, done = plan.config, plan.options, 0
     if plan.resumed is not None:
         done = TrainState.read(plan.resumed).iteration
+    elif plan.begun:
+        done = plan.begun
+        if done >= config.iters:
+            raise UsageError(
+                f"--resume_model {options.resume_model}: the run of {config.iters} iterations is "
+                "over; raise --iters"
+            )
     else:
         if options.finetune:
             require_file(options.finetune, "--finetune")

@@ -139,6 +139,22 @@ def find_resume_folder(resume_model: str | None, save_dir: Path) -> Path | None:
     return folder
 
 
+def iteration_of_paddlesegs(resume_model: str | None) -> int | None:
+    """The iteration of a checkpoint that PaddleSeg wrote, `iter_N`; None for any other.
+
+    It has no state of ours beside it. Its optimizer's state names parameters by the order in
+    which that process made them, so only the weights can be continued from.
+    """
+    if resume_model in (None, "auto"):
+        return None
+    folder = Path(str(resume_model))
+    named = _ITERATION.fullmatch(folder.resolve().name)
+    is_theirs = (folder / WEIGHTS).is_file() and not (
+        (folder / STATE).exists() or (folder / f"{WEIGHTS}.json").exists()
+    )
+    return int(named[1]) if named and is_theirs and (folder / OPTIMIZER).exists() else None
+
+
 def _newest_whole(folders: Sequence[Path]) -> Path | None:
     """The last of the folders whose checkpoint is whole; None where there are none."""
     damages: list[str] = []

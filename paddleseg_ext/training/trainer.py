@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
-from paddleseg_ext.checkpoints.store import save_arrays
+from paddleseg_ext.checkpoints.store import load_into, save_arrays
 from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.files import delete_leftovers
 from paddleseg_ext.common.log import log, warn
@@ -254,7 +254,9 @@ def begin_or_resume(
         delete_leftovers(save_dir)
     if plan.resumed is not None:
         return resume(plan, plan.resumed, learner, fresh, world)
-    if options.finetune:
+    if plan.begun:
+        fresh = begin_from_paddlesegs(plan, learner, fresh)
+    elif options.finetune:
         load_for_finetuning(plan.config, learner.model, num_classes, options.finetune)
     else:
         load_pretrained(plan.config, learner.model)
@@ -269,6 +271,21 @@ def begin_or_resume(
         require_room_for_checkpoints(save_dir, learner, saves)
         set_earlier_run_aside(save_dir)
     return fresh, {}
+
+
+def begin_from_paddlesegs(plan: TrainingPlan, learner: Learner, fresh: TrainState) -> TrainState:
+    """Load the weights of a checkpoint that PaddleSeg wrote; returns the state at its iteration.
+
+    Raises:
+        UsageError: it is of another network.
+    """
+    weights = Path(str(plan.options.resume_model)) / WEIGHTS
+    log(f"{weights}: {load_into(learner.model, weights).describe()}")
+    warn(
+        f"{weights} was written by PaddleSeg: the run goes on at iteration {plan.begun} with its "
+        "weights; the optimizer begins anew, and the order of the samples is ours"
+    )
+    return replace(fresh, iteration=plan.begun)
 
 
 def resume(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paddleseg_ext import Predictor
+from paddleseg_ext.commands.main import parser_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import check_config, load_config
 from paddleseg_ext.images.scenes import SceneOptions
@@ -46,3 +47,21 @@ def test_what_cannot_be_streamed(value: Any) -> None:
 def test_scenes(changes: dict) -> None:
     with pytest.raises(UsageError, match="SceneOptions: "):
         SceneOptions(**changes)
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "words"),
+    [
+        ("train", ["--use_ema"], "averaged weights are a section of the yml"),
+        ("train", ["--data_format", "NHWC"], "(N, C, H, W) only"),
+        ("predict", ["--flip_vertical"], "no protocol here has it"),
+        ("export", ["--with_softmax"], "use --output_op softmax"),
+    ],
+)
+def test_flags_of_paddlesegs_that_mean_nothing_here_say_so(
+    verb: str, flag: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parser_of(verb).parse_args(["--config", "a.yml", *flag])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and words in said and flag[0] in said
