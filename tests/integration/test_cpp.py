@@ -33,8 +33,8 @@ GEOMETRIES = [
     *RESIZES,
     [{"type": "Resize", "target_size": [64, 96], "keep_ratio": True, "size_divisor": 32}],
     [{"type": "ResizeByShort", "short_size": 40, "max_size": 100}],
-    [{"type": "ResizeByLong", "long_size": 61}, {"type": "Padding", "target_size": 96}],
-    [{"type": "LimitLong", "max_long": 64, "min_long": 80}],
+    [{"type": "ResizeByLong", "long_size": 61}, {"type": "Padding", "target_size": [96, 96]}],
+    [{"type": "LimitLong", "max_long": 90, "min_long": 64}],
     [{"type": "Padding", "target_size": [224, 160], "im_padding_value": [1, 2, 3]}],
     [],
 ]

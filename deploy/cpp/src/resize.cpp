@@ -167,6 +167,9 @@ cv::Mat pillow_linear(const cv::Mat& image, cv::Size size) {
   }
   const auto pass = is_whole ? filter_bytes : filter_floats;
   cv::Mat result = is_whole ? bytes : image;
+  // The rows come first, except where the columns shrink and they grow.
+  const bool is_down_first = size.height < image.rows && size.width > image.cols;
+  if (is_down_first) result = pass(result, pillow_filter(result.rows, size.height), false);
   if (size.width != result.cols) result = pass(result, pillow_filter(result.cols, size.width), true);
   if (size.height != result.rows) result = pass(result, pillow_filter(result.rows, size.height), false);
   if (is_whole && image.depth() != CV_8U) result.convertTo(result, CV_32F);
