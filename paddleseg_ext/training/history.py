@@ -19,13 +19,15 @@ class LossEntry:
     """The mean loss since the previous entry, and the learning rate of iteration `iter`.
 
     `l2_loss` is the term of weight decay that the optimizer adds, of the weights at `iter`
-    (`optimizer.l2_loss`); None without weight decay, and in a history of an earlier release.
+    (`optimizer.l2_loss`); None without weight decay. `head_losses` are the losses of the heads,
+    main head first, without their weights. A history of an earlier release has neither.
     """
 
     iter: int
     loss: float
     lr: float
     l2_loss: float | None = None
+    head_losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class History:
     eval: list[ScoreEntry] = field(default_factory=list)
     by_protocol: dict[str, list[ScoreEntry]] = field(default_factory=dict)
     early_stop: EarlyStop | None = None
+
+    def scores(self) -> dict[str | None, list[ScoreEntry]]:
+        """Evaluations by protocol; None is the protocol of `best_model/`."""
+        names = [None, *self.by_protocol]
+        return dict(zip(names, [self.eval, *self.by_protocol.values()], strict=True))
 
     @classmethod
     def read(cls, path: Path) -> "History":
@@ -114,4 +121,4 @@ def _scores(entries: list[Any]) -> list[ScoreEntry]:
 
 
 def _plain(entries: list[Any]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in asdict(entry).items() if v is not None} for entry in entries]
+    return [{k: v for k, v in asdict(entry).items() if v not in (None, ())} for entry in entries]

@@ -1,20 +1,17 @@
-"""Reports of a run in progress: log lines, history, VisualDL."""
+"""Reports of a run in progress: log lines, history, trackers."""
 
-import re
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import format_eta
 from paddleseg_ext.training.history import HISTORY, EarlyStop, History, LossEntry, ScoreEntry
 from paddleseg_ext.training.state import TrainState
-
-_VISUALDL_LOG = re.compile(r"vdlrecords\.(\d+)\.log")
+from paddleseg_ext.training.trackers import Tracker, loss_scalars, score_tag
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,7 @@ class StepRecord:
         iteration: counted from 1.
         epoch: counted from 1.
         loss: mean over its batches, before the step.
+        head_losses: the same per head, without the head's weight.
         learning_rate: of the step.
         l2_loss: see `history.LossEntry`; needed where a line is logged.
         samples: number of samples, in all processes.
@@ -35,6 +33,7 @@ class StepRecord:
     iteration: int
     epoch: int
     loss: float
+    head_losses: Sequence[float]
     learning_rate: float
     samples: int
     reader_seconds: float
@@ -49,23 +48,22 @@ class Monitor:
         history: the run so far.
     """
 
-    def __init__(self, save_dir: Path, iters: int, log_iters: int, use_vdl: bool):
+    def __init__(
+        self, save_dir: Path, iters: int, log_iters: int, trackers: Sequence[Tracker] = ()
+    ):
         """
         Args:
             save_dir: the run's folder.
             iters: of the whole run.
             log_iters: iterations between log lines.
-            use_vdl: whether to write a VisualDL log.
+            trackers: that also get curves and pictures.
         """
         self._path = save_dir / HISTORY
         self._iters = iters
         self._log_iters = log_iters
         self.history = History()
         self._steps: list[StepRecord] = []
-        self._writer: Any = None
-        self._earlier_log: Path | None = None
-        if use_vdl:
-            self._writer, self._earlier_log = _open_visualdl(save_dir / "vdl")
+        self._trackers = trackers
 
     def resume(self, iteration: int, evaluated: bool = True) -> None:
         """Take over the history up to `iteration`.
@@ -77,37 +75,13 @@ class Monitor:
         Raises:
             UsageError: the file is damaged.
         """
-        if not self._path.exists():
-            return
-        try:
-            self.history = History.read(self._path).up_to(iteration, evaluated)
-        except UsageError as error:
-            raise UsageError(f"{error}; delete it, and resuming begins a new one") from None
-        if self._writer is not None:
-            self._show_history(iteration)
-
-    def _show_history(self, iteration: int) -> None:
-        """Write the curves up to `iteration` into this run's VisualDL log.
-
-        VisualDL's page shows the newest log of a folder. The history has losses and scores also
-        where a kill came before the log was flushed, and each iteration once; other curves come
-        from the earlier log.
-        """
-        shown = {"Train/loss", "Train/lr", "Train/l2_loss", "Train/total"}
-        for loss in self.history.train:
-            self._scalar("Train/loss", loss.loss, loss.iter)
-            self._scalar("Train/lr", loss.lr, loss.iter)
-            self._l2_scalars(loss)
-        scores = {_score_tag(name): entries for name, entries in self.history.by_protocol.items()}
-        for tag, entries in (scores | {_score_tag(None): self.history.eval}).items():
-            shown |= {f"{tag}/mIoU", f"{tag}/Acc"}
-            for entry in entries:
-                self._scalar(f"{tag}/mIoU", entry.mean_iou, entry.iter)
-                self._scalar(f"{tag}/Acc", entry.accuracy, entry.iter)
-        for name, curve in _curves_of(self._earlier_log).items():
-            for step, value in curve.items() if name not in shown else ():
-                if step <= iteration:
-                    self._scalar(name, value, step)
+        if self._path.exists():
+            try:
+                self.history = History.read(self._path).up_to(iteration, evaluated)
+            except UsageError as error:
+                raise UsageError(f"{error}; delete it, and resuming begins a new one") from None
+        for tracker in self._trackers:
+            tracker.resume(self.history, iteration)
 
     def logs(self, iteration: int) -> bool:
         """Whether `step` of this iteration prints a line."""
@@ -122,6 +96,7 @@ class Monitor:
         mean_loss = sum(each.loss for each in self._steps) / count
         reader_cost = sum(each.reader_seconds for each in self._steps) / count
         samples, batch_cost = sum(each.samples for each in self._steps), seconds / count
+        by_head = zip(*(each.head_losses for each in self._steps), strict=True)
         log(
             f"[TRAIN] epoch: {step.epoch}, iter: {step.iteration}/{self._iters}, "
             f"loss: {mean_loss:.4f}, lr: {step.learning_rate:.6f}, "
@@ -129,12 +104,17 @@ class Monitor:
             f"ips: {samples / seconds:.4f} samples/sec | "
             f"ETA {format_eta(batch_cost * (self._iters - step.iteration))}"
         )
-        entry = LossEntry(step.iteration, mean_loss, step.learning_rate, step.l2_loss)
+        entry = LossEntry(
+            step.iteration,
+            mean_loss,
+            step.learning_rate,
+            step.l2_loss,
+            tuple(sum(losses) / count for losses in by_head),
+        )
         self.history.train.append(entry)
-        self._scalar("Train/loss", mean_loss, step.iteration)
-        self._scalar("Train/lr", step.learning_rate, step.iteration)
+        for tag, value in loss_scalars(entry).items():
+            self._scalar(tag, value, step.iteration)
         self._scalar("Train/batch_cost", batch_cost, step.iteration)
-        self._l2_scalars(entry)
         self._steps = []
 
     def evaluated(
@@ -148,7 +128,7 @@ class Monitor:
             accuracy: 0 to 1.
             protocol: its name where it is not that of `best_model/`.
         """
-        entries, tag = self.history.eval, _score_tag(protocol)
+        entries, tag = self.history.eval, score_tag(protocol)
         if protocol is not None:
             entries = self.history.by_protocol.setdefault(protocol, [])
         entries.append(ScoreEntry(iteration, mean_iou, accuracy))
@@ -166,59 +146,24 @@ class Monitor:
     @property
     def shows_pictures(self) -> bool:
         """Whether `picture` writes anything."""
-        return self._writer is not None
+        return bool(self._trackers)
 
     def picture(self, tag: str, image: np.ndarray, iteration: int) -> None:
-        """Show an `(H, W, 3)` uint8 RGB picture in VisualDL."""
-        if self._writer is not None:
-            self._writer.add_image(tag, image, iteration)
+        """Give an `(H, W, 3)` uint8 RGB picture to the trackers."""
+        for tracker in self._trackers:
+            tracker.picture(tag, image, iteration)
 
     def save(self) -> None:
         """Write `history.json`; called before a checkpoint is written, so that the two agree."""
         self.history.write(self._path)
+        for tracker in self._trackers:
+            tracker.flush()
 
     def close(self) -> None:
-        """Flush VisualDL."""
-        if self._writer is not None:
-            self._writer.close()
-
-    def _l2_scalars(self, entry: LossEntry) -> None:
-        """The curves of bisenetv2-tensorflow: `l2_loss`, and `total` with it."""
-        if entry.l2_loss is not None:
-            self._scalar("Train/l2_loss", entry.l2_loss, entry.iter)
-            self._scalar("Train/total", entry.loss + entry.l2_loss, entry.iter)
+        """End the trackers."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def _scalar(self, tag: str, value: float, iteration: int) -> None:
-        if self._writer is not None:
-            self._writer.add_scalar(tag, value, iteration)
-
-
-def _score_tag(protocol: str | None) -> str:
-    """Name of the scores of a protocol in VisualDL; None for that of `best_model/`."""
-    return "Evaluate" if protocol is None else f"Evaluate_{protocol}"
-
-
-def _open_visualdl(folder: Path) -> tuple[Any, Path | None]:
-    """A new VisualDL log in `folder`, and the newest one that is there, if any."""
-    from visualdl import LogWriter
-
-    logs = {int(m[1]): p for p in folder.glob("*") if (m := _VISUALDL_LOG.fullmatch(p.name))}
-    newest = max(logs, default=0)
-    # Later than all others by name: two starts in one second would write into one file.
-    name = f"vdlrecords.{max(int(time.time()), newest + 1):010d}.log"
-    return LogWriter(str(folder), file_name=name), logs.get(newest)
-
-
-def _curves_of(path: Path | None) -> dict[str, dict[int, float]]:
-    """Values by tag and step of a VisualDL log; empty where there is none or it is damaged."""
-    if path is None:
-        return {}
-    from visualdl import LogReader
-
-    try:
-        reader = LogReader(file_path=str(path))
-        tags = reader.get_tags().get("scalar", [])
-        return {tag: {p.id: p.value for p in reader.get_data("scalar", tag)} for tag in tags}
-    except Exception as error:  # of VisualDL or its protobuf, where a kill cut the file
-        warn(f"{path}: cannot be read ({type(error).__name__}), so its times are not shown again")
-        return {}
+        for tracker in self._trackers:
+            tracker.scalar(tag, value, iteration)

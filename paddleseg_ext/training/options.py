@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from paddleseg_ext.common.options import CheckedOptions, option
+from paddleseg_ext.training.trackers import TrackerName
 
 # Before --profile begins: the first iterations allocate memory and choose algorithms.
 WARMUP_ITERS = 2
@@ -42,7 +43,10 @@ class TrainOptions(CheckedOptions):
         0, "processes that read and augment samples; 0 uses a thread", at_least=0
     )
     do_eval: bool = option(False, "evaluate at every checkpoint and keep best_model/")
-    use_vdl: bool = option(False, "write a VisualDL log to SAVE_DIR/vdl")
+    use_vdl: bool = option(False, "the same as --log_with vdl")
+    log_with: tuple[TrackerName, ...] | None = option(
+        None, "curves and pictures for VisualDL (vdl) or tensorboard, in SAVE_DIR/vdl, tensorboard"
+    )
     seed: int = option(
         0,
         "of weights, order and augmentation; same seed, same machine: same result to the bit",
@@ -80,3 +84,9 @@ class TrainOptions(CheckedOptions):
         metavar="N",
     )
     device: Literal["cpu", "gpu"] | None = None
+
+    @property
+    def trackers(self) -> list[TrackerName]:
+        """The logs to write, each once."""
+        vdl: list[TrackerName] = ["vdl"] if self.use_vdl else []
+        return list(dict.fromkeys([*vdl, *(self.log_with or ())]))

@@ -21,6 +21,7 @@ from paddleseg_ext.training.precision import resolve_precision
 from paddleseg_ext.training.run_folder import find_resume_folder, iteration_of_paddlesegs
 from paddleseg_ext.training.schedules import Schedule, Warmup, build_schedule
 from paddleseg_ext.training.state import TrainState
+from paddleseg_ext.training.trackers import require_tracker
 
 SHARE_OF_FIRST_WEIGHTS = 0.5  # in an average of weights; above it the run is too short
 
@@ -131,6 +132,8 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
         begun=begun or 0,
     )
     _check_start(plan)
+    for name in options.trackers:
+        require_tracker(name)
     require_writable(options.save_dir, "--save_dir")
     return plan
 

@@ -68,6 +68,7 @@ from paddleseg_ext.training.soundness import (
     require_finite_weights,
 )
 from paddleseg_ext.training.state import NEVER, WEIGHTS, TrainState
+from paddleseg_ext.training.trackers import open_tracker
 
 if TYPE_CHECKING:
     from paddleseg_ext.evaluation.evaluator import Evaluation
@@ -159,7 +160,7 @@ def iterate(run: Training) -> None:
         profile.before(iteration)
         started = time.perf_counter()
         run.learner.optimizer.set_lr(run.plan.schedule(iteration))
-        loss = train_step(run, batches)
+        loss, *head_losses = train_step(run, batches)
         stages = run.clock.take()
         run.state.iteration = iteration + 1
         if run.world.is_first:
@@ -167,6 +168,7 @@ def iterate(run: Training) -> None:
                 iteration=iteration + 1,
                 epoch=iteration // (len(run.dataset) // run.batch.size) + 1,
                 loss=loss,
+                head_losses=head_losses,
                 learning_rate=run.learner.optimizer.get_lr(),
                 samples=run.batch.size,
                 reader_seconds=stages["reader"],
@@ -218,9 +220,9 @@ def prepare_run(
     if options.to_static:  # in place: parameters and their names stay
         paddle.jit.to_static(model, full_graph=True)
     require_same(state.comparable(), world)
-    monitor = Monitor(
-        options.save_dir, config.iters, options.log_iters, options.use_vdl and world.is_first
-    )
+    names = options.trackers if world.is_first else []
+    trackers = [open_tracker(name, options.save_dir) for name in names]
+    monitor = Monitor(options.save_dir, config.iters, options.log_iters, trackers)
     monitor.resume(state.iteration, state.evaluated)
     return Training(
         plan=plan,
@@ -336,8 +338,11 @@ def iterate_batches(run: Training) -> Iterator[Batch]:
         yield Batch(images, labels, names, *edges)
 
 
-def train_step(run: Training, batches: Iterator[Batch]) -> float:
-    """Train one iteration on the next `accumulate` batches; returns their mean loss before it.
+def train_step(run: Training, batches: Iterator[Batch]) -> list[float]:
+    """Train one iteration on the next `accumulate` batches.
+
+    Returns:
+        Their mean loss before it, and that of each head without its weight.
 
     Raises:
         CheckFailed: a loss is not finite; the weights are left unchanged.
@@ -345,7 +350,8 @@ def train_step(run: Training, batches: Iterator[Batch]) -> float:
     run.parallel_model.train()
     if run.plan.config.freeze_bn:
         freeze_running_statistics(run.parallel_model)
-    count, seed, mean_loss = run.batch.accumulate, run.plan.options.seed, 0.0
+    count, seed = run.batch.accumulate, run.plan.options.seed
+    losses = []
     for number in range(count):
         with run.clock("reader"):
             batch = next(batches)
@@ -353,10 +359,10 @@ def train_step(run: Training, batches: Iterator[Batch]) -> float:
         draw = (run.state.iteration * count + number) * run.world.size + run.world.rank
         paddle.seed((seed * 1_000_003 + draw) % 2**31)
         with without_exchange(run, is_last=number == count - 1):
-            mean_loss += add_gradients(run, batch, 1.0 / count) / count
+            losses.append(add_gradients(run, batch, 1.0 / count))
     with run.clock("step"):
         run.learner.step(run.state.iteration + 1)
-    return mean_loss
+    return [sum(values) / count for values in zip(*losses, strict=True)]
 
 
 def without_exchange(run: Training, is_last: bool) -> AbstractContextManager[None]:
@@ -366,8 +372,11 @@ def without_exchange(run: Training, is_last: bool) -> AbstractContextManager[Non
     return run.parallel_model.no_sync()
 
 
-def add_gradients(run: Training, batch: Batch, factor: float) -> float:
-    """Add `factor` times the gradients of one batch to the accumulated ones; returns its loss.
+def add_gradients(run: Training, batch: Batch, factor: float) -> list[float]:
+    """Add `factor` times the gradients of one batch to the accumulated ones.
+
+    Returns:
+        Its loss, and that of each head without its weight: means over the processes.
 
     Raises:
         CheckFailed: an image or the loss is not finite.
@@ -379,11 +388,14 @@ def add_gradients(run: Training, batch: Batch, factor: float) -> float:
     with run.clock("loss"):
         total, head_losses = run.loss(heads, batch.labels, batch.edges)
         # Equal in every process, so that they stop together.
-        value = float(average_of_all(total, run.world))
-    require_finite_loss(value, head_losses, batch, iteration)
+        losses = paddle.stack(
+            [v.detach().reshape([]).astype("float64") for v in (total, *head_losses)]
+        )
+        values = average_of_all(losses, run.world).tolist()
+    require_finite_loss(values[0], head_losses, batch, iteration)
     with run.clock("backward"):
         run.learner.precision.backward(total * factor if factor != 1.0 else total)
-    return value
+    return values
 
 
 def save_and_evaluate(run: Training) -> None:
