@@ -34,6 +34,7 @@ from paddleseg_ext.data.build import validation_data
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
+from paddleseg_ext.export.model_card import write_card
 from paddleseg_ext.export.onnx_conversion import (
     fold_sizes,
     has_paddle2onnx,
@@ -68,7 +69,8 @@ def export(
     """Writes the bundle of a checkpoint into `options.save_dir`.
 
     The self-check looks at the first validation image, or without the data at a drawn scene. Its
-    findings are recorded in the bundle.
+    findings are recorded in the bundle. `MODEL_CARD.md` says to people what the bundle is; of an
+    earlier one in the folder, what people wrote at its end stays.
 
     Args:
         config: the configuration of the training; None takes that of the checkpoint's manifest.
@@ -117,6 +119,8 @@ def export(
                 check_image=data.first_image,
             )
             no_onnx = _check_and_record(work, manifest, options, write, check) or no_onnx
+            data_set = str(config.val_dataset["type"])
+            write_card(read_bundle(work), read_manifest(weights), data_set, options.save_dir)
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)

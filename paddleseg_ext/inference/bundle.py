@@ -5,7 +5,8 @@
 not: where the weights came from, how pixels become the input, how the output becomes a label map.
 The same network may lie beside it as ONNX (`model.onnx`, `model_int8.onnx`). `Manifest.graphs` says
 how these were made and checked, `Manifest.verified` which runtimes gave the network's output and
-how fast they are.
+how fast they are. `MODEL_CARD.md` says the same to people. It is copied with the bundle, and has no
+hash in `Manifest.files`, because people complete it.
 
 An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundle_for_onnx` does.
 """
@@ -23,6 +24,7 @@ from paddleseg_ext.common.text import check_file_name, check_name, check_names
 from paddleseg_ext.common.yml import dump_yaml, read_sections
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.inference.model_card import CARD_FILE, rewrite_verdicts
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
@@ -139,7 +141,8 @@ class Manifest:
         upsampling: how the scores come to the size of the input: in the `graph`, or in
             postprocessing (`half_pixel` or `aligned`).
         versions: of Python and of the packages that made the bundle.
-        files: file name -> sha256, of every file of the bundle but `deploy.yaml`.
+        files: file name -> sha256, of every file of the bundle but `deploy.yaml` and
+            `MODEL_CARD.md`.
         sizes: file name -> bytes, of the same files.
         graphs: `onnx` and `onnx_int8`, where there is one: its `file`, `opset`, how it was made
             and what its check found.
@@ -216,7 +219,7 @@ class Bundle:
     @property
     def files(self) -> list[Path]:
         """The files that make up the bundle, its yaml first."""
-        named = list(self.manifest.files) if self.manifest else []
+        named = [*(self.manifest.files if self.manifest else ()), CARD_FILE]
         graph = [file for file in (self.model_file, self.params_file) if file is not None]
         more = [self.deploy_file.parent / name for name in named]
         return list(dict.fromkeys([self.deploy_file, *graph, *(f for f in more if f.is_file())]))
@@ -345,6 +348,8 @@ def bundle_for_onnx(
 def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
     """Write records of some runtimes into the bundle's `Manifest.verified`; others stay.
 
+    The verdicts in its model card, where it has one, are rewritten.
+
     Raises:
         UsageError: the bundle has no Manifest to write into.
     """
@@ -357,7 +362,9 @@ def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
     kept = content["Manifest"].get("verified") or {}
     new = {name: record.to_dict() for name, record in records.items()}
     content["Manifest"]["verified"] = kept | new
-    _write(bundle.deploy_file, content)
+    write_text(bundle.deploy_file, dump_yaml(content))
+    known = {name: Verified.from_dict(section, name) for name, section in kept.items()}
+    rewrite_verdicts(bundle.deploy_file.parent, known | dict(records))
 
 
 def write_deploy_yaml(
@@ -395,19 +402,18 @@ def write_deploy_yaml(
         output_op=output_op,
         output_dtype="int32" if output_op == "argmax" else "float32",
     )
-    files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.name != DEPLOY_FILE]
+    unhashed = (DEPLOY_FILE, CARD_FILE)
+    files = [f for f in sorted(folder.iterdir()) if f.is_file() and f.name not in unhashed]
     manifest = replace(
         manifest,
         files={file.name: sha256_of(file) for file in files},
         sizes={file.name: file.stat().st_size for file in files},
     )
     path = folder / DEPLOY_FILE
-    _write(path, {"Deploy": asdict(deploy), "Manifest": _manifest_section(manifest, deploy)})
-    return path
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+    content = {"Deploy": asdict(deploy), "Manifest": _manifest_section(manifest, deploy)}
     write_text(path, dump_yaml(content))
+    rewrite_verdicts(folder, manifest.verified)
+    return path
 
 
 def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, Any]:

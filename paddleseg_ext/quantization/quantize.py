@@ -37,6 +37,7 @@ from paddleseg_ext.inference.bundle import (
     write_deploy_yaml,
 )
 from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.model_card import CARD_FILE
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
@@ -162,7 +163,7 @@ def check_save_dir(save_dir: Path, bundle: Bundle) -> None:
         raise UsageError(
             "--save_dir: another folder than the bundle's own, or one around it, is expected"
         )
-    names = {DEPLOY_FILE, *MODEL_FILES, PARAMS_FILE, ONNX_FILE, ONNX_INT8_FILE}
+    names = {DEPLOY_FILE, CARD_FILE, *MODEL_FILES, PARAMS_FILE, ONNX_FILE, ONNX_INT8_FILE}
     names |= {file.name for file in bundle.files}
     require_replaceable(save_dir, REPORT, names, "--save_dir")
 

@@ -51,7 +51,7 @@ def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str)
     assert "loaded 183 of 183 tensors" in finished.out
     assert finished.out.count("self-check: Paddle Inference, oneDNN off") == 2
     assert finished.out.count("self-check: Paddle Inference, oneDNN on") == 2
-    names = {"deploy.yaml", "model.json", "model.pdiparams"}
+    names = {"deploy.yaml", "model.json", "model.pdiparams", "MODEL_CARD.md"}
     names |= {"model.onnx"} if has_paddle2onnx() else set()
     assert {p.name for p in tmp_path.iterdir()} == names
     deploy = yaml.safe_load((tmp_path / "deploy.yaml").read_text())
@@ -63,6 +63,10 @@ def test_a_bundle_says_what_it_is(trained: Path, tmp_path: Path, output_op: str)
     verified = read_bundle(tmp_path).verified
     engines = {"onnxruntime", "openvino"} if has_paddle2onnx() else set()
     assert set(verified) == {"paddle", "paddle_onednn"} | engines
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert card.startswith("# BiSeNetV1, 19 classes") and "183 of 183" in card
+    assert "MODEL_CARD.md" not in deploy["Manifest"]["files"]
+    assert set(re.findall(r"^\| (\w+) \| (?:identical|near-tie)", card, re.M)) == set(verified)
     for record in verified.values():
         assert record.passed and record.command == "export" and record.num_images == 4
         assert record.ratio is not None and record.ratio > 0
@@ -129,6 +133,14 @@ def test_nothing_is_written_where_no_runtime_is_right(
     finished = export(trained, tmp_path, "--onnx", False)
     assert finished.status == 1 and finished.error_lines == ["failed: paddle: wrong"]
     assert not list(tmp_path.iterdir())
+
+
+def test_another_export_keeps_what_people_wrote_in_the_card(trained: Path, tmp_path: Path) -> None:
+    assert export(trained, tmp_path, "--onnx", "False").status == 0
+    card = tmp_path / "MODEL_CARD.md"
+    card.write_text(card.read_text().replace("Licence of the weights:", "Licence: CC-BY-4.0"))
+    assert export(trained, tmp_path, "--onnx", "False", "--output_op", "argmax").status == 0
+    assert "Licence: CC-BY-4.0" in card.read_text() and "nearest labels" in card.read_text()
 
 
 def test_a_failed_export_leaves_the_earlier_bundle(trained: Path, tmp_path: Path) -> None:
