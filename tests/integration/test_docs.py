@@ -79,6 +79,24 @@ def test_console_blocks_name_real_commands_and_flags(page: Path) -> None:
             assert re.search(rf"{flag}\b", helped.out), f"{flag} of: {command}"
 
 
+INLINE = re.compile(r"`(paddleseg-ext [^`]+)`")
+
+
+def test_features_name_real_commands_flags_and_files() -> None:
+    text = (PROJECT / "docs/features.md").read_text()
+    for command in sorted(set(re.findall(r"`(paddleseg-ext [^`]+)`", text))):
+        verb, *rest = command.split()[1:]
+        if verb in ("data", "tipc", "config"):
+            finished = call("paddleseg_ext", verb, rest.pop(0), "--help")
+        else:
+            finished = call("paddleseg_ext", verb, "--help")
+        assert finished.status == 0, command
+        for word in (word for word in rest if word not in ("True", "False")):
+            assert re.search(rf"(?<![\w-]){word}\b", finished.out), f"{word} of: {command}"
+    for path in re.findall(r"`((?:configs|test_tipc)/[^`]*)`", text):
+        assert (PROJECT / path).exists(), path
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(PROJECT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
