@@ -5,7 +5,7 @@ command that writes the record rewrites them there (`bundle.py`). What follows `
 whoever publishes the model: no command changes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paddleseg_ext.common.files import write_text
@@ -27,7 +27,7 @@ def cell(value: object) -> str:
     return text
 
 
-def table(rows: list[tuple[object, ...]], columns: tuple[str, ...]) -> str:
+def table(rows: Sequence[tuple[object, ...]], columns: tuple[str, ...]) -> str:
     """A Markdown table."""
     lines = [columns, ("---",) * len(columns), *(tuple(map(cell, row)) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
