@@ -90,6 +90,9 @@ def small_options(config: Any, data_root: Path, side: int) -> list[str]:
     backbone = config.model.get("backbone") or {}
     if "pretrained" in backbone:
         opts["model.backbone.pretrained"] = "null"
+    if "img_size" in backbone:  # some transformers take no other
+        opts["model.backbone.img_size"] = str(SIDE)
+        side = SIDE
     for section in ("train_dataset", "val_dataset"):
         spec = config.section(section)
         root = draw_data_set(spec, num_classes, data_root)
