@@ -60,6 +60,18 @@ class InferOptions:
     legend: bool = switch(
         "names and shares of the classes below each overlay, which is higher then", needs=IMAGES
     )
+    save_confidence: bool = switch(
+        "also write confidence/NAME.png: the largest softmax at the original size after all "
+        "resizing, 255 for 1; of a video confidence/NAME/000000.png and so on"
+    )
+    unknown_below: float | None = option(
+        None,
+        "pixels of less confidence (0 to 1) are unknown in label maps and overlays: value "
+        "`classes.unknown` of the class table, or 254, magenta, not scored",
+        above=0,
+        below=1,
+        metavar="P",
+    )
     absent_class: AbsentRule | None = option(
         None, "how absent classes count (default: as the bundle says)", needs=IMAGES
     )
@@ -123,12 +135,15 @@ def main(argv: list[str]) -> int:
     spec = runtime_of(flags, bundle)
     rule = rule_for_bundle(bundle, options.protocol)
     bundle.preprocess()  # refuses unknown transforms before an engine is loaded
+    wanted = {"confidence"} if options.save_confidence else set()
+    bundle.require_outputs(wanted, options.unknown_below)
     require_writable(options.save_dir, "--save_dir")
     inputs = open_inputs(args, options)
     if spec.tensorrt is not None:
         spec = with_shapes(spec, bundle, inputs, options.batch_size)
     predictor = Predictor.of_bundle(bundle, spec, options.num_classes)
     predictor.set_colours(options.custom_color, "--custom_color")
+    predictor = predictor.with_outputs(wanted, options.unknown_below)
     predictor.warn_of_shortfall()
     what_ran: dict[str, Any] = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
     if isinstance(inputs, Source):

@@ -50,6 +50,18 @@ class PredictOptions:
     legend: bool = switch(
         "names and shares of the classes below each overlay, which is higher then"
     )
+    save_confidence: bool = switch(
+        "also write confidence/NAME.png: the largest softmax at the original size after all "
+        "resizing, 255 for 1"
+    )
+    unknown_below: float | None = option(
+        None,
+        "pixels of less confidence (0 to 1) are unknown in label maps and overlays: value "
+        "`classes.unknown` of the class table, or 254, magenta, not scored",
+        above=0,
+        below=1,
+        metavar="P",
+    )
 
 
 _PADDLESEGS = {
@@ -78,6 +90,7 @@ def main(argv: list[str]) -> int:
     flags = read_options(ProtocolFlags, args)
     rule = rule_of(flags, config)
     require_whole_maps(rule, "predict")
+    wanted = {"confidence"} if options.save_confidence else set()
     device = resolve_device(args.device)
     require_file(options.model_path, "--model_path")
     require_writable(options.save_dir, "--save_dir")
@@ -107,4 +120,5 @@ def main(argv: list[str]) -> int:
     )
     predictor = eager_predictor(config, options.model_path, device)
     predictor.set_colours(options.custom_color, "--custom_color")
+    predictor = predictor.with_outputs(wanted, options.unknown_below)
     return predict_and_save(predictor, samples, settings)

@@ -53,6 +53,7 @@ class Evaluation:
         protocol: how the network was run and where it was scored, in words.
         input_sizes: `WIDTHxHEIGHT` of the preprocessed images, each once, in order of appearance.
         ignored_pixels: pixels of the labels that are not scored.
+        unknown_pixels: labelled pixels that are unknown in the label maps: not scored.
         failed: name -> reason of the samples that are not in the counts.
     """
 
@@ -63,6 +64,7 @@ class Evaluation:
     protocol: str = PROTOCOLS[DEFAULT_PROTOCOL].describe()
     input_sizes: tuple[str, ...] = ()
     ignored_pixels: int = 0
+    unknown_pixels: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -85,7 +87,11 @@ class Evaluation:
     def how(self) -> str:
         """Protocol, input sizes and rule for absent classes, in one line."""
         sizes = ", ".join(self.input_sizes[:3]) + (", ..." if len(self.input_sizes) > 3 else "")
-        return f"protocol: {self.protocol}; input: {sizes}; absent classes: {self.absent}"
+        how = f"protocol: {self.protocol}; input: {sizes}; absent classes: {self.absent}"
+        if not self.unknown_pixels:
+            return how
+        share = self.unknown_pixels / (self.unknown_pixels + int(self.counts.sum()))
+        return f"{how}; {share:.2%} of the labelled pixels are unknown and not scored"
 
     def eval_lines(self) -> list[str]:
         """PaddleSeg's `[EVAL]` messages for tools; the last says how it was measured."""
@@ -144,6 +150,7 @@ class Evaluation:
             "class_names": list(self.class_table.class_names),
             "ignore_index": self.class_table.ignore_index,
             "ignored_pixels": self.ignored_pixels,
+            "unknown_pixels": self.unknown_pixels,
             "scores": self.scores.to_dict(),
             "counts": ClassPixels.of(self.counts).to_dict(),
             "confusion_matrix": self.counts.tolist(),
@@ -160,12 +167,14 @@ class Counted:
         pairs: (C, C) counts.
         image: what follows from them.
         input_hw: size of the preprocessed image.
+        unknown_pixels: labelled pixels that are unknown in the label map, in none of the counts.
     """
 
     label: NDArray[np.uint8]
     pairs: IntArray
     image: ImageCounts
     input_hw: tuple[int, int] | None
+    unknown_pixels: int = 0
 
 
 class Scorer:
@@ -189,7 +198,7 @@ class Scorer:
         self._input_sizes: dict[str, None] = {}
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
-        self._ignored_pixels = 0
+        self._ignored_pixels = self._unknown_pixels = 0
 
     def add(
         self, sample: SampleLike, label_map: NDArray[np.uint8]
@@ -219,6 +228,8 @@ class Scorer:
     ) -> "Counted":
         """Count one label map against its sample's label; adds nothing, so threads may call it.
 
+        Pixels that are unknown in the label map are not scored: their label counts as ignored.
+
         Raises:
             DataError: no label, an unreadable one, or one of another size.
         """
@@ -235,17 +246,24 @@ class Scorer:
                 f"{turned_hint(sample.image, label_map.shape, label.shape)}"
             )
         table = self.class_table
+        undecided, unknown_pixels = label_map == table.unknown, 0
+        if table.unknown is not None and undecided.any():
+            unknown_pixels = int(np.count_nonzero(undecided & (label != table.ignore_index)))
+            label = np.where(undecided, np.uint8(table.ignore_index), label)
+            label_map = np.where(undecided, np.uint8(0), label_map)
         try:
             pairs = count_pairs(label_map, label, table.num_classes, table.ignore_index)
         except ValueError as error:
             raise DataError(f"{sample.image}: {error}") from None
         image = ImageCounts(**vars(ClassPixels.of(pairs)), name=sample.name)
-        return Counted(label, pairs, image, input_hw)
+        return Counted(label, pairs, image, input_hw, unknown_pixels)
 
     def add_counted(self, counted: "Counted") -> None:
         """Add a result of `count`."""
         self._matrix.merge(counted.pairs)
-        self._ignored_pixels += counted.label.size - int(counted.pairs.sum())
+        scored = int(counted.pairs.sum())
+        self._ignored_pixels += counted.label.size - scored - counted.unknown_pixels
+        self._unknown_pixels += counted.unknown_pixels
         if counted.input_hw is not None:
             self._input_sizes["{1}x{0}".format(*counted.input_hw)] = None
         self._images.append(counted.image)
@@ -265,6 +283,7 @@ class Scorer:
             protocol=self.protocol.describe(),
             input_sizes=tuple(self._input_sizes),
             ignored_pixels=self._ignored_pixels,
+            unknown_pixels=self._unknown_pixels,
         )
 
 
@@ -364,6 +383,7 @@ def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Eval
         images=tuple(images[name] for name in names if name in images),
         input_sizes=tuple(sizes),
         ignored_pixels=sum(part.ignored_pixels for part in parts),
+        unknown_pixels=sum(part.unknown_pixels for part in parts),
         failed=failed,
     )
 

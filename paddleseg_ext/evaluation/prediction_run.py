@@ -12,7 +12,12 @@ from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Counted, Evaluation, Scorer
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.benchmark import Benchmark
-from paddleseg_ext.inference.outputs import LABEL_MAPS, OVERLAYS, save_segmentation
+from paddleseg_ext.inference.outputs import (
+    CONFIDENCE,
+    LABEL_MAPS,
+    OVERLAYS,
+    save_segmentation,
+)
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.scoring.metrics import AbsentRule
@@ -31,6 +36,7 @@ class RunSettings:
         num_workers: threads beside the network's; None takes one per core. A benchmark has none.
         streams: batches that the engine runs at a time.
         legend: names and shares of the classes below each overlay.
+        unknown_below: the predictor's, for the JSON.
         benchmark_log: a file that gets the benchmark's lines too.
     """
 
@@ -42,6 +48,7 @@ class RunSettings:
     absent: AbsentRule = "skip"
     print_detail: bool = True
     legend: bool = False
+    unknown_below: float | None = None
     benchmark: bool = False
     benchmark_log: Path | None = None
     model_name: str = ""
@@ -80,10 +87,11 @@ def _place(path: Path) -> Path:
 
 
 def output_files(samples: Iterable[SampleLike], save_dir: Path) -> Iterator[Path]:
-    """Files that `predict_and_save` writes, two per sample."""
+    """Files that `predict_and_save` may write, three per sample."""
     for sample in samples:
         yield save_dir / LABEL_MAPS / f"{sample.name}.png"
         yield save_dir / OVERLAYS / f"{sample.name}.jpg"
+        yield save_dir / CONFIDENCE / f"{sample.name}.png"
 
 
 def predict_and_save(
@@ -177,6 +185,7 @@ def _write_result(
         "batch_size": settings.batch_size,
         "fullest_batch": fullest,
         "num_predicted": len(benchmark.timings),
+        "unknown_below": settings.unknown_below,
         "errors": list(errors),
         "timings_ms": benchmark.stage_ms() if settings.benchmark else None,
         "evaluation": evaluation.to_json() if evaluation is not None else None,

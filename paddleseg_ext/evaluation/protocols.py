@@ -17,7 +17,13 @@ from paddleseg_ext.inference.engines.base import RunTimes
 from paddleseg_ext.inference.postprocess import Postprocess, softmax
 from paddleseg_ext.inference.predictor import NetworkRun, Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW
-from paddleseg_ext.scoring.protocols import COINCHEUNG, Protocol, Windows, window_starts
+from paddleseg_ext.scoring.protocols import (
+    COINCHEUNG,
+    DEFAULT_PROTOCOL,
+    Protocol,
+    Windows,
+    window_starts,
+)
 
 Scores = NDArray[np.float32]  # (N, C, h, w)
 Images = NDArray[np.float32]  # (N, 3, h, w)
@@ -27,9 +33,17 @@ def by_protocol(predictor: Predictor, protocol: Protocol) -> Predictor:
     """The predictor itself for a plain protocol, else one that runs it as the protocol says.
 
     Raises:
-        UsageError: the protocol starts from the full-size image and preprocessing resizes.
+        UsageError: the protocol starts from the full-size image and preprocessing resizes, or it
+            adds scores up and the predictor is asked for confidence.
     """
-    return predictor if protocol.is_plain else ProtocolPredictor(predictor, protocol)
+    if protocol.is_plain:
+        return predictor
+    if predictor.outputs or predictor.unknown_below is not None:
+        raise UsageError(
+            f"protocol {protocol.name}: confidence is the softmax of one run of the whole image; "
+            f"take --protocol {DEFAULT_PROTOCOL}"
+        )
+    return ProtocolPredictor(predictor, protocol)
 
 
 class ProtocolPredictor(Predictor):

@@ -19,6 +19,7 @@ from paddleseg_ext.images.reading import read_label
 IGNORE_INDEX = 255
 LABEL_IDS_SUFFIX = "_labelIds.png"
 MAX_CLASSES = 254
+UNKNOWN_NAME = "unknown"
 UNKNOWN_COLOUR = (255, 0, 255)  # magenta: of no published palette
 
 
@@ -78,8 +79,10 @@ class ClassTable:
 
     def legend(self, label: np.ndarray) -> list[tuple[str, tuple[int, ...], float]]:
         """Name, colour and share per class of a label, see `palette.legend_entries`."""
-        pixels = np.bincount(np.ravel(label), minlength=256)[: self.num_classes]
-        return legend_entries(pixels, self.class_names, self.palette)
+        pixels = np.bincount(np.ravel(label), minlength=256)
+        values = [*range(self.num_classes), *([] if self.unknown is None else [self.unknown])]
+        names = (*self.class_names, UNKNOWN_NAME)
+        return legend_entries(pixels[values], names[: len(values)], self.full_palette[values])
 
     def lookup_for(self, label_path: str | Path) -> np.ndarray | None:
         """The lookup for the values of a label file; None where they are classes already."""
@@ -89,6 +92,23 @@ class ClassTable:
         if self.class_lookup is None:
             return lookup
         return self.class_lookup if lookup is None else self.class_lookup[lookup]
+
+    def with_unknown(self) -> "ClassTable":
+        """The table with a value of unknown pixels: its own, else the highest that is free.
+
+        Raises:
+            UsageError: every value is a class or ignored.
+        """
+        if self.unknown is not None:
+            return self
+        free = (v for v in range(254, self.num_classes - 1, -1) if v != self.ignore_index)
+        value = next(free, None)
+        if value is None:
+            raise UsageError(
+                f"{self.name}: a value for unknown pixels is expected beside {self.num_classes} "
+                f"classes and the ignored {self.ignore_index}, none is free"
+            )
+        return replace(self, unknown=value)
 
     def with_left_right(self, pairs: Any) -> "ClassTable":
         """The table with other pairs of left and right classes.

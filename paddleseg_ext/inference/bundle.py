@@ -11,7 +11,7 @@ hash in `Manifest.files`, because people complete it.
 An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundle_for_onnx` does.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from paddleseg_ext.common.yml import dump_yaml, read_sections
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.inference.model_card import CARD_FILE, rewrite_verdicts
-from paddleseg_ext.inference.postprocess import OUTPUT_OPS, RESIZE_BACK, Postprocess
+from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.scoring.protocols import EvaluationRule
@@ -38,6 +38,7 @@ PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
 ONNX_SUFFIX = ".onnx"
+OUTPUTS = ("confidence",)  # of a segmentation, beside its label map
 INPUT_DTYPES = ("float32", "uint8")
 INPUT_AXES = ("N", "3", "H", "W")
 LARGEST_SIDE = 1 << 16
@@ -216,6 +217,18 @@ class Bundle:
         upsampling = self.manifest.upsampling if self.manifest else "graph"
         return Postprocess(self.output_op, upsampling=upsampling)
 
+    def require_outputs(
+        self, outputs: Collection[str] = (), unknown_below: float | None = None
+    ) -> None:
+        """Refuse outputs that the graph cannot have; see `Predictor.with_outputs`.
+
+        Raises:
+            UsageError: an unknown one, or confidence of a graph that ends in arg-max.
+        """
+        check_outputs(outputs, unknown_below)
+        if self.output_op == "argmax" and (outputs or unknown_below is not None):
+            raise UsageError(f"{self.deploy_file}: {NO_SCORES}")
+
     @property
     def files(self) -> list[Path]:
         """The files that make up the bundle, its yaml first."""
@@ -264,6 +277,22 @@ class Bundle:
     def color_order(self) -> str:
         """RGB or BGR; without a manifest RGB, which is PaddleSeg's only order."""
         return self.manifest.color_order if self.manifest else "RGB"
+
+
+def check_outputs(outputs: Collection[str], unknown_below: float | None) -> None:
+    """Refuse unknown outputs, and a confidence that is none.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if isinstance(outputs, str):
+        raise UsageError(f"outputs: a set of words is expected, got '{cut(outputs)}'")
+    for name in outputs:
+        check_choice("outputs", name, OUTPUTS)
+    if unknown_below is not None and not 0 < unknown_below < 1:
+        raise UsageError(
+            f"unknown_below: a number between 0 and 1 is expected, got {unknown_below}"
+        )
 
 
 def read_bundle(deploy_file: str | Path) -> Bundle:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.files import write_bytes
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 LABEL_MAPS = "label_maps"
 OVERLAYS = "overlays"
+CONFIDENCE = "confidence"
+CONFIDENCE_MEANS = (
+    "confidence: the largest softmax at the original size after all resizing, as value / 255"
+)
 OVERLAY_WEIGHT = 0.6  # of the colours; the rest is the image
 JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65500
@@ -29,6 +33,8 @@ def save_segmentation(
 ) -> None:
     """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`.
 
+    A segmentation with confidence has it in `confidence/<name>.png`.
+
     Args:
         segmentation: that is written.
         name: of the files, without suffix.
@@ -37,20 +43,26 @@ def save_segmentation(
 
     Raises:
         DataError: the picture cannot be encoded; nothing is written.
-        OSError: one of the two cannot be written; the other one is not there either.
+        OSError: one of the files cannot be written; the others are not there either.
     """
     table, save_dir = segmentation.class_table, Path(save_dir)
     picture = segmentation.overlay()
     if with_legend:
         strip = legend(table.legend(segmentation.label_map), picture.shape[1])
         picture = np.vstack([picture, strip])
-    overlay = _encode(picture)
-    map_path = save_dir / LABEL_MAPS / f"{name}.png"
-    save_label_map(segmentation.label_map, map_path, table)
+    contents = {
+        save_dir / LABEL_MAPS / f"{name}.png": encode_label_map(segmentation.label_map, table),
+        save_dir / OVERLAYS / f"{name}.jpg": _encode(picture),
+    }
+    if segmentation.confidence is not None:
+        path = save_dir / CONFIDENCE / f"{name}.png"
+        contents[path] = encode_confidence(segmentation.confidence)
     try:
-        write_bytes(save_dir / OVERLAYS / f"{name}.jpg", overlay)
+        for path, content in contents.items():
+            write_bytes(path, content)
     except OSError:
-        map_path.unlink(missing_ok=True)
+        for path in contents:
+            path.unlink(missing_ok=True)
         raise
 
 
@@ -65,6 +77,16 @@ def encode_label_map(label_map: NDArray[np.uint8], table: ClassTable) -> bytes:
     picture.putpalette(table.full_palette.tobytes())
     content = io.BytesIO()
     picture.save(content, format="PNG")
+    return content.getvalue()
+
+
+def encode_confidence(confidence: NDArray[np.float32]) -> bytes:
+    """A grey PNG of (H, W) confidence: round(255 * confidence), and its meaning as a comment."""
+    picture = Image.fromarray(np.rint(confidence * 255).astype(np.uint8), mode="L")
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Description", CONFIDENCE_MEANS)
+    content = io.BytesIO()
+    picture.save(content, format="PNG", pnginfo=note)
     return content.getvalue()
 
 

@@ -3,11 +3,15 @@
 Scores (logits or probabilities) come back by bilinear interpolation and are compared afterwards,
 class ids come back by nearest neighbour: the two give different maps where preprocessing resizes,
 so which one happened is part of every bundle's manifest.
+
+The confidence of a pixel is the largest softmax of its scores at the original size, after all that
+resizes them: of logits divided by the bundle's temperature. A graph that ends in softmax returns
+probabilities, and the largest one is the confidence.
 """
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 256
 ROWS_AT_ONCE = 32
+NO_SCORES = (
+    "the graph ends in argmax and returns class ids: scores and confidence need one that was "
+    "exported with --output_op none (or softmax)"
+)
 UPSAMPLINGS = ("graph", "half_pixel", "aligned")
 RESIZE_BACK = {
     "none": "bilinear logits",
@@ -29,6 +37,18 @@ RESIZE_BACK = {
     "argmax": "nearest labels",
 }
 OUTPUT_OPS = tuple(RESIZE_BACK)
+
+
+class Best(NamedTuple):
+    """The best class and its confidence.
+
+    Attributes:
+        label_map: (H, W) uint8 class ids.
+        confidence: (H, W) float32, 0 to 1.
+    """
+
+    label_map: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
 
 
 class Postprocess:
@@ -40,6 +60,7 @@ class Postprocess:
         nearest_labels: bool = False,
         upsampling: str = "graph",
         sparse: bool | None = None,
+        temperature: float = 1.0,
     ):
         """
         Args:
@@ -51,6 +72,8 @@ class Postprocess:
                 (corners).
             sparse: interpolate only where classes meet (`sparse_upsampling`; the label maps are
                 the same); None where numba is installed.
+            temperature: logits are divided by it before the softmax of the confidence, above 0;
+                label maps do not depend on it.
 
         Raises:
             UsageError: an unknown `output_op` or `upsampling`, or numba is asked for and missing.
@@ -64,6 +87,7 @@ class Postprocess:
         self.sparse = has_numba() if sparse is None else sparse
         self._upsampler: SparseUpsampler | None = None  # made on first use: numba takes long
         self.nearest_labels = nearest_labels or output_op == "argmax"
+        self.temperature = temperature
 
     @property
     def resize_back(self) -> str:
@@ -89,13 +113,44 @@ class Postprocess:
             return _undo(self._from_scores(output, network_size), geometry, _resize_labels)
         return self._from_scores(output, geometry)
 
+    def best(self, output: NDArray[np.float32], geometry: Geometry) -> Best:
+        """The label map, equal to that of `label_map`, and the confidence of each pixel.
+
+        All classes are interpolated everywhere: the sparse way has only the best one's value.
+
+        Args:
+            output: (C, h, w) float32 scores of one image.
+            geometry: how the image became the network's input.
+
+        Raises:
+            DataError: the scores hold NaN.
+            UsageError: the output is not what `output_op` says, or it holds class ids.
+        """
+        self._check(output)
+        if output.ndim != 3:
+            raise UsageError(NO_SCORES)
+        target = geometry
+        if self.nearest_labels:
+            target = Geometry(geometry.network_hw, geometry.network_hw)
+        whole = output.shape[1:] == geometry.network_hw and not target.resizes
+        planes = iter(output) if whole else (self._dense(plane, target) for plane in output)
+        temperature = None if self.output_op == "softmax" else self.temperature
+        found = _best_and_confidence(planes, temperature)
+        if whole or self.nearest_labels:
+            return Best(*(_undo(plane, geometry, _resize_labels) for plane in found))
+        return found
+
+    def _dense(self, plane: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
+        """One class's scores at the original size."""
+        return _undo(plane, geometry, _resize_scores, self._to_network_size)
+
     def _from_scores(self, output: NDArray[np.float32], geometry: Geometry) -> NDArray[np.uint8]:
         """The best class of what the scores become at the original size."""
         if output.shape[1:] == geometry.network_hw and not geometry.resizes:
             return _undo(_best_class(output), geometry, _resize_labels)
 
         def dense(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-            return _undo(plane, geometry, _resize_scores, self._to_network_size)
+            return self._dense(plane, geometry)
 
         if self.sparse:
             from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler
@@ -119,7 +174,7 @@ class Postprocess:
         """
         self._check(output)
         if output.ndim != 3:
-            raise UsageError("the graph gives class ids; scores need --output_op none or softmax")
+            raise UsageError(NO_SCORES)
         # Nearest picks whole pixels: such scores belong to the labels that nearest returned.
         resize = _resize_labels if self.nearest_labels else _resize_scores
         first = self._to_network_size
@@ -182,6 +237,47 @@ def _best_of_planes(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.uint8]:
     if np.isnan(best).any():
         raise DataError("the network's output holds NaN")
     return labels
+
+
+def _best_and_confidence(planes: Iterator[NDArray[np.float32]], temperature: float | None) -> Best:
+    """`_best_of_planes`, and the softmax of the best class at each pixel.
+
+    The sum over the classes is of exp((score - best score so far) / temperature), rescaled where a
+    better one comes: one exponential per class and pixel, and none overflows.
+
+    Args:
+        planes: the (H, W) scores of each class.
+        temperature: of logits; None where the scores are probabilities.
+    """
+    best = next(planes).copy()
+    labels = np.zeros(best.shape, np.uint8)
+    total = np.ones(best.shape, np.float32)
+    for index, plane in enumerate(planes, start=1):
+        for top in range(0, len(plane), ROWS_AT_ONCE):
+            rows = slice(top, top + ROWS_AT_ONCE)
+            _add_class(index, plane[rows], (best[rows], labels[rows], total[rows]), temperature)
+    if np.isnan(best).any():
+        raise DataError("the network's output holds NaN")
+    if temperature is None:
+        return Best(labels, np.clip(best, 0.0, 1.0))
+    return Best(labels, 1.0 / total)
+
+
+def _add_class(
+    index: int, plane: NDArray[np.float32], state: tuple[NDArray, ...], temperature: float | None
+) -> None:
+    """Bring best score, label and sum of exponentials of some rows up to date, in place."""
+    best, labels, total = state
+    better = plane > best
+    if temperature is not None:
+        with np.errstate(invalid="ignore", over="ignore"):  # two infinite scores
+            share = np.abs(plane - best)
+            share *= np.float32(-1.0 / temperature)
+            np.exp(share, out=share)
+        np.fmin(share, 1.0, out=share)  # NaN where both are infinite: they are equal
+        np.copyto(total, np.where(better, total * share + 1.0, total + share))
+    labels[better] = index
+    np.maximum(best, plane, out=best)  # passes NaN on
 
 
 def has_numba() -> bool:

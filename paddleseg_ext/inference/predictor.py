@@ -11,7 +11,8 @@ nothing else.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -27,7 +28,7 @@ from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import collect_samples
-from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.bundle import Bundle, check_outputs, read_bundle
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.base import Engine, RunTimes, probe_batch
 from paddleseg_ext.inference.engines.table import ENGINES, open_engine
@@ -69,6 +70,8 @@ class Segmentation:
         input_hw: size of the preprocessed image.
         timings: milliseconds per step.
         batch_size: images that ran together, this one among them.
+        confidence: (H, W) float32, 0 to 1: the largest softmax after all resizing; None where it
+            was not asked for.
     """
 
     label_map: NDArray[np.uint8]
@@ -77,6 +80,7 @@ class Segmentation:
     input_hw: SizeHW
     timings: Timings = NO_TIMINGS
     batch_size: int = 1
+    confidence: NDArray[np.float32] | None = None
 
     def overlay(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: the image under its classes' colours."""
@@ -88,6 +92,12 @@ class Segmentation:
         names = self.class_table.class_names
         counts = np.bincount(self.label_map.ravel(), minlength=len(names))
         return {name: int(count) for name, count in zip(names, counts, strict=False)}
+
+    @property
+    def unknown_pixels(self) -> int:
+        """Pixels of the label map that are unknown; 0 where nothing is marked."""
+        value = self.class_table.unknown
+        return 0 if value is None else int(np.count_nonzero(self.label_map == value))
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,8 @@ class Predictor:
         self.class_table = class_table
         self.spec = spec
         self.bundle = bundle
+        self.outputs: frozenset[str] = frozenset()
+        self.unknown_below: float | None = None
         self._free_streams = BoundedSemaphore(engine.streams)
         self._report: RuntimeReport | None = None
         self._is_closed = False
@@ -163,6 +175,7 @@ class Predictor:
         *,
         config: str | Path | None = None,
         num_classes: int | None = None,
+        outputs: Collection[str] = (),
         **settings: Any,
     ) -> "Predictor":
         """A predictor for a bundle (its folder or deploy.yaml) or a checkpoint (.pdparams).
@@ -172,6 +185,7 @@ class Predictor:
             runtime: `auto`, a name such as `openvino_int8`, or a `RuntimeSpec`.
             config: yml of a checkpoint whose manifest holds no configuration.
             num_classes: of a bundle that does not say it: PaddleSeg's, ending in arg-max.
+            outputs: further ones of every segmentation: `confidence`; see `with_outputs`.
             **settings: further fields of the `RuntimeSpec`, such as `threads=2`.
 
         Raises:
@@ -183,17 +197,19 @@ class Predictor:
         if path.suffix == CHECKPOINT_SUFFIX:
             if num_classes is not None:
                 raise UsageError("num_classes: a checkpoint's manifest or configuration says it")
-            return cls._open_checkpoint(path, _spec_of(runtime, "eager", settings), config)
+            predictor = cls._open_checkpoint(path, _spec_of(runtime, "eager", settings), config)
+            return predictor.with_outputs(outputs)
         if config is not None:
             raise UsageError(f"config: only a checkpoint takes one; '{source}' is a bundle")
         bundle = read_bundle(path)
+        bundle.require_outputs(outputs)  # before an engine is loaded
         if runtime == AUTO and settings.get("device", "cpu") == "cpu":
             spec, reason = choose_runtime(bundle, settings.pop("precision", "fp32"))
             spec = RuntimeSpec.parse(spec.name, **settings)
             log(f"backend {spec.engine}: {reason}")
         else:
             spec = _spec_of(runtime, "paddle", settings)
-        return cls.of_bundle(bundle, spec, num_classes)
+        return cls.of_bundle(bundle, spec, num_classes).with_outputs(outputs)
 
     @classmethod
     def of_bundle(
@@ -232,6 +248,29 @@ class Predictor:
         fix_thread_count(spec.threads)
         predictor: Predictor = ENGINES["eager"].load()(path, config, spec)
         return predictor
+
+    def with_outputs(
+        self, outputs: Collection[str] = (), unknown_below: float | None = None
+    ) -> "Predictor":
+        """A predictor of the same engine whose segmentations hold more; close one of the two.
+
+        Args:
+            outputs: `confidence`, or nothing.
+            unknown_below: a confidence between 0 and 1: pixels below it are unknown in the
+                label map, with the class table's value and colour.
+
+        Raises:
+            UsageError: an unknown output, a number out of range, or a bundle that returns class
+                ids and no scores.
+        """
+        if self.bundle is not None:
+            self.bundle.require_outputs(outputs, unknown_below)
+        check_outputs(outputs, unknown_below)
+        other = copy(self)
+        other.outputs, other.unknown_below = frozenset(outputs), unknown_below
+        if unknown_below is not None:
+            other.class_table = self.class_table.with_unknown()
+        return other
 
     def prepare(self, image: "ImageLike") -> Prepared:
         """The network's input of one image.
@@ -285,12 +324,29 @@ class Predictor:
             DataError: the output holds NaN.
         """
         started = time.perf_counter()
-        label_map = self.postprocess.label_map(output, geometry)
+        label_map, confidence = self._maps(output, geometry)
         timings = Timings(prepared.preprocess_ms, inference_ms, _since(started))
         network_hw = prepared.geometry.network_hw
         return Segmentation(
-            label_map, prepared.image, self.class_table, network_hw, timings, batch_size
+            label_map,
+            prepared.image,
+            self.class_table,
+            network_hw,
+            timings,
+            batch_size,
+            confidence,
         )
+
+    def _maps(
+        self, output: NDArray, geometry: Geometry
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        """The label map, and the confidence where it was asked for."""
+        if not self.outputs and self.unknown_below is None:
+            return self.postprocess.label_map(output, geometry), None
+        label_map, confidence = self.postprocess.best(output, geometry)
+        if self.unknown_below is not None and self.class_table.unknown is not None:
+            label_map[confidence < self.unknown_below] = self.class_table.unknown
+        return label_map, confidence if self.outputs else None
 
     def __call__(self, image: "ImageLike") -> Segmentation:
         """The segmentation of one image, of any kind that `prepare` takes.
@@ -341,7 +397,7 @@ class Predictor:
     def warm_maps(self, output: NDArray, geometry: Geometry) -> None:
         """Make label maps of an output until later ones of its size take no longer."""
         for _ in range(WARM_MAPS):
-            self.postprocess.label_map(output, geometry)
+            self._maps(output, geometry)
 
     def describe(self) -> RuntimeReport:
         """The engine's own report; made once."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.common.files import atomic_path
+from paddleseg_ext.common.files import atomic_path, write_bytes
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source, count_frames, quiet_opencv
-from paddleseg_ext.inference.outputs import OVERLAYS
+from paddleseg_ext.inference.outputs import CONFIDENCE, OVERLAYS, encode_confidence
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 
@@ -120,7 +121,8 @@ def predict_video(
 ) -> VideoOutcome:
     """Write the overlays of some frames to `result_path`, whole or not at all.
 
-    A frame that cannot be predicted is written as it was, and counted.
+    A frame that cannot be predicted is written as it was, and counted. A predictor that is asked
+    for confidence has it written as `confidence/VIDEO/NUMBER.png`, a file per predicted frame.
 
     Args:
         predictor: its class table gives the colours.
@@ -139,7 +141,9 @@ def predict_video(
         settings.batch_size,
         settings.num_workers,
         settings.streams,
-        finish=_draw_overlay,
+        finish=partial(
+            _draw_overlay, confidence_dir=settings.save_dir / CONFIDENCE / source.path.stem
+        ),
         read=_pixels_rgb,
     )
     predictions = predictor.stream(frames, stream)
@@ -167,9 +171,13 @@ def _pixels_rgb(sample: SampleLike) -> NDArray[np.uint8]:
     return cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2RGB)
 
 
-def _draw_overlay(prediction: Prediction) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR, as OpenCV encodes."""
+def _draw_overlay(prediction: Prediction, confidence_dir: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, as OpenCV encodes; the confidence is written where there is one."""
     assert prediction.segmentation is not None
+    confidence, frame = prediction.segmentation.confidence, prediction.sample
+    if confidence is not None:
+        assert isinstance(frame, Frame)
+        write_bytes(confidence_dir / f"{frame.number:06}.png", encode_confidence(confidence))
     return cv2.cvtColor(prediction.segmentation.overlay(), cv2.COLOR_RGB2BGR)
 
 

@@ -232,3 +232,28 @@ def test_predictions_go_on_without_scores(
     assert "nothing is scored: " in printed and "Class IoU" not in printed
     written = json.loads((tmp_path / "out/predict.json").read_text())
     assert written["evaluation"] is None and written["num_predicted"] == 3
+
+
+def test_unknown_pixels_are_counted_and_not_scored(samples: list[FakeSample]) -> None:
+    """An unknown pixel counts as one whose label is ignored, and its share is printed."""
+    table = generic_table(NUM_CLASSES).with_unknown()
+    label = cv2.imread(str(samples[0].label), cv2.IMREAD_UNCHANGED)
+    guess = np.random.default_rng(5).integers(0, 3, label.shape).astype(np.uint8)
+    marked = guess.copy()
+    marked[3:6] = table.unknown
+    scorer = Scorer(table)
+    scorer.add(samples[0], marked)
+    found = scorer.result()
+
+    masked = label.copy()
+    masked[3:6] = 255
+    cv2.imwrite(str(samples[0].label), masked)
+    other = Scorer(generic_table(NUM_CLASSES))
+    other.add(samples[0], guess)
+    np.testing.assert_array_equal(found.counts, other.result().counts)
+    unknown = int((label[3:6] != 255).sum())
+    assert found.unknown_pixels == found.to_json()["unknown_pixels"] == unknown > 0
+    assert found.ignored_pixels == int((label == 255).sum())
+    share = unknown / (label != 255).sum()
+    assert f"{share:.2%} of the labelled pixels are unknown and not scored" in found.how()
+    assert "unknown" not in other.result().how()

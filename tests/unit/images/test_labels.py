@@ -1,5 +1,6 @@
 """Class tables, and labels read through them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,12 @@ def test_other_colours() -> None:
         table.with_colours([1, 2, 3], "--c")
     with pytest.raises(UsageError, match="--c: numbers from 0 to 255 are expected, got 256"):
         table.with_colours([1, 2, 3, 4, 5, 256], "--c")
+
+
+def test_a_value_of_unknown_pixels_is_the_tables_own_or_a_free_one() -> None:
+    assert generic_table(3).with_unknown().unknown == 254
+    own = replace(generic_table(3), unknown=7)
+    assert own.with_unknown() is own
+    assert replace(generic_table(3), ignore_index=254).with_unknown().unknown == 253
+    with pytest.raises(UsageError, match="none is free"):
+        replace(generic_table(254), ignore_index=254).with_unknown()

@@ -445,3 +445,13 @@ def test_pictures_of_another_size_are_brought_to_the_first(
     assert "changes at frame 1; 2 overlays were resized" in capsys.readouterr().out
     frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
     assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 6
+
+
+def test_confidence_of_every_frame(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    source = open_video(write_video(tmp_path / "in.mp4", 3))
+    predictor = predictor_of(brightness).with_outputs({"confidence"}, unknown_below=0.4)
+    settings = VideoSettings(tmp_path / "out", print_detail=False)
+    assert run_video(predictor, source, settings) == 0
+    folder = tmp_path / "out/confidence/in"
+    assert [path.name for path in sorted(folder.iterdir())] == [f"{n:06}.png" for n in range(3)]
+    assert cv2.imread(str(folder / "000002.png"), cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
