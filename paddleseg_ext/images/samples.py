@@ -328,12 +328,24 @@ def image_sizes(images: Sequence[Path]) -> list[tuple[int, int]]:
 def write_sample_list(
     samples: Iterable[Sample], path: str | Path, root: str | Path | None = None
 ) -> None:
-    """Write `image label` lines, the form that `read_sample_list` and PaddleSeg read.
+    """Write the lines of `sample_list`, as UTF-8.
+
+    Raises:
+        UsageError: a name that a list cannot hold.
+    """
+    write_bytes(path, sample_list(samples, path, root))
+
+
+def sample_list(
+    samples: Iterable[Sample], path: str | Path, root: str | Path | None = None
+) -> bytes:
+    """`image label` lines in UTF-8, the form that `read_sample_list` and PaddleSeg read.
 
     Names with white space or commas are separated by a tab.
 
     Args:
-        root: names are written relative to it; None takes the list's folder.
+        path: of the list.
+        root: names are relative to it; None takes the list's folder.
 
     Raises:
         UsageError: a name that a list cannot hold.
@@ -345,7 +357,7 @@ def write_sample_list(
         if sample.label is not None:
             names.append(_relative(sample.label, base))
         lines.append(joined_line(names, str(path)))
-    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _relative(path: Path, base: Path) -> str:

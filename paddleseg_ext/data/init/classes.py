@@ -135,6 +135,11 @@ def _values_of(sample: Sample) -> np.ndarray | str:
 def _of_values(seen: _Seen, names: list[str] | None) -> dict[str, Any]:
     """The section for the values of labels; 255 is ignored where there are two classes without."""
     values = sorted(seen.values)
+    if values == [IGNORE_INDEX]:
+        raise UsageError(
+            f"data init: the labels hold the value {IGNORE_INDEX} only, which is ignored: "
+            "--classes names a yml whose `classes:` says which values are classes"
+        )
     others = [value for value in values if value != IGNORE_INDEX]
     count = None if names is None else len(names)
     if IGNORE_INDEX in values and (len(values) == 2 or count == len(values)):

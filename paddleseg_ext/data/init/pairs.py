@@ -90,6 +90,17 @@ def find_pairs(root: Path, places: Places) -> Found:
         return Found({s: read_sample_list(path) for s, path in lists.items() if path.is_file()})
     images = _files(root, places.images, IMAGE_FOLDERS, IMAGE_SUFFIXES)
     labels = _files(root, places.labels, LABEL_FOLDERS, LABEL_SUFFIXES)
+    if not images:
+        raise UsageError(
+            f"data init: '{root / (places.images or '')}' holds no image; --images names their "
+            f"folder; suffixes known: {', '.join(IMAGE_SUFFIXES)}"
+        )
+    if not labels and (lossy := _files(root, places.labels, LABEL_FOLDERS, IMAGE_SUFFIXES)):
+        raise UsageError(
+            f"data init: no label in {shortened([str(path) for path in lossy.values()])} is of a "
+            f"kind that keeps its values ({', '.join(LABEL_SUFFIXES)}): JPEG changes them at every "
+            "edge; export the labels as PNG"
+        )
     if not labels:  # masks beside their images
         labels = {key: path for key, path in images.items() if path.suffix.lower() == ".png"}
         labels = labels or images

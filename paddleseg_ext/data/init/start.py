@@ -1,12 +1,13 @@
 """From folders of images and labels to lists and a yml that trains as it stands."""
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from paddleseg_ext.common.errors import UsageError, require_none, shortened
-from paddleseg_ext.common.files import require_writable, write_text
+from paddleseg_ext.common.files import require_writable, write_bytes
 from paddleseg_ext.common.flags import natural_float, positive_int
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.options import CheckedOptions, option
@@ -18,7 +19,7 @@ from paddleseg_ext.data.parts import Part
 from paddleseg_ext.data.splitting import Grouping
 from paddleseg_ext.data.survey import Survey, same_content, survey, survey_lines
 from paddleseg_ext.images.orientation import Orientation
-from paddleseg_ext.images.samples import Sample, write_sample_list
+from paddleseg_ext.images.samples import Sample, sample_list
 
 Ask = Callable[[str], str]
 
@@ -49,6 +50,7 @@ class InitOptions(CheckedOptions):
     iters: int | None = option(
         None, "of the training; by default 100 epochs, 1,000 to 80,000", parse=positive_int
     )
+    overwrite: bool = option(False, "replace lists and yml that exist with another content")
 
 
 def init(
@@ -67,9 +69,11 @@ def init(
 
     Raises:
         UsageError: no pair is found, a file cannot be used, or the classes are not clear. Nothing
-            is written.
+            is written, nor where a file would be replaced by another.
     """
     root, save_dir = Path(folder), Path(save_dir)
+    if not str(save_dir).isprintable():
+        raise UsageError(f"--save_dir: {str(save_dir)!r} has a letter that cannot be printed")
     config = network_of(options.network)
     if options.val_share is not None and options.val_share > 1:
         raise UsageError(f"--val_share: 0 to 1 expected, got {options.val_share}")
@@ -88,15 +92,36 @@ def init(
     if not known:
         raise UsageError(f"data init: all images of '{root}' are for test; give --val_share")
     recipe = recipe_for(next(iter(known.values())), options.iters)
-    text = yml_text(yml, config, recipe, known, classes.section)
-    require_writable(save_dir, "--save_dir")
-    for split, part in splits.items():
-        write_sample_list(part, save_dir / f"{split}.list")
-        log(f"{len(part)} samples in {save_dir / split}.list")
-    write_text(yml, text)
+    lists = {save_dir / f"{split}.list": part for split, part in splits.items()}
+    files = {path: sample_list(part, path) for path, part in lists.items()}
+    files[yml] = yml_text(yml, config, recipe, known, classes.section).encode()
+    _write(files, options.overwrite)
+    for path, part in lists.items():
+        log(f"{len(part)} samples in {path}")
     log(f"{classes.table.num_classes} classes, from {classes.source}")
-    log(f"train: paddleseg-ext train --config {yml} --do_eval --save_dir output/{yml.stem}")
+    name = shlex.quote(str(yml))
+    if "train" in known:
+        log(f"train: paddleseg-ext train --config {name} --do_eval --save_dir output/{yml.stem}")
+    else:
+        log(f"val: paddleseg-ext val --config {name} --model_path FILE.pdparams")
     return yml
+
+
+def _write(files: Mapping[Path, bytes], overwrite: bool) -> None:
+    """Write the files, or none where one exists with another content: it may have been edited."""
+    changed = [str(path) for path, new in files.items() if path.exists() and _read(path) != new]
+    if changed and not overwrite:
+        raise UsageError(
+            f"data init: {', '.join(changed)}: exists with another content; --overwrite replaces "
+            "it, or give another --save_dir"
+        )
+    for path, new in files.items():
+        require_writable(path.parent, "--save_dir")
+        write_bytes(path, new)
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _named(

@@ -1,5 +1,7 @@
 """The text of a yml with comments, for a data set and the recipe that fits it."""
 
+import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,7 @@ WEIGHTED = ("CrossEntropyLoss", "OhemCrossEntropyLoss", "CoinCheungOhemLoss", "S
 WIDTH = 96
 
 TEMPLATE = """\
-# Written by `paddleseg-ext data init`. To check it, to train, and to begin with the weights of a
-# trained network, which may have other classes:
-#   paddleseg-ext data check --config {path}
-#   paddleseg-ext train --config {path} --do_eval --save_interval {interval} \\
-#       --save_dir output/{stem}
-#   ... train ... --finetune FILE.pdparams --learning_rate 0.0002
-# dataset_root is relative to the working directory.
+{header}# dataset_root is relative to the working directory.
 batch_size: {batch_size}
 # About {epochs} passes over the training images.
 iters: {iters}
@@ -43,6 +39,21 @@ lr_scheduler:
 # pretrained: FILE.pdparams takes all weights that fit, of a backbone or a network.
 {model}
 {loss}"""
+
+TRAIN_HEADER = """\
+# Written by `paddleseg-ext data init`. To check it, to train, and to begin with the weights of a
+# trained network, which may have other classes:
+#   paddleseg-ext data check --config {path}
+#   paddleseg-ext train --config {path} --do_eval --save_interval {interval} \\
+#       --save_dir output/{stem}
+#   ... train ... --finetune FILE.pdparams --learning_rate 0.0002
+"""
+
+VAL_HEADER = """\
+# Written by `paddleseg-ext data init`. All images are for validation, so a network is only scored:
+#   paddleseg-ext data check --config {path}
+#   paddleseg-ext val --config {path} --model_path FILE.pdparams
+"""
 
 WARMUP = """\
   # The rate rises during the warm-up, which must be shorter than the run.
@@ -84,10 +95,11 @@ def yml_text(
     """
     first = next(iter(surveys.values()))
     model = {key: value for key, value in config.model.items() if key != "num_classes"}
+    header = TRAIN_HEADER if "train" in surveys else VAL_HEADER
     return TEMPLATE.format(
-        path=str(path).replace("\n", " "),
-        stem=path.stem.replace("\n", " "),
-        interval=max(1, recipe.iters // 10),
+        header=header.format(
+            path=shlex.quote(str(path)), stem=path.stem, interval=max(1, recipe.iters // 10)
+        ),
         batch_size=recipe.batch_size,
         epochs=round(recipe.iters * recipe.batch_size / max(1, first.images)),
         iters=recipe.iters,
@@ -128,7 +140,7 @@ def _datasets(root: Path, recipe: Recipe, surveys: Mapping[str, Survey], config:
         sections.append(("val", "val", val, _statistics(surveys["val"])))
     else:
         sections.append(("val", "train", val, NO_VALIDATION))
-    place = yaml.safe_dump(str(root), allow_unicode=True).splitlines()[0]
+    place = yaml.safe_dump(str(root), allow_unicode=True, width=math.inf).splitlines()[0]
     return "".join(
         DATASET.format(mode=mode, split=split, transforms=specs, comment=comment, root=place)
         for mode, split, specs, comment in sections

@@ -1,5 +1,6 @@
 """`data init`: from folders to lists and a yml that loads, builds and trains as it stands."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,34 @@ def test_layouts(layout: str, tmp_path: Path) -> None:
     assert lists(tmp_path / "to") == found
 
 
+def test_what_exists_is_not_replaced_by_another(tmp_path: Path) -> None:
+    split_above(tmp_path / "from")
+    path = init(tmp_path / "from", tmp_path / "to", InitOptions())
+    path.write_text(text := path.read_text() + "# edited\n")
+    with pytest.raises(UsageError, match=r"bisenetv2.yml: exists .*--overwrite"):
+        init(tmp_path / "from", tmp_path / "to", InitOptions())
+    own = lists(tmp_path / "to")
+    with pytest.raises(UsageError, match=r"train.list, .*val.list: exists"):
+        init(tmp_path / "from", tmp_path / "to", InitOptions(network="stdc1", val_share=0.5))
+    assert path.read_text() == text and lists(tmp_path / "to") == own
+    init(tmp_path / "from", tmp_path / "to", InitOptions(val_share=0.5, overwrite=True))
+    assert path.read_text() != text and lists(tmp_path / "to") != own
+
+
+@pytest.mark.parametrize("name", [f"{'a' * 60} {'b' * 60}", "a: 'b' #c", "数据 集"])
+def test_the_yml_in_a_folder_of_any_name(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain(tmp_path / "from")
+    path = init(tmp_path / "from", tmp_path / name, InitOptions())
+    assert load_config(path).train_dataset["dataset_root"] == str(tmp_path / name)
+    told = f"paddleseg-ext train --config {shlex.quote(str(path))} --do_eval"
+    assert told in capsys.readouterr().out
+    assert told in path.read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="cannot be printed"):
+        init(tmp_path / "from", tmp_path / f"{name}\n", InitOptions())
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_nothing_or_all_for_validation(share: float, tmp_path: Path) -> None:
     split_above(tmp_path / "from")
@@ -132,6 +161,7 @@ def test_nothing_or_all_for_validation(share: float, tmp_path: Path) -> None:
     config = load_config(path)
     assert len(build_dataset(config, "val_dataset")) == len(NAMES)
     assert ("train_dataset" in config.raw) == (share == 0)
+    assert ("paddleseg-ext train" in path.read_text()) == (share == 0)
     if not share:
         assert "No image is left for validation" in path.read_text()
 
@@ -223,7 +253,7 @@ def test_a_person_is_asked_for_names(tmp_path: Path) -> None:
     path = init(tmp_path / "from", tmp_path / "to", InitOptions(), ask)
     assert yaml.safe_load(path.read_text())["classes"]["names"] == ["sky", "road", "car"]
     assert "3 classes" in asked[0] and "class_2" in asked[0]
-    path = init(tmp_path / "from", tmp_path / "to", InitOptions(), ask)
+    path = init(tmp_path / "from", tmp_path / "to", InitOptions(overwrite=True), ask)
     assert yaml.safe_load(path.read_text())["classes"]["names"][0] == "class_0"
 
 
@@ -306,9 +336,26 @@ def _no_labels(root: Path) -> None:
         image(root / "images" / f"{name}.jpg")
 
 
+def _jpeg(root: Path) -> None:
+    pairs(root / "images", root / "labels", ".jpg")
+
+
+def _all_ignored(root: Path) -> None:
+    plain(root)
+    for path in (root / "masks").iterdir():
+        label(path, (255,))
+
+
+def _nothing(root: Path) -> None:
+    (root / "images").mkdir(parents=True)
+
+
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
+        (_jpeg, {}, "JPEG changes them at every edge; export the labels as PNG"),
+        (_all_ignored, {}, "the value 255 only, which is ignored: --classes"),
+        (_nothing, {}, "from/?' holds no image"),
         (_unclear, {}, "which files are labels.*--label_suffix"),
         (_smoothed, {}, "more than 64 colours"),
         (_misshapen, {}, "1 files cannot be used"),
