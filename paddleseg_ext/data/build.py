@@ -43,6 +43,8 @@ from paddleseg_ext.registry import (
 
 # How PaddleSeg's Cityscapes and COCO-Stuff report an absent folder, as a ValueError.
 PADDLESEGS_MISSING = "The dataset is not Found"
+# Where most of its data sets read; those that read elsewhere do not hand labels to transforms.
+PADDLESEGS_READER = "paddleseg.datasets.dataset"
 
 
 EDGE = "edge"  # key of any data set: whether items have an edge map of the label
@@ -89,8 +91,18 @@ class PaddleSegDataset:
         self.num_classes: int = dataset.num_classes
         self.ignore_index: int = dataset.ignore_index
 
-    def read_labels_by(self, table: ClassTable) -> None:
-        """Read labels as ours are read, by a class table, before PaddleSeg's transforms."""
+    def read_labels_by(self, table: ClassTable, section: str) -> None:
+        """Read labels as ours are read, by a class table, before PaddleSeg's transforms.
+
+        Raises:
+            UsageError: the data set reads its labels itself, as ADE20K and EG1800 do.
+        """
+        kind = type(self._dataset)
+        if kind.__getitem__.__module__ != PADDLESEGS_READER:
+            raise UsageError(
+                f"{section}: classes: PaddleSeg's {kind.__name__} reads its labels itself; use a "
+                "data set of ours of the same name, or a ListDataset"
+            )
         self.class_table = table
         self._dataset.transforms = partial(_with_label, table, self._dataset.transforms)
 
@@ -110,11 +122,6 @@ class PaddleSegDataset:
 def _with_label(table: ClassTable, transforms: Any, data: dict[str, Any]) -> dict[str, Any]:
     """PaddleSeg's transforms, of a label that is read by a class table."""
     if data.get("label") is not None:
-        if not isinstance(data["label"], str):
-            raise UsageError(
-                "classes: this data set of PaddleSeg's reads its labels itself; use ours of the "
-                "same name, or a ListDataset"
-            )
         data["label"] = decode_label(data["label"], table)
     return transforms(data | {"left_right": table.left_right})
 
@@ -163,7 +170,7 @@ def build_dataset(config: Config, section: str) -> Any:
     if not hasattr(dataset, "samples"):
         dataset = PaddleSegDataset(dataset)
     if classes is not None and not isinstance(dataset, PackedDataset):  # packed as classes
-        _set_table(dataset, _applied(classes, dataset.class_table, spec, section))
+        _set_table(dataset, _applied(classes, dataset.class_table, spec, section), section)
     if isinstance(dataset, SegmentationDataset):
         dataset.edge = spec.get(EDGE, False)
         if not isinstance(dataset.edge, bool):
@@ -278,9 +285,9 @@ def _applied(
     return apply_classes(classes, base, f"{section}.classes", is_ambiguous)
 
 
-def _set_table(dataset: Any, table: ClassTable) -> None:
+def _set_table(dataset: Any, table: ClassTable, section: str) -> None:
     if isinstance(dataset, PaddleSegDataset):
-        dataset.read_labels_by(table)
+        dataset.read_labels_by(table, section)
     dataset.class_table = table
     dataset.num_classes, dataset.ignore_index = table.num_classes, table.ignore_index
 

@@ -52,7 +52,9 @@ def contact_sheet(dataset: Any, options: SheetOptions) -> np.ndarray:
         sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
     table = dataset.class_table
     entries = legend_entries(pixels[: table.num_classes], table.class_names, table.palette)
-    return np.vstack([sheet, legend(entries, sheet.shape[1])]) if entries else sheet
+    if not entries:
+        return sheet
+    return np.vstack([sheet, legend(entries, table.class_names, sheet.shape[1])])
 
 
 def _cell(item: dict[str, np.ndarray], dataset: Any) -> np.ndarray:

@@ -5,7 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from paddleseg_ext.images.fonts import drawable_names
 
 # Of the default palette, in CIE Lab: neither near black, white and grey, nor glaring.
 LIGHTNESS, CHROMA = (30.0, 88.0), (22.0, 90.0)
@@ -118,17 +120,21 @@ def shown_share(share: float) -> str:
 
 
 def legend(
-    entries: Sequence[tuple[str, tuple[int, ...], float]], width: int, height: int | None = None
+    entries: Sequence[tuple[str, tuple[int, ...], float]],
+    class_names: Sequence[str],
+    width: int,
+    height: int | None = None,
 ) -> NDArray[np.uint8]:
     """(h, width, 3) uint8 RGB: a swatch, the name and the share per entry, in rows.
 
     Args:
         entries: of `legend_entries`.
+        class_names: by class number; numbers stand for names that no font here can draw.
         width: pixels; an entry that is wider is cut off.
         height: pixels; by default what the rows need.
     """
-    font = ImageFont.load_default(LEGEND_FONT)
-    texts = [f"{name} {shown_share(share)}" for name, _, share in entries]
+    font, drawn = drawable_names(class_names, LEGEND_FONT)
+    texts = [f"{drawn[name]} {shown_share(share)}" for name, _, share in entries]
     places, x, y = [], LEGEND_GAP, 0
     for text in texts:
         wide = LEGEND_SWATCH + 2 * LEGEND_GAP + round(font.getlength(text))

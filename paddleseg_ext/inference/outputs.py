@@ -48,7 +48,8 @@ def save_segmentation(
     table, save_dir = segmentation.class_table, Path(save_dir)
     picture = segmentation.overlay()
     if with_legend:
-        strip = legend(table.legend(segmentation.label_map), picture.shape[1])
+        entries = table.legend(segmentation.label_map)
+        strip = legend(entries, table.class_names, picture.shape[1])
         picture = np.vstack([picture, strip])
     contents = {
         save_dir / LABEL_MAPS / f"{name}.png": encode_label_map(segmentation.label_map, table),

@@ -80,6 +80,13 @@ def test_paddlesegs_ade20k_is_scored_as_it_trains(tmp_path: Path) -> None:
     assert label is not None
     assert (decode_label(label, dataset.class_table) == 149).all()
     assert (dataset[0]["label"] == 149).all()
+    for section in ("train_dataset", "val_dataset"):  # at once, not at the first sample
+        text = Path(config.path).read_text()
+        (tmp_path / "c.yml").write_text(
+            f"{text}\nclasses: {{mapping: {{wall: a, others: ignored}}}}"
+        )
+        with pytest.raises(UsageError, match=f"{section}: classes: PaddleSeg's ADE20K reads its"):
+            build_dataset(load_config(tmp_path / "c.yml"), section)
 
 
 def test_a_mode_that_is_no_word(tmp_path: Path) -> None:

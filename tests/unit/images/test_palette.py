@@ -45,9 +45,10 @@ def test_a_legend_names_the_classes_that_occur_by_share() -> None:
     entries = legend_entries([10, 0, 30], ("sky", "road", "car"), palette)
     assert [entry[0] for entry in entries] == ["car", "sky"]
     assert [entry[2] for entry in entries] == [0.75, 0.25]
-    strip = legend(entries, 200)
+    names = ("sky", "road", "car")
+    strip = legend(entries, names, 200)
     assert strip.shape == (LEGEND_ROW, 200, 3)
     for _, colour, _ in entries:
         assert (strip == colour).all(axis=2).sum() > 50
-    assert legend(entries, 60).shape == (2 * LEGEND_ROW, 60, 3)
-    assert legend([("\u8def\u9762", (1, 2, 3), 1.0)], 60).shape[1] == 60
+    assert legend(entries, names, 60).shape == (2 * LEGEND_ROW, 60, 3)
+    assert legend([("\u8def\u9762", (1, 2, 3), 1.0)], ["\u8def\u9762"], 60).shape[1] == 60
