@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 from paddle import Tensor, nn
@@ -108,3 +109,25 @@ class ScriptedScores:
         value = self._scores[protocol].pop(0)
         scores = SimpleNamespace(mean_iou=value, accuracy=value)
         return SimpleNamespace(scores=scores, to_json=lambda: {"scores": {"mean_iou": value}})
+
+
+def tiny_data(folder: Path, count: int = 4) -> dict[str, Any]:
+    """Sections of a yml for `count` pictures of 8 x 8 with `NUM_CLASSES` classes, written there."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        label = generator.integers(0, NUM_CLASSES, (8, 8), dtype=np.uint8)
+        image = np.repeat(label[..., None] * 60, 3, axis=2)
+        image += generator.integers(0, 40, image.shape, dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        cv2.imwrite(str(folder / f"{number}_label.png"), label)
+        lines.append(f"{number}.png {number}_label.png\n")
+    (folder / "all.list").write_text("".join(lines))
+    common = {"type": "ListDataset", "dataset_root": str(folder), "num_classes": NUM_CLASSES}
+    transforms = [{"type": "Normalize"}]
+    return {
+        f"{part}_dataset": common
+        | {"mode": part, f"{part}_path": "all.list", "transforms": transforms}
+        for part in ("train", "val")
+    }

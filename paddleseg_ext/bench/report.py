@@ -72,6 +72,11 @@ class Row:
         }
 
     @property
+    def _checkpoint(self) -> str | None:
+        """The sha256 of the weights that were exported."""
+        return self.bundle.manifest.checkpoint.get("sha256") if self.bundle.manifest else None
+
+    @property
     def _cost(self) -> Mapping[str, Any]:
         """The cost that the bundle records; empty where it records none."""
         return self.bundle.manifest.cost if self.bundle.manifest else {}
@@ -106,6 +111,7 @@ class Row:
         return {
             "name": self.candidate.name,
             "bundle": str(self.bundle.deploy_file),
+            "checkpoint": self._checkpoint,
             "stage": self.candidate.spec.name,
             "threads": self.candidate.spec.threads,
             "streams": self.candidate.spec.streams,

@@ -170,7 +170,7 @@ def configuration_of(weights: str | Path, opts: Iterable[str] = ()) -> Config:
         raise UsageError(
             f"{weights}: {source.name} holds no classes; give the yml of its training with --config"
         )
-    raw["model"] = _without_pretrained(raw["model"])
+    raw["model"] = without_pretrained(raw["model"])
     if manifest.evaluation:
         rule = from_section(EvaluationRule, manifest.evaluation, f"{source}: evaluation")
         raw |= {"test_config": rule.test_config(), "absent_class": rule.absent_class}
@@ -178,10 +178,11 @@ def configuration_of(weights: str | Path, opts: Iterable[str] = ()) -> Config:
     return check_config(raw, weights, manifest.classes)
 
 
-def _without_pretrained(value: Any) -> Any:
+def without_pretrained(value: Any) -> Any:
+    """A configuration without the files that its network would begin from."""
     if isinstance(value, Mapping):
-        return {k: _without_pretrained(v) for k, v in value.items() if k != PRETRAINED}
-    return [_without_pretrained(each) for each in value] if isinstance(value, list) else value
+        return {k: without_pretrained(v) for k, v in value.items() if k != PRETRAINED}
+    return [without_pretrained(each) for each in value] if isinstance(value, list) else value
 
 
 def _require_harmless(value: Any, where: str, depth: int = 0) -> None:

@@ -27,7 +27,9 @@ VERBS = {
     "data": ("data", "make, check and inspect data sets"),
     "import": ("import_weights", "turn a published checkpoint into ours"),
     "doctor": ("doctor", "a network's parameters, multiply-adds, strides; or what is installed"),
-    "curves": ("curves", "loss and mIoU of training runs in one picture"),
+    "curves": ("curves", "losses, rate and mIoU of training runs, as a picture or text"),
+    "table": ("table", "runs as a table: cost, speed, mIoU over seeds"),
+    "reproduce": ("reproduce", "what repeats a run, and what differs here"),
     "demo": ("demo", "the whole way on embedded data, with a report"),
     "tipc": ("tipc", "prepare, show and run TIPC chains; needs a checkout"),
 }

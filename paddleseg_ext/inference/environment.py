@@ -53,6 +53,12 @@ def environment_lines() -> list[str]:
     return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of this package, Python and the installed packages that compute with it."""
+    found = {name: version for name in PACKAGES if (version := _version(name))}
+    return {"paddleseg_ext": __version__, "Python": platform.python_version(), **found}
+
+
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)

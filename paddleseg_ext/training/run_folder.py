@@ -5,6 +5,7 @@ save_dir/iter_N/model_raw.pdparams   with `ema:`; model.pdparams then holds the 
 save_dir/best_model/model.pdparams, model.pdparams.json
 save_dir/best_model_NAME/            the same for each protocol of `keep_best:`
 save_dir/history.json          losses and scores of the whole run
+save_dir/run.json, config.yml  how the run was made (`run_record`)
 save_dir/profile.json, profile_trace.json    of --profile
 save_dir/previous_runs/K/      the files of an earlier run in this folder
 """
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 OPTIMIZER, RAW_WEIGHTS = "model.pdopt", "model_raw.pdparams"
 BEST, PREVIOUS_RUNS = "best_model", "previous_runs"
+RECORD, CONFIG = "run.json", "config.yml"
 PROFILE, PROFILE_TRACE = "profile.json", "profile_trace.json"
 _ITERATION = re.compile(r"iter_(\d+)")
 # Of the yml: of the evaluation or the beginning, or compared as fields of `TrainState`.
@@ -110,6 +112,16 @@ def iteration_folders(save_dir: Path) -> list[Path]:
     """The `iter_N` folders of a run, oldest first."""
     found = [(int(m[1]), p) for p in save_dir.glob("iter_*") if (m := _ITERATION.fullmatch(p.name))]
     return [path for _, path in sorted(found)]
+
+
+def newest_manifests(save_dir: Path) -> list[CheckpointManifest]:
+    """Manifests of the newest `iter_N` and of the best weights.
+
+    Raises:
+        UsageError: one is damaged.
+    """
+    folders = [*iteration_folders(save_dir)[-1:], *sorted(save_dir.glob(f"{BEST}*"))]
+    return [read_manifest(f / WEIGHTS) for f in folders if (f / WEIGHTS).is_file()]
 
 
 def find_resume_folder(resume_model: str | None, save_dir: Path) -> Path | None:
@@ -215,7 +227,7 @@ def config_changes(folder: Path, config: Mapping[str, Any]) -> list[str]:
     stored = read_manifest(folder / WEIGHTS).config
     if not isinstance(stored, dict):
         return []
-    old, new = _flat(stored), _flat(config)
+    old, new = leaves_of(stored), leaves_of(config)
     return [
         f"{key} was {old.get(key, 'not given')}, is {new.get(key, 'not given')}"
         for key in sorted(old.keys() | new.keys())
@@ -223,7 +235,7 @@ def config_changes(folder: Path, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
+def leaves_of(value: Any, key: str = "") -> dict[str, Any]:
     """The leaves of a configuration by their keys, as `a.0.b`."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
@@ -234,7 +246,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
         return {key: value}
     leaves: dict[str, Any] = {}
     for name, inner in items:
-        leaves |= _flat(inner, f"{key}.{name}" if key else str(name))
+        leaves |= leaves_of(inner, f"{key}.{name}" if key else str(name))
     return leaves
 
 
@@ -311,7 +323,7 @@ def set_earlier_run_aside(
         bests = [p for p in bests if p.name not in {best_folder(protocol) for protocol in kept}]
         left = _later_than(TrainState.read(resumed).iteration, bests, iteration_folders(save_dir))
     else:
-        names = [HISTORY, PROFILE, PROFILE_TRACE]
+        names = [HISTORY, RECORD, CONFIG, PROFILE, PROFILE_TRACE]
         left = [save_dir / name for name in names if (save_dir / name).exists()]
         left += [*bests, *iteration_folders(save_dir)]
     if not left:

@@ -57,6 +57,7 @@ def train(config: Config, options: TrainOptions = TrainOptions()) -> TrainResult
     from paddleseg_ext.data.build import build_dataset
     from paddleseg_ext.data.validate import require_sound_sets
     from paddleseg_ext.distributed.world import joined_world, wait_for_all
+    from paddleseg_ext.training.run_record import describe_start
     from paddleseg_ext.training.trainer import run_training
     from paddleseg_ext.training.validation import make_validation
 
@@ -64,15 +65,18 @@ def train(config: Config, options: TrainOptions = TrainOptions()) -> TrainResult
         data = {"train_dataset": build_dataset(config, "train_dataset")}
         if options.do_eval:
             data["val_dataset"] = build_dataset(config, "val_dataset")
+        start = None
         if world.is_first:
             require_sound_sets(data)
+            of_run = {"device": plan.device, "threads": plan.threads, "processes": world.size}
+            start = describe_start(config, plan.options, data, **of_run)
         wait_for_all(world)
         training, validate = data["train_dataset"], None
         if options.do_eval:
             validate = make_validation(plan, data["val_dataset"], training.num_classes, world)
         alone = sole_writer(options.save_dir, "--save_dir") if world.is_first else nullcontext()
         with alone:
-            state, history = run_training(plan, training, validate, world)
+            state, history = run_training(plan, training, validate, world, start)
     evaluated = state.best_iteration > 0
     best = options.save_dir / best_folder(None) / WEIGHTS
     return TrainResult(

@@ -55,6 +55,7 @@ from paddleseg_ext.training.run_folder import (
     save_iteration,
     set_earlier_run_aside,
 )
+from paddleseg_ext.training.run_record import Start, add_start
 from paddleseg_ext.training.sampling import (
     Batch,
     EpochBatches,
@@ -110,7 +111,11 @@ class Training:
 
 
 def run_training(
-    plan: TrainingPlan, dataset: Any, validate: Validate | None, world: World
+    plan: TrainingPlan,
+    dataset: Any,
+    validate: Validate | None,
+    world: World,
+    start: Start | None = None,
 ) -> tuple[TrainState, History]:
     """Train the network of a plan and leave its checkpoints in `--save_dir`.
 
@@ -119,6 +124,7 @@ def run_training(
         dataset: training samples, see `Training`.
         validate: scores the network; None where nothing is evaluated.
         world: this process among those that train together.
+        start: for the run's record; None writes none.
 
     Returns:
         The state at the end, and the losses and scores on the way (in the first process).
@@ -128,6 +134,8 @@ def run_training(
         CheckFailed: the loss is no longer finite.
     """
     run = prepare_run(plan, dataset, validate, world)
+    if start is not None:
+        add_start(plan.options.save_dir, start, run.state.iteration)
     if world.is_first:
         log(
             f"{type(run.learner.model).__name__}, {len(dataset)} samples, {plan.config.iters} "

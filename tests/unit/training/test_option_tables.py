@@ -6,6 +6,7 @@ import pytest
 
 from paddleseg_ext.common.options import options_table
 from paddleseg_ext.config import Config, Sections
+from paddleseg_ext.studies.several import SeveralOptions
 from paddleseg_ext.training.ema import EmaOptions
 from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.options import TrainOptions, YmlOverrides
@@ -19,7 +20,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
     [
         *(("configs.md", options) for options in (Sections, Config, OptimizerOptions, EmaOptions)),
         *(("configs.md", options) for options in (*DECAYS.values(), Warmup)),
-        *(("training.md", options) for options in (YmlOverrides, TrainOptions)),
+        *(("training.md", options) for options in (YmlOverrides, TrainOptions, SeveralOptions)),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

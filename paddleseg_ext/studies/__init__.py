@@ -1,0 +1,1 @@
+"""Several runs as one: seeds and sweeps, tables of runs, and repeating a run."""
