@@ -42,6 +42,15 @@ class SizeAnswer(BaseModel):
     height: int
 
 
+class ConfidenceAnswer(BaseModel):
+    """The confidence of an image: per pixel the largest softmax after all resizing."""
+
+    mean: float = Field(description="0 to 1, over the image's pixels.")
+    shares_below: dict[str, float] = Field(
+        description="Confidence -> share of the pixels below it, 0 to 1."
+    )
+
+
 class SegmentAnswer(BaseModel):
     """The segmentation of an image, in numbers."""
 
@@ -49,6 +58,9 @@ class SegmentAnswer(BaseModel):
     network_size: SizeAnswer = Field(description="Of the network's input.")
     classes: list[ClassShare]
     batch_size: int = Field(description="Images that ran together.")
+    confidence: ConfidenceAnswer | None = Field(
+        default=None, description="With confidence=true or output=confidence."
+    )
     timings_ms: dict[str, float] = Field(
         description="decode, preprocess, queue, network (of the batch), postprocess, encode."
     )
@@ -62,7 +74,7 @@ class BatchItem(BaseModel):
     error: str | None = None
     answer: SegmentAnswer | None = None
     image_base64: str | None = Field(
-        default=None, description="With output=labels PNG, overlay JPEG."
+        default=None, description="With output=labels and confidence PNG, overlay JPEG."
     )
 
 

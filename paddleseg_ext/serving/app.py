@@ -35,6 +35,7 @@ from paddleseg_ext.serving.answers import (
     BatchItem,
     ClassEntry,
     ClassShare,
+    ConfidenceAnswer,
     Health,
     LimitsAnswer,
     ModelAnswer,
@@ -54,8 +55,15 @@ SAMPLE_SIZE_WH = (384, 192)  # of the embedded data set
 COUNTED_PATHS = frozenset(
     ("/", "/v1/segment", "/v1/segment:batch", "/v1/model", "/healthz", "/readyz", "/metrics")
 )
-MEDIA_TYPES = {"labels": "image/png", "overlay": "image/jpeg"}
-OutputFlag = Annotated[Encoding, Query(description="The form of the answer.")]
+MEDIA_TYPES = {"labels": "image/png", "overlay": "image/jpeg", "confidence": "image/png"}
+OutputFlag = Annotated[
+    Encoding,
+    Query(
+        description="The form of the answer. confidence: a grey PNG, 255 * the largest softmax "
+        "after all resizing."
+    ),
+]
+ConfidenceFlag = Annotated[bool, Query(description="Mean and shares of the confidence in JSON.")]
 OrientationFlag = Annotated[
     Orientation | None,
     Query(
@@ -133,7 +141,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         responses=refusals
         | {
             200: {
-                "description": "Palette PNG, overlay JPEG or JSON, at the image's size",
+                "description": "Palette or grey PNG, overlay JPEG or JSON, at the image's size",
                 "content": {media: {"schema": BINARY} for media in MEDIA_TYPES.values()},
                 "model": SegmentAnswer,
             }
@@ -141,7 +149,10 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         openapi_extra={"requestBody": ONE_IMAGE},
     )
     async def segment(
-        request: Request, output: OutputFlag = "labels", orientation: OrientationFlag = None
+        request: Request,
+        output: OutputFlag = "labels",
+        orientation: OrientationFlag = None,
+        confidence: ConfidenceFlag = False,
     ) -> Response:
         """Segment the image in the body.
 
@@ -151,7 +162,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
             service.require_room()
             upload = await _reading(read_one(request, max_bytes, arriving))
             async with service.admission():
-                work = service.segment(upload.content, output, orientation)
+                work = service.segment(upload.content, output, orientation, confidence)
                 answer = await unless_gone(request, work)
         return _respond(service, answer, output)
 
@@ -163,13 +174,19 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         openapi_extra={"requestBody": MANY_IMAGES},
     )
     async def segment_batch(
-        request: Request, output: OutputFlag = "json", orientation: OrientationFlag = None
+        request: Request,
+        output: OutputFlag = "json",
+        orientation: OrientationFlag = None,
+        confidence: ConfidenceFlag = False,
     ) -> BatchAnswer:
         """Segment the images of a multipart body; a bad one does not affect the others."""
         most = service.settings.queue_size
 
         async def work(uploads: list[Upload]) -> list[BatchItem]:
-            items = [_item(service, upload, output, orientation) for upload in uploads]
+            def segmented(upload: Upload) -> Awaitable[Answer]:
+                return service.segment(upload.content, output, orientation, confidence)
+
+            items = [_item(service, upload.name, segmented(upload)) for upload in uploads]
             return list(await asyncio.gather(*items))
 
         async with within(deadline_s):
@@ -226,15 +243,13 @@ async def _reading(reading: Awaitable[Any]) -> Any:
         raise Refused(408, "the body did not come within the deadline") from None
 
 
-async def _item(
-    service: SegmentationService, upload: Upload, output: Encoding, orientation: Orientation | None
-) -> BatchItem:
+async def _item(service: SegmentationService, name: str, segmented: Awaitable[Answer]) -> BatchItem:
     try:
-        answer = await service.segment(upload.content, output, orientation)
+        answer = await segmented
     except Refused as refusal:
-        return BatchItem(name=upload.name, status=refusal.status, error=refusal.sentence)
+        return BatchItem(name=name, status=refusal.status, error=refusal.sentence)
     return BatchItem(
-        name=upload.name,
+        name=name,
         status=200,
         answer=_as_json(service, answer),
         image_base64=base64.b64encode(answer.encoded).decode() if answer.encoded else None,
@@ -242,7 +257,7 @@ async def _item(
 
 
 def _as_json(service: SegmentationService, answer: Answer) -> SegmentAnswer:
-    found = answer.segmentation
+    found, shares = answer.segmentation, service.confidence_shares(answer)
     height, width = found.label_map.shape
     network_h, network_w = found.input_hw
     return SegmentAnswer(
@@ -250,6 +265,7 @@ def _as_json(service: SegmentationService, answer: Answer) -> SegmentAnswer:
         network_size=SizeAnswer(width=network_w, height=network_h),
         classes=[ClassShare(**entry) for entry in service.class_shares(answer)],
         batch_size=found.batch_size,
+        confidence=ConfidenceAnswer(**shares) if shares else None,
         timings_ms={stage: round(ms, 3) for stage, ms in answer.timings_ms.items()},
     )
 

@@ -14,7 +14,12 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.orientation import Orientation
-from paddleseg_ext.inference.outputs import encode_label_map, encode_overlay
+from paddleseg_ext.inference.outputs import (
+    encode_confidence,
+    encode_label_map,
+    encode_overlay,
+)
+from paddleseg_ext.inference.postprocess import NO_SCORES
 from paddleseg_ext.inference.predictor import Predictor, Prepared, Segmentation
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, BatchShare
 from paddleseg_ext.serving.images import Refused, decode_upload
@@ -22,9 +27,10 @@ from paddleseg_ext.serving.metrics import Metrics
 from paddleseg_ext.serving.options import ServiceSettings
 
 T = TypeVar("T")
-Encoding = Literal["labels", "overlay", "json"]
+Encoding = Literal["labels", "overlay", "confidence", "json"]
 RECENT = 32  # answers whose network time gives Retry-After
 WAITED = 0.1  # share of the deadline; an image that waited longer for others may be sent again
+DOUBTFUL = (0.5, 0.7, 0.9)  # confidences below which shares are given
 HELPERS = 2  # threads that decode, pre- and postprocess beside the network
 
 
@@ -35,7 +41,8 @@ class Answer:
     Attributes:
         segmentation: of the predictor.
         class_pixels: pixels per class id.
-        encoded: PNG of the label map or JPEG of the overlay, as asked for; None for `json`.
+        encoded: PNG of the label map or of the confidence, or JPEG of the overlay, as asked for;
+            None for `json`.
         timings_ms: `decode`, `preprocess`, `queue`, `network`, `postprocess`, `encode`.
     """
 
@@ -123,7 +130,11 @@ class SegmentationService:
             self.metrics.images_in_service.set(self._admitted)
 
     async def segment(
-        self, content: bytes, encoding: Encoding, orientation: Orientation | None
+        self,
+        content: bytes,
+        encoding: Encoding,
+        orientation: Orientation | None,
+        with_confidence: bool = False,
     ) -> Answer:
         """The answer for one admitted image.
 
@@ -133,11 +144,13 @@ class SegmentationService:
             orientation: `stored` takes the pixels as they are in the file; `upright` applies the
                 camera's orientation tag to image and answer; None reads as the bundle says, as
                 `infer` does.
+            with_confidence: whether the segmentation has it also where it is not encoded.
 
         Raises:
             Refused: 4xx where the image cannot be used; 503 where it is cancelled after a long wait
                 for other images.
         """
+        finishing = self._finishing(with_confidence or encoding == "confidence")
         arrived, own = time.perf_counter(), _Own()
         try:
             async with self._room:
@@ -152,7 +165,7 @@ class SegmentationService:
                     "network": share.network_ms,
                 }
                 answer = await self._help(
-                    lambda: self._finish(prepared, share, timings_ms, encoding)
+                    lambda: self._finish(finishing, (prepared, share), timings_ms, encoding)
                 )
         except asyncio.CancelledError:
             deadline_s = self.settings.deadline
@@ -189,15 +202,28 @@ class SegmentationService:
         own.seconds += share.network_ms / 1000
         return share
 
+    def _finishing(self, with_confidence: bool) -> Predictor:
+        """The predictor whose `finish` makes the segmentation.
+
+        Raises:
+            Refused: 422, the graph returns no scores.
+        """
+        if not with_confidence:
+            return self.predictor
+        if self.predictor.postprocess.output_op == "argmax":
+            raise Refused(422, NO_SCORES)
+        return self.predictor.with_outputs({"confidence"})
+
     def _finish(
         self,
-        prepared: Prepared,
-        share: BatchShare,
+        predictor: Predictor,
+        ran: tuple[Prepared, BatchShare],
         timings_ms: dict[str, float],
         encoding: Encoding,
     ) -> Answer:
+        prepared, share = ran
         try:
-            segmentation = self.predictor.finish(
+            segmentation = predictor.finish(
                 prepared, share.output, share.geometry, share.batch_size
             )
         except DataError as error:
@@ -208,6 +234,9 @@ class SegmentationService:
             encoded = encode_label_map(label_map, self.table)
         elif encoding == "overlay":
             encoded = encode_overlay(segmentation.image, label_map, self.table)
+        elif encoding == "confidence":
+            assert segmentation.confidence is not None
+            encoded = encode_confidence(segmentation.confidence)
         timings_ms |= {
             "postprocess": segmentation.timings.postprocess_ms,
             "encode": _since(start),
@@ -235,6 +264,14 @@ class SegmentationService:
             described | {"pixels": pixels, "share": pixels / size}
             for described, pixels in zip(self.classes(), answer.class_pixels, strict=True)
         ]
+
+    def confidence_shares(self, answer: Answer) -> dict[str, Any] | None:
+        """Mean confidence and the shares of pixels below `DOUBTFUL`; None without confidence."""
+        confidence = answer.segmentation.confidence
+        if confidence is None:
+            return None
+        below = {f"{p:g}": float((confidence < p).mean()) for p in DOUBTFUL}
+        return {"mean": float(confidence.mean(dtype=np.float64)), "shares_below": below}
 
     def classes(self) -> list[dict[str, Any]]:
         """Id, name and colour per class."""

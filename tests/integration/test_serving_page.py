@@ -188,3 +188,25 @@ def test_every_control_has_a_name(page: Any) -> None:
     )
     assert nameless == []
     assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
+
+
+def test_confidence_in_place_of_the_classes(
+    page: Any, bundle: Path, deployment: Deployment, tmp_path: Path
+) -> None:
+    image_file = deployment.list.parent / "city1" / "frame.png"
+    arguments = ["--config", str(bundle), "--image_path", str(image_file), "--device", "cpu"]
+    flags = ["--save_confidence", "--save_dir", str(tmp_path)]
+    load_script("infer").main([*arguments, *SAME_NETWORK, *flags])
+    expected = np.asarray(Image.open(tmp_path / "confidence/frame.png"))
+    page.set_input_files("#file", image_file)
+    wait_for(page, "Done: frame.png, 80 x 48 pixels")
+    classes = page.locator("#colors").evaluate("canvas => canvas.toDataURL()")
+    page.get_by_label("Confidence instead of classes").check()
+    wait_for(page, f"Confidence: {(expected < 127.5).mean():.1%} of the pixels are below 0.5.")
+    shown = page.evaluate("Array.from(state.confidence.data.filter((_, i) => i % 4 === 0))")
+    assert shown == expected.ravel().tolist()
+    assert page.locator("#colors").evaluate("canvas => canvas.toDataURL()") != classes
+    page.locator("#stage").press("ArrowRight")
+    assert ", confidence 0." in page.locator("#hover").inner_text()
+    page.get_by_label("Confidence instead of classes").uncheck()
+    assert page.locator("#colors").evaluate("canvas => canvas.toDataURL()") == classes

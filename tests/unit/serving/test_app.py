@@ -16,6 +16,7 @@ from PIL import Image
 
 from paddleseg_ext.images.reading import decode_image
 from paddleseg_ext.inference.outputs import encode_overlay
+from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.images import Refused
 from paddleseg_ext.serving.requests import Arriving
@@ -65,6 +66,38 @@ def test_the_three_outputs(make_service: MakeService) -> None:
     assert [entry["pixels"] for entry in answer["classes"]] == counts.tolist()
     assert [entry["name"] for entry in answer["classes"]] == ["dark", "grey", "bright"]
     assert sum(entry["share"] for entry in answer["classes"]) == pytest.approx(1)
+
+
+def test_confidence_and_its_shares(make_service: MakeService) -> None:
+    content = png()
+    service = make_service()
+    expected = service.predictor.with_outputs({"confidence"})(decode_image(content, "x")).confidence
+    assert expected is not None
+    with TestClient(create_app(service)) as client:
+        plain = client.post("/v1/segment?output=json", content=content).json()
+        answer = client.post("/v1/segment?output=confidence", content=content)
+        shares = client.post("/v1/segment?output=json&confidence=true", content=content).json()
+        files = [("images", content)]
+        batch = client.post("/v1/segment:batch?output=confidence", files=files).json()
+    assert answer.headers["content-type"] == "image/png"
+    picture = np.asarray(Image.open(io.BytesIO(answer.content)))
+    np.testing.assert_array_equal(picture, np.rint(expected * 255))
+    assert plain["confidence"] is None and shares["classes"] == plain["classes"]
+    assert shares["confidence"]["mean"] == pytest.approx(expected.mean())
+    below = {str(p): pytest.approx((expected < p).mean()) for p in (0.5, 0.7, 0.9)}
+    assert shares["confidence"]["shares_below"] == below
+    (item,) = batch["results"]
+    assert base64.b64decode(item["image_base64"]) == answer.content
+    assert item["answer"]["confidence"] == shares["confidence"]
+
+
+def test_confidence_of_a_graph_that_ends_in_argmax(make_service: MakeService) -> None:
+    service = make_service()
+    service.predictor.postprocess = Postprocess("argmax")
+    with TestClient(create_app(service)) as client:
+        for flags in ("output=confidence", "output=json&confidence=true"):
+            answer = client.post(f"/v1/segment?{flags}", content=png())
+            assert answer.status_code == 422 and "--output_op none" in answer.json()["error"]
 
 
 def test_the_page_of_the_interface_needs_no_network(make_service: MakeService) -> None:
