@@ -122,7 +122,7 @@ def _input_text(bundle: Bundle) -> str:
     manifest = bundle.manifest
     assert manifest is not None
     steps = yaml.safe_dump(bundle.transforms, sort_keys=False) if bundle.transforms else "none\n"
-    shape = "x".join(
+    shape = " x ".join(
         "any" if side in (None, -1) else str(side) for side in bundle.input_shape or []
     )
     rule = manifest.evaluation.describe() if manifest.evaluation else "not recorded"
@@ -130,6 +130,6 @@ def _input_text(bundle: Bundle) -> str:
         f"Images are {manifest.color_order}, 0 to 255, read `{manifest.orientation}`. "
         f"These transforms make\nthe input, (N, 3, H, W) {bundle.input_dtype}, {shape}:\n\n"
         f"```yaml\n{steps}```\n\n"
-        f"The graph returns `{bundle.output_op}`, which goes back to the image's size: "
+        f"The graph's output (`--output_op {bundle.output_op}`) returns to the image's size as "
         f"{RESIZE_BACK[bundle.output_op]}.\nProtocol of its evaluation: {cell(rule)}.\n"
     )

@@ -75,6 +75,8 @@ def test_tuned_and_then_taken_by_itself(onnx_bundle: Path, deployment: Any, tmp_
     assert set(verified) == set(DEPLOYED) and all(v.passed for v in verified.values())
     assert verified["paddle"].ratio == 1.0 and verified["paddle"].num_images == 3
     assert {record.command for record in verified.values()} == {"tune"}
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert card.count(" | tune ") == len(verified) and " | export " not in card
 
     taken = call(*infer, "--device", "cpu", "--save_dir", tmp_path / "auto")
     best = max(record.ratio or 0.0 for record in verified.values())
@@ -139,6 +141,10 @@ def test_int8_is_judged_and_its_verdict_kept(
         record = manifest.verified[stage]
         assert record.passed and (record.int8_kernels or 0) > 20
         assert 0 <= (record.mean_iou_after or 0.0) <= 1 and record.command == "quantize"
+    card = (written / "MODEL_CARD.md").read_text()
+    assert (
+        "| openvino_int8 | within-budget, mIoU " in card and "MODEL_CARD.md" not in manifest.files
+    )
     results = tmp_path / "infer"
     inferred = call(
         "infer.py", "--config", written, "--image_path", deployment.list, "--device", "cpu",

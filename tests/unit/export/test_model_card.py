@@ -65,7 +65,7 @@ def test_a_card_has_all_that_is_known(bundle: Bundle, tmp_path: Path) -> None:
         "**mIoU 0.7500**; pixel accuracy 0.9000; 500 images; protocol whole image",
         "| road | 0.7500 |\n| a\\|b | - |",
         "- type: Normalize",
-        "anyx3x64x96",
+        "any x 3 x 64 x 96",
         "bilinear logits",
         "| paddle | identical | 4 | 0 |",
         "- Licence of the weights:",
