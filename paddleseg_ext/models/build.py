@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Backbones of PaddleSeg 2.8 that read the file of `pretrained` themselves, and always.
 LOADING_BACKBONES = ("CAE", "VisionTransformer")
+BACKBONE = "backbone"
 
 
 def build_model(config: Config, num_classes: int) -> "nn.Layer":
@@ -150,6 +151,7 @@ def load_pretrained(config: Config, model: "nn.Layer") -> None:
     """Loads the weights that a new run begins from, see `starting_weights.files_to_start_from`.
 
     Tensors that do not fit (heads of another class count) keep their fresh weights and are listed.
+    Of a whole network's file a backbone takes the tensors `backbone.*`, which must all fit.
 
     Raises:
         UsageError: a URL (nothing is fetched here), a missing or foreign file.
@@ -157,7 +159,7 @@ def load_pretrained(config: Config, model: "nn.Layer") -> None:
     for key, source in files_to_start_from(config).items():
         target: Any = model
         if key == BACKBONE_KEY:
-            target = getattr(model, "backbone", None)
+            target = getattr(model, BACKBONE, None)
             if target is None:
                 raise UsageError(
                     f"{type(model).__name__} has no 'backbone' to load 'pretrained' into"
@@ -177,5 +179,11 @@ def _load_fitting(model: "nn.Layer", source: Any, key: str) -> None:
         )
     arrays = read_arrays(require_file(source, key))
     read_manifest(source)
-    report = load_arrays_into(model, arrays, f"{key}: {source}", strict=False)
+    start = f"{BACKBONE}."
+    inner = {n.removeprefix(start): x for n, x in arrays.items() if n.startswith(start)}
+    is_whole = key == BACKBONE_KEY and bool(inner) and not arrays.keys() & model.state_dict().keys()
+    if is_whole:
+        log(f"{key}: {source}: a whole network; of {len(arrays)} tensors the {len(inner)} {start}*")
+        arrays = inner
+    report = load_arrays_into(model, arrays, f"{key}: {source}", strict=is_whole)
     log(f"{key}: {source}: {report.describe()}")

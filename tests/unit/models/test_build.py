@@ -107,6 +107,25 @@ def test_channels_of_features_are_no_input_channels() -> None:
         build_model(network(type="MLATransformer", in_channels=1024, backbone=None), 19)
 
 
+def test_a_backbone_from_a_whole_networks_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "whole.pdparams"
+    spec = {"type": "BiSeNetV1", "backbone": {"type": "ResNet18", "pretrained": str(path)}}
+    config = Config(Path("a.yml"), {"model": spec})
+    other, model = build_model(config, 5), build_model(config, 3)
+    save_weights(other, path)
+    load_pretrained(config, model)
+    assert (model.backbone.conv1.weight == other.backbone.conv1.weight).all()
+    assert not (model.head.conv.conv.weight == other.head.conv.conv.weight).all()
+    total, inner = len(other.state_dict()), len(other.backbone.state_dict())
+    assert f"of {total} tensors the {inner} backbone.*" in capsys.readouterr().out
+    stdc = {"type": "STDCSeg", "backbone": {"type": "STDCNet813"}}
+    save_weights(build_model(Config(Path("b.yml"), {"model": stdc}), 3), path)
+    with pytest.raises(UsageError, match=r"model.backbone.pretrained: .* does not fit ResNet"):
+        load_pretrained(config, model)
+
+
 def test_a_recipe_fills_its_backbone_from_the_file_that_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
