@@ -3,10 +3,11 @@ r"""Convert a checkpoint to a static graph that inference can load anywhere, and
     python export_model.py --config YML --model_path output/best_model/model.pdparams \
         --save_dir output/inference_model
 
-SAVE_DIR gets model.json, model.pdiparams and deploy.yaml, which is all that infer.py reads. Before
-the command returns, Paddle Inference has run the graph with oneDNN off and on and was compared with
-the eager network; so was ONNX Runtime with --onnx True. A runtime that gives another result is
-recorded as failed; where none gives the network's, nothing is written and the status is 1.
+SAVE_DIR gets model.json, model.pdiparams and deploy.yaml, which is all that infer.py reads, and
+MODEL_CARD.md for people. Before the command returns, Paddle Inference has run the graph with oneDNN
+off and on and was compared with the eager network; so was ONNX Runtime with --onnx True. A runtime
+that gives another result is recorded as failed; where none gives the network's, nothing is written
+and the status is 1.
 """
 
 import argparse
