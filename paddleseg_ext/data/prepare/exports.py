@@ -180,11 +180,13 @@ def _of_labels(options: AnnotationOptions) -> tuple:
 
 
 def _keep_record(target: Path, form: str, names: list[str], options: AnnotationOptions) -> None:
-    """Refuse to mix labels of other classes or rules into an earlier run's."""
+    """Refuse to mix labels of other classes, rules or origin with those that are in the target."""
     record = {"form": form, "classes": names}
     record |= {"unlabelled": options.unlabelled, "overlap": options.overlap}
     path = target / RECORD
-    if path.exists() and (before := read_json(path)) != record:
+    has_labels = any((target / "labels").rglob("*.png"))
+    before = read_json(path) if path.exists() else "not by data prepare"
+    if has_labels and before != record:
         raise UsageError(
             f"--to: '{target}' holds labels that were made otherwise ({before}, now {record}); "
             "name a new folder"

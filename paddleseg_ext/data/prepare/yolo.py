@@ -8,9 +8,8 @@ Lines are drawn in the file's order.
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, split_of
 from paddleseg_ext.data.prepare.shapes import Shape, outline
 
@@ -58,15 +57,11 @@ def _names(source: Path) -> dict[int, str]:
     path = next((path for path in given if path.is_file()), None)
     if path is None:
         raise UsageError(f"--from: '{source}' has none of {', '.join(SETTINGS)} with the classes")
-    text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".txt":
+        text = path.read_text(encoding="utf-8", errors="replace")
         names: Any = [line.strip() for line in text.splitlines() if line.strip()]
     else:
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"{path}: no yml can be read: {error}") from None
-        names = content.get("names") if isinstance(content, dict) else None
+        names = read_sections(path, "a yml with 'names:'").get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(isinstance(k, int) for k in names):

@@ -102,6 +102,31 @@ def test_a_rerun_goes_on_and_writes_the_same(form: str, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in target.rglob("*.*")} == before
     with pytest.raises(UsageError, match="made otherwise"):
         convert_export(form, source, target, AnnotationOptions(overlap="ignored"))
+    (target / "prepared.json").unlink()  # labels of someone else are not taken for converted ones
+    with pytest.raises(UsageError, match=r"made otherwise \(not by data prepare"):
+        convert_export(form, source, target, AnnotationOptions())
+
+
+def test_a_run_that_made_no_label_holds_nothing_up(tmp_path: Path) -> None:
+    source, target = made("labelme", tmp_path)
+    texts = {path: path.read_text() for path in source.glob("*.json")}
+    for path in texts:
+        path.write_text("{")
+    with pytest.raises(CheckFailed, match="3 annotations could not be converted"):
+        convert_export("labelme", source, target, AnnotationOptions())
+    for path, text in texts.items():
+        path.write_text(text)
+    assert convert_export("labelme", source, target, AnnotationOptions()) == 3
+
+
+def test_the_yml_of_yolo_is_read_as_any_other(tmp_path: Path) -> None:
+    source, target = made("yolo", tmp_path)
+    path = next(source.rglob("data.yaml"))
+    for text in ("names: [a\n", "a: &a [x, x]\nb: &b [*a, *a]\nnames: 2000-01-01\n", "- a\n"):
+        path.write_text(text)
+        with pytest.raises(UsageError) as caught:
+            convert_export("yolo", source, target, AnnotationOptions())
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
 BROKEN = {
