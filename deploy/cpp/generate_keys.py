@@ -51,7 +51,7 @@ DONE = {
         "output_dtype",
     ],
     "kPreprocess": ["color_order", "orientation", "value_range", "layout"],
-    "kPostprocess": ["classes", "output_op", "upsampling", "resize_back"],
+    "kPostprocess": ["classes", "output_op", "upsampling", "resize_back", "calibration"],
     "kClasses": [
         "name",
         "class_names",

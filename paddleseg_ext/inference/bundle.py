@@ -24,6 +24,7 @@ from paddleseg_ext.common.text import check_file_name, check_name, check_names
 from paddleseg_ext.common.yml import dump_yaml, read_sections
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.inference.calibration import Calibration
 from paddleseg_ext.inference.model_card import CARD_FILE, rewrite_verdicts
 from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -99,6 +100,7 @@ class _PostprocessKeys:
     output_op: str | None = None
     upsampling: Literal["graph", "half_pixel", "aligned"] = "graph"
     resize_back: str | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Manifest:
         cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where they
             were not counted.
         evaluation: how the network is evaluated; None where that is unknown.
+        calibration: of the confidence; None where there was none.
     """
 
     network: str
@@ -169,6 +172,7 @@ class Manifest:
     verified: Mapping[str, Verified] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
     evaluation: EvaluationRule | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,9 @@ class Bundle:
     def postprocess(self) -> Postprocess:
         """The postprocessing that makes a label map of the graph's output."""
         upsampling = self.manifest.upsampling if self.manifest else "graph"
-        return Postprocess(self.output_op, upsampling=upsampling)
+        calibration = self.manifest.calibration if self.manifest else None
+        temperature = calibration.temperature if calibration else 1.0
+        return Postprocess(self.output_op, upsampling=upsampling, temperature=temperature)
 
     def require_outputs(
         self, outputs: Collection[str] = (), unknown_below: float | None = None
@@ -396,6 +402,19 @@ def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
     rewrite_verdicts(bundle.deploy_file.parent, known | dict(records))
 
 
+def record_calibration(bundle: Bundle, record: Calibration) -> None:
+    """Write a calibration into the bundle's `Manifest.postprocess`, in place of an earlier one.
+
+    Raises:
+        UsageError: the bundle has no Manifest to write into.
+    """
+    if bundle.manifest is None:
+        raise UsageError(f"{bundle.deploy_file} has no Manifest to keep a calibration in")
+    content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
+    content["Manifest"]["postprocess"]["calibration"] = record.to_dict()
+    write_text(bundle.deploy_file, dump_yaml(content))
+
+
 def write_deploy_yaml(
     folder: str | Path,
     transforms: Iterable[Mapping[str, Any]],
@@ -530,6 +549,11 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             f"{where}.postprocess.upsampling: 'graph' is expected where output_op is not 'none', "
             f"got '{post.upsampling}'"
         )
+    if post.calibration and output_op != "none":
+        raise UsageError(
+            f"{where}.postprocess.calibration: a temperature divides logits; output_op 'none' is "
+            f"expected, got '{output_op}'"
+        )
     variables = from_section(_Variables, keys.variables, f"{where}.variables")
     preprocess = from_section(_PreprocessKeys, keys.preprocess, f"{where}.preprocess")
     cost = from_section(_Cost, keys.cost, f"{where}.cost") if keys.cost else None
@@ -551,6 +575,9 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             for name, record in keys.verified.items()
         },
         cost=asdict(cost) if cost else {},
+        calibration=from_section(Calibration, post.calibration, f"{where}.postprocess.calibration")
+        if post.calibration
+        else None,
         evaluation=from_section(EvaluationRule, keys.evaluation, f"{where}.evaluation")
         if keys.evaluation
         else None,

@@ -1,0 +1,35 @@
+"""The record of a calibration that a bundle keeps (`Manifest.postprocess.calibration`)."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from paddleseg_ext.common.options import option
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature of a bundle's logits, and what it was fitted and judged on.
+
+    Attributes:
+        temperature: logits are divided by it before the softmax; label maps do not change.
+        images: labelled images that it was fitted on.
+        pixels: pixels of these, drawn at random.
+        judged_images: other images, of the figures below.
+        judged_pixels: their pixels, drawn at random.
+        ece_before, ece_after: expected calibration error, 0 to 1.
+        nll_before, nll_after: mean negative log-likelihood of the labels.
+    """
+
+    temperature: float = option(1.0, "", above=0)
+    images: int = option(0, "", at_least=0)
+    pixels: int = option(0, "", at_least=0)
+    judged_images: int = option(0, "", at_least=0)
+    judged_pixels: int = option(0, "", at_least=0)
+    ece_before: float = option(0.0, "", at_least=0)
+    ece_after: float = option(0.0, "", at_least=0)
+    nll_before: float = option(0.0, "", at_least=0)
+    nll_after: float = option(0.0, "", at_least=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of a deploy.yaml."""
+        return asdict(self)

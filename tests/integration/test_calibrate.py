@@ -1,0 +1,72 @@
+"""A temperature for a bundle: written with its statement, and label maps that stay."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from commands import call
+from PIL import Image
+from scipy.special import softmax
+
+from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.predictor import Predictor
+
+from .conftest import Deployment
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(bundle.parent, tmp_path / "bundle") / "deploy.yaml"
+
+
+def test_a_network_that_is_too_sure(copied: Path, deployment: Deployment, tmp_path: Path) -> None:
+    """An untrained network on labels of chance: every class deserves the same probability."""
+    image = deployment.list.parent / "city0/frame.png"
+    with Predictor.open(copied, "paddle", outputs={"confidence"}) as predictor:
+        before = predictor(image)
+    calibrate = ["paddleseg_ext", "calibrate", "--config", copied, "--data", deployment.list]
+    done = call(*calibrate, "--device", "cpu", "--save_dir", tmp_path / "out")
+    assert done.status == 0, done.err
+    record = read_bundle(copied).manifest.calibration
+    assert record is not None and record.temperature > 1
+    assert (record.images, record.judged_images) == (1, 2)
+    assert record.ece_after < record.ece_before and record.nll_after < record.nll_before
+    result = json.loads((tmp_path / "out/calibration.json").read_text())
+    assert result["record"] == record.to_dict()
+    assert result["after"]["risks"].keys() == result["before"]["risks"].keys()
+    with Image.open(tmp_path / "out/calibration.png") as picture:
+        assert picture.format == "PNG"
+    with Predictor.open(copied, "paddle", outputs={"confidence"}) as predictor:
+        after = predictor(image)
+        prepared = predictor.prepare(image)
+        logits = predictor.run(prepared.tensor[None], [prepared.geometry]).outputs[0]
+    assert after.label_map.tobytes() == before.label_map.tobytes()
+    expected = softmax(logits.astype(np.float64) / record.temperature, axis=0).max(axis=0)
+    np.testing.assert_allclose(after.confidence, expected, atol=1e-5)
+    assert after.confidence.mean() < before.confidence.mean()
+
+
+def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_path: Path) -> None:
+    content = copied.read_text()
+    image = deployment.list.parent / "city0/frame.png"
+    argmax = deployment.export(deployment.config, "argmax")
+    for config, data, message in (
+        (copied, image, "two or more labelled images are expected, got 0"),
+        (argmax, deployment.list, "export it again with --output_op none"),
+    ):
+        done = call(
+            *("paddleseg_ext", "calibrate", "--config", config, "--data", data),
+            *("--device", "cpu", "--save_dir", tmp_path / "out"),
+        )
+        assert done.status == 2 and message in done.err, done.err
+        assert len(done.err.strip().splitlines()) == 1
+    assert copied.read_text() == content and not (tmp_path / "out").exists()
+    edited = yaml.safe_load(content)
+    for wrong in ({"temperature": 0}, {"temperature": float("nan")}, {"heat": 1}):
+        edited["Manifest"]["postprocess"]["calibration"] = wrong
+        copied.write_text(yaml.safe_dump(edited))
+        done = call("infer.py", "--config", copied, "--image_path", image, "--device", "cpu")
+        assert done.status == 2 and "postprocess.calibration" in done.err
