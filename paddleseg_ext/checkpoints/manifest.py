@@ -165,7 +165,7 @@ def configuration_of(weights: str | Path, opts: Iterable[str] = ()) -> Config:
         dataset = raw["val_dataset"]
         raw["val_dataset"] = {key: dataset[key] for key in _DATASET_KEYS if key in dataset}
     for key, value in raw.items():
-        _require_harmless(value, f"{source}: {key}")
+        require_harmless(value, f"{source}: {key}")
     if manifest.classes is None:
         raise UsageError(
             f"{weights}: {source.name} holds no classes; give the yml of its training with --config"
@@ -185,16 +185,26 @@ def without_pretrained(value: Any) -> Any:
     return [without_pretrained(each) for each in value] if isinstance(value, list) else value
 
 
-def _require_harmless(value: Any, where: str, depth: int = 0) -> None:
+def require_harmless(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse values that no network's configuration needs: places, enormous sizes, deep nesting.
+
+    Args:
+        value: of a file that is not trusted.
+        where: its place, which the message begins with.
+        depth: levels above it.
+
+    Raises:
+        UsageError: naming the value.
+    """
     if depth > _DEEPEST:
         raise UsageError(f"{where}: a manifest's configuration is nested too deeply")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key not in (PRETRAINED, "class_names"):  # never opened; words for people
-                _require_harmless(inner, f"{where}.{key}", depth + 1)
+                require_harmless(inner, f"{where}.{key}", depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _require_harmless(inner, where, depth + 1)
+            require_harmless(inner, where, depth + 1)
     elif isinstance(value, str) and _PLACE.search(value):
         raise UsageError(
             f"{where}: a manifest may not name a file or URL, got {shown(value)}; "

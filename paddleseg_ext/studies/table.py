@@ -206,6 +206,12 @@ def read_run(folder: Path) -> Run:
     Raises:
         UsageError: neither is there, or a file is damaged.
     """
+    run = _read_run(folder)
+    check_config(dict(run.config), folder)
+    return run
+
+
+def _read_run(folder: Path) -> Run:
     history = History.read(folder / HISTORY)
     manifests = newest_manifests(folder)
     weights = frozenset(manifest.sha256 for manifest in manifests)
@@ -299,14 +305,16 @@ def paired_difference(
 
 def _cost(row: Row, input_hw: tuple[int, int], notes: list[str]) -> tuple[int | None, int | None]:
     """Parameters at inference and multiply-adds of a row's network."""
-    from paddleseg_ext.checkpoints.manifest import without_pretrained
+    from paddleseg_ext.checkpoints.manifest import require_harmless, without_pretrained
     from paddleseg_ext.export.cost import count_cost
     from paddleseg_ext.models.build import build_model
 
     run = row.runs[0]
     raw = {k: run.config[k] for k in ("model", "registry") if k in run.config}
     try:
-        config = check_config(without_pretrained(raw), run.folder)
+        raw = without_pretrained(raw)
+        require_harmless(raw, str(run.folder))
+        config = check_config(raw, run.folder)
         num_classes = run.num_classes or config.model.get("num_classes")
         if num_classes is None:
             raise UsageError("the number of classes is not recorded")
@@ -325,28 +333,49 @@ def _take_speeds(rows: Sequence[Row], benches: Sequence[str | Path]) -> list[str
     """
     notes, used = [], False
     for path in benches:
-        try:
-            content = read_json(path)
-            results = [
-                (r["checkpoint"], r["stage"], r["labels_ms"]["p50"], r) for r in content["results"]
-            ]
-            processor = content["machine"].get("cpu", "")
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UsageError(
-                f"--bench {path}: a bench.json of bench is expected ({error})"
-            ) from None
-        for checkpoint, stage, p50, result in results:
+        speeds, processor = _read_bench(path)
+        for checkpoint, stage, speed in speeds:
             for row in rows:
-                if checkpoint and any(checkpoint in run.weights for run in row.runs):
-                    if result.get("parity") == "FAILED":
+                if any(checkpoint == sha256 for run in row.runs for sha256 in run.weights):
+                    used = True
+                    if speed is None:
                         notes.append(f"{row.name}: {stage}: no speed, since its parity failed")
                     else:
-                        row.speeds[stage] = 1000 / p50
-                        used = True
-        notes.append(f"speed: network and label map, batch 1, median, {processor}".rstrip(", "))
+                        row.speeds[stage] = max(speed, row.speeds.get(stage, 0.0))
+        notes.append(f"speed: network and label map, batch 1, median, fastest setting, {processor}")
     if benches and not used:
         notes.append("speed: no bench.json measured weights of these runs")
     return notes
+
+
+def _read_bench(path: str | Path) -> tuple[list[tuple[str, str, float | None]], str]:
+    """Weights' sha256, runtime and images per second of each measurement, and the processor.
+
+    The speed is None where parity failed.
+
+    Raises:
+        UsageError: the file is no bench.json.
+    """
+    try:
+        content = read_json(path)
+        speeds = [
+            (
+                str(result["checkpoint"]),
+                str(result["stage"]),
+                1000 / result["labels_ms"]["p50"] if result.get("parity") != "FAILED" else None,
+            )
+            for result in content["results"]
+        ]
+        return speeds, str(content["machine"].get("cpu", "unknown processor"))
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ZeroDivisionError,
+    ) as error:
+        raise UsageError(f"--bench {path}: a bench.json of bench is expected ({error})") from None
 
 
 def _rules(rows: Sequence[Row], score: ScoreChoice, protocol: str | None) -> list[str]:

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from paddleseg_ext.common import machine
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, sha256_of, write_json, write_text
 from paddleseg_ext.common.json_files import read_json
-from paddleseg_ext.common.options import from_section
+from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.digest import digest_of
@@ -28,6 +28,7 @@ from paddleseg_ext.inference.environment import package_versions
 from paddleseg_ext.models.starting_weights import files_to_start_from
 from paddleseg_ext.training.run_folder import CONFIG, RECORD, leaves_of
 
+MOST_CLASSES = 1 << 16
 _MISSING = "not there"
 
 
@@ -55,11 +56,18 @@ class Start:
     iteration: int
     config: dict[str, Any]
     options: dict[str, Any]
-    num_classes: int
+    num_classes: int = option(MISSING, "", at_least=1, below=MOST_CLASSES)
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for options that no run has."""
+        if not isinstance(self.options.get("seed", 0), int):
+            raise ValueError(f"'options.seed' must be a whole number, got {self.seed!r}")
+        if not isinstance(self.options.get("finetune"), str | None):
+            raise ValueError("'options.finetune' must be a path")
 
     @property
     def seed(self) -> int:

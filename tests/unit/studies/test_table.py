@@ -198,3 +198,25 @@ def test_wrong_use_is_one_line(
     found = call("paddleseg_ext", "table", *words, "--input_shape", 1, 3, *SIZE_HW)
     assert found.status == 2 and len(found.error_lines) == 1
     assert reason in found.error_lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"iters": 4', '"iters": "many"', "iters"),
+        ('"num_classes": 3', '"num_classes": 999999999', "num_classes"),
+        ('"num_classes": 3}', '"num_classes": 0}', "num_classes"),
+        ('"seed": 0', '"seed": "x"', "seed"),
+        ('"type": "TinyNet"', '"type": "TinyNt"', "TinyNt"),
+        ('"type": "TinyNet"', '"type": "TinyNet", "norm": 99999999999', "a number up to"),
+    ],
+)
+def test_a_damaged_record_costs_nothing_and_is_named(
+    old: str, new: str, reason: str, tmp_path: Path
+) -> None:
+    record = write_run(tmp_path / "run", 0, [0.5]) / "run.json"
+    assert old in record.read_text()
+    record.write_text(record.read_text().replace(old, new))
+    found = call("paddleseg_ext", "table", tmp_path / "run", "--input_shape", 1, 3, *SIZE_HW)
+    assert "Traceback" not in found.err
+    assert reason in found.err + found.out
