@@ -140,6 +140,7 @@ LOSSES = Registry(
         "paddleseg_ext.losses.cross_entropy:CrossEntropyLoss",
         "paddleseg_ext.losses.cross_entropy:DiceLoss",
         "paddleseg_ext.losses.detail:DetailAggregateLoss",
+        "paddleseg_ext.losses.detail:MMSegDetailLoss",
         "paddleseg_ext.losses.ohem:CoinCheungOhemLoss",
         "paddleseg_ext.losses.ohem:OhemCrossEntropyLoss",
         "paddleseg_ext.losses.ohem:StdcOhemLoss",

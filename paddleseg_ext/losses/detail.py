@@ -1,7 +1,8 @@
 """Detail guidance: a shallow feature is trained to predict where the labels change.
 
 Paper: Rethinking BiSeNet For Real-time Semantic Segmentation, https://arxiv.org/abs/2104.13188,
-section 3.2. Source: MichaelFan01/STDC-Seg loss/detail_loss.py.
+section 3.2. Source: MichaelFan01/STDC-Seg loss/detail_loss.py; of `MMSegDetailLoss`
+open-mmlab/mmsegmentation 1.2.2, decode_heads/stdc_head.py and losses/{cross_entropy,dice}_loss.py.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ FUSE_KERNEL = (0.6, 0.3, 0.1)
 
 class DetailAggregateLoss(nn.Layer):
     """Binary cross entropy plus Dice between a detail map and the labels' boundaries."""
+
+    channels = 1  # of the detail map
 
     def __init__(
         self,
@@ -45,16 +48,16 @@ class DetailAggregateLoss(nn.Layer):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss, a scalar, of `(N, 1, h, w)` logits and `(N, H, W)` int64 labels.
+        """Loss, a scalar, of `(N, channels, h, w)` logits and `(N, H, W)` int64 labels.
 
         Raises:
-            UsageError: the detail map has other than one channel.
+            UsageError: the detail map has another number of channels.
         """
-        if logits.shape[1] != 1:
+        if logits.shape[1] != self.channels:
             raise UsageError(
-                "DetailAggregateLoss: a detail map of 1 channel is expected, got "
-                f"{logits.shape[1]}. STDCSeg's variant mmseg has 2, for imported weights; train "
-                "with variant: original"
+                f"{type(self).__name__}: a detail map of {self.channels} channel is expected, got "
+                f"{logits.shape[1]}. STDCSeg's variant mmseg has 2 and takes MMSegDetailLoss, the "
+                "others have 1 and take DetailAggregateLoss"
             )
         bce, dice = self.parts(logits, labels)
         return bce + dice
@@ -90,3 +93,35 @@ class DetailAggregateLoss(nn.Layer):
             edges = F.interpolate(edges.astype("float32"), size=values.shape[2:], mode="nearest")
             fused = fused + edges * weight
         return (fused > THRESHOLD).astype("float32")
+
+
+class MMSegDetailLoss(DetailAggregateLoss):
+    """The loss of mmsegmentation's detail map of two channels: no boundary, boundary.
+
+    Both are trained by a sigmoid, and Dice has squares in its denominator and one overlap for both.
+    """
+
+    channels = 2
+    EPSILON = 1e-3
+
+    def __init__(self, fuse_kernel: Sequence[float] = FUSE_KERNEL, ignore_index: int = 255):
+        """
+        Args:
+            fuse_kernel: weights of the boundaries at strides 1, 2 and 4.
+            ignore_index: the label that is ignored; its border is a boundary like any other.
+
+        Raises:
+            ValueError: not three weights.
+        """
+        super().__init__(fuse_kernel, ignore_index=ignore_index)
+
+    def parts(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Binary cross entropy and Dice, scalars."""
+        boundary = self.boundaries(labels)
+        target = paddle.concat([1.0 - boundary, boundary], axis=1)  # (N, 2, H, W)
+        logits = F.interpolate(logits, size=target.shape[2:], mode="bilinear", align_corners=True)
+        bce = F.binary_cross_entropy_with_logits(logits, target)
+        probability, target = F.sigmoid(logits).flatten(1), target.flatten(1)  # (N, 2*H*W)
+        overlap = (probability * target).sum(axis=1)
+        total = probability.square().sum(axis=1) + target.square().sum(axis=1)
+        return bce, (1.0 - 2.0 * overlap / (total + 2.0 * self.EPSILON)).mean()

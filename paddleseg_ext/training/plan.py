@@ -62,7 +62,7 @@ class TrainingPlan:
         """Lines about weights that are missing, and parts that are not over when the run ends."""
         iters, schedule = self.config.iters, self.schedule
         lines: list[str] = []
-        if self.resumed is None and not self.options.finetune:
+        if self.resumed is None and not self.begun and not self.options.finetune:
             lines += filter(None, [missing_start(self.config)])
         if isinstance(schedule, Warmup) and schedule.warmup_iters >= iters:
             lines.append(

@@ -11,9 +11,10 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss, DiceLoss
-from paddleseg_ext.losses.detail import DetailAggregateLoss
+from paddleseg_ext.losses.detail import DetailAggregateLoss, MMSegDetailLoss
 from paddleseg_ext.losses.multi_head import build_loss
 from paddleseg_ext.losses.ohem import CoinCheungOhemLoss, OhemCrossEntropyLoss, StdcOhemLoss
+from paddleseg_ext.models.build import build_model
 
 EVERY_LOSS = [
     CrossEntropyLoss(),
@@ -287,8 +288,37 @@ def test_an_ignored_value_that_no_label_holds_is_refused() -> None:
 def test_a_detail_map_of_two_channels_is_refused() -> None:
     """Those of mmsegmentation's STDC would be broadcast against one boundary map."""
     labels = paddle.zeros([1, 8, 8], "int64")
-    with pytest.raises(UsageError, match="1 channel is expected, got 2"):
+    with pytest.raises(UsageError, match=r"1 channel is expected, got 2.*MMSegDetailLoss"):
         DetailAggregateLoss()(paddle.zeros([1, 2, 8, 8]), labels)
+    with pytest.raises(UsageError, match="2 channel is expected, got 1"):
+        MMSegDetailLoss()(paddle.zeros([1, 1, 8, 8]), labels)
+
+
+def test_the_detail_loss_of_mmsegmentation() -> None:
+    rng = np.random.default_rng(0)
+    labels = paddle.to_tensor(rng.integers(0, 3, (2, 16, 24)).repeat(2, 1)[:, :16])
+    logits = rng.normal(size=(2, 2, 16, 24)).astype(np.float32)
+    edges = MMSegDetailLoss().boundaries(labels).numpy()[:, 0]
+    target = np.stack([1 - edges, edges], axis=1)
+    sure = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    entropy = -(target * np.log(sure) + (1 - target) * np.log(1 - sure)).mean()
+    overlap = (sure * target).sum((1, 2, 3))
+    squares = (sure**2).sum((1, 2, 3)) + 1e-3 + target.sum((1, 2, 3)) + 1e-3
+    parts = MMSegDetailLoss().parts(paddle.to_tensor(logits), labels)
+    np.testing.assert_allclose(float(parts[0]), entropy, rtol=1e-6)
+    np.testing.assert_allclose(float(parts[1]), (1 - 2 * overlap / squares).mean(), rtol=1e-6)
+
+
+def test_mmsegmentations_stdc_trains() -> None:
+    model = {"type": "STDCSeg", "backbone": {"type": "STDCNet813"}, "variant": "mmseg"}
+    types = [{"type": "OhemCrossEntropyLoss"}] * 3 + [{"type": "MMSegDetailLoss"}]
+    config = Config(Path("a.yml"), {"model": model, "loss": {"types": types, "coef": [1] * 4}})
+    network = build_model(config, 3)
+    labels = paddle.randint(0, 3, [2, 64, 64])
+    heads = network(paddle.randn([2, 3, 64, 64]))
+    total, _ = build_loss(config, 255)(heads, labels)
+    total.backward()
+    assert all(p.grad is not None for p in network.parameters() if not p.stop_gradient)
 
 
 @pytest.mark.parametrize(("network", "house"), [("FCN", "paddleseg"), ("DABNet", "paddleseg_ext")])

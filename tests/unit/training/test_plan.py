@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ def test_a_missing_file_that_the_recipe_starts_from_is_a_warning(tmp_path: Path)
     (line,) = warnings(options)
     assert "import --from stdc" in line
     assert not warnings(options, pretrained="none")
+    plan = make_plan(tiny_config(tmp_path, starting_weights=weights), options)
+    assert not replace(plan, begun=5).warnings()  # the weights are those of PaddleSeg's checkpoint
     own = tmp_path / "own.pdparams"
     own.write_bytes(b"x")
     assert not warnings(TrainOptions(save_dir=tmp_path / "run", device="cpu", finetune=str(own)))
