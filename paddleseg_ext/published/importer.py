@@ -102,7 +102,7 @@ def import_checkpoint(
 
     Raises:
         UsageError: the layout is unknown or ambiguous, the configuration has another network, or
-            a tensor is unknown, missing or misshapen. Nothing is written.
+            a tensor is unknown, missing, misshapen or not finite. Nothing is written.
         CheckFailed: a golden case does not pass. Nothing is written.
     """
     options = options or ImportOptions()
@@ -111,6 +111,7 @@ def import_checkpoint(
         raise UsageError(f"--save_path: a name ending in .pdparams is expected, got '{save_path}'")
     require_writable(save_path.parent, "--save_path")
     arrays = read_published(weights)
+    require_finite(arrays, source)
     generation = recognise(arrays, options.system, options.generation, source)
     log(f"{source}: {generation.system} {generation.name}: {generation.title}")
     config = choose_config(config, generation, arrays, source)
@@ -132,6 +133,16 @@ def import_checkpoint(
         ),
     )
     return ImportResult(save_path, generation, tensors, golden)
+
+
+def require_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Raise `UsageError` where a tensor has NaN or infinity: a network of such weights is none."""
+    wrong = [n for n, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()]
+    if wrong:
+        raise UsageError(
+            f"{source}: {shortened(wrong)}: NaN or infinite values; the file is damaged, or the "
+            "training diverged"
+        )
 
 
 def choose_config(

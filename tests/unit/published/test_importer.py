@@ -47,6 +47,20 @@ def test_a_checkpoint_is_converted_with_its_configuration(weights: Path, tmp_pat
     assert load_into(build_model(opened, 19), result.path).complete
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(
+    value: float, weights: Path, tmp_path: Path
+) -> None:
+    arrays = dict(np.load(weights))
+    name = next(name for name in arrays if name.endswith("running_mean"))
+    arrays[name] = arrays[name].copy()
+    arrays[name][0] = value
+    np.savez(tmp_path / "r18.npz", **arrays)
+    with pytest.raises(UsageError, match=rf"r18.npz: {name}: NaN or infinite values"):
+        import_checkpoint(tmp_path / "r18.npz", None, tmp_path / "r18.pdparams")
+    assert not (tmp_path / "r18.pdparams").exists()
+
+
 def test_the_golden_cases_are_in_the_result(weights: Path, tmp_path: Path) -> None:
     options = ImportOptions(system="torchseg", verify=True)
     result = import_checkpoint(weights, load_config(V1), tmp_path / "r18.pdparams", options)
