@@ -21,7 +21,7 @@ from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 from paddleseg_ext.inference import bundle, outputs, preprocess, verified, video
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
-from paddleseg_ext.scoring.protocols import PROTOCOLS, EvaluationRule, Protocol
+from paddleseg_ext.scoring.protocols import COINCHEUNG, PROTOCOLS, EvaluationRule, Protocol
 
 HEADER = Path(__file__).parent / "src" / "bundle_keys.hpp"
 # Those that a graph runs; `evaluation.bundle_protocol` has the same names.
@@ -118,6 +118,7 @@ def header() -> str:
         "",
         *(f"constexpr std::size_t {name} = {value};" for name, value in CONSTANTS.items()),
         f"constexpr double kOverlayWeight = {outputs.OVERLAY_WEIGHT};",
+        f"constexpr char kCoincheung[] = {_text(COINCHEUNG)};",
         f"constexpr unsigned char kUnknownColour[3] = {_numbers(labels.UNKNOWN_COLOUR)};",
         "",
         *(f"inline const std::vector<std::string> {k} = {_texts(v)};" for k, v in NAMES.items()),

@@ -19,9 +19,11 @@ from paddleseg_ext.commands import parity as cli
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.yml import dump_yaml
 from paddleseg_ext.config import load_config
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.parity.producers import find_program
+from paddleseg_ext.scoring.protocols import PROTOCOLS
 
 PROJECT = Path(__file__).resolve().parents[2]
 TINY = PROJECT / "deploy" / "cpp" / "tests" / "bundle"
@@ -83,16 +85,74 @@ def label_maps(folder: Path) -> dict[str, bytes]:
 def test_label_maps_are_those_of_python(program, images, tmp_path, transforms):
     pytest.importorskip("openvino")
     bundle = bundle_with(tmp_path / "bundle", transforms)
-    flags = ("--config", bundle, "--image_path", images, "--save_dir", tmp_path / "cpp")
-    done = segment(program, *flags, "--batch_size", 2)
+    out = tmp_path / "cpp"
+    done = segment(
+        program,
+        *("--config", bundle, "--image_path", images, "--save_dir", out, "--batch_size", 2),
+    )
     assert done.returncode == 0, done.stderr
-    predictor = Predictor.open(bundle, "openvino")
+    assert_maps_of(Predictor.open(bundle, "openvino"), images, out)
+
+
+def assert_maps_of(predictor: Predictor, images: Path, out: Path) -> None:
+    """Raises AssertionError where a label map of the program is not that of the predictor."""
     for path in images.iterdir():
-        found = cv2.imread(str(tmp_path / f"cpp/label_maps/{path.stem}.png"), cv2.IMREAD_UNCHANGED)
+        found = cv2.imread(str(out / f"label_maps/{path.stem}.png"), cv2.IMREAD_UNCHANGED)
         # A palette image is read as its colours; the tests' palette is one of distinct greys.
         expected = predictor(path).label_map
         colours = predictor.class_table.full_palette[expected][:, :, ::-1]
         assert np.array_equal(found, colours), path
+
+
+def bundle_of_logits(folder: Path, transforms: list) -> Path:
+    """A copy of the tests' bundle whose logits count as those at the input's size."""
+    bundle_with(folder, transforms)
+    deploy = folder / "deploy.yaml"
+    deploy.write_text(deploy.read_text().replace("upsampling: half_pixel", "upsampling: graph"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("protocol", "transforms"),
+    [
+        ("ss", []),
+        ("ss", [{"type": "ResizeByShort", "short_size": 40}]),
+        ("ss", [{"type": "ResizeByLong", "long_size": 61}]),
+        ("ss", [{"type": "LimitLong", "max_long": 90, "min_long": 64}]),
+        ("scale_0.75", []),
+    ],
+    ids=str,
+)
+def test_label_maps_by_a_protocol_are_those_of_python(
+    program, images, tmp_path, protocol, transforms
+):
+    pytest.importorskip("openvino")
+    bundle, out = bundle_of_logits(tmp_path / "bundle", transforms), tmp_path / "cpp"
+    given = ("--config", bundle, "--image_path", images, "--protocol", protocol)
+    done = segment(program, *given, "--save_dir", out, "--batch_size", 2)
+    assert done.returncode == 0, done.stderr
+    predictor = by_protocol(Predictor.open(bundle, "openvino"), PROTOCOLS[protocol])
+    assert_maps_of(predictor, images, out)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "transform"),
+    [
+        ("ss", {"type": "Resize", "target_size": [96, 64]}),
+        ("ss", {"type": "Padding", "target_size": [224, 160]}),
+        ("scale_0.75", {"type": "ResizeByLong", "long_size": 61}),
+    ],
+    ids=str,
+)
+def test_a_protocol_of_full_size_is_refused_after_other_resizes(
+    program, images, tmp_path, protocol, transform
+):
+    bundle = bundle_of_logits(tmp_path / "bundle", [transform])
+    given = ("--config", bundle, "--image_path", images, "--protocol", protocol)
+    done = segment(program, *given, "--save_dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert "starts from the image at its own size" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_dense_and_sparse_are_equal(program, images, tmp_path):

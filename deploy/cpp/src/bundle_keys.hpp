@@ -18,6 +18,7 @@ constexpr std::size_t kLongestNumber = 100;
 constexpr std::size_t kJpegQuality = 90;
 constexpr std::size_t kLongestJpegSide = 65500;
 constexpr double kOverlayWeight = 0.6;
+constexpr char kCoincheung[] = "CoinCheung/BiSeNet tools/evaluate.py";
 constexpr unsigned char kUnknownColour[3] = {255, 0, 255};
 
 inline const std::vector<std::string> kModelFiles = {"model.json", "model.pdmodel"};

@@ -112,7 +112,8 @@ void Pipeline::choose_protocol(const std::string& asked) {
   }
   is_plain_ = is_plain(protocol_);
   if (is_plain_) return;
-  if (protocol_.needs_full_size && preprocess_->changes_size())
+  const bool may_resize = is_coincheung() && preprocess_->keeps_ratio();
+  if (protocol_.needs_full_size && preprocess_->changes_size() && !may_resize)
     refuse("protocol " + protocol_.name + " starts from the image at its own size: take what resizes or pads out of the transforms");
   if (!protocol_.bytes_first) return;
   network_preprocess_ = std::move(preprocess_);
@@ -155,7 +156,7 @@ cv::Mat Pipeline::halved(const cv::Mat& planes) const {
   return (*network_preprocess_)(small).planes;
 }
 
-std::vector<Output> Pipeline::by_protocol(const std::vector<cv::Mat>& tensors, const Geometry& geometry) const {
+std::vector<Output> Pipeline::by_protocol(const std::vector<cv::Mat>& tensors, const Geometry& geometry, cv::Size target) const {
   const Alignment alignment = protocol_.align_corners ? Alignment::corners : Alignment::half_pixel;
   std::vector<cv::Mat> looks;
   for (const cv::Mat& planes : tensors)
@@ -168,7 +169,7 @@ std::vector<Output> Pipeline::by_protocol(const std::vector<cv::Mat>& tensors, c
       output.planes = resize_planes(output.planes, output.classes, look, alignment).clone();
       take_softmax(&output.planes, output.classes);
     }
-    output.planes = resize_planes(output.planes, output.classes, geometry.network, alignment);
+    output.planes = resize_planes(output.planes, output.classes, target, alignment);
   }
   return outputs;
 }
@@ -177,10 +178,21 @@ std::vector<Ran> Pipeline::run(const std::vector<const Prepared*>& batch) const 
   const Clock::time_point start = Clock::now();
   std::vector<cv::Mat> tensors;
   for (const Prepared* prepared : batch) tensors.push_back(prepared->tensor.planes);
-  std::vector<Output> outputs = is_plain_ ? engine_->run(tensors) : by_protocol(tensors, batch.front()->tensor.geometry);
+  std::vector<Geometry> geometries;
+  for (const Prepared* prepared : batch) geometries.push_back(prepared->tensor.geometry);
+  std::vector<Output> outputs;
+  if (is_plain_) {
+    outputs = engine_->run(tensors);
+  } else {
+    const Geometry& first = batch.front()->tensor.geometry;
+    const cv::Size target = is_coincheung() ? first.original : first.network;
+    outputs = by_protocol(tensors, first, target);
+    // Whatever side the images begin with, scores are compared at the label's size.
+    if (is_coincheung()) geometries.assign(batch.size(), Geometry{target, target, {}});
+  }
   std::vector<Ran> results;
   for (std::size_t i = 0; i < batch.size(); ++i)
-    results.push_back({outputs[i], batch[i]->tensor.geometry, ms_since(start) / static_cast<double>(batch.size()), static_cast<int>(batch.size())});
+    results.push_back({outputs[i], geometries[i], ms_since(start) / static_cast<double>(batch.size()), static_cast<int>(batch.size())});
   return results;
 }
 

@@ -49,8 +49,9 @@ class Pipeline {
 
  private:
   void choose_protocol(const std::string& asked);
+  bool is_coincheung() const { return protocol_.source == kCoincheung; }
   std::string why_not(const Protocol& protocol, const EvaluationRule& rule) const;
-  std::vector<Output> by_protocol(const std::vector<cv::Mat>& tensors, const Geometry& geometry) const;
+  std::vector<Output> by_protocol(const std::vector<cv::Mat>& tensors, const Geometry& geometry, cv::Size target) const;
   cv::Mat halved(const cv::Mat& planes) const;
 
   Bundle bundle_;

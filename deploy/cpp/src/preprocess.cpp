@@ -244,4 +244,9 @@ bool Preprocess::changes_size() const {
   return std::any_of(transforms_.begin(), transforms_.end(), [](const Transform& each) { return each.type != "Normalize"; });
 }
 
+bool Preprocess::keeps_ratio() const {
+  static const std::set<std::string> kept = {"ResizeByShort", "ResizeByLong", "LimitLong", "Normalize"};
+  return std::all_of(transforms_.begin(), transforms_.end(), [](const Transform& each) { return kept.count(each.type) > 0; });
+}
+
 }  // namespace paddleseg_ext

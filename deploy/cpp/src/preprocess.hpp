@@ -38,6 +38,8 @@ class Preprocess {
   Tensor operator()(const cv::Mat& rgb) const;
   // Whether a transform may resize or pad.
   bool changes_size() const;
+  // Whether all that changes the size is a side of the image that is given.
+  bool keeps_ratio() const;
 
  private:
   struct Transform {
