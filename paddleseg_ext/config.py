@@ -36,6 +36,7 @@ ABSENT_RULES = get_args(AbsentRule)
 _RENAMED = {"model": {"wiring": "variant"}}
 
 _DATASETS = ("train_dataset", "val_dataset")
+IMG_CHANNELS = "img_channels"  # key of a data set: 1 for grey images
 _BASE_KEY = "_base_"
 _INHERITED_KEY = "_inherited_"
 # A key of another file.
@@ -181,6 +182,25 @@ class Config:
     def val_dataset(self) -> dict[str, Any]:
         """`val_dataset:`, the data that is scored."""
         return self.section("val_dataset")
+
+    @property
+    def img_channels(self) -> int:
+        """Channels of the network's input: `img_channels` of the data sets, 3 by default.
+
+        Raises:
+            UsageError: the two data sets differ in it.
+        """
+        given = {
+            section[IMG_CHANNELS]
+            for name in _DATASETS
+            if isinstance(section := self.raw.get(name), dict) and IMG_CHANNELS in section
+        }
+        if len(given) > 1:
+            raise UsageError(
+                f"{self.path}: {IMG_CHANNELS}: train_dataset and val_dataset differ: "
+                f"{', '.join(map(str, sorted(given)))}"
+            )
+        return given.pop() if given else 3
 
     @property
     def iters(self) -> int:

@@ -24,7 +24,9 @@ _OPENING_KEYS = (
     "orientation",
 )
 # Of `val_dataset:`; the rest says where the data of the training was.
-_DATASET_KEYS = ("type", "num_classes", "class_names", "ignore_index", "mode", "transforms")
+_DATASET_KEYS = (
+    "type", "num_classes", "class_names", "ignore_index", "mode", "transforms", "img_channels",
+)  # fmt: skip
 _PLACE = re.compile(r"[/\\~]|^\.")  # as in paths and URLs, and in no name of a layer or option
 _DEEPEST = 20  # level of nesting
 _LARGEST_NUMBER = 1 << 16  # of an argument: sizes and channels are below, memory bombs above

@@ -25,7 +25,6 @@ from paddleseg_ext.common.flags import (
     make_parser,
     positive_int,
 )
-from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.protocol_choice import (
@@ -60,7 +59,7 @@ class ValOptions:
     bootstrap: int = option(
         0, "interval of mIoU from N resamples of the images", at_least=0, metavar="N"
     )
-    auc_roc: bool = switch("PaddleSeg's flag; the figure is not computed here, which is said")
+    auc_roc: bool = switch("area under the ROC curve, each class against the others")
     boundary_f1: bool = switch("how well the classes' outlines agree")
     report: Path | None = option(None, "folder of an HTML page with pictures", metavar="DIR")
     save_submission: Path | None = option(
@@ -115,8 +114,6 @@ def main(argv: list[str]) -> int:
     from paddleseg_ext.evaluation.scoring_run import ScoringOptions, score_checkpoint
 
     say_rule(rule, flags, config)
-    if options.auc_roc or config.test_config.get(AUC_ROC):
-        warn(f"{AUC_ROC}: the area under the ROC curve is not computed here; all else is scored")
     scoring = read_options(
         ScoringOptions,
         args,
@@ -125,7 +122,11 @@ def main(argv: list[str]) -> int:
         absent=rule.absent_class,
         nearest_labels=options.output_op == "argmax",
         extras=ExtraOptions(
-            options.boundary_f1, options.bootstrap, options.report, options.save_submission
+            options.boundary_f1,
+            options.bootstrap,
+            options.report,
+            options.save_submission,
+            options.auc_roc or bool(config.test_config.get(AUC_ROC)),
         ),
         source={key: getattr(args, key) for key in ("config", "model_path", "image_list")},
     )

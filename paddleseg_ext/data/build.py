@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from paddleseg_ext.common.errors import MissingData, UsageError, check_path, shown
-from paddleseg_ext.config import Config
+from paddleseg_ext.config import IMG_CHANNELS, Config
 from paddleseg_ext.data.datasets import (
     LABEL_IDS_FIRST,
     Cityscapes,
@@ -23,6 +23,7 @@ from paddleseg_ext.data.packed import PackedDataset, is_packed, settings_of
 from paddleseg_ext.data.published import PUBLISHED_ADE20K_TABLE
 from paddleseg_ext.data.transforms import RandomHorizontalFlip
 from paddleseg_ext.images.class_section import ClassSection, apply_classes, read_class_section
+from paddleseg_ext.images.functional import as_grey, check_channels
 from paddleseg_ext.images.labels import (
     CITYSCAPES,
     IGNORE_INDEX,
@@ -66,6 +67,8 @@ class _FilesReadHere:
         """Source: PaddleSeg 2.8 `Compose`: float32, BGR; labels as stored."""
         if isinstance(data["img"], str):
             image = read_image(data["img"], self._dataset.orientation)
+            if self._dataset.img_channels == 1:
+                image = as_grey(image)
             data["img"] = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.float32)
         if isinstance(data.get("label"), str):
             data["label"] = read_label(data["label"])
@@ -76,6 +79,7 @@ class PaddleSegDataset:
     """A data set of PaddleSeg's with the attributes of ours; the items are its own."""
 
     orientation: Orientation = "stored"
+    img_channels: int = 3
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
@@ -110,10 +114,10 @@ class PaddleSegDataset:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`img` (3, H, W) float32 and `label` (H, W) int64."""
+        """`img` (`img_channels`, H, W) float32 and `label` (H, W) int64."""
         data = self._dataset[index]
         item = {key: np.ascontiguousarray(data[key]) for key in ("edge",) if key in data}
-        item["img"] = np.ascontiguousarray(data["img"], np.float32)
+        item["img"] = np.ascontiguousarray(data["img"][: self.img_channels], np.float32)
         if data.get("label") is not None:
             item["label"] = np.ascontiguousarray(data["label"].squeeze(), np.int64)
         return item
@@ -150,6 +154,7 @@ def build_dataset(config: Config, section: str) -> Any:
     specs = spec.get("transforms") or []
     if not isinstance(specs, list):
         raise UsageError(f"{section}.transforms: a list is expected, got {shown(specs)}")
+    channels = check_channels(config.img_channels, f"{section}: {IMG_CHANNELS}")
     transforms = [
         build(TRANSFORMS, entry, f"{section}.transforms[{index}]", config.only_paddleseg)
         for index, entry in enumerate(specs)
@@ -177,19 +182,19 @@ def build_dataset(config: Config, section: str) -> Any:
             raise UsageError(f"{section}: edge: true or false expected, got {shown(dataset.edge)}")
     _check_flips(dataset.class_table, transforms, section)
     dataset.transform_specs = specs
+    dataset.img_channels = channels
     dataset.orientation = config.orientation
     return dataset
 
 
 def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> None:
-    """Refuse a data set of PaddleSeg's that would be downloaded, or read in other than 3 channels.
+    """Refuse a data set of PaddleSeg's that would be downloaded.
 
-    Its constructors make the folder that `dataset_root` names and download into it. Its training
-    can read one channel; evaluation, inference and every bundle read RGB.
+    Its constructors make the folder that `dataset_root` names and download into it.
 
     Raises:
         MissingData: a folder does not exist.
-        UsageError: a folder's name is none, or `img_channels` is not 3.
+        UsageError: a folder's name is none.
     """
     type_name = spec.get("type")
     if not means_paddlesegs(DATASETS, spec, config.only_paddleseg):
@@ -198,13 +203,6 @@ def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> 
         return  # `build` says so
     theirs = config.only_paddleseg or DATASETS.is_ours(type_name)
     factory = checked_factory(DATASETS, spec, section, theirs)
-    channels = spec.get("img_channels", 3)
-    if channels != 3:
-        raise UsageError(
-            f"{section}: img_channels: 3 expected, got {shown(channels)}: evaluation, export and "
-            "inference read three channels; leave img_channels out (a grey image is read as three "
-            "equal channels)"
-        )
     address = getattr(sys.modules[factory.__module__], "URL", None)
     fetched = f"fetch {address} by hand and unpack it" if address else "fetch its files by hand"
     for key in inspect.signature(factory).parameters:
@@ -235,9 +233,13 @@ def _classes(spec: Mapping[str, Any], section: str) -> ClassSection | None:
 def _described(
     config: Config, transforms: list[Any], classes: ClassSection | None, section: str
 ) -> dict[str, Any]:
-    """The section as the data set's constructor takes it; of ours, `edge` is set afterwards."""
+    """The section as the data set's constructor takes it.
+
+    `img_channels`, and of our data sets `edge`, are set afterwards.
+    """
     spec = config.section(section)
-    described = {key: value for key, value in spec.items() if key not in ("classes", EDGE)}
+    ours = ("classes", EDGE, IMG_CHANNELS)
+    described = {key: value for key, value in spec.items() if key not in ours}
     if spec.get("label_kind") == LABEL_IDS_FIRST and spec.get("type") != Cityscapes.__name__:
         del described["label_kind"]  # a preference of a recipe whose data set is replaced
     theirs = means_paddlesegs(DATASETS, described, config.only_paddleseg)

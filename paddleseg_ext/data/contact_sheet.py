@@ -73,8 +73,8 @@ def _cell(item: dict[str, np.ndarray], dataset: Any) -> np.ndarray:
 
 
 def to_picture(image: np.ndarray, transform_specs: list[dict[str, Any]]) -> np.ndarray:
-    """(H, W, 3) uint8 of a network's input (3, H, W) float32, with Normalize undone."""
-    picture = image.transpose(1, 2, 0)
+    """(H, W, 3) uint8 of a network's input (C, H, W) float32, with Normalize undone."""
+    picture = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     for spec in transform_specs:
         if str(spec.get("type", "")).removeprefix("paddleseg.") == "Normalize":
             mean = np.asarray(spec.get("mean", [0.5]), np.float32)

@@ -14,6 +14,7 @@ from paddleseg_ext.common.errors import DataError, MissingData, UsageError, requ
 from paddleseg_ext.common.files import located
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.data.edges import edge_map
+from paddleseg_ext.images.functional import as_grey
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, decode_label, generic_table
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image, turned_hint
@@ -48,10 +49,12 @@ class SegmentationDataset:
         mode: the part of the data set ("train").
         orientation: whether the orientation tag of images is applied.
         edge: whether items have an edge map of the label.
+        img_channels: of the items' images, 3 or 1 (grey).
     """
 
     mode: str
     edge: bool = False
+    img_channels: int = 3
     orientation: Orientation = "stored"
 
     def __init__(
@@ -70,9 +73,9 @@ class SegmentationDataset:
         """Read a sample and apply the transforms.
 
         Returns:
-            `img` (3, H, W) float32; `label` (H, W) int64 where the sample has one, transformed
-            with the image; `edge` (1, H, W) uint8 where `edge` is set; and the arrays that
-            transforms named in `gt_fields`.
+            `img` (`img_channels`, H, W) float32; `label` (H, W) int64 where the sample has one,
+            transformed with the image; `edge` (1, H, W) uint8 where `edge` is set; and the arrays
+            that transforms named in `gt_fields`.
 
         Raises:
             DataError: the image or its label cannot be used, or their sizes differ.
@@ -80,6 +83,8 @@ class SegmentationDataset:
         pairs = self.class_table.left_right
         data: dict[str, Any] = {"trans_info": [], "gt_fields": [], "left_right": pairs}
         data["img"], label = self.read(index)
+        if self.img_channels == 1:
+            data["img"] = as_grey(data["img"])
         if label is not None:
             data["label"] = label
             data["gt_fields"].append("label")
@@ -90,8 +95,9 @@ class SegmentationDataset:
             result["label"] = result["label"].astype(np.int64)
             if self.edge:
                 result["edge"] = edge_map(result["label"], self.num_classes)
-        # (H, W, 3) -> (3, H, W)
-        result["img"] = np.ascontiguousarray(data["img"].transpose(2, 0, 1), np.float32)
+        # (H, W, 3) -> (3, H, W); of grey images the transforms saw three equal channels
+        planes = data["img"].transpose(2, 0, 1)[: self.img_channels]
+        result["img"] = np.ascontiguousarray(planes, np.float32)
         return result
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -113,7 +113,9 @@ def eager_predictor(
     from paddleseg_ext.models.build import build_model
 
     transforms = config.val_dataset.get("transforms") or []
-    preprocess = Preprocess(transforms, orientation=config.orientation)
+    preprocess = Preprocess(
+        transforms, orientation=config.orientation, channels=config.img_channels
+    )
     table = class_table or class_table_of(config)
     paddle.set_device(device)
     model = build_model(config, table.num_classes)

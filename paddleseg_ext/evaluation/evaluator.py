@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class Evaluation:
         ignored_pixels: pixels of the labels that are not scored.
         unknown_pixels: labelled pixels that are unknown in the label maps: not scored.
         failed: name -> reason of the samples that are not in the counts.
+        auc_roc: area under the ROC curve, where it was asked for.
     """
 
     class_table: ClassTable
@@ -66,6 +68,7 @@ class Evaluation:
     ignored_pixels: int = 0
     unknown_pixels: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
+    auc_roc: float | None = None
 
     @property
     def label_counts(self) -> LabelCounts:
@@ -98,7 +101,8 @@ class Evaluation:
         scores = self.scores
         return [
             f"[EVAL] #Images: {len(self.images)} mIoU: {scores.mean_iou:.4f} "
-            f"Acc: {scores.accuracy:.4f} Kappa: {scores.kappa:.4f} Dice: {scores.mean_dice:.4f}",
+            f"Acc: {scores.accuracy:.4f} Kappa: {scores.kappa:.4f} Dice: {scores.mean_dice:.4f}"
+            + ("" if self.auc_roc is None else f" Auc_roc: {self.auc_roc:.4f}"),
             f"[EVAL] FW-IoU: {scores.frequency_weighted_iou:.4f} Macro F1: {scores.mean_dice:.4f} "
             f"Micro F1: {scores.accuracy:.4f}",
             f"[EVAL] Class IoU: \n{format_array(scores.class_iou)}",
@@ -299,6 +303,7 @@ class EvaluationOptions:
         show_progress: a progress bar and the line that opens it.
         print_scores: PaddleSeg's `[EVAL]` lines.
         watch: called with every prediction that was scored, its label and its counts.
+        watch_output: called in a worker with every prediction, its output included, and its label.
         goes_on: log a sample that fails and score the others; False raises its error.
     """
 
@@ -309,6 +314,7 @@ class EvaluationOptions:
     show_progress: bool = True
     print_scores: bool = True
     watch: Watch | None = None
+    watch_output: Callable[[Prediction, NDArray[np.uint8]], None] | None = None
     goes_on: bool = False
 
 
@@ -329,7 +335,7 @@ def evaluate(
     stream = StreamOptions(
         options.batch_size,
         options.num_workers,
-        finish=scorer.count_prediction,
+        finish=partial(_count, scorer, options.watch_output),
         most_output_bytes=MOST_OUTPUT_BYTES,
     )
     predictions: Iterable[Prediction] = by_protocol(predictor, options.protocol).stream(
@@ -350,6 +356,17 @@ def evaluate(
     if options.print_scores:
         evaluation.print_lines()
     return evaluation
+
+
+def _count(
+    scorer: Scorer,
+    watch_output: Callable[[Prediction, NDArray[np.uint8]], None] | None,
+    prediction: Prediction,
+) -> Counted:
+    counted = scorer.count_prediction(prediction)
+    if watch_output is not None:
+        watch_output(prediction, counted.label)
+    return counted
 
 
 def _add(prediction: Prediction, scorer: Scorer, watch: Watch | None) -> None:

@@ -16,6 +16,8 @@ from paddleseg_ext.evaluation.report import PictureShelf, report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
+from paddleseg_ext.inference.postprocess import Postprocess, softmax
+from paddleseg_ext.scoring.auc import ClassRanks
 from paddleseg_ext.scoring.bootstrap import CONFIDENCE, bootstrap_mean_iou
 from paddleseg_ext.scoring.confusion import ClassPixels
 from paddleseg_ext.scoring.metrics import plain
@@ -31,12 +33,14 @@ class ExtraOptions:
         resamples: of the bootstrap; 0 for none.
         report_dir: folder of the HTML page.
         submission_dir: folder of the Cityscapes server's PNGs.
+        auc_roc: the area under the ROC curve, see `scoring.auc`.
     """
 
     boundary: bool = False
     resamples: int = 0
     report_dir: Path | None = None
     submission_dir: Path | None = None
+    auc_roc: bool = False
 
 
 class Extras:
@@ -54,6 +58,7 @@ class Extras:
         self.shelf = PictureShelf(table) if options.report_dir else None
         folder = options.submission_dir
         self.submission = Submission(folder, table, images) if folder else None
+        self.ranks = ClassRanks(table.num_classes, table.ignore_index) if options.auc_roc else None
 
     def watch(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
         """See `evaluator.Watch`."""
@@ -70,12 +75,26 @@ class Extras:
         if self.submission is not None:
             self.submission.add(prediction.sample.image, label_map)
 
+    def watch_output(
+        self, postprocess: Postprocess, prediction: Prediction, label: NDArray[np.uint8]
+    ) -> None:
+        """Rank the classes' probabilities at the label's size; see `EvaluationOptions`.
+
+        Source: PaddleSeg 2.8 `core/val.py`: the softmax of what the protocol returns, also where
+        that is a sum of probabilities.
+        """
+        assert self.ranks is not None and prediction.output is not None and prediction.geometry
+        logits = postprocess.full_logits(prediction.output, prediction.geometry)
+        self.ranks.add(softmax(logits[np.newaxis], overwrite=True)[0], label)
+
     def merge(self, other: "Extras") -> None:
         """Add the findings of another process."""
         self._boundary_sum += other._boundary_sum
         self._boundary_images += other._boundary_images
         if self.shelf is not None and other.shelf is not None:
             self.shelf.merge(other.shelf)
+        if self.ranks is not None and other.ranks is not None:
+            self.ranks.merge(other.ranks)
 
     def figures(self, evaluation: Evaluation) -> dict[str, Any]:
         """The figures that were asked for, for the JSON."""
@@ -83,9 +102,12 @@ class Extras:
         categories = category_scores(evaluation.counts, self._table, evaluation.absent)
         if categories is not None:
             names, scores = categories
-            plain = scores.to_dict()
-            values = dict(zip(names, plain["class_iou"], strict=True))
-            figures["categories"] = {"mean_iou": plain["mean_iou"], "category_iou": values}
+            figures_of = scores.to_dict()
+            values = dict(zip(names, figures_of["class_iou"], strict=True))
+            figures["categories"] = {"mean_iou": figures_of["mean_iou"], "category_iou": values}
+        if self.ranks is not None:
+            area = plain(np.float64(self.ranks.area()))
+            figures["auc_roc"] = {"auc_roc": area, "class_auc_roc": plain(self.ranks.areas())}
         if self.options.boundary:
             figures["boundary_f1"] = self._boundary_figures()
         if self.options.resamples:
@@ -113,6 +135,13 @@ class Extras:
                 f"({', '.join(categories['category_iou'])}): \n"
                 f"{format_array(np.array([*categories['category_iou'].values()], np.float64))}"
             )
+        if "auc_roc" in figures:
+            areas = np.array(figures["auc_roc"]["class_auc_roc"], np.float64)
+            lines.append(f"[EVAL] Class Auc_roc: \n{format_array(areas)}")
+            absent = np.flatnonzero(np.isnan(areas))
+            if absent.size:
+                names = ", ".join(self._table.class_names[number] for number in absent)
+                lines.append(f"[EVAL] Auc_roc is without the classes of no or all pixels: {names}")
         if "boundary_f1" in figures:
             boundary = figures["boundary_f1"]
             lines.append(

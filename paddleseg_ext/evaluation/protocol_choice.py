@@ -24,7 +24,7 @@ from paddleseg_ext.scoring.protocols import (
 )
 
 SWITCHES = ("aug_eval", "flip_horizontal", "is_slide")
-AUC_ROC = "auc_roc"  # a figure of PaddleSeg's that is not computed here
+AUC_ROC = "auc_roc"  # PaddleSeg's key for `val --auc_roc`
 TEST_CONFIG_KEYS = ("protocol", *SWITCHES, "scales", "crop_size", "stride")
 
 

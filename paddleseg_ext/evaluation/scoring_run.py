@@ -7,7 +7,8 @@ Nothing is written without `ScoringOptions.save_dir`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def score_checkpoint(
             show_progress=options.print_detail and world.is_first,
             print_scores=False,
             watch=extras.watch,
+            watch_output=partial(extras.watch_output, postprocess) if extras.ranks else None,
             goes_on=True,
         )
         names = [sample.name for sample in samples]
@@ -187,6 +189,7 @@ def _submit(
 ) -> None:
     """Only write the submission: the images have no labels, as the test server's."""
     asked = {"bootstrap": extras.options.resamples, "boundary_f1": extras.options.boundary}
+    asked["auc_roc"] = extras.options.auc_roc
     asked["report"] = bool(extras.options.report_dir)
     for flag, wanted in asked.items():
         if wanted:
@@ -207,6 +210,8 @@ def _print_and_write(
 ) -> None:
     """The `[EVAL]` lines, the JSON and, where it is asked for, the report."""
     figures = extras.figures(evaluation)
+    if extras.ranks is not None:
+        evaluation = replace(evaluation, auc_roc=extras.ranks.area())
     if options.print_detail:
         evaluation.print_lines()
         counts = evaluation.label_counts

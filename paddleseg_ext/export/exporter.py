@@ -41,7 +41,7 @@ from paddleseg_ext.export.onnx_conversion import (
     require_paddle2onnx,
     write_onnx,
 )
-from paddleseg_ext.export.options import ExportOptions
+from paddleseg_ext.export.options import ExportOptions, with_channels
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
@@ -94,13 +94,12 @@ def export(
 
     config = config or configuration_of(weights)
     data = validation_data(config)
-    transforms = config.val_dataset.get("transforms") or []
-    Preprocess(transforms)  # refuses what inference does not have, before anything is loaded
-    warn_of_export_section(config)
+    transforms, options = _checked(config, options)
     model, manifest = _load(config, weights, options, data.class_table)
     require_writable(options.save_dir, "--save_dir")
-    fold = options.fold_normalize
-    transforms, normalize = split_normalize(transforms) if fold else (transforms, None)
+    normalize = None
+    if options.fold_normalize:
+        transforms, normalize = split_normalize(transforms)
     if options.onnx:
         require_paddle2onnx()
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
@@ -111,13 +110,8 @@ def export(
             graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")
             manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
             write = partial(_write_manifest, work, transforms, options)
-            check = partial(
-                check_bundle,
-                model=model,
-                options=options,
-                normalize=normalize,
-                check_image=data.first_image,
-            )
+            check = partial(check_bundle, model=model, options=options, normalize=normalize)
+            check = partial(check, check_image=data.first_image)
             no_onnx = _check_and_record(work, manifest, options, write, check) or no_onnx
             data_set = str(config.val_dataset["type"])
             write_card(read_bundle(work), read_manifest(weights), data_set, options.save_dir)
@@ -126,6 +120,18 @@ def export(
         shutil.rmtree(work, ignore_errors=True)
     _say_no_onnx(no_onnx, options)
     return options.save_dir / DEPLOY_FILE
+
+
+def _checked(config: Config, options: ExportOptions) -> tuple[list[Any], ExportOptions]:
+    """The transforms of validation, and the options with the channels of its images.
+
+    Raises:
+        UsageError: a transform that inference does not have, or other channels.
+    """
+    transforms = config.val_dataset.get("transforms") or []
+    Preprocess(transforms, channels=config.img_channels)
+    warn_of_export_section(config)
+    return transforms, with_channels(options, config.img_channels)
 
 
 def _say_no_onnx(why: str, options: ExportOptions) -> None:
@@ -259,7 +265,7 @@ def _describe_cost(model: "nn.Layer", options: ExportOptions) -> dict[str, Any]:
     from paddleseg_ext.export.self_check import CHECKED_SIZES_HW
 
     sides = zip(options.input_shape[2:], CHECKED_SIZES_HW[0], strict=True)
-    shape = [1, 3, *(side if side > 0 else default for side, default in sides)]
+    shape = [1, options.input_shape[1], *(side if side > 0 else default for side, default in sides)]
     cost = count_cost(model, shape)
     return {
         "parameters": cost.used_parameters,

@@ -26,12 +26,12 @@ AGREEMENT = 1e-4  # of the largest |logit|
 
 
 class BytesNetwork(nn.Layer):
-    """A network of (N, 3, H, W) uint8 that returns the original's output for them normalised.
+    """A network of (N, C, H, W) uint8 that returns the original's output for them normalised.
 
     Attributes:
         network: the copy that is called.
-        mean: (1, 3, 1, 1), in pixel values.
-        factor: (1, 3, 1, 1); None where the convolutions contain it.
+        mean: (1, C, 1, 1), in pixel values.
+        factor: (1, C, 1, 1); None where the convolutions contain it.
     """
 
     def __init__(self, network: nn.Layer, mean: NDArray, factor: NDArray | None):
@@ -71,22 +71,22 @@ def split_normalize(
     return list(transforms[:-1]), ImageNormalize(**arguments)
 
 
-def fold_normalize(model: nn.Layer, normalize: ImageNormalize) -> BytesNetwork:
+def fold_normalize(model: nn.Layer, normalize: ImageNormalize, channels: int = 3) -> BytesNetwork:
     """Returns a copy of `model` that takes bytes.
 
     The factor goes into the convolutions that read the image. Where another layer reads it, too,
     the output would differ; the factor then stays a multiplication, and the log says so.
     """
-    mean = np.reshape(np.asarray(normalize.mean, np.float32) * BYTE, (1, 3, 1, 1))
-    factor = np.reshape(1 / (BYTE * np.asarray(normalize.std, np.float32)), (1, 3, 1, 1))
-    factor = factor.astype(np.float32)
+    mean = np.reshape(np.asarray(normalize.mean, np.float32) * BYTE, (1, 3, 1, 1))[:, :channels]
+    scale = np.reshape(1 / (BYTE * np.asarray(normalize.std, np.float32)), (1, 3, 1, 1))
+    factor = scale.astype(np.float32)[:, :channels]
     folded = copy.deepcopy(model)
     folded.eval()
-    for convolution in _first_convolutions(folded):
+    for convolution in _first_convolutions(folded, channels):
         convolution.weight.set_value(convolution.weight * paddle.to_tensor(factor))
     network = BytesNetwork(folded, mean, None)
     network.eval()
-    if _agree(network, model, normalize):
+    if _agree(network, model, normalize, channels):
         return network
     log("--fold_normalize: not only convolutions read the image; its scale stays a multiplication")
     network = BytesNetwork(copy.deepcopy(model), mean, factor)
@@ -94,9 +94,9 @@ def fold_normalize(model: nn.Layer, normalize: ImageNormalize) -> BytesNetwork:
     return network
 
 
-def _first_convolutions(model: nn.Layer) -> list[nn.Conv2D]:
+def _first_convolutions(model: nn.Layer, channels: int) -> list[nn.Conv2D]:
     """The convolutions whose input is the image tensor itself, each once."""
-    images = paddle.zeros([1, 3, *PROBE_HW])
+    images = paddle.zeros([1, channels, *PROBE_HW])
     found: list[nn.Conv2D] = []
 
     def note(layer: nn.Conv2D, inputs: tuple[Tensor, ...]) -> None:
@@ -110,11 +110,14 @@ def _first_convolutions(model: nn.Layer) -> list[nn.Conv2D]:
     for hook in hooks:
         hook.remove()
     # The weights of a grouped convolution have fewer channels than the factor.
-    return [layer for layer in found if layer.weight.shape[1] == 3]
+    return [layer for layer in found if layer.weight.shape[1] == channels]
 
 
-def _agree(network: BytesNetwork, model: nn.Layer, normalize: ImageNormalize) -> bool:
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, *PROBE_HW), dtype=np.uint8)
+def _agree(
+    network: BytesNetwork, model: nn.Layer, normalize: ImageNormalize, channels: int
+) -> bool:
+    shape = (1, channels, *PROBE_HW)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     was_training = model.training
     model.eval()
     with paddle.no_grad():
@@ -126,7 +129,7 @@ def _agree(network: BytesNetwork, model: nn.Layer, normalize: ImageNormalize) ->
 
 
 def normalize_batch(batch: NDArray, normalize: ImageNormalize | None) -> NDArray[np.float32]:
-    """The original network's input of (N, 3, H, W) bytes; without `normalize`, `batch` itself."""
+    """The original network's input of (N, C, H, W) bytes; without `normalize`, `batch` itself."""
     if normalize is None:
         return batch
     images = np.stack(

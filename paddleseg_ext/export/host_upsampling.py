@@ -15,7 +15,7 @@ from paddle import Tensor, nn
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.export.onednn_safe import RESAMPLING
 
-PROBED_SHAPE = (1, 3, 128, 192)
+PROBED_HW = (128, 192)
 INTERPOLATION = "pd_op.bilinear_interp"
 HOST_UPSAMPLINGS = ("half_pixel", "aligned")
 
@@ -37,13 +37,16 @@ class MainHead(nn.Layer):
         return [self.model(images, **self._options)[0]]
 
 
-def upsampling_of(model: nn.Layer) -> str:
+def upsampling_of(model: nn.Layer, channels: int = 3) -> str:
     """How the native logits of a network come to the image's size: `half_pixel` or `aligned`.
 
     Raises:
         UsageError: not by a bilinear interpolation alone.
     """
-    upsampling = model.upsampling if hasattr(model, "upsampling") else _upsampling_traced(model)
+    if hasattr(model, "upsampling"):
+        upsampling = model.upsampling
+    else:
+        upsampling = _upsampling_traced(model, channels)
     if upsampling not in HOST_UPSAMPLINGS:
         raise UsageError(
             f"--upsample host: {type(model).__name__} does not end in a bilinear interpolation to "
@@ -52,14 +55,14 @@ def upsampling_of(model: nn.Layer) -> str:
     return upsampling
 
 
-def _upsampling_traced(model: nn.Layer) -> str | None:
+def _upsampling_traced(model: nn.Layer, channels: int) -> str | None:
     """The interpolation that ends a network, read in its graph; None where another step does."""
     model.eval()
     with paddle.no_grad():
-        logits = model(paddle.zeros(PROBED_SHAPE))[0]
-    if list(logits.shape[2:]) != list(PROBED_SHAPE[2:]):
+        logits = model(paddle.zeros([1, channels, *PROBED_HW]))[0]
+    if list(logits.shape[2:]) != list(PROBED_HW):
         return None
-    shape = [None, PROBED_SHAPE[1], None, None]
+    shape = [None, channels, None, None]
     static = paddle.jit.to_static(  # changes the layer that it is given
         MainHead(model), input_spec=[paddle.static.InputSpec(shape)], full_graph=True
     )

@@ -1,7 +1,7 @@
 """The options of an export."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +67,18 @@ class ExportOptions(CheckedOptions):
         return "uint8" if self.fold_normalize else "float32"
 
 
+def with_channels(options: ExportOptions, channels: int) -> ExportOptions:
+    """The options of a network that takes so many channels, 1 or 3.
+
+    Raises:
+        UsageError: `input_shape` asks for a grey graph of an RGB network.
+    """
+    batch, asked, height, width = options.input_shape
+    if asked < channels:
+        raise UsageError(f"--input_shape: the network takes {channels} channels, got {asked}")
+    return replace(options, input_shape=(batch, channels, height, width))
+
+
 def _full_input_shape(values: Sequence[int]) -> tuple[int, int, int, int]:
     """`N 3 H W` of `N 3 H W`, `3 H W` or `H W`; -1 means any.
 
@@ -78,6 +90,6 @@ def _full_input_shape(values: Sequence[int]) -> tuple[int, int, int, int]:
             f"--input_shape: 'N 3 H W' with -1 for any is expected, got {list(values)}"
         )
     batch, channels, height, width = (*(-1, 3)[: 4 - len(values)], *values)
-    if channels != 3:
-        raise UsageError(f"--input_shape: the networks take 3 channels, got {channels}")
+    if channels not in (1, 3):
+        raise UsageError(f"--input_shape: the networks take 3 channels (or 1), got {channels}")
     return batch, channels, height, width

@@ -196,9 +196,9 @@ def _require_repeatable(model: nn.Layer, images: NDArray, logits: NDArray[np.flo
 
 
 def _make_batch(tensor: NDArray, size_hw: tuple[int, int], options: ExportOptions) -> NDArray:
-    """`(N, 3, *size_hw)` of one image's `(3, h, w)` tensor; every second copy is mirrored."""
+    """`(N, C, *size_hw)` of one image's `(C, h, w)` tensor; every second copy is mirrored."""
     resized = cv2.resize(tensor.transpose(1, 2, 0), size_hw[::-1], interpolation=cv2.INTER_AREA)
-    plane = resized.transpose(2, 0, 1)
+    plane = resized.reshape(*size_hw, len(tensor)).transpose(2, 0, 1)  # of grey it is (h, w)
     count = options.input_shape[0] if options.input_shape[0] > 0 else CHECKED_BATCH
     images = [plane if i % 2 == 0 else plane[:, :, ::-1] for i in range(count)]
     return np.ascontiguousarray(np.stack(images), dtype=options.input_dtype)

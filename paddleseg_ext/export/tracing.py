@@ -41,12 +41,13 @@ def write_graph(
             installed Paddle cannot run an operator of the graph.
     """
     upsampling, deployed = "graph", model
+    channels = options.input_shape[1]
     cut = options.upsample == "host" and not hasattr(model, "upsampling")
     if options.upsample == "host":
-        upsampling = upsampling_of(model)
+        upsampling = upsampling_of(model, channels)
         deployed = model if cut else MainHead(model, upsample=False)
     if normalize is not None:
-        deployed = fold_normalize(deployed, normalize)
+        deployed = fold_normalize(deployed, normalize, channels)
     trace(deployed, options, path)
     if cut:
         cut_upsampling(path, type(model).__name__)

@@ -6,14 +6,16 @@ Images are RGB `(H, W, 3)`, labels `(H, W)` uint8, logits `(C, H, W)` float32. S
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import DataError, UsageError, shown
 from paddleseg_ext.common.files import write_bytes
 
+CHANNELS = (1, 3)  # that images are read with
 # Pillow's bilinear filter, whose support grows with the reduction: antialiased.
 PILLOW_LINEAR = "pillow_linear"
 INTERPOLATIONS = {
@@ -104,6 +106,29 @@ def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tupl
     """
     scale = min(max(target_wh) / max(size_wh), min(target_wh) / min(size_wh))
     return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
+
+
+def check_channels(channels: Any, name: str = "channels") -> int:
+    """`channels`, if images are read with as many.
+
+    Raises:
+        UsageError: it is neither 1 nor 3.
+    """
+    if type(channels) is not int or channels not in CHANNELS:
+        raise UsageError(
+            f"{name}: 1 (grey) or 3 (RGB) is expected, got {shown(channels)}: images are read as "
+            "grey or RGB, as by PaddleSeg"
+        )
+    return channels
+
+
+def as_grey(image: np.ndarray) -> np.ndarray:
+    """The brightness of an RGB image `(H, W, 3)` uint8 as three equal channels.
+
+    A grey image keeps its values. Source: OpenCV's conversion, by which PaddleSeg 2.8 reads images
+    where `img_channels` is 1.
+    """
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def pad(

@@ -204,6 +204,12 @@ class Bundle:
         """The same bundle, its fp32 ONNX graph replaced."""
         return replace(self, model_file=file, params_file=None)
 
+    @property
+    def channels(self) -> int:
+        """Of the graph's input; 3 where `deploy.yaml` does not say it."""
+        channels = self.input_shape[1] if self.input_shape else None
+        return 3 if channels is None or channels < 0 else channels
+
     def preprocess(self) -> Preprocess:
         """The preprocessing that makes the graph's input of an image.
 
@@ -212,7 +218,9 @@ class Bundle:
         """
         orientation = self.manifest.orientation if self.manifest else "stored"
         try:
-            return Preprocess(self.transforms, self.color_order, self.input_dtype, orientation)
+            return Preprocess(
+                self.transforms, self.color_order, self.input_dtype, orientation, self.channels
+            )
         except UsageError as error:
             raise UsageError(f"{self.deploy_file}: {error}") from None
 

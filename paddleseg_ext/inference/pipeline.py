@@ -88,9 +88,9 @@ class StreamOptions:
         warm_up_runs: runs of each input shape before its first timed one, not counted in timings.
         keep_output: put the network's output into each `Prediction` (a batch at full size is
             large: do not collect such predictions in a list).
-        finish: called in a worker with every prediction that has a segmentation: encoding, writing,
-            counting. Its return value is `Prediction.finished`, its `DataError` the prediction's
-            `error`.
+        finish: called in a worker with every prediction that has a segmentation, and with its
+            output: encoding, writing, counting. Its return value is `Prediction.finished`, its
+            `DataError` the prediction's `error`.
         read: returns a sample's (H, W, 3) uint8 RGB image, in a worker; by default from its file.
         most_output_bytes: bound on the outputs that wait for a worker or are in one, where the
             number of images allows more; one output is always allowed.
@@ -270,12 +270,14 @@ def _finished(
     prediction = Prediction(
         sample=loaded.sample,
         segmentation=segmentation,
-        output=result.output if options.keep_output else None,
+        output=result.output,
         geometry=result.geometry,
     )
-    if options.finish is None:
-        return prediction
-    return replace(prediction, finished=options.finish(prediction))
+    return replace(
+        prediction,
+        output=result.output if options.keep_output else None,
+        finished=options.finish(prediction) if options.finish is not None else None,
+    )
 
 
 def _load(

@@ -385,6 +385,7 @@ class Predictor:
         Where the transforms resize, the label map is resized back, too: that is compiled code.
         """
         shape = self.bundle.input_shape if self.bundle else None
+        shape = shape or [None, self.preprocess.channels, None, None]
         batch = probe_batch(shape, str(self.preprocess.input_dtype))
         height, width = batch.shape[2:]
         geometry = Geometry((height, width), (height, width))

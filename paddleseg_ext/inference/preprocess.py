@@ -255,12 +255,18 @@ class ImageNormalize:
         self.mean = tuple(float(value) for value in mean) * (3 // len(mean))
         self.std = tuple(float(value) for value in std) * (3 // len(std))
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all channels get the same."""
+        return len(set(self.mean)) == len(set(self.std)) == 1
+
     def size_wh_after(self, size_wh: SizeWH) -> SizeWH:
         """The size as it was."""
         return size_wh
 
     def __call__(self, image: FloatImage) -> FloatImage:
-        return functional.normalize(image, self.mean, self.std)
+        channels = image.shape[2]
+        return functional.normalize(image, self.mean[:channels], self.std[:channels])
 
 
 _OF_ONE_SIDE = (ResizeByShort, ResizeByLong, LimitLong)
@@ -284,6 +290,7 @@ class Preprocess:
         color_order: str = "RGB",
         input_dtype: str = "float32",
         orientation: Orientation = "stored",
+        channels: int = 3,
     ):
         """
         Args:
@@ -291,6 +298,7 @@ class Preprocess:
             color_order: the channel order that the network was trained with, RGB or BGR.
             input_dtype: `uint8` where the graph takes bytes: a resize then rounds to them.
             orientation: how image files are read; arrays are taken as they are.
+            channels: of the network's input: 3, or 1 for a network of grey images.
 
         Raises:
             UsageError: a transform that is random or unknown, or a wrong argument.
@@ -303,7 +311,14 @@ class Preprocess:
             raise UsageError(f"transforms: a list is expected, got {shown(transforms)}")
         self.color_order = color_order
         self.input_dtype = np.dtype(input_dtype)
+        self.channels = functional.check_channels(channels)
         self._transforms = [_build(spec) for spec in transforms]
+        for each in self._transforms:
+            if channels == 1 and isinstance(each, ImageNormalize) and not each.is_even:
+                raise UsageError(
+                    "transforms: Normalize: one mean and one std are expected for grey images "
+                    f"(img_channels: 1), got {list(each.mean)} and {list(each.std)}"
+                )
 
     @property
     def settings(self) -> list[tuple[str, dict[str, Any]]]:
@@ -314,7 +329,7 @@ class Preprocess:
 
     def before_normalize(self, input_dtype: str) -> "Preprocess":
         """The same without Normalize, for a graph that normalises by itself."""
-        part = Preprocess([], self.color_order, input_dtype, self.orientation)
+        part = Preprocess([], self.color_order, input_dtype, self.orientation, self.channels)
         part._transforms = [t for t in self._transforms if not isinstance(t, ImageNormalize)]
         return part
 
@@ -351,13 +366,14 @@ class Preprocess:
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            The (3, h, w) tensor, float32 or bytes, and the way back to (H, W).
+            The (`channels`, h, w) tensor, float32 or bytes, and the way back to (H, W).
 
         Raises:
             DataError: the image does not fit the transforms.
         """
         # PaddleSeg turns pixels into float32 before it resizes; on bytes the result is rounded.
-        pixels: NDArray = image.astype(self.input_dtype)
+        grey = self.channels == 1
+        pixels: NDArray = (functional.as_grey(image) if grey else image).astype(self.input_dtype)
         if self.color_order == "BGR":
             pixels = np.ascontiguousarray(pixels[:, :, ::-1])
         steps = []
@@ -366,7 +382,8 @@ class Preprocess:
             pixels = transform(pixels)
             if _size_hw(pixels) != before_hw:
                 steps.append(Step(transform.kind, before_hw))
-        tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=self.input_dtype)
+        planes = pixels.transpose(2, 0, 1)[: self.channels]
+        tensor = np.ascontiguousarray(planes, dtype=self.input_dtype)
         return tensor, Geometry(_size_hw(image), _size_hw(pixels), tuple(steps))
 
 

@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # Backbones of PaddleSeg 2.8 that read the file of `pretrained` themselves, and always.
 LOADING_BACKBONES = ("CAE", "VisionTransformer")
 BACKBONE = "backbone"
+POSITIONS = "pos_embed"
 
 
 def build_model(config: Config, num_classes: int) -> "nn.Layer":
@@ -45,8 +47,8 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
         num_classes: of the data set; `model.num_classes` must agree where it is given.
 
     Raises:
-        UsageError: an unknown network or argument, a class count that disagrees, or input channels
-            other than 3.
+        UsageError: an unknown network or argument, a class count that disagrees, or other input
+            channels than the images have.
     """
     fix_thread_count()  # networks import Paddle, which reads the environment once
     spec = copy.deepcopy(config.model)
@@ -63,7 +65,7 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
 
 def _build(config: Config, spec: dict[str, Any], num_classes: int, theirs: bool) -> "nn.Layer":
     """The network of a section without `pretrained`; `theirs`: a network of PaddleSeg's."""
-    _check_input_channels(MODELS, spec, "model", theirs)
+    _check_input_channels(MODELS, spec, "model", theirs, config.img_channels)
     backbone = spec.get("backbone")
     if not isinstance(backbone, dict):
         return build(MODELS, spec, "model", config.only_paddleseg, num_classes=num_classes)
@@ -74,7 +76,7 @@ def _build(config: Config, spec: dict[str, Any], num_classes: int, theirs: bool)
     of_paddleseg = config.only_paddleseg or (
         theirs and isinstance(kind, str) and BACKBONES.is_in_paddleseg(kind)
     )
-    _check_input_channels(BACKBONES, backbone, "model.backbone", of_paddleseg)
+    _check_input_channels(BACKBONES, backbone, "model.backbone", of_paddleseg, config.img_channels)
     built = build(BACKBONES, backbone, "model.backbone", of_paddleseg)
     _check_operators(built, f"model.backbone: {kind}")
     spec["backbone"] = built
@@ -128,22 +130,21 @@ def _paddlesegs_network(config: Config, backbone: str) -> str:
 
 
 def _check_input_channels(
-    registry: Registry, spec: Mapping[str, Any], where: str, only_paddleseg: bool
+    registry: Registry, spec: Mapping[str, Any], where: str, only_paddleseg: bool, channels: int
 ) -> None:
-    """Refuse a network of PaddleSeg's whose images have other than three channels.
-
-    Evaluation, export and inference read RGB; training alone would succeed.
-    """
+    """Refuse a network of PaddleSeg's for other images than the data sets have."""
     for key in ("in_channels", "in_chans"):
-        if spec.get(key, 3) == 3 or not isinstance(spec.get("type"), str):
+        if spec.get(key, 3) == channels or not isinstance(spec.get("type"), str):
             continue
         factory = registry.find(spec["type"], only_paddleseg)
         declared = inspect.signature(factory).parameters.get(key)
-        if declared is None or declared.default == 3:  # else channels of features
+        given = key in spec and declared is None
+        if given or (declared is not None and declared.default == 3):  # else of features
             raise UsageError(
-                f"{where}: {key}: 3 expected, got {shown(spec[key])}: evaluation, export and "
-                f"inference read three channels; leave {key} out (a grey image is read as three "
-                "equal channels)"
+                f"{where}: {key}: {channels} expected, got {shown(spec.get(key, 3))}: images are "
+                f"read with {channels} channels; for a network of grey images set {key}: 1 and "
+                "img_channels: 1 in both data sets, else leave the two out (a grey image is read "
+                "as three equal channels)"
             )
 
 
@@ -185,5 +186,33 @@ def _load_fitting(model: "nn.Layer", source: Any, key: str) -> None:
     if is_whole:
         log(f"{key}: {source}: a whole network; of {len(arrays)} tensors the {len(inner)} {start}*")
         arrays = inner
+    arrays = _resized_embeddings(model, arrays)
     report = load_arrays_into(model, arrays, f"{key}: {source}", strict=is_whole)
     log(f"{key}: {source}: {report.describe()}")
+
+
+def _resized_embeddings(model: "nn.Layer", arrays: dict[str, Any]) -> dict[str, Any]:
+    """The arrays, position embeddings of PaddleSeg's transformers as large as the network's.
+
+    Source: PaddleSeg 2.8 `init_weight` of `VisionTransformer` and `CAE`: bicubic, the class token
+    as it is. It assumes images of a square number of patches.
+    """
+    import paddle
+
+    for prefix, layer in model.named_sublayers(include_self=True):
+        name = f"{prefix}.{POSITIONS}" if prefix else POSITIONS
+        found, own = arrays.get(name), getattr(layer, POSITIONS, None)
+        if found is None or own is None or not hasattr(layer, "resize_pos_embed"):
+            continue
+        if found.dtype.kind != "f" or found.ndim != 3 or found.shape[1] < 2:
+            continue
+        side = math.isqrt(found.shape[1] - 1)
+        if list(found.shape) == list(own.shape) or side**2 + 1 != found.shape[1]:
+            continue
+        grid = layer.pos_h, layer.pos_w
+        embedding = paddle.to_tensor(found.astype("float32"))
+        with paddle.no_grad():
+            resized = layer.resize_pos_embed(embedding, (side, side), grid).numpy()
+        log(f"{name}: resized from {side}x{side} to {grid[0]}x{grid[1]} patches")
+        arrays = arrays | {name: resized}
+    return arrays

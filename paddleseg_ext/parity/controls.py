@@ -286,6 +286,8 @@ def drop_normalize(bundle: Bundle, reference: Reference, folder: Path) -> Bundle
 
 def swap_channels(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
     """BGR where the bundle says RGB, or the other way round."""
+    if bundle.channels == 1:
+        return "the bundle takes grey images"
     manifest = bundle.manifest or Manifest(network="", class_table=reference.table)
     swapped = "BGR" if bundle.color_order == "RGB" else "RGB"
     return replace(bundle, manifest=replace(manifest, color_order=swapped))

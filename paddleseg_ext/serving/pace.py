@@ -32,7 +32,7 @@ def seconds_for(pixels: int, predictor: Predictor) -> float | None:
         if height * width > PROBE_SIDE**2:
             scale = height * width / PROBE_SIDE**2
             height = width = PROBE_SIDE
-        batch = np.zeros((1, 3, height, width), dtype)
+        batch = np.zeros((1, predictor.preprocess.channels, height, width), dtype)
     predictor.engine.run(batch)  # prepares for this size
     start = time.perf_counter()
     predictor.engine.run(batch)

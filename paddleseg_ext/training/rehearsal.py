@@ -13,6 +13,7 @@ from paddleseg_ext.training.sampling import SampleKey, SeededSamples
 
 CROP_SIDE = 128  # of the first try; a network that refuses it gets the whole training size
 BATCH = 2
+GREY = "; for a network of 3 channels leave img_channels out of the data sets"
 
 
 def rehearse_step(model: nn.Layer, loss: MultiHeadLoss, dataset: Any, seed: int) -> None:
@@ -52,9 +53,11 @@ def rehearse_step(model: nn.Layer, loss: MultiHeadLoss, dataset: Any, seed: int)
             except Exception as error:
                 if number == len(tries) - 1:
                     size = f"{image.shape[2]}x{image.shape[1]}"
+                    grey = "" if image.shape[0] > 1 else GREY
                     raise UsageError(
                         f"the first step of {type(model).__name__} on {image.shape[0]} channels of "
-                        f"{size} (width x height) cannot be computed: {reason_of(error)}"
+                        f"{size} (width x height) cannot be computed: "
+                        f"{reason_of(error)}{grey}"
                     ) from error
     finally:
         for tensor, value in zip(moving, kept, strict=True):

@@ -105,7 +105,10 @@ def make_validation(plan: TrainingPlan, dataset: Any, num_classes: int, world: W
             classes than the network's.
     """
     transforms = plan.config.val_dataset.get("transforms") or []
-    preprocess = Preprocess(transforms, orientation=plan.config.orientation)
+    config = plan.config
+    preprocess = Preprocess(
+        transforms, orientation=config.orientation, channels=config.img_channels
+    )
     for protocol in plan.protocols.values():
         check_protocol(protocol, preprocess)
     if dataset.class_table.num_classes != num_classes:

@@ -19,6 +19,7 @@ const std::string kDeployFile = "deploy.yaml";
 const std::string kExpected = "the section 'Deploy:' of a deploy.yaml, which export_model.py writes,";
 constexpr std::size_t kLongestFileName = 255;
 constexpr std::size_t kShapeSides = 4;
+constexpr std::int64_t kChannels = 3;
 
 bool fits(const Value& value, const std::string& kind) {
   if (kind == "text") return value.kind == Kind::text;
@@ -245,6 +246,9 @@ void read_deploy(const Value& deploy, Bundle* bundle) {
   if (!is_shape)
     refuse(where + ": input_shape: 4 numbers up to " + std::to_string(kLargestSide) +
            " are expected ([N, 3, H, W], -1 where a side is free), got " + shape->described());
+  if (bundle->input_shape[1] != -1 && bundle->input_shape[1] != kChannels)
+    refuse(where + ": input_shape: the graph takes " + std::to_string(bundle->input_shape[1]) +
+           " channels, and images are read with 3 here; run infer.py");
 }
 
 std::string sha256_of(const fs::path& file) {

@@ -42,9 +42,9 @@ def shapes_of(bundle: Bundle, sizes_hw: Sequence[tuple[int, int]], batch_size: i
     common = max(sorted(set(network)), key=network.count)
     heights, widths = zip(*network, strict=True)
     return ShapeRange(
-        (1, 3, min(heights), min(widths)),
-        (batch_size, 3, *common),
-        (batch_size, 3, max(heights), max(widths)),
+        (1, preprocess.channels, min(heights), min(widths)),
+        (batch_size, preprocess.channels, *common),
+        (batch_size, preprocess.channels, max(heights), max(widths)),
     )
 
 

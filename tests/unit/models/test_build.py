@@ -143,3 +143,21 @@ def test_a_recipe_fills_its_backbone_from_the_file_that_exists(
     assert "model.backbone.pretrained: start.pdparams" in capsys.readouterr().out
     assert (model.backbone.conv1.weight == other.backbone.conv1.weight).all()
     assert not (model.head.conv.conv.weight == other.head.conv.conv.weight).all()
+
+
+def test_position_embeddings_of_another_size_are_resized_as_by_paddleseg(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from paddleseg_ext.models.build import _load_fitting, _paddlesegs_building
+    from paddleseg_ext.registry import BACKBONES
+
+    sizes = {"patch_size": 16, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    with _paddlesegs_building():
+        make = BACKBONES.find("paddleseg.VisionTransformer")
+        small, large = (make(img_size=side, **sizes) for side in (32, 64))
+    save_weights(small, tmp_path / "small.pdparams")
+    _load_fitting(large, str(tmp_path / "small.pdparams"), "model.backbone.pretrained")
+    assert "pos_embed: resized from 2x2 to 4x4 patches" in capsys.readouterr().out
+    expected = large.resize_pos_embed(small.pos_embed, (2, 2), (4, 4))
+    assert large.pos_embed.shape == [1, 17, 16]
+    assert (large.pos_embed == expected).all()
