@@ -190,17 +190,17 @@ class Config:
         Raises:
             UsageError: the two data sets differ in it.
         """
-        given = {
+        given = [
             section[IMG_CHANNELS]
             for name in _DATASETS
             if isinstance(section := self.raw.get(name), dict) and IMG_CHANNELS in section
-        }
-        if len(given) > 1:
+        ]
+        if given and given[0] != given[-1]:
             raise UsageError(
                 f"{self.path}: {IMG_CHANNELS}: train_dataset and val_dataset differ: "
-                f"{', '.join(map(str, sorted(given)))}"
+                f"{shown(given[0])} and {shown(given[-1])}"
             )
-        return given.pop() if given else 3
+        return given[0] if given else 3
 
     @property
     def iters(self) -> int:

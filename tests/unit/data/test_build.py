@@ -166,6 +166,7 @@ def test_data_of_paddleseg_that_is_absent_is_not_downloaded(
         ("{type: PascalVOC, dataset_root: ., mode: trainaug}", "voc_augment.py"),
         ("{type: OpticDiscSeg, dataset_root: .}", "list format incorrect"),
         ("{type: Dataset, img_channels: 4, dataset_root: .}", "1 .grey. or 3 .RGB. .*got 4"),
+        ("{type: Dataset, img_channels: [1], dataset_root: .}", "1 .grey. or 3 .RGB. .*got"),
         ("{type: PascalVOC, dataset_root: ., edeg: true}", "takes no 'edeg' .did you mean 'edge'"),
         ("{type: ADE20K, dataset_root: ., label_kind: x}", "ADE20K takes no 'label_kind'"),
     ],

@@ -329,3 +329,20 @@ def test_losses_are_of_their_networks_house(network: str, house: str) -> None:
     }
     loss = build_loss(Config(Path("a.yml"), raw), 255)
     assert {type(part).__module__.partition(".")[0] for part in loss.losses} == {house}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "DiceLoss", "weight": [1.0, 2.0]},
+        {"type": "CrossEntropyLoss", "top_k_percent_pixels": 0.2},
+    ],
+    ids=lambda spec: spec["type"],
+)
+def test_arguments_that_only_paddleseg_has_mean_its_loss(spec: dict[str, Any]) -> None:
+    loss = build_loss(section(types=[spec], coef=[1]), 255)
+    assert type(loss.losses[0]).__module__.startswith("paddleseg.")
+    labels = paddle.randint(0, 2, [1, 8, 8])
+    assert float(loss([paddle.randn([1, 2, 8, 8])], labels)[0]) > 0
+    with pytest.raises(UsageError, match=r"takes no '[a-z_]+'; PaddleSeg's does: type: p"):
+        build_loss(section(types=[{**spec, "weigths": [1.0]}], coef=[1]), 255)
