@@ -146,6 +146,8 @@ def main(argv: list[str]) -> int:
     predictor = predictor.with_outputs(wanted, options.unknown_below)
     predictor.warn_of_shortfall()
     what_ran: dict[str, Any] = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
+    if options.unknown_below is not None:
+        what_ran["unknown_below"] = options.unknown_below
     if isinstance(inputs, Source):
         what_ran["backend"] = predictor.describe().to_dict()
         return run_video(predictor, inputs, read_options(VideoSettings, args, what_ran=what_ran))

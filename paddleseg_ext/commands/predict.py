@@ -110,13 +110,16 @@ def main(argv: list[str]) -> int:
     from paddleseg_ext.evaluation.eager import eager_predictor
 
     say_rule(rule, flags, config)
+    what_ran = {"config": args.config, "model_path": options.model_path}
+    if options.unknown_below is not None:
+        what_ran["unknown_below"] = options.unknown_below
     settings = read_options(
         RunSettings,
         args,
         title="predict",
         absent=rule.absent_class,
         protocol=rule.make(),
-        source={"config": args.config, "model_path": options.model_path},
+        source=what_ran,
     )
     predictor = eager_predictor(config, options.model_path, device)
     predictor.set_colours(options.custom_color, "--custom_color")

@@ -154,7 +154,8 @@ class Evaluation:
             "class_names": list(self.class_table.class_names),
             "ignore_index": self.class_table.ignore_index,
             "ignored_pixels": self.ignored_pixels,
-            "unknown_pixels": self.unknown_pixels,
+            # Only where pixels were marked, so that programs that mark none write the same keys.
+            **({"unknown_pixels": self.unknown_pixels} if self.unknown_pixels else {}),
             "scores": self.scores.to_dict(),
             "counts": ClassPixels.of(self.counts).to_dict(),
             "confusion_matrix": self.counts.tolist(),

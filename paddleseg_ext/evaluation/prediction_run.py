@@ -36,7 +36,6 @@ class RunSettings:
         num_workers: threads beside the network's; None takes one per core. A benchmark has none.
         streams: batches that the engine runs at a time.
         legend: names and shares of the classes below each overlay.
-        unknown_below: the predictor's, for the JSON.
         benchmark_log: a file that gets the benchmark's lines too.
     """
 
@@ -48,7 +47,6 @@ class RunSettings:
     absent: AbsentRule = "skip"
     print_detail: bool = True
     legend: bool = False
-    unknown_below: float | None = None
     benchmark: bool = False
     benchmark_log: Path | None = None
     model_name: str = ""
@@ -185,7 +183,6 @@ def _write_result(
         "batch_size": settings.batch_size,
         "fullest_batch": fullest,
         "num_predicted": len(benchmark.timings),
-        "unknown_below": settings.unknown_below,
         "errors": list(errors),
         "timings_ms": benchmark.stage_ms() if settings.benchmark else None,
         "evaluation": evaluation.to_json() if evaluation is not None else None,

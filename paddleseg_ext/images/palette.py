@@ -134,7 +134,8 @@ def legend(
         height: pixels; by default what the rows need.
     """
     font, drawn = drawable_names(class_names, LEGEND_FONT)
-    texts = [f"{drawn[name]} {shown_share(share)}" for name, _, share in entries]
+    # Unknown pixels have an entry and are no class.
+    texts = [f"{drawn.get(name, name)} {shown_share(share)}" for name, _, share in entries]
     places, x, y = [], LEGEND_GAP, 0
     for text in texts:
         wide = LEGEND_SWATCH + 2 * LEGEND_GAP + round(font.getlength(text))

@@ -1,5 +1,6 @@
 """Confidence and unknown pixels, as a user asks for them, in every runtime."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +59,16 @@ def test_the_flags_of_infer_and_predict(
     infer = ["infer.py", "--config", resizing_bundle, *common]
     predict = ["predict.py", "--config", deployment.resizing_config]
     predict += ["--model_path", deployment.weights, *common]
-    flags = ["--save_confidence", "--unknown_below", "0.5"]
+    flags = ["--save_confidence", "--unknown_below", "0.5", "--legend"]
     assert call(*infer, tmp_path / "plain").status == 0
     for name, command in (("infer", infer), ("predict", predict)):
         done = call(*command, tmp_path / name, *flags)
         assert done.status == 0, done.err
         assert "of the labelled pixels are unknown and not scored" in done.out
+        (record,) = (tmp_path / name).glob("*.json")
+        result = json.loads(record.read_text())
+        assert result["source"]["unknown_below"] == 0.5
+        assert result["evaluation"]["unknown_pixels"] > 0
         assert call(*command, tmp_path / f"{name}_confidence", "--save_confidence").status == 0
     plain = pictures(tmp_path / "plain/label_maps")
     for name in ("infer", "predict"):

@@ -142,7 +142,7 @@ def test_unknown_below(doubtful: Predictor, tmp_path: Path) -> None:
     assert (found.confidence < 0.6).tolist() == [[False, True, False]]
     assert found.unknown_pixels == 1 and sum(found.class_pixels.values()) == 2
     assert found.class_table.legend(found.label_map)[-1] == ("unknown", UNKNOWN_COLOUR, 1 / 3)
-    save_segmentation(found, "a", tmp_path)
+    save_segmentation(found, "a", tmp_path, with_legend=True)
     with Image.open(tmp_path / "label_maps/a.png") as picture:
         assert np.asarray(picture.convert("RGB"))[0, 1].tolist() == list(UNKNOWN_COLOUR)
     with Image.open(tmp_path / "confidence/a.png") as picture:
