@@ -355,7 +355,8 @@ def make_plan(request: ChainRequest, verbs: Verbs) -> Plan:
     """
     path, mode, chain = request.config, request.mode, request.chain
     if chain is None:
-        chain = txt.kind_of(txt.read_lines(path), path).removesuffix("_params")
+        kind = txt.kind_of(txt.read_lines(path), path).removesuffix("_params")
+        chain = kind.removesuffix("_infer")  # "cpp_infer_params", as PaddleSeg writes it
         if chain == "train":
             chain = "benchmark" if mode == SPEED_MODE else "train_infer"
     if request.params and chain != "benchmark":

@@ -171,6 +171,8 @@ def _about_calls(
     form = forms.get(line.section)
     if not form or line.value == txt.NULL:
         return
+    if line.section == "cpp_infer_params" and key == "inference":
+        return  # a program that `make cpp` builds; where it is missing, the chain says so
     if key in _COMMANDS and line.is_set:
         for command in _values_of(line):
             yield from _about_command(command, verbs, {*form.keys, *_ADDED})
