@@ -223,7 +223,7 @@ def _print_and_write(
             "source": options.source,
             "errors": list(evaluation.failed.values()),
             "resize_back": predictor.postprocess.resize_back,
-            "backend": predictor.describe().to_dict(),
+            "backend": predictor.describe(again=True).to_dict(),
             "evaluation": evaluation.to_json(),
         }
         path = Path(options.save_dir) / RESULT_FILE

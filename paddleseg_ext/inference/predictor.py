@@ -400,9 +400,13 @@ class Predictor:
         for _ in range(WARM_MAPS):
             self._maps(output, geometry)
 
-    def describe(self) -> RuntimeReport:
-        """The engine's own report; made once."""
-        if self._report is None:
+    def describe(self, again: bool = False) -> RuntimeReport:
+        """The engine's own report.
+
+        Args:
+            again: make it anew. The kernels of a graph of free size are known after it has run.
+        """
+        if self._report is None or again:
             self._report = self.engine.describe()
         return self._report
 

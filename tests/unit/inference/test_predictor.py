@@ -19,7 +19,7 @@ from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.inference.pipeline import StreamOptions
 from paddleseg_ext.inference.predictor import Predictor, find_class_table
 from paddleseg_ext.inference.preprocess import Preprocess
-from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 from .conftest import BrightnessNetwork, write_image
 
@@ -192,3 +192,14 @@ def test_a_runtime_is_refused_wrong_settings(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         RuntimeSpec.parse(runtime, **settings).check()
+
+
+def test_the_report_can_be_made_again_after_a_run(
+    brightness: BrightnessNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of(brightness)
+    before = predictor.describe()
+    later = RuntimeReport("brightness", kernels={"Conv avx512": 1})
+    monkeypatch.setattr(brightness, "describe", lambda: later)
+    assert predictor.describe() is before
+    assert predictor.describe(again=True) is later and predictor.describe() is later
