@@ -67,6 +67,8 @@ FORMULAS = {
     "bisenetv2_paddleseg": paddleseg,
     "bisenetv2_tf2": paddleseg,
     "stdc": IMAGENET,
+    "stdc1_seg_paddleseg": paddleseg,
+    "stdc2_seg_paddleseg": paddleseg,
     "dabnet": mmseg,
 }
 OUR_OWN = "camvid_256x192"  # recipes that were not published

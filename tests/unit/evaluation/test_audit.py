@@ -55,8 +55,7 @@ def write_scene(folder: Path, name: str, seed: int, wrong: bool = False) -> None
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    if "ColourNet" not in MODELS.names:
-        MODELS.register(f"{__name__}:ColourNet")
+    monkeypatch.setitem(MODELS._targets, "ColourNet", f"{__name__}:ColourNet")  # until its end
     for number in range(6):
         write_scene(tmp_path, f"t{number}", number, wrong=number == 4)
     write_scene(tmp_path, "v0", 20)

@@ -36,7 +36,10 @@ def test_pictures(tmp_path: Path) -> None:
     samples = [Sample(tmp_path / "a.png", tmp_path / "a_label.png", "a")]
     # `transforms:` with nothing behind it is no transform.
     config = SimpleNamespace(
-        val_dataset={"transforms": None}, absent_class="skip", orientation="stored"
+        val_dataset={"transforms": None},
+        absent_class="skip",
+        orientation="stored",
+        img_channels=3,
     )
     plan = SimpleNamespace(config=config, protocols={None: PROTOCOLS["whole"]})
     data = SimpleNamespace(class_table=table, samples=samples)
