@@ -72,6 +72,14 @@ OrientationFlag = Annotated[
     ),
 ]
 
+ONE_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Palette or grey PNG, overlay JPEG or JSON, at the image's size",
+        "content": {media: {"schema": BINARY} for media in MEDIA_TYPES.values()},
+        "model": SegmentAnswer,
+    }
+}
+
 
 def create_app(
     service: SegmentationService,
@@ -138,14 +146,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
     @app.post(
         "/v1/segment",
         dependencies=guard,
-        responses=refusals
-        | {
-            200: {
-                "description": "Palette or grey PNG, overlay JPEG or JSON, at the image's size",
-                "content": {media: {"schema": BINARY} for media in MEDIA_TYPES.values()},
-                "model": SegmentAnswer,
-            }
-        },
+        responses=refusals | ONE_ANSWER,
         openapi_extra={"requestBody": ONE_IMAGE},
     )
     async def segment(

@@ -79,7 +79,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """This row minus the first one in mIoU, over the seeds that both have.
 
     Attributes:
@@ -94,7 +94,7 @@ class Difference:
 
 
 @dataclass
-class Row:
+class RunRow:
     """The runs of one configuration.
 
     Attributes:
@@ -109,7 +109,7 @@ class Row:
     parameters: int | None = None
     multiply_adds: int | None = None
     speeds: dict[str, float] = field(default_factory=dict)
-    difference: Difference | None = None
+    difference: PairedDifference | None = None
 
     @property
     def mean(self) -> float | None:
@@ -135,7 +135,7 @@ class Row:
 class Table:
     """Rows and the lines that must be read with them."""
 
-    rows: list[Row]
+    rows: list[RunRow]
     score: ScoreChoice
     input_hw: tuple[int, int]
     notes: list[str]
@@ -245,12 +245,12 @@ def _read_run(folder: Path) -> Run:
     )
 
 
-def group(runs: Sequence[Run]) -> list[Row]:
+def group(runs: Sequence[Run]) -> list[RunRow]:
     """Rows of runs with equal configurations, in the order of their first run."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, RunRow] = {}
     for run in runs:
         key = repr((sorted(leaves_of(run.config).items()), run.settings))
-        rows.setdefault(key, Row(run.name, [])).runs.append(run)
+        rows.setdefault(key, RunRow(run.name, [])).runs.append(run)
     for row in rows.values():
         row.name = _common_name([run.name for run in row.runs])
     names = [row.name for row in rows.values()]
@@ -269,7 +269,7 @@ def _common_name(names: Sequence[str]) -> str:
     return first[:length].rstrip("_-. ") or names[0]
 
 
-def _take_scores(row: Row, choice: ScoreChoice, protocol: str | None) -> list[str]:
+def _take_scores(row: RunRow, choice: ScoreChoice, protocol: str | None) -> list[str]:
     """Fill a row's scores; returns a line per run that does not count."""
     notes = []
     for run in row.runs:
@@ -288,22 +288,24 @@ def _take_scores(row: Row, choice: ScoreChoice, protocol: str | None) -> list[st
 
 def paired_difference(
     first: Mapping[int | None, float], second: Mapping[int | None, float]
-) -> Difference | None:
+) -> PairedDifference | None:
     """Second minus first over their common seeds; None without any."""
     pairs = [second[s] - first[s] for s in first if s is not None and s in second]
     if not pairs:
         return None
     value, count = mean(pairs), len(pairs)
     if count == 1:
-        return Difference(value, None, None, 1)
+        return PairedDifference(value, None, None, 1)
     with optional_imports("table", "cpu"):
         from scipy.stats import t
 
     half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * stdev(pairs) / math.sqrt(count)
-    return Difference(value, value - half, value + half, count)
+    return PairedDifference(value, value - half, value + half, count)
 
 
-def _cost(row: Row, input_hw: tuple[int, int], notes: list[str]) -> tuple[int | None, int | None]:
+def _cost(
+    row: RunRow, input_hw: tuple[int, int], notes: list[str]
+) -> tuple[int | None, int | None]:
     """Parameters at inference and multiply-adds of a row's network."""
     from paddleseg_ext.checkpoints.manifest import require_harmless, without_pretrained
     from paddleseg_ext.export.cost import count_cost
@@ -325,7 +327,7 @@ def _cost(row: Row, input_hw: tuple[int, int], notes: list[str]) -> tuple[int | 
     return cost.used_parameters, cost.multiply_adds
 
 
-def _take_speeds(rows: Sequence[Row], benches: Sequence[str | Path]) -> list[str]:
+def _take_speeds(rows: Sequence[RunRow], benches: Sequence[str | Path]) -> list[str]:
     """Fill the rows' speeds from bench.json; returns lines about what was left out.
 
     Raises:
@@ -378,7 +380,7 @@ def _read_bench(path: str | Path) -> tuple[list[tuple[str, str, float | None]], 
         raise UsageError(f"--bench {path}: a bench.json of bench is expected ({error})") from None
 
 
-def _rules(rows: Sequence[Row], score: ScoreChoice, protocol: str | None) -> list[str]:
+def _rules(rows: Sequence[RunRow], score: ScoreChoice, protocol: str | None) -> list[str]:
     """Lines about what the figures are, and where rows are not comparable."""
     which = {
         "best": "best evaluation of each run, chosen on the images that it is scored on",
@@ -409,7 +411,7 @@ def _rules(rows: Sequence[Row], score: ScoreChoice, protocol: str | None) -> lis
     return lines
 
 
-def _protocol_of(row: Row, protocol: str | None) -> str:
+def _protocol_of(row: RunRow, protocol: str | None) -> str:
     run = row.runs[0]
     try:
         rules = rules_of(check_config(dict(run.config), run.folder))

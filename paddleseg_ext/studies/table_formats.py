@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import write_text
-from paddleseg_ext.studies.table import Row, Table
+from paddleseg_ext.studies.table import RunRow, Table
 
 NOTHING = "-"
 _LATEX = str.maketrans(
@@ -126,14 +126,14 @@ def _scaled(value: float | None, unit: float, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value / unit:.{digits}f}"
 
 
-def _score(row: Row, plus_minus: str) -> str:
+def _score(row: RunRow, plus_minus: str) -> str:
     if row.mean is None:
         return NOTHING
     spread = "" if row.deviation is None else f" {plus_minus} {100 * row.deviation:.2f}"
     return f"{100 * row.mean:.2f}{spread}"
 
 
-def _difference(row: Row) -> str:
+def _difference(row: RunRow) -> str:
     found = row.difference
     if found is None:
         return NOTHING
