@@ -102,7 +102,8 @@ def test_an_earlier_run_is_set_aside_and_old_checkpoints_go(
     config, run = write_config(tiny_cityscapes, tmp_path / "a.yml"), tmp_path / "run"
     flags = ("--iters", 3, "--save_interval", 1, "--keep_checkpoint_max", 2)
     assert train(config, run, *flags).status == 0
-    assert sorted(p.name for p in run.iterdir()) == [".lock", "history.json", "iter_2", "iter_3"]
+    names = [".lock", "config.yml", "history.json", "iter_2", "iter_3", "run.json"]
+    assert sorted(p.name for p in run.iterdir()) == names
     before = (run / "iter_3/model.pdparams").read_bytes()
     finished = train(config, run, *flags, "--seed", 3)
     assert finished.status == 0
