@@ -53,7 +53,7 @@ Label = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is measured."""
+    """The network, the data and the faults of one measurement."""
 
     save_dir: Path = option(Path("output/audit_benchmark"), "data, trainings and results.json")
     trained: float = option(0.05, "share of the objects with a fault in the training labels")

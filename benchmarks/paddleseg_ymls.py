@@ -208,7 +208,7 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def alone_reason(row: dict[str, Any]) -> str:
-    """What PaddleSeg's own classes do where a step failed."""
+    """The outcome of a failed step with PaddleSeg's own classes alone."""
     if not row.get("alone"):
         return ""
     failed = [f"{step}: {reason}" for step, reason in row["alone"].items() if reason]

@@ -27,14 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="print versions, the processor and the engines instead, in one paste",
     )
     flags.add_opts_flag(parser)
-    parser.add_argument(
-        "--input_shape",
-        nargs=4,
-        type=flags.positive_int,
-        default=[1, 3, 1024, 2048],
-        metavar=("N", "C", "H", "W"),
-        help="of the images",
-    )
+    flags.add_input_shape_flag(parser, "of the images")
     return parser
 
 

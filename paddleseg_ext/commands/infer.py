@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from paddleseg_ext.commands.output_flags import unknown_below_option
 from paddleseg_ext.commands.runtime_flags import RuntimeFlags, asked_runtime, runtime_of
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_writable
@@ -64,14 +65,7 @@ class InferOptions:
         "also write confidence/NAME.png: the largest softmax at the original size after all "
         "resizing, 255 for 1; of a video confidence/NAME/000000.png and so on"
     )
-    unknown_below: float | None = option(
-        None,
-        "pixels of less confidence (0 to 1) are unknown in label maps and overlays: value "
-        "`classes.unknown` of the class table, or 254, magenta, not scored",
-        above=0,
-        below=1,
-        metavar="P",
-    )
+    unknown_below: float | None = unknown_below_option()
     absent_class: AbsentRule | None = option(
         None, "how absent classes count (default: as the bundle says)", needs=IMAGES
     )

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
+from paddleseg_ext.commands.output_flags import unknown_below_option
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import (
     add_config_flags,
@@ -54,14 +55,7 @@ class PredictOptions:
         "also write confidence/NAME.png: the largest softmax at the original size after all "
         "resizing, 255 for 1"
     )
-    unknown_below: float | None = option(
-        None,
-        "pixels of less confidence (0 to 1) are unknown in label maps and overlays: value "
-        "`classes.unknown` of the class table, or 254, magenta, not scored",
-        above=0,
-        below=1,
-        metavar="P",
-    )
+    unknown_below: float | None = unknown_below_option()
 
 
 _PADDLESEGS = {

@@ -39,14 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bench", nargs="+", default=[], metavar="JSON", help="bench.json of the exported runs"
     )
-    parser.add_argument(
-        "--input_shape",
-        nargs=4,
-        type=flags.positive_int,
-        default=[1, 3, 1024, 2048],
-        metavar=("N", "C", "H", "W"),
-        help="of the image that multiply-adds are counted for",
-    )
+    flags.add_input_shape_flag(parser, "of the image that multiply-adds are counted for")
     return parser
 
 

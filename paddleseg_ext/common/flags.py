@@ -166,6 +166,18 @@ def add_opts_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_input_shape_flag(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """`--input_shape`, for commands that count multiply-adds."""
+    parser.add_argument(
+        "--input_shape",
+        nargs=4,
+        type=positive_int,
+        default=[1, 3, 1024, 2048],
+        metavar=("N", "C", "H", "W"),
+        help=help_text,
+    )
+
+
 def add_device_flag(parser: argparse.ArgumentParser) -> None:
     """`--device`; whether a GPU is usable is checked by `common.machine.resolve_device`."""
     parser.add_argument(

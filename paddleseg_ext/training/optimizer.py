@@ -55,7 +55,7 @@ class OptimizerOptions:
     )
     lr_multipliers: dict[str, float] = option(
         {},
-        "part of a name, in which `*` stands for any letters -> factor on the rate of every "
+        "part of a name (`*`: any letters) -> factor on the rate of every "
         "parameter whose name contains it; the first that fits counts, and 0 trains nothing",
     )
     clip_grad_norm: float | None = option(
