@@ -39,6 +39,8 @@ from paddleseg_ext.published.tensorflow_files import index_of, is_tensorflow, re
 
 # Keys under which training scripts save the state dict, beside optimizer, epoch and others.
 WRAPPERS = ("state_dict", "model", "model_state_dict")
+# What DataParallel, a training class around the network, and torch.compile put before every name.
+PREFIXES = ("module.", "model.", "_orig_mod.")
 # Files of a zip that torch.jit.save writes, and torch.save does not.
 _TORCHSCRIPT = ("/constants.pkl", "/code/__torch__.py")
 MOST_HEADER = 8 << 20  # bytes of a safetensors header; one of 1000 tensors has 100,000
@@ -62,7 +64,7 @@ _SAFETENSORS = {name: dtype for _, name, dtype in _TYPES}
 
 
 def read_published(path: str | Path) -> dict[str, np.ndarray]:
-    """Tensors of a checkpoint by name, without a wrapper and without the prefix `module.`.
+    """Tensors of a checkpoint by name, without its wrapper and what that puts before every name.
 
     Raises:
         UsageError: the file is missing, damaged or unsafe, or it contains no tensors.
@@ -112,8 +114,8 @@ def _state_dict(content: Any, source: str, allowance: Allowance) -> dict[str, np
         if not isinstance(key, str) or not isinstance(value, np.ndarray):
             raise UsageError(f"{named} is not a tensor but a {type(value).__name__}")
         arrays[key] = value
-    if all(key.startswith("module.") for key in arrays):  # saved from DataParallel
-        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in arrays)), ""):
+        arrays = {key.removeprefix(prefix): array for key, array in arrays.items()}
     return arrays
 
 

@@ -42,6 +42,13 @@ def test_npz_and_nested_dicts() -> None:
     assert set(read_published(FILES / "nested.pth")) == {"detail.conv.weight", "bga.bn.weight"}
 
 
+@pytest.mark.parametrize("before", ["model.", "model.module.", "module._orig_mod."])
+def test_what_wrappers_put_before_every_name_is_taken_off(before: str, tmp_path: Path) -> None:
+    arrays = {f"{before}conv.weight": WEIGHT, f"{before}model.bias": WEIGHT}
+    np.savez(tmp_path / "wrapped.npz", **arrays)
+    assert set(read_published(tmp_path / "wrapped.npz")) == {"conv.weight", "model.bias"}
+
+
 @pytest.mark.parametrize("name", ["hostile.pth", "hostile_legacy.pth"])
 def test_a_pickle_that_would_run_something_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
