@@ -1,22 +1,22 @@
-"""Fit one temperature to a bundle's logits, so that its confidence is what it says.
+"""Fit temperatures to a bundle's logits, so that its confidence is what it says.
 
 Held-back labelled images are needed, none of the training. The first half of the list fits, the
 second half judges. Where the likelihood of the second half rises, the temperature is written into
 the bundle's deploy.yaml; label maps do not change. SAVE_DIR/calibration.json has ECE, class-wise
-ECE, Brier score, likelihood and risk by coverage before and after, SAVE_DIR/calibration.png the
-reliability diagram and the risk-coverage curve. The exit status is 1 where nothing was written.
+ECE, Brier score, likelihood and risk by coverage before and after, with intervals (bootstrap over
+images), SAVE_DIR/calibration.png the reliability diagram and the risk-coverage curve. The exit
+status is 1 where nothing was written.
 
   paddleseg-ext calibrate --config output/export/deploy.yaml --data held_back.list
 """
 
 import argparse
-from pathlib import Path
 
 from paddleseg_ext.commands.runtime_flags import RuntimeFlags, runtime_of
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import make_parser
 from paddleseg_ext.common.options import add_options, read_options
-from paddleseg_ext.evaluation.calibration import calibrate, labelled_for
+from paddleseg_ext.evaluation.calibration import CalibrateOptions, calibrate, labelled_for
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.predictor import Predictor
@@ -29,9 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", required=True, metavar="LIST", help="'image label' in each line; held back"
     )
-    parser.add_argument(
-        "--save_dir", type=Path, default=Path("output/calibrate"), help="folder of the figures"
-    )
+    add_options(parser, CalibrateOptions)
     add_options(parser.add_argument_group("runtime"), RuntimeFlags)
     return parser
 
@@ -41,7 +39,8 @@ def main(argv: list[str]) -> None:
     args = build_parser().parse_args(argv)
     bundle = read_bundle(args.config)
     samples = labelled_for(bundle, collect_samples(args.data))
-    require_writable(args.save_dir, "--save_dir")
+    options = read_options(CalibrateOptions, args)
+    require_writable(options.save_dir, "--save_dir")
     spec = runtime_of(read_options(RuntimeFlags, args), bundle)
     with Predictor.of_bundle(bundle, spec) as predictor:
-        calibrate(predictor, samples, args.save_dir)
+        calibrate(predictor, samples, options)

@@ -21,7 +21,7 @@ VERBS = {
     "parity": ("parity", "compare an exported bundle with its network"),
     "tune": ("tune", "find the fastest runtime that predicts a bundle's label maps"),
     "bench": ("bench", "speed, memory and parts of bundles on runtimes, in turns"),
-    "calibrate": ("calibrate", "a temperature for a bundle's confidence, fitted and judged"),
+    "calibrate": ("calibrate", "temperatures for a bundle's confidence, fitted and judged"),
     "quantize": ("quantize", "an INT8 graph for a bundle, judged"),
     "serve": ("serve", "predict images over HTTP, with a page"),
     "config": ("config", "list the shipped configurations, or show one whole"),

@@ -1,9 +1,10 @@
-"""The run of `calibrate`: one temperature for a bundle's logits, fitted and judged on pixels."""
+"""The run of `calibrate`: temperatures for a bundle's logits, fitted and judged on pixels."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,20 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.common.files import atomic_path, write_json
 from paddleseg_ext.common.log import log
+from paddleseg_ext.common.options import CheckedOptions, option, switch
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import ClassTable, decode_label
 from paddleseg_ext.inference.bundle import Bundle, record_calibration
 from paddleseg_ext.inference.calibration import Calibration
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.scoring.bootstrap import CONFIDENCE
+from paddleseg_ext.scoring.calibration_intervals import JudgedPixels, bootstrap_calibration
 from paddleseg_ext.scoring.reliability import (
+    CalibrationScores,
+    Floats,
     calibration_scores,
+    fit_class_temperatures,
     fit_temperature,
     reliability,
     risk_by_coverage,
@@ -27,15 +34,28 @@ from paddleseg_ext.scoring.reliability import (
 
 PIXELS = 100_000  # of each half of the images
 RESULT, PICTURE = "calibration.json", "calibration.png"
+SHOWN = ("ece", "classwise_ece", "brier", "nll", "aurc")  # on the terminal
 
 
 @dataclass(frozen=True)
-class _Pixels:
-    """(N, C) float32 logits and (N,) uint8 labels of some images."""
+class CalibrateOptions(CheckedOptions):
+    """What is fitted, and where the figures go."""
+
+    save_dir: Path = option(Path("output/calibrate"), "folder of the figures")
+    per_class: bool = switch("fit a temperature for each predicted class, in place of one for all")
+    resamples: int = option(1000, "draws of images for the intervals of the figures", at_least=1)
+
+
+@dataclass(frozen=True)
+class _Pixels(JudgedPixels):
+    """Also their (N, C) float32 logits."""
 
     logits: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    images: int
+
+    @property
+    def best(self) -> NDArray[np.intp]:
+        """(N,) class of the largest logit."""
+        return self.logits.argmax(axis=1)
 
 
 def labelled_for(bundle: Bundle, samples: Sequence[SampleLike]) -> list[SampleLike]:
@@ -60,11 +80,13 @@ def labelled_for(bundle: Bundle, samples: Sequence[SampleLike]) -> list[SampleLi
     return labelled
 
 
-def calibrate(predictor: Predictor, samples: Sequence[SampleLike], save_dir: Path) -> Calibration:
-    """Fit the temperature on the first half of the samples and judge it on the second.
+def calibrate(
+    predictor: Predictor, samples: Sequence[SampleLike], options: CalibrateOptions
+) -> Calibration:
+    """Fit temperatures on the first half of the samples and judge them on the second.
 
-    It is written into the bundle where it lowers the negative log-likelihood of the second half,
-    and the figures into `calibration.json` and `calibration.png`.
+    They are written into the bundle where they lower the negative log-likelihood of the second
+    half, and the figures into `calibration.json` and `calibration.png`.
 
     Raises:
         UsageError: see `labelled_for`.
@@ -79,35 +101,111 @@ def calibrate(predictor: Predictor, samples: Sequence[SampleLike], save_dir: Pat
     half = len(labelled) // 2
     fitted, judged = _joined(pixels[:half], "first"), _joined(pixels[half:], "second")
     temperature = fit_temperature(fitted.logits, fitted.labels)
-    probabilities = [softmax_rows(judged.logits, t) for t in (1.0, temperature)]
-    before, after = (calibration_scores(p, judged.labels) for p in probabilities)
-    record = Calibration(
-        temperature=temperature,
-        images=fitted.images,
-        pixels=len(fitted.labels),
-        judged_images=judged.images,
-        judged_pixels=len(judged.labels),
-        ece_before=before.ece,
-        ece_after=after.ece,
-        nll_before=before.nll,
-        nll_after=after.nll,
-    )
-    result = {"record": record.to_dict(), "before": before.to_dict(), "after": after.to_dict()}
-    write_json(save_dir / RESULT, result)
-    _draw_picture(probabilities, judged.labels, save_dir / PICTURE)
-    log(
-        f"temperature {temperature:.4f} of {fitted.images} images; on {judged.images} others: "
-        f"ECE {before.ece:.4f} -> {after.ece:.4f}, class-wise ECE {before.classwise_ece:.4f} -> "
-        f"{after.classwise_ece:.4f}, Brier {before.brier:.4f} -> {after.brier:.4f}, "
-        f"NLL {before.nll:.4f} -> {after.nll:.4f}, AURC {before.aurc:.4f} -> {after.aurc:.4f}"
-    )
-    if after.nll >= before.nll:
+    by_class: list[float] = []
+    if options.per_class:
+        by_class = fit_class_temperatures(fitted.logits, fitted.labels, temperature)
+    judgement = _judge(judged, temperature, by_class)
+    record = _record(temperature, by_class, fitted, judged, judgement)
+    judgement.write(record, judged, options)
+    if judgement.after.nll >= judgement.before.nll:
         raise CheckFailed(
-            f"{bundle.deploy_file}: temperature {temperature:.4f} is no better on the images that "
-            "the fit did not see; the bundle is as it was"
+            f"{bundle.deploy_file}: {_words(record)} is no better on the images that the fit did "
+            "not see; the bundle is as it was"
         )
     record_calibration(bundle, record)
     return record
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What the second half says.
+
+    Attributes:
+        probabilities: (N, C) before and after.
+        common: scores of one temperature for all classes, where each class has its own.
+        own_temperature: the one that the second half itself would take.
+        own_ece: its error there.
+    """
+
+    probabilities: tuple[Floats, Floats]
+    before: CalibrationScores
+    after: CalibrationScores
+    common: CalibrationScores | None
+    own_temperature: float
+    own_ece: float
+
+    def write(self, record: Calibration, judged: _Pixels, options: CalibrateOptions) -> None:
+        """Log the figures and write the two files."""
+        intervals = bootstrap_calibration(*self.probabilities, judged, options.resamples)
+        result: dict[str, Any] = {
+            "record": record.to_dict(),
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "intervals": {
+                name: {key: each.to_dict() for key, each in of_score.items()}
+                for name, of_score in intervals.items()
+            },
+            "of_the_judged_images": {"temperature": self.own_temperature, "ece": self.own_ece},
+        }
+        if self.common is not None:
+            result["one_temperature"] = self.common.to_dict()
+        write_json(options.save_dir / RESULT, result)
+        _draw_picture(self.probabilities, judged.labels, options.save_dir / PICTURE)
+        log(
+            f"{_words(record)} of {record.images} images; on {record.judged_images} others, with "
+            f"{CONFIDENCE:.0%} intervals over images:"
+        )
+        for name in SHOWN:
+            before, after, ratio = (intervals[name][key] for key in ("before", "after", "ratio"))
+            log(f"  {name}: {before.words()} -> {after.words()}, ratio {ratio.words()}")
+        if self.common is not None:
+            log(f"  one temperature: ECE {self.common.ece:.4f}, NLL {self.common.nll:.4f}")
+        if 2 * self.after.ece > self.before.ece:
+            log(
+                "ECE is not halved: one temperature fitted on the judged images themselves, "
+                f"{self.own_temperature:.4f}, leaves {self.own_ece:.4f}; {PICTURE} shows where"
+            )
+
+
+def _judge(judged: _Pixels, temperature: float, by_class: Sequence[float]) -> _Judgement:
+    labels = judged.labels
+    chosen = np.array(by_class)[judged.best] if by_class else temperature
+    before, after = softmax_rows(judged.logits), softmax_rows(judged.logits, chosen)
+    common = None
+    if by_class:
+        common = calibration_scores(softmax_rows(judged.logits, temperature), labels)
+    own = fit_temperature(judged.logits, labels)
+    own_scores = calibration_scores(softmax_rows(judged.logits, own), labels)
+    scores = (calibration_scores(before, labels), calibration_scores(after, labels))
+    return _Judgement((before, after), *scores, common, own, own_scores.ece)
+
+
+def _record(
+    temperature: float,
+    by_class: list[float],
+    fitted: _Pixels,
+    judged: _Pixels,
+    judgement: _Judgement,
+) -> Calibration:
+    return Calibration(
+        temperature=temperature,
+        class_temperatures=by_class,
+        images=fitted.num_images,
+        pixels=len(fitted.labels),
+        judged_images=judged.num_images,
+        judged_pixels=len(judged.labels),
+        ece_before=judgement.before.ece,
+        ece_after=judgement.after.ece,
+        nll_before=judgement.before.nll,
+        nll_after=judgement.after.nll,
+    )
+
+
+def _words(record: Calibration) -> str:
+    if not record.class_temperatures:
+        return f"temperature {record.temperature:.4f}"
+    each = ", ".join(f"{value:.3f}" for value in record.class_temperatures)
+    return f"temperatures {each}"
 
 
 def _draw(predictor: Predictor, samples: Sequence[SampleLike]) -> list[_Pixels]:
@@ -136,19 +234,20 @@ def _of_image(prediction: Prediction, predictor: Predictor, most: int) -> _Pixel
     if len(places) > most:
         places = np.random.default_rng(len(places)).choice(places, most, replace=False)
     flat = logits.reshape(len(logits), -1)
-    return _Pixels(np.ascontiguousarray(flat[:, places].T), label.ravel()[places], 1)
+    image_of = np.zeros(len(places), np.int64)
+    return _Pixels(label.ravel()[places], image_of, np.ascontiguousarray(flat[:, places].T))
 
 
 def _joined(parts: Sequence[_Pixels], which: str) -> _Pixels:
-    labels = np.concatenate([part.labels for part in parts])
-    if not len(labels):
+    parts = [part for part in parts if len(part.labels)]
+    if not parts:
         raise UsageError(f"--data: the {which} half of the images has no labelled pixel")
-    return _Pixels(np.concatenate([part.logits for part in parts]), labels, len(parts))
+    labels = np.concatenate([part.labels for part in parts])
+    image_of = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
+    return _Pixels(labels, image_of, np.concatenate([part.logits for part in parts]))
 
 
-def _draw_picture(
-    probabilities: Sequence[NDArray[np.float64]], labels: NDArray[np.uint8], path: Path
-) -> None:
+def _draw_picture(probabilities: Sequence[Floats], labels: NDArray[np.integer], path: Path) -> None:
     """Reliability diagram and risk-coverage curve, before and after."""
     from matplotlib.figure import Figure
 

@@ -228,8 +228,13 @@ class Bundle:
         """The postprocessing that makes a label map of the graph's output."""
         upsampling = self.manifest.upsampling if self.manifest else "graph"
         calibration = self.manifest.calibration if self.manifest else None
-        temperature = calibration.temperature if calibration else 1.0
-        return Postprocess(self.output_op, upsampling=upsampling, temperature=temperature)
+        calibration = calibration or Calibration()
+        return Postprocess(
+            self.output_op,
+            upsampling=upsampling,
+            temperature=calibration.temperature,
+            class_temperatures=calibration.class_temperatures,
+        )
 
     def require_outputs(
         self, outputs: Collection[str] = (), unknown_below: float | None = None
@@ -407,7 +412,7 @@ def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
     content["Manifest"]["verified"] = kept | new
     write_text(bundle.deploy_file, dump_yaml(content))
     known = {name: Verified.from_dict(section, name) for name, section in kept.items()}
-    rewrite_verdicts(bundle.deploy_file.parent, known | dict(records))
+    rewrite_verdicts(bundle.deploy_file.parent, known | dict(records), bundle.manifest.calibration)
 
 
 def record_calibration(bundle: Bundle, record: Calibration) -> None:
@@ -421,6 +426,7 @@ def record_calibration(bundle: Bundle, record: Calibration) -> None:
     content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
     content["Manifest"]["postprocess"]["calibration"] = record.to_dict()
     write_text(bundle.deploy_file, dump_yaml(content))
+    rewrite_verdicts(bundle.deploy_file.parent, bundle.verified, record)
 
 
 def write_deploy_yaml(
@@ -468,7 +474,7 @@ def write_deploy_yaml(
     path = folder / DEPLOY_FILE
     content = {"Deploy": asdict(deploy), "Manifest": _manifest_section(manifest, deploy)}
     write_text(path, dump_yaml(content))
-    rewrite_verdicts(folder, manifest.verified)
+    rewrite_verdicts(folder, manifest.verified, manifest.calibration)
     return path
 
 
@@ -491,6 +497,7 @@ def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, An
             "upsampling": manifest.upsampling,
             "resize_back": RESIZE_BACK[output_op],
             "classes": manifest.class_table.to_dict(),
+            **_calibration_section(manifest),
         },
         "versions": dict(manifest.versions),
         "files": dict(manifest.files),
@@ -500,6 +507,22 @@ def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, An
         "cost": dict(manifest.cost),
         "evaluation": manifest.evaluation.to_dict() if manifest.evaluation else {},
     }
+
+
+def _calibration_section(manifest: Manifest) -> dict[str, Any]:
+    return {"calibration": manifest.calibration.to_dict()} if manifest.calibration else {}
+
+
+def _read_calibration(section: dict[str, Any], num_classes: int, where: str) -> Calibration | None:
+    if not section:
+        return None
+    calibration = from_section(Calibration, section, where)
+    if calibration.class_temperatures and len(calibration.class_temperatures) != num_classes:
+        raise UsageError(
+            f"{where}.class_temperatures: {num_classes} numbers are expected, one for each class, "
+            f"got {len(calibration.class_temperatures)}"
+        )
+    return calibration
 
 
 def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
@@ -565,9 +588,10 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
     variables = from_section(_Variables, keys.variables, f"{where}.variables")
     preprocess = from_section(_PreprocessKeys, keys.preprocess, f"{where}.preprocess")
     cost = from_section(_Cost, keys.cost, f"{where}.cost") if keys.cost else None
+    table = ClassTable.from_dict(post.classes, f"{where}.postprocess.classes")
     return Manifest(
         network=keys.network,
-        class_table=ClassTable.from_dict(post.classes, f"{where}.postprocess.classes"),
+        class_table=table,
         checkpoint=asdict(from_section(_Checkpoint, keys.checkpoint, f"{where}.checkpoint")),
         variables_loaded=variables.loaded,
         variables_total=variables.total,
@@ -583,9 +607,9 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             for name, record in keys.verified.items()
         },
         cost=asdict(cost) if cost else {},
-        calibration=from_section(Calibration, post.calibration, f"{where}.postprocess.calibration")
-        if post.calibration
-        else None,
+        calibration=_read_calibration(
+            post.calibration, table.num_classes, f"{where}.postprocess.calibration"
+        ),
         evaluation=from_section(EvaluationRule, keys.evaluation, f"{where}.evaluation")
         if keys.evaluation
         else None,

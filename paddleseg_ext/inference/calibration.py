@@ -12,6 +12,8 @@ class Calibration:
 
     Attributes:
         temperature: logits are divided by it before the softmax; label maps do not change.
+        class_temperatures: in its place, one for each predicted class; empty where there is one
+            for all.
         images: labelled images that it was fitted on.
         pixels: pixels of these, drawn at random.
         judged_images: other images, of the figures below.
@@ -21,6 +23,7 @@ class Calibration:
     """
 
     temperature: float = option(1.0, "", above=0)
+    class_temperatures: list[float] = option([], "", above=0)
     images: int = option(0, "", at_least=0)
     pixels: int = option(0, "", at_least=0)
     judged_images: int = option(0, "", at_least=0)
@@ -33,3 +36,15 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """The section of a deploy.yaml."""
         return asdict(self)
+
+    def describe(self) -> str:
+        """Two sentences for people, with a line break between them."""
+        which = f"temperature {self.temperature:.4g}"
+        if self.class_temperatures:
+            low, high = min(self.class_temperatures), max(self.class_temperatures)
+            which = f"a temperature for each predicted class, {low:.4g} to {high:.4g}"
+        return (
+            f"Confidence: {which}, fitted on {self.images} images by `calibrate`. On "
+            f"{self.judged_images} others\nthe expected calibration error went from "
+            f"{self.ece_before:.4f} to {self.ece_after:.4f}."
+        )

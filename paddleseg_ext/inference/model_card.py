@@ -1,6 +1,6 @@
-"""The part of `MODEL_CARD.md` that changes: the verdicts between two markers.
+"""The part of `MODEL_CARD.md` that changes: verdicts and calibration between two markers.
 
-`deploy.yaml` is the record that programs read. The card repeats its verdicts for people, and every
+`deploy.yaml` is the record that programs read. The card repeats them for people, and every
 command that writes the record rewrites them there (`bundle.py`). What follows `YOURS` belongs to
 whoever publishes the model: no command changes it.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from paddleseg_ext.common.files import write_text
 from paddleseg_ext.common.log import warn
+from paddleseg_ext.inference.calibration import Calibration
 from paddleseg_ext.inference.verified import Verified
 
 CARD_FILE = "MODEL_CARD.md"
@@ -59,18 +60,22 @@ def _of_int8(record: Verified) -> str:
     return f", mIoU {before:.4f} -> {after:.4f}" if before is not None and after else ""
 
 
-def rewrite_verdicts(folder: Path, verified: Mapping[str, Verified]) -> None:
+def rewrite_verdicts(
+    folder: Path, verified: Mapping[str, Verified], calibration: Calibration | None = None
+) -> None:
     """Replaces the verdicts in the folder's card; without a card, or without its markers, nothing.
 
     Args:
         folder: of a bundle.
         verified: every record of its `deploy.yaml`.
+        calibration: of its `deploy.yaml`, which follows the verdicts.
     """
     text = read_card(folder)
     before, start, rest = text.partition(VERDICTS)
     _, end, after = rest.partition(YOURS)
     if start and end:
-        write_text(folder / CARD_FILE, f"{before}{start}\n{verdict_text(verified)}\n{end}{after}")
+        text = verdict_text(verified) + (f"\n{calibration.describe()}\n" if calibration else "")
+        write_text(folder / CARD_FILE, f"{before}{start}\n{text}\n{end}{after}")
 
 
 def read_card(folder: Path) -> str:

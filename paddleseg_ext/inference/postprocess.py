@@ -9,7 +9,7 @@ resizes them: of logits divided by the bundle's temperature. A graph that ends i
 probabilities, and the largest one is the confidence.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,6 +61,7 @@ class Postprocess:
         upsampling: str = "graph",
         sparse: bool | None = None,
         temperature: float = 1.0,
+        class_temperatures: Sequence[float] = (),
     ):
         """
         Args:
@@ -74,6 +75,8 @@ class Postprocess:
                 the same); None where numba is installed.
             temperature: logits are divided by it before the softmax of the confidence, above 0;
                 label maps do not depend on it.
+            class_temperatures: one for each class, in place of `temperature`: that of the best
+                class divides all logits of a pixel.
 
         Raises:
             UsageError: an unknown `output_op` or `upsampling`, or numba is asked for and missing.
@@ -88,6 +91,7 @@ class Postprocess:
         self._upsampler: SparseUpsampler | None = None  # made on first use: numba takes long
         self.nearest_labels = nearest_labels or output_op == "argmax"
         self.temperature = temperature
+        self.class_temperatures = np.array(class_temperatures, np.float32)
 
     @property
     def resize_back(self) -> str:
@@ -133,9 +137,15 @@ class Postprocess:
         if self.nearest_labels:
             target = Geometry(geometry.network_hw, geometry.network_hw)
         whole = output.shape[1:] == geometry.network_hw and not target.resizes
-        planes = iter(output) if whole else (self._dense(plane, target) for plane in output)
-        temperature = None if self.output_op == "softmax" else self.temperature
-        found = _best_and_confidence(planes, temperature)
+
+        def planes() -> Iterator[NDArray[np.float32]]:
+            return iter(output) if whole else (self._dense(plane, target) for plane in output)
+
+        if len(self.class_temperatures):
+            found = _best_then_confidence(planes, self.class_temperatures)
+        else:
+            temperature = None if self.output_op == "softmax" else self.temperature
+            found = _best_and_confidence(planes(), temperature)
         if whole or self.nearest_labels:
             return Best(*(_undo(plane, geometry, _resize_labels) for plane in found))
         return found
@@ -221,7 +231,14 @@ def _best_class(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _best_of_planes(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """The index of the largest plane at each pixel; the first of equals.
+    """The index of the largest plane at each pixel; the first of equals."""
+    return _largest(planes)[0]
+
+
+def _largest(
+    planes: Iterator[NDArray[np.float32]],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The index of the largest plane at each pixel, the first of equals, and its value.
 
     One plane at a time: the scores at full size are never held all at once, and this is ten times
     faster than `argmax` along the first axis.
@@ -236,7 +253,21 @@ def _best_of_planes(planes: Iterator[NDArray[np.float32]]) -> NDArray[np.uint8]:
         np.maximum(best, plane, out=best)  # passes NaN on
     if np.isnan(best).any():
         raise DataError("the network's output holds NaN")
-    return labels
+    return labels, best
+
+
+def _best_then_confidence(
+    planes: Callable[[], Iterator[NDArray[np.float32]]], temperatures: NDArray[np.float32]
+) -> Best:
+    """As `_best_and_confidence`, with the temperature of the best class: the planes come twice."""
+    labels, best = _largest(planes())
+    scale = (-1.0 / temperatures)[labels]
+    total = np.zeros(best.shape, np.float32)
+    for plane in planes():
+        with np.errstate(invalid="ignore", over="ignore"):  # two infinite scores
+            share = np.exp((best - plane) * scale)
+        total += np.fmin(share, 1.0)  # NaN where both are infinite: they are equal
+    return Best(labels, 1.0 / total)
 
 
 def _best_and_confidence(planes: Iterator[NDArray[np.float32]], temperature: float | None) -> Best:

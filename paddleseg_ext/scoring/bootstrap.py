@@ -28,6 +28,10 @@ class Interval:
     num_images: int
     resamples: int
 
+    def words(self) -> str:
+        """The value and its interval: `0.1234 (0.1200 to 0.1300)`."""
+        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
+
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, None where there was nothing to score."""
         return {key: plain(value) for key, value in vars(self).items()}
@@ -44,9 +48,9 @@ def bootstrap_mean_iou(
     Raises:
         ValueError: no images, or fewer than 1 resample.
     """
-    drawn = _draws(len(areas.intersection), resamples, seed)
+    drawn = image_draws(len(areas.intersection), resamples, seed)
     values = _resampled(areas, drawn, absent)
-    return _interval(_whole(areas, absent), values, len(areas.intersection))
+    return interval_of(_whole(areas, absent), values, len(areas.intersection))
 
 
 def bootstrap_difference(
@@ -66,14 +70,18 @@ def bootstrap_difference(
             f"the same images and classes are expected, got {first.intersection.shape} and "
             f"{second.intersection.shape}"
         )
-    drawn = _draws(len(first.intersection), resamples, seed)
+    drawn = image_draws(len(first.intersection), resamples, seed)
     values = _resampled(second, drawn, absent) - _resampled(first, drawn, absent)
     value = _whole(second, absent) - _whole(first, absent)
-    return _interval(value, values, len(first.intersection))
+    return interval_of(value, values, len(first.intersection))
 
 
-def _draws(num_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """(resamples, num_images): how often each image is drawn."""
+def image_draws(num_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """(resamples, num_images): how often each image is drawn.
+
+    Raises:
+        ValueError: no images, or fewer than 1 resample.
+    """
     if num_images < 1 or resamples < 1:
         raise ValueError(f"images and resamples are expected, got {num_images} and {resamples}")
     rng = np.random.default_rng(seed)
@@ -112,7 +120,8 @@ def _whole(areas: ClassPixels, absent: AbsentRule) -> float:
     return float(_mean_iou(areas, each_once, absent)[0])
 
 
-def _interval(value: float, values: NDArray[np.float64], num_images: int) -> Interval:
+def interval_of(value: float, values: NDArray[np.float64], num_images: int) -> Interval:
+    """The value with the central `CONFIDENCE` interval of its resamples; NaN is left out."""
     if np.isnan(values).all():
         return Interval(value, float("nan"), float("nan"), num_images, len(values))
     tail = (1 - CONFIDENCE) / 2

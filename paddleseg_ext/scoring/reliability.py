@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 BINS = 15
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 TEMPERATURES = (0.05, 20.0)
+FEWEST_OF_CLASS = 500  # pixels that a temperature of a class is fitted on
 STEPS = 40  # of the golden section: the temperature to 1e-7 of its range
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -72,13 +73,17 @@ class CalibrationScores:
 
 
 def reliability(confidence: Floats, is_right: NDArray[np.bool_]) -> Reliability:
-    """Bins of (N,) confidences and whether each was right; a bin includes its upper edge."""
-    edges = np.linspace(0.0, 1.0, BINS + 1)[1:-1]
-    numbers = np.searchsorted(edges, confidence)
+    """Bins of (N,) confidences and whether each was right."""
+    numbers = bin_numbers(confidence)
     pixels = np.bincount(numbers, minlength=BINS).astype(np.float64)
     filled = np.maximum(pixels, 1)
     means = np.bincount(numbers, confidence, BINS) / filled
     return Reliability(pixels, means, np.bincount(numbers, is_right, BINS) / filled)
+
+
+def bin_numbers(confidence: Floats) -> NDArray[np.intp]:
+    """(N,) the bin of each confidence, 0 to `BINS` - 1; a bin includes its upper edge."""
+    return np.searchsorted(np.linspace(0.0, 1.0, BINS + 1)[1:-1], confidence)
 
 
 def risk_by_coverage(confidence: Floats, is_right: NDArray[np.bool_]) -> Floats:
@@ -110,9 +115,9 @@ def calibration_scores(probabilities: Floats, labels: NDArray[np.integer]) -> Ca
     )
 
 
-def softmax_rows(logits: NDArray[np.floating], temperature: float = 1.0) -> Floats:
-    """(N, C) probabilities of logits that are divided by the temperature."""
-    scores = logits.astype(np.float64) / temperature
+def softmax_rows(logits: NDArray[np.floating], temperature: float | Floats = 1.0) -> Floats:
+    """(N, C) probabilities of logits that are divided by the temperature: one, or (N,) of them."""
+    scores = logits.astype(np.float64) / np.reshape(temperature, (-1, 1))
     scores -= scores.max(axis=1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=1, keepdims=True)
@@ -132,6 +137,22 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
         return float((np.log(np.exp(shifted * scale).sum(axis=1)) - of_label * scale).mean())
 
     return float(np.exp(_minimum(loss, *np.log(TEMPERATURES))))
+
+
+def fit_class_temperatures(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], common: float
+) -> list[float]:
+    """A temperature for each predicted class, fitted on the pixels that have this prediction.
+
+    A prediction of fewer than `FEWEST_OF_CLASS` pixels keeps the common one.
+    """
+    found = logits.argmax(axis=1)
+    temperatures = [common] * logits.shape[1]
+    for number in range(logits.shape[1]):
+        chosen = found == number
+        if chosen.sum() >= FEWEST_OF_CLASS:
+            temperatures[number] = fit_temperature(logits[chosen], labels[chosen])
+    return temperatures
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float) -> float:

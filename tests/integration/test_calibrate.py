@@ -49,6 +49,38 @@ def test_a_network_that_is_too_sure(copied: Path, deployment: Deployment, tmp_pa
     assert after.confidence.mean() < before.confidence.mean()
 
 
+def test_a_temperature_for_each_predicted_class(
+    copied: Path, deployment: Deployment, tmp_path: Path
+) -> None:
+    """Written and read back, stated in the card; label maps stay, intervals enclose their value."""
+    image = deployment.list.parent / "city0/frame.png"
+    with Predictor.open(copied, "paddle") as predictor:
+        before = predictor(image)
+    calibrate = ["paddleseg_ext", "calibrate", "--config", copied, "--data", deployment.list]
+    flags = ["--device", "cpu", "--save_dir", tmp_path / "out", "--per_class", "--resamples", "50"]
+    done = call(*calibrate, *flags)
+    assert done.status == 0, done.err
+    manifest = read_bundle(copied).manifest
+    record = manifest.calibration
+    assert len(record.class_temperatures) == manifest.class_table.num_classes
+    assert record.describe() in (copied.parent / "MODEL_CARD.md").read_text()
+    result = json.loads((tmp_path / "out/calibration.json").read_text())
+    assert result["one_temperature"]["nll"] < result["before"]["nll"]
+    for name, of_score in result["intervals"].items():
+        for key in ("before", "after"):
+            interval = of_score[key]
+            assert interval["low"] <= interval["value"] <= interval["high"]
+            assert interval["value"] == pytest.approx(result[key][name], rel=1e-9)
+    with Predictor.open(copied, "paddle", outputs={"confidence"}) as predictor:
+        after = predictor(image)
+        prepared = predictor.prepare(image)
+        logits = predictor.run(prepared.tensor[None], [prepared.geometry]).outputs[0]
+    assert after.label_map.tobytes() == before.label_map.tobytes()
+    divisor = np.array(record.class_temperatures)[after.label_map]
+    expected = softmax(logits.astype(np.float64) / divisor, axis=0).max(axis=0)
+    np.testing.assert_allclose(after.confidence, expected, atol=1e-5)
+
+
 def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_path: Path) -> None:
     content = copied.read_text()
     image = deployment.list.parent / "city0/frame.png"
@@ -65,7 +97,13 @@ def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_pat
         assert len(done.err.strip().splitlines()) == 1
     assert copied.read_text() == content and not (tmp_path / "out").exists()
     edited = yaml.safe_load(content)
-    for wrong in ({"temperature": 0}, {"temperature": float("nan")}, {"heat": 1}):
+    for wrong in (
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"heat": 1},
+        {"class_temperatures": [1.0]},
+        {"class_temperatures": [1.0, 0] * 9},
+    ):
         edited["Manifest"]["postprocess"]["calibration"] = wrong
         copied.write_text(yaml.safe_dump(edited))
         done = call("infer.py", "--config", copied, "--image_path", image, "--device", "cpu")

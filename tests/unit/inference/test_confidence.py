@@ -45,6 +45,23 @@ def test_confidence_is_the_largest_softmax_at_the_original_size(
     np.testing.assert_array_equal(found.label_map, full.argmax(axis=0))
 
 
+@given(logits, st.integers(1, 30), st.integers(1, 30), st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_temperature_of_the_best_class(
+    output: np.ndarray, height: int, width: int, data: st.DataObject
+) -> None:
+    temperatures = data.draw(st.lists(st.floats(0.25, 4), min_size=len(output),
+                                      max_size=len(output)))  # fmt: skip
+    geometry = Geometry((height, width), output.shape[1:], (Step("resize", (height, width)),))
+    postprocess = Postprocess(temperature=9.0, class_temperatures=temperatures)
+    found = postprocess.best(output, geometry)
+    full = postprocess.full_logits(output, geometry).astype(np.float64)
+    best = full.argmax(axis=0)
+    expected = scipy_softmax(full / np.array(temperatures)[best], axis=0).max(axis=0)
+    np.testing.assert_allclose(found.confidence, expected, atol=2e-5)
+    np.testing.assert_array_equal(found.label_map, best)
+
+
 @pytest.mark.parametrize("upsampling", ["graph", "half_pixel", "aligned"])
 @pytest.mark.parametrize("nearest", [False, True])
 @pytest.mark.parametrize("sparse", [False, True])
@@ -83,6 +100,8 @@ def test_infinite_scores_and_nan() -> None:
     found = Postprocess().best(output, Geometry((1, 3), (1, 3)))
     assert found.confidence.tolist() == [[1.0, 0.5, 1.0]]
     assert found.label_map.tolist() == [[2, 0, 0]]
+    same = Postprocess(class_temperatures=[1.0] * 3).best(output, Geometry((1, 3), (1, 3)))
+    assert same.confidence.tolist() == found.confidence.tolist()
     output[1, 0, 1] = np.nan
     with pytest.raises(DataError, match="holds NaN"):
         Postprocess().best(output, Geometry((1, 3), (1, 3)))
