@@ -139,7 +139,7 @@ class Leg:
             ).returncode
 
     def hash(self, code: str, files: Iterable[Path]) -> str:
-        """What the code prints of the files, in the order of their names; `-` for none."""
+        """The code's output for the files, in the order of their names; `-` for none."""
         names = sorted(map(str, files))
         return (names and _output([self.python, "-c", code, *names])) or "-"
 

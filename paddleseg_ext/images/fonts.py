@@ -26,7 +26,7 @@ SYSTEM_FONTS = (
     "malgun.ttf",
     "Arial Unicode.ttf",
 )
-_NO_LETTER = "\U0010ffff"  # no font has it: the box that stands for what is missing
+_NO_LETTER = "\U0010ffff"  # no font has it: drawn as the box of a missing glyph
 
 
 def drawable_names(names: Sequence[str], size: int) -> tuple[Font, dict[str, str]]:

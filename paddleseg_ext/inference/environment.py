@@ -1,4 +1,4 @@
-"""What a report of a fault needs to say of the machine: versions, processor, engines."""
+"""The machine's description for a fault report: versions, processor, engines."""
 
 import os
 import platform

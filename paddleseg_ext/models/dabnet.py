@@ -40,8 +40,8 @@ class DABNetVariant(Variant):
     exchanges: int = 4
     """The first stages, from 1/4 on, that an exchange module refines."""
     low_stream: LowStream = "both"
-    """What an exchange module makes its low resolution stream of: the pixels of each patch side by
-    side in the channels, their mean, or both."""
+    """Input of an exchange module's low-resolution stream: the pixels of each patch side by side in
+    the channels, their mean, or both."""
     spatial: Literal["guided", "path", "none"] = "guided"
     """The fusion's detail input at 1/8. `guided`: the spatial branch. `path`: BiSeNetV1's spatial
     path, from the image alone. `none`: the backbone's feature."""

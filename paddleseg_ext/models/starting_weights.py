@@ -56,7 +56,7 @@ class StartingWeights:
 
 
 def starting_weights(config: Config) -> StartingWeights | None:
-    """What the recipe begins from; None where a `pretrained` key is given, if only as `none`.
+    """The weights that training starts from; None where a `pretrained` key is given, or `none`.
 
     Raises:
         UsageError: the section has an unknown key, or lacks one.

@@ -1,4 +1,4 @@
-"""What repeats a run, and what differs here."""
+"""The command that repeats a run, and the differences between its machine and this one."""
 
 import shlex
 from dataclasses import fields, replace

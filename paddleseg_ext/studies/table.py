@@ -254,7 +254,7 @@ def group(runs: Sequence[Run]) -> list[RunRow]:
     for row in rows.values():
         row.name = _common_name([run.name for run in row.runs])
     names = [row.name for row in rows.values()]
-    for row in rows.values():  # the folder above tells equal names apart
+    for row in rows.values():  # equal names get the folder above in front
         if names.count(row.name) > 1:
             row.name = "/".join(row.runs[0].folder.resolve().parts[-2:])
     return list(rows.values())

@@ -1,13 +1,15 @@
 """The folder of a training run: its files, how they are written, how a run is resumed from them.
 
-save_dir/iter_N/model.pdparams, model.pdparams.json, model.pdopt, train_state.json
-save_dir/iter_N/model_raw.pdparams   with `ema:`; model.pdparams then holds the averaged weights
-save_dir/best_model/model.pdparams, model.pdparams.json
-save_dir/best_model_NAME/            the same for each protocol of `keep_best:`
-save_dir/history.json          losses and scores of the whole run
-save_dir/run.json, config.yml  how the run was made (`run_record`)
-save_dir/profile.json, profile_trace.json    of --profile
-save_dir/previous_runs/K/      the files of an earlier run in this folder
+    iter_N/model.pdparams, model.pdparams.json, model.pdopt, train_state.json
+    iter_N/model_raw.pdparams   with `ema:`; model.pdparams then holds the averaged weights
+    best_model/model.pdparams, model.pdparams.json
+    best_model_NAME/            the same for each protocol of `keep_best:`
+    history.json          losses and scores of the whole run
+    run.json, config.yml  how the run was made (`run_record`)
+    profile.json, profile_trace.json    of --profile
+    previous_runs/K/      the files of an earlier run in this folder
+
+The paths are below `--save_dir`.
 """
 
 import re

@@ -17,7 +17,7 @@ SWITCH = re.compile(r"^.*简体中文.*$\n?", re.MULTILINE)  # the line that lea
 
 @dataclass
 class Section:
-    """What a section has beside its sentences."""
+    """A section without its sentences."""
 
     title: str
     level: int
@@ -90,19 +90,3 @@ def test_each_language_leads_to_the_other(page: Path) -> None:
         line = next(line for line in here.read_text().splitlines()[:8] if "简体中文" in line)
         (target,) = re.findall(r"\]\(([^)]*)\)", line)
         assert (here.parent / target).resolve() == there, here
-
-
-def anchors(page: Path) -> set[str]:
-    """Of the headings, as GitHub makes them."""
-    titles = [re.sub(r"[`*]|\]\([^)]*\)|\[", "", section.title) for section in sections(page)]
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-@pytest.mark.parametrize(
-    "page", [*CHINESE, *CHINESE.values()], ids=lambda path: str(path.relative_to(PROJECT))
-)
-def test_anchors_lead_to_headings(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]*)\)", page.read_text()):
-        if not target.startswith("http"):
-            other = (page.parent / target).resolve() if target else page
-            assert anchor in anchors(other), f"{target}#{anchor}"

@@ -1,4 +1,4 @@
-"""What people who join look for: version, citation, changelog and templates agree."""
+"""Version, citation, changelog and templates agree."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def releases() -> list[tuple[str, str]]:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def test_the_version_is_in_one_place_and_told_everywhere() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     titles = [title for title, _ in releases()]
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     assert titles[0] == "Unreleased"

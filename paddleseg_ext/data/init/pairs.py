@@ -46,7 +46,7 @@ FEW_GROUPS = 0.2
 
 @dataclass(frozen=True)
 class Places:
-    """What the user says about the places of files; None where it is to be found.
+    """The user's folders and name endings; None where `data init` looks for them.
 
     Attributes:
         images: folder of the images, below the root.
@@ -180,7 +180,7 @@ def _without_ending(files: dict[str, Path], ending: str | None, flag: str) -> di
 
 
 def _found_ending(images: dict[str, Path], labels: dict[str, Path]) -> str:
-    """What is behind the images' names in those of their labels, such as `_mask`."""
+    """The ending that labels' names have beyond the images', such as `_mask`."""
     beside = set(images.values()) >= set(labels.values())
     keys = {str(PurePosixPath(key).with_suffix("")) for key in labels}
     endings: Counter[str] = Counter()

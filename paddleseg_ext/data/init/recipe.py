@@ -34,7 +34,7 @@ WEIGHT_OFFSET = 1.02  # ENet, section 5.2
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the yml says about a data set.
+    """The values of the yml that depend on the data set.
 
     Attributes:
         crop_wh: of training samples.

@@ -26,7 +26,7 @@ Ask = Callable[[str], str]
 
 @dataclass(frozen=True)
 class InitOptions(CheckedOptions):
-    """What `data init` cannot see, or shall do otherwise."""
+    """Options of `data init`: what the files do not show, and what replaces its own choice."""
 
     network: str = option(
         "bisenetv2", f"{', '.join(NETWORKS)}, or a shipped configuration whose network is meant"
@@ -62,7 +62,7 @@ def init(
         folder: is only read.
         save_dir: gets `train.list`, `val.list`, `test.list` and `NETWORK.yml`.
         options: see `InitOptions`.
-        ask: asks a person for a line; None where nobody is there.
+        ask: reads a line from a terminal; None where there is none.
 
     Returns:
         The yml.
@@ -142,7 +142,7 @@ def _named(
 
 
 def _surveys(splits: dict[str, list[Sample]], classes: LabelClasses) -> dict[str, Survey]:
-    """What the parts hold, printed; files that cannot be used are all listed.
+    """Print the survey of each part and return them; list all files that cannot be used.
 
     Labels that were drawn on pictures as viewers show them fit only where the orientation tag is
     applied; then it is.

@@ -1,6 +1,6 @@
 """Masks that annotation tools write beside their own files: EISeg, PaddleLabel, Segments.ai.
 
-Values are the tool's numbers of the classes; 0 is what nobody has labelled, `background`.
+Values are the tool's numbers of the classes; 0 is unlabelled, `background`.
 """
 
 from collections.abc import Mapping

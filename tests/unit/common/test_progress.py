@@ -1,4 +1,4 @@
-"""What a log file shows of long work: a line now and then, not one per refresh."""
+"""Progress in a log file is a line now and then, not one per refresh."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What export writes into MODEL_CARD.md."""
+"""MODEL_CARD.md, as export writes it."""
 
 from pathlib import Path
 from typing import Any
