@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 17
 # Optimisers of ONNX Runtime's that fold weights into others: the graph keeps the network's own.
@@ -33,6 +36,7 @@ CHANGE_ARITHMETIC = [
     "GemmSumFusion",
     "ReshapeFusion",
 ]
+PADDING = ("pads", "auto_pad", "count_include_pad")  # attributes of a pooling
 FREE_SIDES = ((1, 3, 256, 256), (2, 3, 320, 384))  # two shapes: sides that differ are free
 ERRORS_ONLY = 3  # of ONNX Runtime's log
 # Names the interpreter of another environment, which has paddle2onnx.
@@ -176,12 +180,41 @@ def fold_sizes(onnx_file: Path, input_shape: Sequence[int], input_dtype: str) ->
         for dim, side, other in zip(dims, *shapes, strict=True):
             if side == other:
                 dim.dim_value = side
+        pad_before_averages(model)
         onnx.save(model, str(onnx_file))
     # ONNX Runtime's exceptions have no common base but this one.
     except Exception as error:
         log(f"{onnx_file.name}: its shapes are not folded: {str(error).splitlines()[0]}")
     finally:
         folded_file.unlink(missing_ok=True)
+
+
+def pad_before_averages(model: "ModelProto") -> None:
+    """Give every AveragePool that counts its padding a Pad before it, in place.
+
+    The values are the same. OpenCV's DNN module (4.14) leaves the padding out of such averages,
+    whatever `count_include_pad` says.
+    """
+    from onnx import helper, numpy_helper
+
+    nodes = []
+    for node in model.graph.node:
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        pads = list(attributes.get("pads", []))
+        is_plain = attributes.get("count_include_pad") and not attributes.get("ceil_mode")
+        if node.op_type == "AveragePool" and is_plain and any(pads):
+            padded, sides = f"{node.output[0]}.padded", f"{node.output[0]}.pads"
+            half = len(pads) // 2
+            amounts = [0, 0, *pads[:half], 0, 0, *pads[half:]]  # of batch and channels, too
+            constant = numpy_helper.from_array(np.array(amounts, np.int64), sides)
+            model.graph.initializer.append(constant)
+            nodes.append(helper.make_node("Pad", [node.input[0], sides], [padded]))
+            node.input[0] = padded
+            for attribute in [each for each in node.attribute if each.name in PADDING]:
+                node.attribute.remove(attribute)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _reason(output: str) -> str:

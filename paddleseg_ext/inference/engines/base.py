@@ -192,6 +192,7 @@ class GraphEngine(Engine):
         converted_s = time.perf_counter() - started
         with self.errors(tensor):
             output, times = self._compute(tensor)
+        output = without_class_axis(output)
         self.check_output(tensor, output)
         return output[: len(batch)], replace(times, copy_in_s=times.copy_in_s + converted_s)
 
@@ -255,6 +256,12 @@ def filled(batch: NDArray, input_shape: Sequence[int | None] | None) -> NDArray:
     fixed = (input_shape or [None])[0]
     missing = (fixed or 0) - len(batch)
     return np.concatenate([batch, *[batch[-1:]] * missing]) if missing > 0 else batch
+
+
+def without_class_axis(output: NDArray) -> NDArray:
+    """Class ids as (N, h, w), where the graph's arg-max kept its axis; others as they are."""
+    kept = output.dtype.kind in "iu" and output.ndim == 4 and output.shape[1] == 1
+    return output[:, 0] if kept else output
 
 
 def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]) -> None:

@@ -156,3 +156,34 @@ def test_a_fixed_size_computes_no_shapes_and_names_its_outputs(
         outputs.append(session.run(None, {session.get_inputs()[0].name: images})[0])
     np.testing.assert_array_equal(*outputs)
     assert [path.name for path in tmp_path.glob("folded*")] == []
+
+
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+def test_padding_of_an_average_becomes_a_node(ceil_mode: int) -> None:
+    """With the bits as they were; where the last window is cut it stays."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper
+
+    settings = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 1, 1]}
+    pool = helper.make_node(
+        "AveragePool", ["x"], ["y"], count_include_pad=1, ceil_mode=ceil_mode, **settings
+    )
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 5, None, None]) for name in "xy"
+    ]
+    graph = helper.make_graph([pool], "pooling", ends[:1], ends[1:])
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", onnx_conversion.OPSET)], ir_version=8
+    )
+    before = model.SerializeToString()
+    onnx_conversion.pad_before_averages(model)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == (["AveragePool"] if ceil_mode else ["Pad", "AveragePool"])
+    x = np.random.default_rng(0).standard_normal((2, 5, 8, 12), np.float32)
+    outputs = []
+    for content in (before, model.SerializeToString()):
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        outputs.append(session.run(None, {"x": x})[0])
+    np.testing.assert_array_equal(*outputs)

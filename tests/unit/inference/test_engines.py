@@ -76,6 +76,20 @@ def test_a_graph_from_elsewhere_runs_at_any_size(onnx_bundle: Bundle, name: str)
 
 
 @pytest.mark.parametrize("name", ONNX_ENGINES)
+def test_an_argmax_that_keeps_its_axis(name: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = write_onnx(tmp_path / "elsewhere.onnx")
+    model = onnx.load(str(path))
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["y"], ["ids"], axis=1, keepdims=1))
+    ids = onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", 1, "H", "W"])
+    model.graph.output[0].CopyFrom(ids)
+    onnx.save(model, str(path))
+    batch = np.random.default_rng(0).standard_normal((2, 3, 9, 31)).astype(np.float32)
+    got = opened(bundle_for_onnx(path, [], "argmax"), name, threads=1).run(batch)
+    np.testing.assert_array_equal(got, convolved(batch).argmax(axis=1))
+
+
+@pytest.mark.parametrize("name", ONNX_ENGINES)
 def test_outputs_of_two_runs_are_apart(onnx_bundle: Bundle, name: str) -> None:
     backend = opened(onnx_bundle, name, threads=1)
     ones = backend.run(np.ones((1, 3, 8, 8), np.float32))
