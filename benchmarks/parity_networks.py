@@ -1,4 +1,4 @@
-r"""The table of docs/parity.md: networks in every runtime, and PaddleSeg's deployed in its own way.
+r"""The table of docs/results/parity.md: networks in every runtime, PaddleSeg's in its own way, too.
 
     python benchmarks/parity_networks.py --dataset_root data/cityscapes --save_dir output/networks
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+ZH = PROJECT / "docs" / "zh"
 CHINESE = {
     PROJECT / "README_zh.md": PROJECT / "README.md",
-    **{path: PROJECT / "docs" / path.name for path in (PROJECT / "docs" / "zh").glob("*.md")},
-    PROJECT / "docs" / "zh" / "tipc.md": PROJECT / "test_tipc" / "README.md",
+    **{path: ZH.parent / path.relative_to(ZH) for path in ZH.rglob("*.md")},
+    ZH / "tipc.md": PROJECT / "test_tipc" / "README.md",
 }
 SWITCH = re.compile(r"^.*简体中文.*$\n?", re.MULTILINE)  # the line that leads to the other language
 
