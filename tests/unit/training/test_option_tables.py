@@ -20,7 +20,8 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
     [
         *(("configs.md", options) for options in (Sections, Config, OptimizerOptions, EmaOptions)),
         *(("configs.md", options) for options in (*DECAYS.values(), Warmup)),
-        *(("training.md", options) for options in (YmlOverrides, TrainOptions, SeveralOptions)),
+        *(("training.md", options) for options in (YmlOverrides, TrainOptions)),
+        ("runs.md", SeveralOptions),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
