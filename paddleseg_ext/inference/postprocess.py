@@ -10,8 +10,9 @@ probabilities, and the largest one is the confidence.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,7 @@ from paddleseg_ext.common.errors import DataError, UsageError, check_choice
 from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.images import functional
 from paddleseg_ext.inference.preprocess import Geometry, SizeHW
-
-if TYPE_CHECKING:
-    from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler, Stage
+from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler, Stage
 
 MOST_CLASSES = 256
 ROWS_AT_ONCE = 32
@@ -88,7 +87,7 @@ class Postprocess:
         self.output_op = output_op
         self.upsampling = upsampling
         self.sparse = has_numba() if sparse is None else sparse
-        self._upsampler: SparseUpsampler | None = None  # made on first use: numba takes long
+        self._upsampler = SparseUpsampler()
         self.nearest_labels = nearest_labels or output_op == "argmax"
         self.temperature = temperature
         self.class_temperatures = np.array(class_temperatures, np.float32)
@@ -97,6 +96,11 @@ class Postprocess:
     def resize_back(self) -> str:
         """How the original size is reached, in words."""
         return RESIZE_BACK["argmax" if self.nearest_labels else self.output_op]
+
+    def compile(self) -> None:
+        """Load the compiled code that label maps may need, so that none of them waits for it."""
+        if self.sparse and self.output_op != "argmax":
+            import_module("paddleseg_ext.inference.sparse_kernels")
 
     def label_map(self, output: NDArray, geometry: Geometry) -> NDArray[np.uint8]:
         """(H, W) uint8 class ids at the original size.
@@ -163,9 +167,6 @@ class Postprocess:
             return self._dense(plane, geometry)
 
         if self.sparse:
-            from paddleseg_ext.inference.sparse_upsampling import SparseUpsampler
-
-            self._upsampler = self._upsampler or SparseUpsampler()
             stages = _stages(output.shape[1:], geometry, self._to_network_size)
             label_map = self._upsampler.best_class(output, stages, dense)
             if label_map is not None:
@@ -334,10 +335,8 @@ def _undo(
 
 def _stages(
     size_hw: tuple[int, ...], geometry: Geometry, to_network_size: Callable[..., NDArray]
-) -> "list[Stage]":
+) -> list[Stage]:
     """The steps of `_undo` for a plane of `size_hw`."""
-    from paddleseg_ext.inference.sparse_upsampling import Stage
-
     stages = []
     if size_hw != geometry.network_hw:
         stages.append(Stage(geometry.network_hw, to_network_size))

@@ -382,8 +382,11 @@ class Predictor:
     def warm_up(self) -> None:
         """Run the network and the postprocessing, so that later calls compile nothing.
 
-        Where the transforms resize, the label map is resized back, too: that is compiled code.
+        The compiled code of label maps is loaded whatever the warm-up's own map needs: an image of
+        another size, or with other scores, may need it. Only an engine may still compile, once for
+        each new input size.
         """
+        self.postprocess.compile()
         shape = self.bundle.input_shape if self.bundle else None
         shape = shape or [None, self.preprocess.channels, None, None]
         batch = probe_batch(shape, str(self.preprocess.input_dtype))

@@ -28,7 +28,7 @@ is 128 u. Hence:
 The weights are asked from the interpolation itself, by interpolating planes of zeros and ones:
 OpenCV's own code and Intel's library inside it differ by more than rounding at odd ratios. That
 pays from the second image of a size on, so the first one goes the dense way, as do scores that are
-not finite and interpolations of another kind.
+not finite and interpolations of another kind. Nor is numba loaded before (`sparse_kernels`).
 """
 
 from collections import Counter
@@ -36,10 +36,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from paddleseg_ext.inference.preprocess import SizeHW
@@ -75,8 +74,8 @@ class Stage:
     resize: Resize | None
 
 
-class _Axis(NamedTuple):
-    """Rows, or columns, of the original size as combinations of the output's.
+class Axis(NamedTuple):
+    """Rows, or columns, of the original size as combinations of the output's; contiguous.
 
     Attributes:
         start: (n,) int64, the first tap.
@@ -120,7 +119,7 @@ class SparseUpsampler:
         self._axes = lru_cache(MOST_SIZES)(_axes)
         self._lock = Lock()
 
-    def _axes_of(self, size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[_Axis, _Axis] | None:
+    def _axes_of(self, size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[Axis, Axis] | None:
         """The tables of rows and columns; None for the first image of a size, or without any."""
         way = (size_hw, stages)
         with self._lock:
@@ -146,15 +145,17 @@ class SparseUpsampler:
         resizes = sum(stage.resize is not None for stage in stages)
         if axes is None or resizes > MOST_RESIZES:
             return None
+        from paddleseg_ext.inference.sparse_kernels import fill, largest_of
+
         scores = np.ascontiguousarray(scores, np.float32)
-        largest = float(_largest(scores))
+        largest = float(largest_of(scores))
         if not SMALLEST < largest < LARGEST:
             return None
         rows, columns = axes
         height, width = len(rows.start), len(columns.start)
         out = np.empty((height, width + BLOCK), np.uint8)
         undecided = np.empty((out.size // MOST_UNDECIDED + 1, 3), np.int64)
-        found = _fill(scores, rows, columns, DOUBT * largest, ROUNDING * resizes, out, undecided)
+        found = fill(scores, rows, columns, DOUBT * largest, ROUNDING * resizes, out, undecided)
         if found > len(undecided) or not _settle(scores, undecided[:found], axes, dense, out):
             return None
         return np.ascontiguousarray(out[:, :width])
@@ -163,7 +164,7 @@ class SparseUpsampler:
 def _settle(
     scores: NDArray[np.float32],
     undecided: NDArray[np.int64],
-    axes: tuple[_Axis, _Axis],
+    axes: tuple[Axis, Axis],
     dense: Callable[[Plane], Plane],
     out: NDArray[np.uint8],
 ) -> bool:
@@ -223,7 +224,7 @@ class _Patchwork:
         return True
 
 
-def _axes(size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[_Axis, _Axis] | None:
+def _axes(size_hw: SizeHW, stages: tuple[Stage, ...]) -> tuple[Axis, Axis] | None:
     """The table of rows and that of columns; None where one cannot be had."""
     axes = []
     for axis in (0, 1):
@@ -324,199 +325,13 @@ def _lengths(table: _Table) -> NDArray[np.int64]:
     return table.values.shape[1] - (table.values > 0)[:, ::-1].argmax(axis=1)
 
 
-def _as_axis(table: _Table, reads: _Table) -> _Axis:
+def _as_axis(table: _Table, reads: _Table) -> Axis:
     start, count = table.start, _lengths(table)
     changes = np.flatnonzero((np.diff(start) != 0) | (np.diff(count) != 0)) + 1
     weights = np.pad(table.values, ((0, 0), (0, MOST_TAPS - table.values.shape[1])))
     lanes = np.pad(weights, ((0, BLOCK), (0, 0))).T
-    return _Axis(
-        start,
-        count,
-        weights,
-        np.ascontiguousarray(lanes, np.float32),
-        np.concatenate([[0], changes, [len(start)]]),
-        reads.start,
-        _lengths(reads),
-    )
-
-
-def _compiled(function: Callable) -> Any:
-    """Machine code that runs beside other threads, kept on disk where there is a place for it."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        return njit(nogil=True)(function)
-
-
-# What numba compiles takes no annotations. It is float32 but for `_compete`; the loops over x and t
-# become vector instructions.
-@_compiled
-def _largest(scores):  # type: ignore[no-untyped-def]
-    """The largest |score|; NaN or infinite where a score is."""
-    largest = np.float32(0.0)
-    for value in scores.ravel():
-        size = abs(value)
-        if not size <= largest:
-            largest = size
-            if not size <= LARGEST:
-                break
-    return largest
-
-
-@_compiled
-def _fill(scores, rows, columns, doubt, near, out, undecided):  # type: ignore[no-untyped-def]
-    """Fill `out`; returns how many entries `undecided` got, more than fit where it gave up.
-
-    `out` is `BLOCK` columns wider than the picture: whole blocks are written, and what is too much
-    is overwritten by what follows to the right.
-    """
-    classes, _, width = scores.shape
-    # One row of the picture, at the columns of the output; beyond them is weight 0.
-    lines = np.zeros((classes, width + MOST_TAPS), np.float32)
-    leads = np.empty(width, np.float32)
-    labels = np.empty(width, np.uint8)
-    candidates = np.empty(classes + 1, np.int32)
-    best = np.empty(BLOCK, np.float32)
-    second = np.empty(BLOCK, np.float32)
-    winner = np.empty(BLOCK, np.int32)
-    found = 0
-    for y in range(len(rows.start)):
-        _mix_row(scores, rows.start[y], rows.taps[y], rows.weights[y], lines)
-        _best_and_lead(lines, width, labels, leads)
-        line = out[y]
-        for j in range(len(columns.edges) - 1):
-            left, right = columns.edges[j], columns.edges[j + 1]
-            x0, nx = columns.start[left], columns.taps[left]
-            label, alike = labels[x0], leads[x0] > doubt
-            for x in range(x0 + 1, x0 + nx):
-                alike &= (labels[x] == label) & (leads[x] > doubt)
-            if alike:
-                for start in range(left, right, BLOCK):
-                    block = line[start : start + BLOCK]
-                    for t in range(BLOCK):
-                        block[t] = label
-                continue
-            number = _may_win(lines, labels, x0, nx, doubt, candidates)
-            for start in range(left, right, BLOCK):
-                _best_in_block(
-                    lines, candidates[:number], x0, columns.lanes, start, best, second, winner
-                )
-                block = line[start : start + BLOCK]
-                doubtful = False
-                for t in range(BLOCK):
-                    block[t] = winner[t]
-                    doubtful |= best[t] - second[t] <= doubt
-                if not doubtful:
-                    continue
-                for x in range(start, min(start + BLOCK, right)):
-                    if best[x - start] - second[x - start] <= doubt:
-                        found = _compete(scores, rows, columns, near, y, x, line, undecided, found)
-                        if found > len(undecided):
-                            return found
-    return found
-
-
-@_compiled
-def _mix_row(scores, start, count, weights, lines):  # type: ignore[no-untyped-def]
-    """The samples above and below a row of the picture, mixed as it wants them."""
-    for c in range(len(scores)):
-        line = lines[c]
-        for a in range(count):
-            weight, samples = np.float32(weights[a]), scores[c, start + a]
-            if a == 0:
-                for x in range(len(samples)):
-                    line[x] = weight * samples[x]
-            else:
-                for x in range(len(samples)):
-                    line[x] += weight * samples[x]
-
-
-@_compiled
-def _best_and_lead(lines, width, labels, leads):  # type: ignore[no-untyped-def]
-    """The best class of each column, and its lead over the next one."""
-    best = lines[0, :width].copy()
-    second = np.full(width, -np.inf, np.float32)
-    labels[:] = 0
-    for c in range(1, len(lines)):
-        line, index = lines[c], np.uint8(c)
-        for x in range(width):
-            value, top = line[x], best[x]
-            is_better = value > top
-            less = top if is_better else value
-            best[x] = value if is_better else top
-            labels[x] = index if is_better else labels[x]
-            second[x] = less if less > second[x] else second[x]
-    for x in range(width):
-        leads[x] = best[x] - second[x]
-
-
-@_compiled
-def _may_win(lines, labels, x0, nx, doubt, candidates):  # type: ignore[no-untyped-def]
-    """How many classes may be best between these columns; they go into `candidates`."""
-    floor = -np.inf
-    for b in range(nx):
-        line = lines[labels[x0 + b]]
-        least = line[x0]
-        for other in range(1, nx):
-            value = line[x0 + other]
-            least = value if value < least else least
-        floor = least if least > floor else floor
-    number = 0
-    for c in range(len(lines)):
-        most = lines[c, x0]
-        for b in range(1, nx):
-            value = lines[c, x0 + b]
-            most = value if value > most else most
-        candidates[number] = c
-        number += most >= floor - doubt
-    return number
-
-
-@_compiled
-def _best_in_block(lines, candidates, x0, lanes, start, best, second, winner):  # type: ignore[no-untyped-def]
-    """The best candidate, its value and the next value of `BLOCK` pixels from `start` on."""
-    weights0, weights1 = lanes[0, start : start + BLOCK], lanes[1, start : start + BLOCK]
-    weights2, weights3 = lanes[2, start : start + BLOCK], lanes[3, start : start + BLOCK]
-    for t in range(BLOCK):
-        best[t] = -np.inf
-        second[t] = -np.inf
-        winner[t] = 0
-    for c in candidates:
-        sample0, sample1 = lines[c, x0], lines[c, x0 + 1]
-        sample2, sample3 = lines[c, x0 + 2], lines[c, x0 + 3]
-        for t in range(BLOCK):
-            value = weights0[t] * sample0 + weights1[t] * sample1
-            value += weights2[t] * sample2 + weights3[t] * sample3
-            top, next_best = best[t], second[t]
-            is_better = value > top
-            less = top if is_better else value
-            best[t] = value if is_better else top
-            winner[t] = c if is_better else winner[t]
-            second[t] = less if less > next_best else next_best
-
-
-@_compiled
-def _compete(scores, rows, columns, near, y, x, line, undecided, found):  # type: ignore[no-untyped-def]
-    """Decide one pixel in float64, or put the classes that compete there into `undecided`."""
-    values = np.zeros(len(scores), np.float64)
-    sizes = np.zeros(len(scores), np.float64)
-    for c in range(len(scores)):
-        for a in range(rows.taps[y]):
-            for b in range(columns.taps[x]):
-                sample = scores[c, rows.start[y] + a, columns.start[x] + b]
-                values[c] += rows.weights[y, a] * columns.weights[x, b] * sample
-        for a in range(rows.read_count[y]):
-            for b in range(columns.read_count[x]):
-                sample = scores[c, rows.read_start[y] + a, columns.read_start[x] + b]
-                sizes[c] = max(sizes[c], abs(sample))
-    winner = values.argmax()
-    line[x] = winner
-    first = found
-    for c in range(len(scores)):
-        if values[winner] - values[c] > near * max(sizes[c], sizes[winner]):
-            continue
-        if found == len(undecided):
-            return found + 1
-        undecided[found, 0], undecided[found, 1], undecided[found, 2] = y, x, c
-        found += 1
-    return first if found == first + 1 else found
+    edges = np.concatenate([[0], changes, [len(start)]])
+    wholes = [start, count, edges, reads.start, _lengths(reads)]
+    start, count, edges, *read = (np.ascontiguousarray(one, np.int64) for one in wholes)
+    weights = np.ascontiguousarray(weights, np.float64)
+    return Axis(start, count, weights, np.ascontiguousarray(lanes, np.float32), edges, *read)

@@ -1,10 +1,11 @@
 """The engine of a service: as asked for, warm, and with a warning where it is another."""
 
+import sys
+
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from numba import njit
 
-from paddleseg_ext.inference import sparse_upsampling
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.serving.app import create_app
@@ -14,7 +15,7 @@ from paddleseg_ext.serving.server import open_service
 from .conftest import BrightnessNetwork, make_bundle, png
 
 OPTIONS = ServeOptions()
-COMPILED = ("_largest", "_fill")  # the entries; what they call is compiled with them
+KERNELS = "paddleseg_ext.inference.sparse_kernels"
 
 
 class Fp32Network(BrightnessNetwork):
@@ -55,23 +56,49 @@ def test_another_precision_is_warned_of(
     assert "backend onnxruntime_int8: INT8" in said and said.count("[WARNING]") == 1
 
 
+class CoarseNetwork(BrightnessNetwork):
+    """Returns a quarter of the size; every other output cannot be written to."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        scores = np.ascontiguousarray(super().run(batch)[..., ::4, ::4])
+        scores.flags.writeable = len(self.batches) % 2 == 0
+        return scores
+
+
+PADDED = [{"type": "Padding", "target_size": [96, 96]}]
+RESIZED = [{"type": "Resize", "target_size": [32, 16]}]
+
+
+def compiled() -> dict[str, int]:
+    """Entry of the compiled code -> the machine codes that it has."""
+    kernels = sys.modules[KERNELS]
+    return {name: len(getattr(kernels, name).signatures) for name in ("fill", "largest_of")}
+
+
+@pytest.mark.parametrize("engine", [BrightnessNetwork, CoarseNetwork])
+@pytest.mark.parametrize("transforms", [[], RESIZED, PADDED], ids=["whole", "resized", "padded"])
 def test_a_ready_service_compiles_nothing_more(
-    asked: list[RuntimeSpec], monkeypatch: pytest.MonkeyPatch
+    engine: type[Engine], transforms: list[dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The transforms resize, so that label maps are made by compiled code."""
-    fresh = {name: njit(nogil=True)(getattr(sparse_upsampling, name).py_func) for name in COMPILED}
-    for name, function in fresh.items():
-        monkeypatch.setattr(sparse_upsampling, name, function)
-    bundle = make_bundle([{"type": "Resize", "target_size": [32, 16]}])
-    service = open_service(bundle, RuntimeSpec.parse("openvino", threads=1), OPTIONS)
-    ready = {name: list(function.signatures) for name, function in fresh.items()}
-    assert all(len(signatures) == 1 for signatures in ready.values())
-    called = []
-    fill = sparse_upsampling._fill
-    monkeypatch.setattr(sparse_upsampling, "_fill", lambda *given: called.append(1) or fill(*given))
+    """Also where the warm-up's own label map, of an image of zeros, needs no compiled code."""
+    opened = "paddleseg_ext.inference.predictor.open_engine"
+    monkeypatch.setattr(opened, lambda *_: engine())
+    monkeypatch.delitem(sys.modules, KERNELS, raising=False)
+    spec = RuntimeSpec.parse("openvino", threads=1)
+    service = open_service(make_bundle(transforms), spec, OPTIONS)
+    assert compiled() == {"fill": 1, "largest_of": 1}
+    taken = []
+    kernels = sys.modules[KERNELS]
+    fill = kernels.fill
+    monkeypatch.setattr(kernels, "fill", lambda *given: taken.append(given) or fill(*given))
     with TestClient(create_app(service)) as client:
-        for seed in range(2):  # the second image of a size takes the compiled way
-            answer = client.post("/v1/segment", content=png(50, 70, seed))
-            assert answer.status_code == 200
-    assert called
-    assert {name: list(function.signatures) for name, function in fresh.items()} == ready
+        for seed in range(4):  # from the second image of a size on the compiled way is taken
+            for height, width in ((50, 70), (64, 64), (33, 91)):
+                answer = client.post("/v1/segment", content=png(height, width, seed))
+                assert answer.status_code == 200
+    if transforms == RESIZED or engine is CoarseNetwork:
+        assert {scores.flags.writeable for scores, *_ in taken} == (
+            {True, False} if engine is CoarseNetwork else {True}
+        )
+    monkeypatch.setattr(kernels, "fill", fill)
+    assert compiled() == {"fill": 1, "largest_of": 1}
