@@ -45,7 +45,6 @@ _UNSUPPORTED = {
 }
 # Keys that PaddleSeg's ymls have and its train.py does not read, with what is read instead.
 _UNREAD = {
-    "distill_loss": "training is without the teacher",
     "learning_rate": "the rate is that of lr_scheduler",
     "num_classes": "their number is that of the data set",
 }
@@ -100,6 +99,10 @@ class Config:
     batch_size: int = option(1, "samples per batch and process", at_least=1)
     accumulate: int = option(1, "batches whose gradients an iteration adds up", at_least=1)
     ema: dict[str, Any] | None = option(None, "averaged weights, [below](#ema)")
+    distillation: dict[str, Any] | None = option(None, "a teacher's logits, [below](#distillation)")
+    distill_loss: dict[str, Any] | None = option(
+        None, "PaddleSeg's form of `distillation.losses`; of use with a teacher only"
+    )
     freeze_bn: bool = option(False, "batch norms use their running statistics and keep them")
     starting_weights: dict[str, Any] = option(
         {}, "the file that a recipe begins from, [where it exists](training.md#recipes)"
@@ -224,7 +227,8 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     Args:
         path: the yml, or the name of a shipped one (`common.shipped_configs`).
         opts: texts `dotted.key=value` with values in yml syntax; list items go by number.
-        overrides: `iters`, `batch_size`, `accumulate`, `learning_rate`; None means "as in the yml".
+        overrides: `iters`, `batch_size`, `accumulate`, `learning_rate`, `teacher_model`,
+            `teacher_config`; None means "as in the yml".
 
     Raises:
         UsageError: naming the file, the key and what was expected.
@@ -242,8 +246,19 @@ def load_config(path: str | Path, opts: Iterable[str] = (), **overrides: Any) ->
     scheduler = raw.get("lr_scheduler") or {}
     if learning_rate is not None and isinstance(scheduler, dict):  # else `check_config` says so
         raw["lr_scheduler"] = scheduler | {"learning_rate": learning_rate}
+    _set_teacher(raw, overrides)
     raw.update({key: value for key, value in overrides.items() if value is not None})
     return check_config(raw, path)
+
+
+def _set_teacher(raw: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Move the flags of a teacher into `distillation:`."""
+    flags = {"teacher": "teacher_model", "teacher_config": "teacher_config"}
+    given = {key: overrides.pop(flag, None) for key, flag in flags.items()}
+    given = {key: value for key, value in given.items() if value is not None}
+    section = raw.get("distillation") or {}
+    if given and isinstance(section, dict):  # else `check_config` says so
+        raw["distillation"] = section | given
 
 
 def is_of_paddleseg(raw: Mapping[str, Any]) -> bool:

@@ -147,6 +147,15 @@ LOSSES = Registry(
     ],
     paddleseg_manager="LOSSES",
 )
+# Losses between two networks: `forward(student, teacher, labels)`.
+DISTILLATION_LOSSES = Registry(
+    "distillation loss",
+    [
+        "paddleseg_ext.losses.distillation:ChannelWiseKLLoss",
+        "paddleseg_ext.losses.distillation:PixelWiseKLLoss",
+    ],
+    paddleseg_manager="LOSSES",
+)
 DATASETS = Registry(
     "dataset",
     [

@@ -72,6 +72,16 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def require_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Raise `UsageError` where a tensor has NaN or infinity: a network of such weights is none."""
+    wrong = [n for n, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()]
+    if wrong:
+        raise UsageError(
+            f"{source}: {shortened(wrong)}: NaN or infinite values; the file is damaged, or the "
+            "training diverged"
+        )
+
+
 @dataclass
 class LoadReport:
     """Numbers and names of a checkpoint's tensors that were loaded or not."""

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
-from paddleseg_ext.checkpoints.store import load_arrays_into, save_arrays, weights_of
+from paddleseg_ext.checkpoints.store import (
+    load_arrays_into,
+    require_finite,
+    save_arrays,
+    weights_of,
+)
 from paddleseg_ext.common.errors import CheckFailed, UsageError, shortened
 from paddleseg_ext.common.files import require_writable, sha256_of
 from paddleseg_ext.common.log import log, warn
@@ -133,16 +138,6 @@ def import_checkpoint(
         ),
     )
     return ImportResult(save_path, generation, tensors, golden)
-
-
-def require_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Raise `UsageError` where a tensor has NaN or infinity: a network of such weights is none."""
-    wrong = [n for n, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()]
-    if wrong:
-        raise UsageError(
-            f"{source}: {shortened(wrong)}: NaN or infinite values; the file is damaged, or the "
-            "training diverged"
-        )
 
 
 def choose_config(

@@ -21,6 +21,7 @@ class LossEntry:
     `l2_loss` is the term of weight decay that the optimizer adds, of the weights at `iter`
     (`optimizer.l2_loss`); None without weight decay. `head_losses` are the losses of the heads,
     main head first, without their weights. A history of an earlier release has neither.
+    `distillation_loss` is what a teacher adds to `loss`, which contains it; None without one.
     """
 
     iter: int
@@ -28,6 +29,7 @@ class LossEntry:
     lr: float
     l2_loss: float | None = None
     head_losses: tuple[float, ...] = ()
+    distillation_loss: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Reports of a run in progress: log lines, history, trackers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,41 @@ from paddleseg_ext.training.history import HISTORY, EarlyStop, History, LossEntr
 from paddleseg_ext.training.state import TrainState
 from paddleseg_ext.training.trackers import Tracker, loss_scalars, score_tag
 
+DISTILLATION = "distillation"  # what it adds to the loss, beside the losses of the heads
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of an iteration, before its step.
+
+    Attributes:
+        total: what is trained.
+        heads: of each head, without its weight.
+        distillation: what a teacher adds to the total; None without one.
+    """
+
+    total: float
+    heads: tuple[float, ...] = ()
+    distillation: float | None = None
+
+    @classmethod
+    def named(cls, total: float, parts: Mapping[str, float]) -> "Losses":
+        """The losses of parts by name: `DISTILLATION`, all others are heads in their order."""
+        heads = tuple(value for name, value in parts.items() if name != DISTILLATION)
+        return cls(total, heads, parts.get(DISTILLATION))
+
+    @classmethod
+    def mean(cls, losses: Sequence["Losses"]) -> "Losses":
+        """The mean of several."""
+        count = len(losses)
+        terms = [each.distillation for each in losses if each.distillation is not None]
+        heads = zip(*(each.heads for each in losses), strict=True)
+        return cls(
+            sum(each.total for each in losses) / count,
+            tuple(sum(values) / count for values in heads),
+            sum(terms) / count if terms else None,
+        )
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -21,8 +56,7 @@ class StepRecord:
     Attributes:
         iteration: counted from 1.
         epoch: counted from 1.
-        loss: mean over its batches, before the step.
-        head_losses: the same per head, without the head's weight.
+        losses: means over its batches.
         learning_rate: of the step.
         l2_loss: see `history.LossEntry`; needed where a line is logged.
         samples: number of samples, in all processes.
@@ -32,8 +66,7 @@ class StepRecord:
 
     iteration: int
     epoch: int
-    loss: float
-    head_losses: Sequence[float]
+    losses: Losses
     learning_rate: float
     samples: int
     reader_seconds: float
@@ -93,23 +126,23 @@ class Monitor:
         if not self.logs(step.iteration):
             return
         count, seconds = len(self._steps), sum(each.seconds for each in self._steps)
-        mean_loss = sum(each.loss for each in self._steps) / count
+        losses = Losses.mean([each.losses for each in self._steps])
         reader_cost = sum(each.reader_seconds for each in self._steps) / count
         samples, batch_cost = sum(each.samples for each in self._steps), seconds / count
-        by_head = zip(*(each.head_losses for each in self._steps), strict=True)
         log(
             f"[TRAIN] epoch: {step.epoch}, iter: {step.iteration}/{self._iters}, "
-            f"loss: {mean_loss:.4f}, lr: {step.learning_rate:.6f}, "
+            f"loss: {losses.total:.4f}, lr: {step.learning_rate:.6f}, "
             f"batch_cost: {batch_cost:.4f}, reader_cost: {reader_cost:.5f}, "
             f"ips: {samples / seconds:.4f} samples/sec | "
             f"ETA {format_eta(batch_cost * (self._iters - step.iteration))}"
         )
         entry = LossEntry(
             step.iteration,
-            mean_loss,
+            losses.total,
             step.learning_rate,
             step.l2_loss,
-            tuple(sum(losses) / count for losses in by_head),
+            losses.heads,
+            losses.distillation,
         )
         self.history.train.append(entry)
         for tag, value in loss_scalars(entry).items():

@@ -24,6 +24,15 @@ class YmlOverrides:
         at_least=1,
         metavar="N",
     )
+    teacher_model: str | None = option(
+        None, "weights of the network that this one learns from, too", metavar="PDPARAMS"
+    )
+    teacher_config: str | None = option(
+        None,
+        "the teacher's yml (default: in the manifest of its weights)",
+        names=("--teather_config",),  # so in PaddleSeg
+        metavar="YML",
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.evaluation.protocol_choice import rules_of
 from paddleseg_ext.models.starting_weights import files_to_start_from, missing_start
 from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
+from paddleseg_ext.training.distillation import Distillation, read_distillation
 from paddleseg_ext.training.ema import EmaOptions
 from paddleseg_ext.training.initialization import NAMES
 from paddleseg_ext.training.optimizer import OptimizerOptions
@@ -38,6 +39,7 @@ class TrainingPlan:
         optimizer: the section `optimizer:`.
         schedule: the section `lr_scheduler:`.
         ema: the section `ema:`; None without one.
+        distillation: the teacher; None without one.
         rules: that evaluations go by. The names of `keep_best:`, or None as the only name for
             the protocol of `test_config:`.
         resumed: the `iter_N` folder that the run continues from; None for a new run.
@@ -55,6 +57,7 @@ class TrainingPlan:
     ema: EmaOptions | None
     rules: Mapping[str | None, EvaluationRule]
     resumed: Path | None
+    distillation: Distillation | None = None
     begun: int = 0
     threads: int = 1
 
@@ -64,6 +67,11 @@ class TrainingPlan:
         lines: list[str] = []
         if self.resumed is None and not self.begun and not self.options.finetune:
             lines += filter(None, [missing_start(self.config)])
+        if self.config.distill_loss is not None and self.distillation is None:
+            lines.append(
+                "distill_loss is not used, as in PaddleSeg's train.py: there is no teacher; give "
+                "--teacher_model or --teacher_config"
+            )
         if isinstance(schedule, Warmup) and schedule.warmup_iters >= iters:
             lines.append(
                 f"lr_scheduler: the warm-up of {schedule.warmup_iters} iterations is not over when "
@@ -125,6 +133,7 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
         optimizer=OptimizerOptions.from_section(config.optimizer),
         schedule=build_schedule(config.lr_scheduler, config.iters),
         ema=None if config.ema is None else from_section(EmaOptions, config.ema, "ema"),
+        distillation=read_distillation(config),
         rules=rules,
         resumed=None
         if begun is not None

@@ -9,6 +9,7 @@ from paddle import nn
 from paddleseg_ext.common.errors import UsageError, reason_of
 from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.losses.multi_head import MultiHeadLoss
+from paddleseg_ext.training.distillation import Distiller
 from paddleseg_ext.training.sampling import SampleKey, SeededSamples
 
 CROP_SIDE = 128  # of the first try; a network that refuses it gets the whole training size
@@ -16,7 +17,13 @@ BATCH = 2
 GREY = "; for a network of 3 channels leave img_channels out of the data sets"
 
 
-def rehearse_step(model: nn.Layer, loss: MultiHeadLoss, dataset: Any, seed: int) -> None:
+def rehearse_step(
+    model: nn.Layer,
+    loss: MultiHeadLoss,
+    dataset: Any,
+    seed: int,
+    distiller: Distiller | None = None,
+) -> None:
     """Run the network and its losses once, without gradients; both are left as they were.
 
     The image is the first training sample, the labels are all classes in turn.
@@ -26,10 +33,12 @@ def rehearse_step(model: nn.Layer, loss: MultiHeadLoss, dataset: Any, seed: int)
         loss: of its heads.
         dataset: of the training.
         seed: of the sample's augmentation.
+        distiller: the teacher, which sees the same image; None without one.
 
     Raises:
         UsageError: the network does not take the images, has another number of heads than
-            `loss.coef` weights, or a loss cannot be computed.
+            `loss.coef` weights, or a loss cannot be computed; or the teacher's logits have
+            another shape or are not finite.
     """
     sample = SeededSamples(dataset, seed)[SampleKey(0, 0)]
     if isinstance(sample, Exception):
@@ -46,7 +55,7 @@ def rehearse_step(model: nn.Layer, loss: MultiHeadLoss, dataset: Any, seed: int)
     try:
         for number, crop in enumerate(tries):
             try:
-                _run(model, loss, crop, dataset.num_classes, has_edges)
+                _run(model, loss, crop, dataset.num_classes, has_edges, distiller)
                 return
             except UsageError:
                 raise
@@ -66,13 +75,20 @@ def rehearse_step(model: nn.Layer, loss: MultiHeadLoss, dataset: Any, seed: int)
 
 
 def _run(
-    model: nn.Layer, loss: MultiHeadLoss, image: np.ndarray, num_classes: int, has_edges: bool
+    model: nn.Layer,
+    loss: MultiHeadLoss,
+    image: np.ndarray,
+    num_classes: int,
+    has_edges: bool,
+    distiller: Distiller | None,
 ) -> None:
     height, width = image.shape[1:]
     labels = np.arange(BATCH * height * width).reshape(BATCH, height, width) % num_classes
     with paddle.no_grad():
-        images = np.stack([image] * BATCH).astype(paddle.get_default_dtype())
+        images = paddle.to_tensor(np.stack([image] * BATCH).astype(paddle.get_default_dtype()))
         with types_for(model):
-            heads = model(paddle.to_tensor(images))
+            heads = model(images)
         edges = paddle.to_tensor((labels % 2)[:, None]) if has_edges else None
         loss(heads, paddle.to_tensor(labels), edges)
+        if distiller is not None:
+            distiller.rehearse(images, heads, paddle.to_tensor(labels))

@@ -26,6 +26,7 @@ from paddleseg_ext.data.build import build_dataset
 from paddleseg_ext.data.digest import digest_of
 from paddleseg_ext.inference.environment import package_versions
 from paddleseg_ext.models.starting_weights import files_to_start_from
+from paddleseg_ext.training.distillation import teacher_files
 from paddleseg_ext.training.run_folder import CONFIG, RECORD, leaves_of
 
 MOST_CLASSES = 1 << 16
@@ -47,7 +48,7 @@ class Start:
         versions: of this package, its source code (sha256), Python and the packages that train.
         machine: processor, system, device, threads per process, number of processes.
         data: section of the yml -> `samples`, their number, and `sha256`.
-        weights: file that the run started from -> sha256.
+        weights: file that the run started from or learns from -> sha256.
     """
 
     command: str
@@ -136,8 +137,9 @@ def data_here(config: Config, section: str) -> dict[str, Any]:
 
 
 def weights_here(config: Config, finetune: str | None) -> dict[str, str]:
-    """File that a new run starts from -> its sha256."""
-    files = [finetune] if finetune else files_to_start_from(config).values()
+    """File that a new run starts from or learns from -> its sha256."""
+    starts = [finetune] if finetune else files_to_start_from(config).values()
+    files = [*starts, *teacher_files(config)]
     return {str(f): sha256_of(f) if Path(f).is_file() else _MISSING for f in files}
 
 

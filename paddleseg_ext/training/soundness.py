@@ -4,7 +4,7 @@ The loss alone does not show them: on a CPU, ReLU turns NaN into 0.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import paddle
 from paddle import Tensor, nn
@@ -30,26 +30,26 @@ def require_finite_images(batch: Batch, iteration: int) -> None:
 
 
 def require_finite_loss(
-    value: float, head_losses: Sequence[Tensor], batch: Batch, iteration: int
+    value: float, losses: Mapping[str, Tensor], batch: Batch, iteration: int
 ) -> None:
     """Check a loss at `iteration`, counted from 1.
 
     Args:
         value: the total.
-        head_losses: its parts, one per head, of this process.
+        losses: its parts of this process by name: "head 0", ...
         batch: of the loss.
         iteration: of the run.
 
     Raises:
-        CheckFailed: naming the iteration, the heads at fault and the images of the batch.
+        CheckFailed: naming the iteration, the parts at fault and the images of the batch.
     """
     if math.isfinite(value):
         return
-    parts = [float(loss) for loss in head_losses]
-    bad = [str(head) for head, loss in enumerate(parts) if not math.isfinite(loss)]
-    each = ", ".join(f"head {head}: {loss}" for head, loss in enumerate(parts))
+    parts = {name: float(loss) for name, loss in losses.items()}
+    bad = [name for name, loss in parts.items() if not math.isfinite(loss)]
+    each = ", ".join(f"{name}: {loss}" for name, loss in parts.items())
     raise CheckFailed(
-        f"iteration {iteration}: the loss is {value}, from head {' and '.join(bad) or 'weights'} "
+        f"iteration {iteration}: the loss is {value}, from {' and '.join(bad) or 'weights'} "
         f"({each}), on the images {', '.join(batch.names)}; nothing of this "
         "iteration was kept. Look at the images, lower the learning rate, or check the labels "
         "with 'paddleseg-ext data check'"

@@ -15,8 +15,14 @@ from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.training.precision import FP32
 
 WEIGHTS, STATE = "model.pdparams", "train_state.json"
+NO_TEACHER = "none"
 NEVER = -1.0  # the best mIoU before anything was scored
 _OWN_SUM = "sha256"
+# Where the settings of a run are given that are no key or flag of their name.
+_HOW = {
+    "world_size": " (launch: --gpus or --nproc_per_node)",
+    "teacher": " (sha256 of the file that distillation.teacher names)",
+}
 
 
 def _number(least: int, default: Any = MISSING) -> Any:
@@ -28,10 +34,12 @@ def _number(least: int, default: Any = MISSING) -> Any:
 class TrainState:
     """All that a run needs to continue, beside weights and optimizer.
 
-    The fields without a default, `accumulate`, `precision` and `ema` describe the run, and a
-    resumed run must agree in them. Another thread count changes only the last bits of the sums.
+    The fields without a default, `accumulate`, `precision`, `ema` and `teacher` describe the
+    run, and a resumed run must agree in them. Another thread count changes only the last bits of
+    the sums.
 
     Attributes:
+        teacher: sha256 of the teacher's weights; empty without `distillation:`.
         best_mean_iou: of `best_model/`; `NEVER` before anything was scored.
         best_by_protocol: the best mIoU per protocol of `keep_best:`.
         stale_evaluations: number of evaluations since `best_mean_iou`.
@@ -50,6 +58,7 @@ class TrainState:
     accumulate: int = _number(1, 1)
     precision: str = FP32
     ema: bool = False
+    teacher: str = ""
     iteration: int = _number(0, 0)
     best_mean_iou: float = NEVER
     best_iteration: int = _number(0, 0)
@@ -100,7 +109,8 @@ class TrainState:
     def settings(self) -> dict[str, Any]:
         """Settings of the run, for the manifest of its checkpoints."""
         names = ("seed", "batch_size", "accumulate", "world_size", "threads", "precision")
-        return {name: getattr(self, name) for name in names}
+        teacher = {"teacher": self.teacher} if self.teacher else {}
+        return {name: getattr(self, name) for name in names} | teacher
 
     def comparable(self) -> dict[str, Any]:
         """The fields that all processes of a run must have in common."""
@@ -116,11 +126,15 @@ class TrainState:
         Raises:
             UsageError: the runs would not see the same samples, or `saved` is already complete.
         """
-        same = ("seed", "world_size", "batch_size", "num_samples", "accumulate", "precision", "ema")
+        same = (
+            "seed", "world_size", "batch_size", "num_samples", "accumulate", "precision", "ema",
+            "teacher",
+        )  # fmt: skip
         for key in same:
             mine, theirs = getattr(self, key), getattr(saved, key)
             if mine != theirs:
-                how = " (launch: --gpus or --nproc_per_node)" if key == "world_size" else ""
+                how = _HOW.get(key, "")
+                mine, theirs = (NO_TEACHER if v == "" else v for v in (mine, theirs))
                 raise UsageError(
                     f"{source}: that run had {key} {theirs}, this one has {mine}; resume it with "
                     f"{key} {theirs}{how}, or start anew from its weights with "

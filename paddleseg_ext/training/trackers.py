@@ -69,6 +69,8 @@ def loss_scalars(entry: LossEntry) -> dict[str, float]:
     values = {"Train/loss": entry.loss, "Train/lr": entry.lr}
     if len(entry.head_losses) > 1:
         values |= {f"Train/loss_head_{i}": loss for i, loss in enumerate(entry.head_losses)}
+    if entry.distillation_loss is not None:
+        values["Train/distillation_loss"] = entry.distillation_loss
     if entry.l2_loss is not None:
         values |= {"Train/l2_loss": entry.l2_loss, "Train/total": entry.loss + entry.l2_loss}
     return values

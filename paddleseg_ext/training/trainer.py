@@ -29,12 +29,13 @@ from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_training
 from paddleseg_ext.losses.multi_head import MultiHeadLoss, build_loss
 from paddleseg_ext.models.build import build_model, load_pretrained
 from paddleseg_ext.models.starting_weights import files_to_start_from
+from paddleseg_ext.training.distillation import Distiller
 from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.finetune import load_for_finetuning
 from paddleseg_ext.training.frozen_norm import freeze_running_statistics
 from paddleseg_ext.training.history import History
 from paddleseg_ext.training.initialization import initialize_as
-from paddleseg_ext.training.monitor import Monitor, StepRecord
+from paddleseg_ext.training.monitor import DISTILLATION, Losses, Monitor, StepRecord
 from paddleseg_ext.training.optimizer import build_optimizer, l2_loss
 from paddleseg_ext.training.parameter_groups import group_parameters
 from paddleseg_ext.training.plan import TrainingPlan
@@ -88,6 +89,7 @@ class Training:
         groups: the parameters, from `group_parameters`.
         parallel_model: the network, averaging gradients where there are several processes.
         validate: None where nothing is evaluated.
+        distiller: the teacher; None without `distillation:`.
         kept_bests: best weights of later iterations, from before the run was resumed.
     """
 
@@ -101,6 +103,7 @@ class Training:
     state: TrainState
     monitor: Monitor
     validate: Validate | None
+    distiller: Distiller | None = None
     kept_bests: Mapping[str | None, KeptBest] = field(default_factory=dict)
     clock: StageClock = field(default_factory=StageClock)
 
@@ -168,15 +171,14 @@ def iterate(run: Training) -> None:
         profile.before(iteration)
         started = time.perf_counter()
         run.learner.optimizer.set_lr(run.plan.schedule(iteration))
-        loss, *head_losses = train_step(run, batches)
+        losses = train_step(run, batches)
         stages = run.clock.take()
         run.state.iteration = iteration + 1
         if run.world.is_first:
             step = StepRecord(
                 iteration=iteration + 1,
                 epoch=iteration // (len(run.dataset) // run.batch.size) + 1,
-                loss=loss,
-                head_losses=head_losses,
+                losses=losses,
                 learning_rate=run.learner.optimizer.get_lr(),
                 samples=run.batch.size,
                 reader_seconds=stages["reader"],
@@ -210,7 +212,8 @@ def prepare_run(
     groups = group_parameters(plan.optimizer, model)
     optimizer = build_optimizer(plan.optimizer, groups, plan.schedule(0))
     loss = build_loss(config, dataset.ignore_index, dataset.num_classes)
-    rehearse_step(model, loss, dataset, options.seed)
+    distiller = None if plan.distillation is None else Distiller(plan.distillation, config, dataset)
+    rehearse_step(model, loss, dataset, options.seed, distiller)
     average = None if plan.ema is None else WeightAverage(plan.ema, model)
     learner = Learner(model, optimizer, Precision(plan.precision), average)
     fresh = TrainState(
@@ -223,6 +226,7 @@ def prepare_run(
         accumulate=config.accumulate,
         precision=plan.precision,
         ema=average is not None,
+        teacher="" if plan.distillation is None else plan.distillation.sha256,
     )
     state, kept_bests = begin_or_resume(plan, learner, fresh, dataset.num_classes, world)
     if options.to_static:  # in place: parameters and their names stay
@@ -240,6 +244,7 @@ def prepare_run(
         groups=groups,
         parallel_model=parallelize(model, world, plan.device, config.sync_bn),
         loss=loss,
+        distiller=distiller,
         state=state,
         kept_bests=kept_bests,
         monitor=monitor,
@@ -346,11 +351,8 @@ def iterate_batches(run: Training) -> Iterator[Batch]:
         yield Batch(images, labels, names, *edges)
 
 
-def train_step(run: Training, batches: Iterator[Batch]) -> list[float]:
-    """Train one iteration on the next `accumulate` batches.
-
-    Returns:
-        Their mean loss before it, and that of each head without its weight.
+def train_step(run: Training, batches: Iterator[Batch]) -> Losses:
+    """Train one iteration on the next `accumulate` batches; returns their mean losses before it.
 
     Raises:
         CheckFailed: a loss is not finite; the weights are left unchanged.
@@ -370,7 +372,7 @@ def train_step(run: Training, batches: Iterator[Batch]) -> list[float]:
             losses.append(add_gradients(run, batch, 1.0 / count))
     with run.clock("step"):
         run.learner.step(run.state.iteration + 1)
-    return [sum(values) / count for values in zip(*losses, strict=True)]
+    return Losses.mean(losses)
 
 
 def without_exchange(run: Training, is_last: bool) -> AbstractContextManager[None]:
@@ -380,11 +382,11 @@ def without_exchange(run: Training, is_last: bool) -> AbstractContextManager[Non
     return run.parallel_model.no_sync()
 
 
-def add_gradients(run: Training, batch: Batch, factor: float) -> list[float]:
+def add_gradients(run: Training, batch: Batch, factor: float) -> Losses:
     """Add `factor` times the gradients of one batch to the accumulated ones.
 
     Returns:
-        Its loss, and that of each head without its weight: means over the processes.
+        Its losses, means over the processes.
 
     Raises:
         CheckFailed: an image or the loss is not finite.
@@ -395,15 +397,19 @@ def add_gradients(run: Training, batch: Batch, factor: float) -> list[float]:
         heads = run.learner.precision.forward(run.parallel_model, batch.images)
     with run.clock("loss"):
         total, head_losses = run.loss(heads, batch.labels, batch.edges)
+        parts = {f"head {number}": loss for number, loss in enumerate(head_losses)}
+        if run.distiller is not None:
+            term = run.distiller.term(batch.images, heads, batch.labels, run.learner.precision)
+            total, parts = total + term, parts | {DISTILLATION: term}
         # Equal in every process, so that they stop together.
         losses = paddle.stack(
-            [v.detach().reshape([]).astype("float64") for v in (total, *head_losses)]
+            [v.detach().reshape([]).astype("float64") for v in (total, *parts.values())]
         )
         values = average_of_all(losses, run.world).tolist()
-    require_finite_loss(values[0], head_losses, batch, iteration)
+    require_finite_loss(values[0], parts, batch, iteration)
     with run.clock("backward"):
         run.learner.precision.backward(total * factor if factor != 1.0 else total)
-    return values
+    return Losses.named(values[0], dict(zip(parts, values[1:], strict=True)))
 
 
 def save_and_evaluate(run: Training) -> None:

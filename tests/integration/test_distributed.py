@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import PROJECT
+from tiny_training import TinyNet
 
-from paddleseg_ext.checkpoints.manifest import read_manifest
-from paddleseg_ext.checkpoints.store import read_arrays
+from paddleseg_ext.checkpoints.manifest import CheckpointManifest, read_manifest
+from paddleseg_ext.checkpoints.store import read_arrays, save_weights
+from paddleseg_ext.images.labels import generic_table
 
 from .test_training import write_config
 
@@ -99,13 +101,18 @@ def test_processes_train_the_weights_of_one(
 
 
 def test_accumulated_batches_of_two_processes_are_one_batch(tmp_path: Path) -> None:
-    """Gradients are exchanged once an iteration; the samples are those of one big batch."""
-    weights = []
+    """Gradients are exchanged once an iteration; the samples are those of one big batch.
+
+    The same with a teacher, of whose term each process has its part.
+    """
+    weights, teacher = [], tmp_path / "teacher.pdparams"
+    manifest = {"config": {"model": {"type": "TinyNet"}}, "classes": generic_table(3).to_dict()}
+    save_weights(TinyNet(3), teacher, CheckpointManifest(**manifest))
     for processes, batch_size, accumulate in ((1, 12, 1), (2, 2, 3)):
         folder = tmp_path / str(processes)
         folder.mkdir()
         script = HERE / "accumulate_in_processes.py"
-        launch(processes, folder, script, folder, batch_size, accumulate)
+        launch(processes, folder, script, folder, batch_size, accumulate, teacher)
         weights.append(read_arrays(folder / "run/iter_4/model.pdparams"))
     for name, array in weights[0].items():
         np.testing.assert_allclose(weights[1][name], array, rtol=0, atol=1e-6, err_msg=name)

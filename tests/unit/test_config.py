@@ -155,12 +155,10 @@ def test_wrong_opts_are_one_clear_line(tmp_path: Path, opt: str, words: str) -> 
 def test_keys_that_paddleseg_does_not_read_are_warned_of(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (
-        f"model: {{{network}}}\nlearning_rate: 1\nmean: &mean [0.5]\ndistill_loss: {{}}\niters: 3"
-    )
+    text = f"model: {{{network}}}\nlearning_rate: 1\nmean: &mean [0.5]\niters: 3"
     config = load_config(write(tmp_path, text))
     said = capsys.readouterr().out
-    assert "learning_rate, mean, distill_loss; the rate is that of lr_scheduler" in said
+    assert "learning_rate, mean; the rate is that of lr_scheduler" in said
     assert said.count("WARNING") == 1
     assert set(config.raw) == {"model", "iters"}
 

@@ -7,6 +7,7 @@ import pytest
 from paddleseg_ext.common.options import options_table
 from paddleseg_ext.config import Config, Sections
 from paddleseg_ext.studies.several import SeveralOptions
+from paddleseg_ext.training.distillation import DistillationOptions
 from paddleseg_ext.training.ema import EmaOptions
 from paddleseg_ext.training.optimizer import OptimizerOptions
 from paddleseg_ext.training.options import TrainOptions, YmlOverrides
@@ -18,7 +19,8 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
 @pytest.mark.parametrize(
     ("page", "options"),
     [
-        *(("configs.md", options) for options in (Sections, Config, OptimizerOptions, EmaOptions)),
+        *(("configs.md", options) for options in (Sections, Config, OptimizerOptions)),
+        *(("configs.md", options) for options in (EmaOptions, DistillationOptions)),
         *(("configs.md", options) for options in (*DECAYS.values(), Warmup)),
         *(("training.md", options) for options in (YmlOverrides, TrainOptions)),
         ("runs.md", SeveralOptions),

@@ -354,7 +354,7 @@ def test_a_bad_image_is_named_and_the_last_checkpoint_stays(tmp_path: Path) -> N
     with pytest.raises(CheckFailed) as failure:
         train_tiny(config, run, TinySamples(12, bad={7: 3e38}), save_interval=1)
     words = str(failure.value)
-    assert "from head 0 and 1" in words
+    assert "from head 0 and head 1" in words
     assert "on the images " in words
     named = words.partition("on the images ")[2].partition(";")[0].split(", ")
     assert "image_7" in named
