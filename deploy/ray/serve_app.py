@@ -27,8 +27,9 @@ from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.hosts import EVERYWHERE, allowed_hosts
+from paddleseg_ext.serving.keys import read_api_key
 from paddleseg_ext.serving.options import ServeOptions, ServiceSettings
-from paddleseg_ext.serving.server import open_service, read_api_key
+from paddleseg_ext.serving.server import open_service
 
 # Options of `serve` that a replica has, too; where to listen is set in Ray.
 SHARED = {

@@ -8,6 +8,7 @@ they are the bytes of a file's name that is not UTF-8 (`files.write_text`).
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def parse_json(content: bytes) -> Any:
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     section = dict(pairs)
     if len(section) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in section if keys.count(key) > 1)
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key in section if times[key] > 1)
         raise ValueError(f"the key '{cut(ascii(twice)[1:-1])}' appears twice")
     return section
 

@@ -115,6 +115,44 @@ class ModelAnswer(BaseModel):
     service_version: str
 
 
+class Live(BaseModel):
+    """The process runs."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Images are accepted."""
+
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """The server, in the words of the Open Inference Protocol."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(BaseModel):
+    """A tensor of the model."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="-1 is free.")
+
+
+class ModelMetadata(BaseModel):
+    """The model, in the words of the Open Inference Protocol."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -131,6 +169,50 @@ MANY_IMAGES = {
     "required": True,
     "content": _form("images", {"type": "array", "items": BINARY, "minItems": 1}),
 }
+_OUTPUT = {
+    "type": "object",
+    "properties": {
+        "name": {"enum": ["labels", "confidence"]},
+        "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+    },
+    "required": ["name"],
+}
+_PIXELS = {
+    "type": "object",
+    "properties": {
+        "name": {"const": "image"},
+        "datatype": {"const": "UINT8"},
+        "shape": {
+            "description": "[images, height, width, 3], RGB",
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1},
+            "minItems": 4,
+            "maxItems": 4,
+        },
+        "data": {"type": "array", "description": "Numbers, flat or nested."},
+        "parameters": {
+            "type": "object",
+            "properties": {"binary_data_size": {"type": "integer", "minimum": 1}},
+        },
+    },
+    "required": ["name", "datatype", "shape"],
+}
+_INFER = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "inputs": {"type": "array", "items": _PIXELS, "minItems": 1, "maxItems": 1},
+        "outputs": {"type": "array", "items": _OUTPUT},
+    },
+    "required": ["inputs"],
+}
+TENSORS_IN = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": _INFER},
+        "application/octet-stream": {"schema": BINARY},
+    },
+}
 _RETRY_AFTER = {
     "schema": {"type": "integer"},
     "description": "Seconds; absent where the request itself took all the time",
@@ -143,6 +225,15 @@ def refusal(description: str, **more: Any) -> dict[str, Any]:
 
 
 Responses = dict[int | str, dict[str, Any]]
+TENSORS_OUT: Responses = {
+    200: {
+        "description": "The outputs as JSON, or JSON and the bytes of tensors behind it",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "application/octet-stream": {"schema": BINARY},
+        },
+    }
+}
 REFUSALS: Responses = {
     400: refusal("Empty, truncated or damaged"),
     408: refusal("The body did not come within the deadline"),
@@ -157,4 +248,5 @@ OTHER_SITES: Responses = {
     403: refusal("From a page of another site, without an API key"),
     421: refusal("Another name in Host"),
 }
+UNKNOWN_MODEL: Responses = {404: refusal("Another name than the model's")}
 UNKNOWN_KEY: Responses = {401: refusal("No API key, or another")}

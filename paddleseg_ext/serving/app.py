@@ -5,12 +5,12 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import PurePath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import cv2
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
@@ -44,16 +44,27 @@ from paddleseg_ext.serving.answers import (
     refusal,
 )
 from paddleseg_ext.serving.api_page import api_page
+from paddleseg_ext.serving.deadlines import reading, unless_gone, within
 from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
 from paddleseg_ext.serving.middleware import AnswerDefects, CheckSite, CountAnswers, DrainUnread
+from paddleseg_ext.serving.open_inference import (
+    add_open_inference,
+    model_paths,
+    most_body_bytes,
+)
 from paddleseg_ext.serving.requests import ENVELOPE_BYTES, Arriving, Upload, read_many, read_one
 from paddleseg_ext.serving.service import Answer, Encoding, SegmentationService
 
-T = TypeVar("T")
 SAMPLES = 3
 SAMPLE_SIZE_WH = (384, 192)  # of the embedded data set
-COUNTED_PATHS = frozenset(
-    ("/", "/v1/segment", "/v1/segment:batch", "/v1/model", "/healthz", "/readyz", "/metrics")
+COUNTED_PATHS = (
+    "/",
+    "/v1/segment",
+    "/v1/segment:batch",
+    "/v1/model",
+    "/healthz",
+    "/readyz",
+    "/metrics",
 )
 MEDIA_TYPES = {"labels": "image/png", "overlay": "image/jpeg", "confidence": "image/png"}
 OutputFlag = Annotated[
@@ -90,7 +101,8 @@ def create_app(
 
     Args:
         service: closed when the application shuts down.
-        api_key: that `Authorization: Bearer ...` must hold for /v1 and /metrics; None needs none.
+        api_key: that `Authorization: Bearer ...` must hold for /v1, /v2 and /metrics; None needs
+            none.
         names: that `Host` may hold beside IP addresses, see `hosts.allowed_hosts`; None allows any
             name, and pages of other sites.
     """
@@ -111,8 +123,12 @@ def create_app(
         redoc_url=None,
     )
     guard = [Depends(_key_check(api_key))] if api_key is not None else []
-    _add_segmentation(app, service, guard)
+    settings = service.settings
+    in_queue = settings.queue_size * settings.limits.max_bytes
+    arriving = Arriving(max(in_queue, most_body_bytes(service)) + ENVELOPE_BYTES)
+    _add_segmentation(app, service, guard, arriving)
     _add_information(app, service, guard)
+    add_open_inference(app, service, guard, arriving)
     _add_page(app)
     _add_error_answers(app)
     # The last added is the outermost.
@@ -120,7 +136,8 @@ def create_app(
     if names is not None:
         app.add_middleware(CheckSite, names=names, has_key=api_key is not None)
     app.add_middleware(DrainUnread, max_bytes=service.settings.limits.max_bytes)
-    app.add_middleware(CountAnswers, counter=service.metrics.requests, paths=COUNTED_PATHS)
+    counted = frozenset((*COUNTED_PATHS, *model_paths(service)))
+    app.add_middleware(CountAnswers, counter=service.metrics.requests, paths=counted)
     return app
 
 
@@ -137,10 +154,11 @@ def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
     return check
 
 
-def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[Any]) -> None:
+def _add_segmentation(
+    app: FastAPI, service: SegmentationService, guard: list[Any], arriving: Arriving
+) -> None:
     deadline_s = service.settings.deadline
     max_bytes = service.settings.limits.max_bytes
-    arriving = Arriving(service.settings.queue_size * max_bytes + ENVELOPE_BYTES)
     refusals = REFUSALS | (UNKNOWN_KEY if guard else {})
 
     @app.post(
@@ -161,7 +179,7 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
         """
         async with within(deadline_s):
             service.require_room()
-            upload = await _reading(read_one(request, max_bytes, arriving))
+            upload = await reading(read_one(request, max_bytes, arriving))
             async with service.admission():
                 work = service.segment(upload.content, output, orientation, confidence)
                 answer = await unless_gone(request, work)
@@ -192,56 +210,9 @@ def _add_segmentation(app: FastAPI, service: SegmentationService, guard: list[An
 
         async with within(deadline_s):
             service.require_room()
-            uploads = await _reading(read_many(request, most, max_bytes, arriving))
+            uploads = await reading(read_many(request, most, max_bytes, arriving))
             async with service.admission(len(uploads)):
                 return BatchAnswer(results=await unless_gone(request, work(uploads)))
-
-
-@asynccontextmanager
-async def within(deadline_s: float) -> AsyncIterator[None]:
-    """Refuse a request with 503 where it is not answered in time.
-
-    Without Retry-After: an image that took all that time by itself would take it again.
-    """
-    try:
-        async with asyncio.timeout(deadline_s):
-            yield
-    except TimeoutError:
-        raise Refused(
-            503, f"not done within the deadline of {deadline_s:g} s; expected is a smaller image"
-        ) from None
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do the work, or drop it when its client disconnects; the request's body has been read.
-
-    Raises:
-        ClientDisconnect: the client disconnected.
-    """
-    working = asyncio.create_task(work)
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        working.cancel()
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await working
-    except asyncio.CancelledError:
-        if watching.done():
-            raise ClientDisconnect from None
-        raise
-    finally:
-        watching.cancel()
-
-
-async def _reading(reading: Awaitable[Any]) -> Any:
-    """Refuse with 408 where the deadline passes while the body is read."""
-    try:
-        return await reading
-    except asyncio.CancelledError:
-        raise Refused(408, "the body did not come within the deadline") from None
 
 
 async def _item(service: SegmentationService, name: str, segmented: Awaitable[Answer]) -> BatchItem:

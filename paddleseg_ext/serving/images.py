@@ -13,7 +13,7 @@ from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import FileHeader, decode_image, header_of
 from paddleseg_ext.images.structure import OtherKind
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.preprocess import Preprocess, SizeHW
 
 # Pillow's name -> media type. TIFF is left out: its many codecs are a large surface of attack.
 FORMATS = {
@@ -71,10 +71,37 @@ def read_header(content: bytes, limits: ImageLimits) -> FileHeader:
         raise Refused(415, str(error)) from None
     except DataError as error:
         raise Refused(400, str(error)) from None
-    width, height = header.size_wh
+    check_size(header.size_wh[::-1], limits)
+    return header
+
+
+def check_size(size_hw: SizeHW, limits: ImageLimits) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        Refused: 413.
+    """
+    height, width = size_hw
     if max(width, height) > MAX_SIDE or width * height > limits.max_pixels:
         raise Refused(413, f"{_too_many_pixels(limits)}, got {width}x{height}")
-    return header
+
+
+def check_network_size(size_hw: SizeHW, limits: ImageLimits, preprocess: Preprocess) -> None:
+    """Refuse an image of which the transforms make too many pixels, or nothing.
+
+    Raises:
+        Refused: 413, or 422 where it does not fit the transforms.
+    """
+    try:
+        network_h, network_w = preprocess.network_hw(size_hw)
+    except DataError as error:
+        raise Refused(422, str(error)) from None
+    if network_h * network_w > limits.max_pixels:
+        raise Refused(
+            413,
+            f"{_too_many_pixels(limits)} after the bundle's transforms, "
+            f"got {network_w}x{network_h}",
+        )
 
 
 def decode_upload(
@@ -93,17 +120,7 @@ def decode_upload(
     """
     header = read_header(content, limits)
     turned = orientation == "upright" and header.orientation > 4  # 5 to 8 exchange the sides
-    size_hw = header.size_wh if turned else header.size_wh[::-1]
-    try:
-        network_h, network_w = preprocess.network_hw(size_hw)
-    except DataError as error:
-        raise Refused(422, str(error)) from None
-    if network_h * network_w > limits.max_pixels:
-        raise Refused(
-            413,
-            f"{_too_many_pixels(limits)} after the bundle's transforms, "
-            f"got {network_w}x{network_h}",
-        )
+    check_network_size(header.size_wh if turned else header.size_wh[::-1], limits, preprocess)
     try:
         return decode_image(content, NAME, orientation)
     except DataError as error:

@@ -12,7 +12,7 @@ from paddleseg_ext.serving.hosts import is_allowed, is_same_site
 
 DRAIN_S = 2.0
 OTHER = "other"
-GUARDED = "/v1/"
+GUARDED = ("/v1/", "/v2/")
 
 
 class DrainUnread:

@@ -4,8 +4,10 @@ Nothing here needs the packages that serve, so that `serve --help` works without
 """
 
 import argparse
+import re
 from dataclasses import dataclass
 
+from paddleseg_ext.common.errors import cut
 from paddleseg_ext.common.flags import natural_float, natural_int, positive_float, positive_int
 from paddleseg_ext.common.options import option
 from paddleseg_ext.serving.images import ImageLimits
@@ -20,6 +22,15 @@ def port_number(text: str) -> int:
     if value > MOST_PORT:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to {MOST_PORT}, got '{text}'")
     return value
+
+
+def name_in_path(text: str) -> str:
+    """A name that stands in a path as it is."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", text):
+        raise argparse.ArgumentTypeError(
+            f"letters, digits, _ - and, not first, . are expected, got '{cut(text)}'"
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class ServiceSettings:
         8.4, "largest image, in millions of pixels; memory grows with it", parse=positive_float
     )
 
+    model_name: str = option("segmentation", "of the one model below /v2", parse=name_in_path)
+
     @property
     def limits(self) -> ImageLimits:
         """Limits of an image."""
@@ -60,7 +73,7 @@ class ServeOptions(ServiceSettings):
     )
     port: int = option(8080, "0: any that is free; it is printed", parse=port_number)
     api_key_file: str | None = option(
-        None, "its first line is the key that /v1 and /metrics then demand", metavar="FILE"
+        None, "its first line is the key that /v1, /v2 and /metrics then demand", metavar="FILE"
     )
     num_classes: int | None = option(
         None,

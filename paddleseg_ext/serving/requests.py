@@ -54,7 +54,7 @@ async def read_one(request: Request, max_bytes: int, arriving: Arriving) -> Uplo
         Refused: 400, 413, 415 or 503.
     """
     if not _is_multipart(request):
-        return Upload("body", await _read_body(request, max_bytes, arriving))
+        return Upload("body", await read_body(request, max_bytes, arriving))
     uploads = await read_many(request, 1, max_bytes, arriving)
     return uploads[0]
 
@@ -76,7 +76,7 @@ async def read_many(
     if not _is_multipart(request):
         raise Refused(415, f"{MULTIPART} with image files is expected")
     most = min(max_files, BATCH_BYTES) * max_bytes + ENVELOPE_BYTES
-    body = await _read_body(request, most, arriving)
+    body = await read_body(request, most, arriving)
 
     async def in_one_piece() -> AsyncGenerator[bytes, None]:
         yield body
@@ -102,7 +102,12 @@ def _name(file: UploadFile) -> str:
     return (file.filename or "image").encode("utf-8", "replace").decode()
 
 
-async def _read_body(request: Request, max_bytes: int, arriving: Arriving) -> bytes:
+async def read_body(request: Request, max_bytes: int, arriving: Arriving) -> bytes:
+    """The whole body of a request, of at most `max_bytes`.
+
+    Raises:
+        Refused: 413, 415 or 503.
+    """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "a body without Content-Encoding is expected")
     too_large = Refused(413, f"a body of at most {max_bytes} bytes is expected")

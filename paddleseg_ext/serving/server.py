@@ -7,7 +7,6 @@ import signal
 import uvicorn
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.evaluation.bundle_protocol import by_its_rule
 from paddleseg_ext.inference.bundle import Bundle
@@ -22,12 +21,12 @@ from paddleseg_ext.serving.connections import (
     most_connections,
 )
 from paddleseg_ext.serving.hosts import allowed_hosts
+from paddleseg_ext.serving.keys import read_api_key
 from paddleseg_ext.serving.options import ServeOptions
 from paddleseg_ext.serving.pace import seconds_for
 from paddleseg_ext.serving.service import SegmentationService
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-MIN_KEY_LETTERS = 16
 GRACE_S = 5  # beyond the deadline, for accepted requests at the end
 
 
@@ -60,26 +59,6 @@ def open_service(bundle: Bundle, spec: RuntimeSpec, options: ServeOptions) -> Se
     predictor.warn_of_shortfall()
     predictor.warm_up()
     return SegmentationService(predictor, options)
-
-
-def read_api_key(path: str | None) -> str | None:
-    """The first line of a file; None where no file is named.
-
-    Raises:
-        UsageError: no such file, or a line that is too short for a key.
-    """
-    if path is None:
-        return None
-    file = require_file(path, "--api_key_file")
-    # Bytes that are no text become letters that no key may have.
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    key = lines[0].strip() if lines else ""
-    if len(key) < MIN_KEY_LETTERS or not key.isascii() or " " in key:
-        raise UsageError(
-            f"--api_key_file: {path}: a line of at least {MIN_KEY_LETTERS} ASCII letters without "
-            "spaces is expected; python -c 'import secrets; print(secrets.token_urlsafe())'"
-        )
-    return key
 
 
 async def _listen(service: SegmentationService, options: ServeOptions, api_key: str | None) -> None:

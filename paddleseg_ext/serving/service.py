@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.orientation import Orientation
@@ -22,7 +23,7 @@ from paddleseg_ext.inference.outputs import (
 from paddleseg_ext.inference.postprocess import NO_SCORES
 from paddleseg_ext.inference.predictor import Predictor, Prepared, Segmentation
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, BatchShare
-from paddleseg_ext.serving.images import Refused, decode_upload
+from paddleseg_ext.serving.images import Refused, check_network_size, check_size, decode_upload
 from paddleseg_ext.serving.metrics import Metrics
 from paddleseg_ext.serving.options import ServiceSettings
 
@@ -90,6 +91,11 @@ class SegmentationService:
         """Whether images are accepted."""
         return self._batcher.is_alive
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether the graph returns scores, so that there is a confidence."""
+        return self.predictor.postprocess.output_op != "argmax"
+
     def close(self) -> None:
         """Finish what was accepted, then stop."""
         self._batcher.close()
@@ -131,7 +137,7 @@ class SegmentationService:
 
     async def segment(
         self,
-        content: bytes,
+        source: bytes | NDArray[np.uint8],
         encoding: Encoding,
         orientation: Orientation | None,
         with_confidence: bool = False,
@@ -139,7 +145,7 @@ class SegmentationService:
         """The answer for one admitted image.
 
         Args:
-            content: of an image file.
+            source: of an image file, or (H, W, 3) uint8 RGB pixels, which are taken as they are.
             encoding: of `Answer.encoded`.
             orientation: `stored` takes the pixels as they are in the file; `upright` applies the
                 camera's orientation tag to image and answer; None reads as the bundle says, as
@@ -155,7 +161,7 @@ class SegmentationService:
         try:
             async with self._room:
                 waited_ms = _since(arrived)
-                prepared, decode_ms = await self._help(lambda: self._prepare(content, orientation))
+                prepared, decode_ms = await self.help(lambda: self._prepare(source, orientation))
                 own.seconds = (decode_ms + prepared.preprocess_ms) / 1000
                 share = await self._run(prepared, own)
                 timings_ms = {
@@ -164,7 +170,7 @@ class SegmentationService:
                     "queue": waited_ms + share.wait_ms,
                     "network": share.network_ms,
                 }
-                answer = await self._help(
+                answer = await self.help(
                     lambda: self._finish(finishing, (prepared, share), timings_ms, encoding)
                 )
         except asyncio.CancelledError:
@@ -179,12 +185,19 @@ class SegmentationService:
         self._count(answer)
         return answer
 
-    def _prepare(self, content: bytes, orientation: Orientation | None) -> tuple[Prepared, float]:
+    def _prepare(
+        self, source: bytes | NDArray[np.uint8], orientation: Orientation | None
+    ) -> tuple[Prepared, float]:
         """The network's input, and the milliseconds of decoding."""
         start = time.perf_counter()
-        preprocess = self.predictor.preprocess
-        reading = orientation or preprocess.orientation
-        image = decode_upload(content, self.settings.limits, preprocess, reading)
+        preprocess, limits = self.predictor.preprocess, self.settings.limits
+        if isinstance(source, bytes):
+            reading = orientation or preprocess.orientation
+            image = decode_upload(source, limits, preprocess, reading)
+        else:
+            image = source
+            check_size(image.shape[:2], limits)
+            check_network_size(image.shape[:2], limits, preprocess)
         decode_ms = _since(start)
         return self.predictor.prepare(image), decode_ms
 
@@ -210,7 +223,7 @@ class SegmentationService:
         """
         if not with_confidence:
             return self.predictor
-        if self.predictor.postprocess.output_op == "argmax":
+        if not self.has_scores:
             raise Refused(422, NO_SCORES)
         return self.predictor.with_outputs({"confidence"})
 
@@ -244,7 +257,8 @@ class SegmentationService:
         pixels = np.bincount(label_map.ravel(), minlength=self.table.num_classes).tolist()
         return Answer(segmentation, pixels, encoded, timings_ms)
 
-    async def _help(self, work: Callable[[], T]) -> T:
+    async def help(self, work: Callable[[], T]) -> T:
+        """What the work returns, done in a thread beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, work)
 
     def _count(self, answer: Answer) -> None:

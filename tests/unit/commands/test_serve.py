@@ -8,8 +8,8 @@ import pytest
 from paddleseg_ext.commands import serve as cli
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.options import read_options
+from paddleseg_ext.serving.keys import read_api_key
 from paddleseg_ext.serving.options import ServeOptions
-from paddleseg_ext.serving.server import read_api_key
 
 
 def test_a_missing_bundle(tmp_path: Path) -> None:

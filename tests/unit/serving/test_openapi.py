@@ -24,10 +24,16 @@ OPERATIONS = {
     "/healthz": "GET",
     "/readyz": "GET",
     "/metrics": "GET",
+    "/v2/health/live": "GET",
+    "/v2/health/ready": "GET",
+    "/v2/models/{name}/ready": "GET",
+    "/v2": "GET",
+    "/v2/models/{name}": "GET",
+    "/v2/models/{name}/infer": "POST",
     "/samples/{number}.png": "GET",
 }
 # Those with a query or a body, where a client can get something wrong.
-WITH_INPUT = ("/v1/segment", "/v1/segment:batch")
+WITH_INPUT = ("/v1/segment", "/v1/segment:batch", "/v2/models/{name}/infer")
 CASES = [
     *((path, schemathesis.GenerationMode.POSITIVE) for path in OPERATIONS),
     *((path, schemathesis.GenerationMode.NEGATIVE) for path in WITH_INPUT),
