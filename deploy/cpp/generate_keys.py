@@ -51,7 +51,14 @@ DONE = {
         "output_dtype",
     ],
     "kPreprocess": ["color_order", "orientation", "value_range", "layout"],
-    "kPostprocess": ["classes", "output_op", "upsampling", "resize_back", "calibration"],
+    "kPostprocess": [
+        "classes",
+        "output_op",
+        "upsampling",
+        "resize_back",
+        "calibration",
+        "class_statistics",
+    ],
     "kClasses": [
         "name",
         "class_names",

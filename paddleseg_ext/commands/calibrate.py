@@ -7,6 +7,9 @@ ECE, Brier score, likelihood and risk by coverage before and after, with interva
 images), SAVE_DIR/calibration.png the reliability diagram and the risk-coverage curve. The exit
 status is 1 where nothing was written.
 
+With --train_data the bundle also gets what `infer --save_familiarity` needs: a second score, low
+where objects are that training never saw. --unknown_data measures that.
+
   paddleseg-ext calibrate --config output/export/deploy.yaml --data held_back.list
 """
 
@@ -16,7 +19,12 @@ from paddleseg_ext.commands.runtime_flags import RuntimeFlags, runtime_of
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import make_parser
 from paddleseg_ext.common.options import add_options, read_options
-from paddleseg_ext.evaluation.calibration import CalibrateOptions, calibrate, labelled_for
+from paddleseg_ext.evaluation.calibration import (
+    CalibrateOptions,
+    calibrate,
+    labelled_for,
+    labelled_of,
+)
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.predictor import Predictor
@@ -40,6 +48,12 @@ def main(argv: list[str]) -> None:
     bundle = read_bundle(args.config)
     samples = labelled_for(bundle, collect_samples(args.data))
     options = read_options(CalibrateOptions, args)
+    for path, flag in (
+        (options.train_data, "--train_data"),
+        (options.unknown_data, "--unknown_data"),
+    ):
+        if path is not None:
+            labelled_of(path, flag)  # before an engine is loaded
     require_writable(options.save_dir, "--save_dir")
     spec = runtime_of(read_options(RuntimeFlags, args), bundle)
     with Predictor.of_bundle(bundle, spec) as predictor:

@@ -65,6 +65,11 @@ class InferOptions:
         "also write confidence/NAME.png: the largest softmax at the original size after all "
         "resizing, 255 for 1; of a video confidence/NAME/000000.png and so on"
     )
+    save_familiarity: bool = switch(
+        "also write familiarity/NAME.png: the standardised largest logit, of a bundle with class "
+        "statistics (calibrate --train_data); 128 is the mean of training pixels, 16 a deviation",
+        needs=IMAGES,
+    )
     unknown_below: float | None = unknown_below_option()
     absent_class: AbsentRule | None = option(
         None, "how absent classes count (default: as the bundle says)", needs=IMAGES
@@ -95,6 +100,12 @@ class InferOptions:
         "for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
         at_least=1,
     )
+
+    @property
+    def outputs(self) -> set[str]:
+        """Further outputs of the predictor."""
+        asked = {"confidence": self.save_confidence, "familiarity": self.save_familiarity}
+        return {name for name, is_asked in asked.items() if is_asked}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,7 +140,7 @@ def main(argv: list[str]) -> int:
     spec = runtime_of(flags, bundle)
     rule = rule_for_bundle(bundle, options.protocol)
     bundle.preprocess()  # refuses unknown transforms before an engine is loaded
-    wanted = {"confidence"} if options.save_confidence else set()
+    wanted = options.outputs
     bundle.require_outputs(wanted, options.unknown_below)
     require_writable(options.save_dir, "--save_dir")
     inputs = open_inputs(args, options)

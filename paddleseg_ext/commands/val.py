@@ -61,6 +61,7 @@ class ValOptions:
     )
     auc_roc: bool = switch("area under the ROC curve, each class against the others")
     boundary_f1: bool = switch("how well the classes' outlines agree")
+    boundary_iou: bool = switch("IoU of the classes within 2% of the diagonal from their outlines")
     report: Path | None = option(None, "folder of an HTML page with pictures", metavar="DIR")
     save_submission: Path | None = option(
         None,
@@ -127,6 +128,7 @@ def main(argv: list[str]) -> int:
             options.report,
             options.save_submission,
             options.auc_roc or bool(config.test_config.get(AUC_ROC)),
+            options.boundary_iou,
         ),
         source={key: getattr(args, key) for key in ("config", "model_path", "image_list")},
     )

@@ -1,26 +1,26 @@
 """The run of `calibrate`: temperatures for a bundle's logits, fitted and judged on pixels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import atomic_path, write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option, switch
-from paddleseg_ext.common.progress import track
-from paddleseg_ext.images.labels import ClassTable, decode_label
-from paddleseg_ext.inference.bundle import Bundle, record_calibration
+from paddleseg_ext.evaluation.drawn_pixels import DrawnPixels, pixels_of_images
+from paddleseg_ext.evaluation.unknown_objects import class_statistics, measure_unknown
+from paddleseg_ext.images.samples import collect_samples
+from paddleseg_ext.inference.bundle import Bundle, record_calibration, record_class_statistics
 from paddleseg_ext.inference.calibration import Calibration
-from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
+from paddleseg_ext.inference.pipeline import SampleLike
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.scoring.bootstrap import CONFIDENCE
-from paddleseg_ext.scoring.calibration_intervals import JudgedPixels, bootstrap_calibration
+from paddleseg_ext.scoring.calibration_intervals import bootstrap_calibration
 from paddleseg_ext.scoring.reliability import (
     CalibrationScores,
     Floats,
@@ -32,7 +32,6 @@ from paddleseg_ext.scoring.reliability import (
     softmax_rows,
 )
 
-PIXELS = 100_000  # of each half of the images
 RESULT, PICTURE = "calibration.json", "calibration.png"
 SHOWN = ("ece", "classwise_ece", "brier", "nll", "aurc")  # on the terminal
 
@@ -44,18 +43,18 @@ class CalibrateOptions(CheckedOptions):
     save_dir: Path = option(Path("output/calibrate"), "folder of the figures")
     per_class: bool = switch("fit a temperature for each predicted class, in place of one for all")
     resamples: int = option(1000, "draws of images for the intervals of the figures", at_least=1)
-
-
-@dataclass(frozen=True)
-class _Pixels(JudgedPixels):
-    """Also their (N, C) float32 logits."""
-
-    logits: NDArray[np.float32]
-
-    @property
-    def best(self) -> NDArray[np.intp]:
-        """(N,) class of the largest logit."""
-        return self.logits.argmax(axis=1)
+    train_data: Path | None = option(
+        None,
+        "labelled images of the training: also store each class's statistics of the largest logit, "
+        "which infer --save_familiarity needs",
+        metavar="LIST",
+    )
+    unknown_data: Path | None = option(
+        None,
+        "images with objects that training never saw, whose label is the value `classes.unknown` "
+        "(else 254): also measure how well they are noticed",
+        metavar="LIST",
+    )
 
 
 def labelled_for(bundle: Bundle, samples: Sequence[SampleLike]) -> list[SampleLike]:
@@ -97,16 +96,16 @@ def calibrate(
     if bundle is None:
         raise UsageError("calibrate: a bundle is expected; export_model.py makes one")
     labelled = labelled_for(bundle, samples)
-    pixels = _draw(predictor, labelled)
     half = len(labelled) // 2
-    fitted, judged = _joined(pixels[:half], "first"), _joined(pixels[half:], "second")
+    fitted = pixels_of_images(predictor, labelled[:half], "--data, first half")
+    judged = pixels_of_images(predictor, labelled[half:], "--data, second half")
     temperature = fit_temperature(fitted.logits, fitted.labels)
     by_class: list[float] = []
     if options.per_class:
         by_class = fit_class_temperatures(fitted.logits, fitted.labels, temperature)
     judgement = _judge(judged, temperature, by_class)
     record = _record(temperature, by_class, fitted, judged, judgement)
-    judgement.write(record, judged, options)
+    judgement.write(record, judged, options, _about_unknown(predictor, bundle, options))
     if judgement.after.nll >= judgement.before.nll:
         raise CheckFailed(
             f"{bundle.deploy_file}: {_words(record)} is no better on the images that the fit did "
@@ -134,8 +133,14 @@ class _Judgement:
     own_temperature: float
     own_ece: float
 
-    def write(self, record: Calibration, judged: _Pixels, options: CalibrateOptions) -> None:
-        """Log the figures and write the two files."""
+    def write(
+        self,
+        record: Calibration,
+        judged: DrawnPixels,
+        options: CalibrateOptions,
+        more: Mapping[str, Any],
+    ) -> None:
+        """Log the figures and write the two files; `more` goes into the JSON."""
         intervals = bootstrap_calibration(*self.probabilities, judged, options.resamples)
         result: dict[str, Any] = {
             "record": record.to_dict(),
@@ -146,6 +151,7 @@ class _Judgement:
                 for name, of_score in intervals.items()
             },
             "of_the_judged_images": {"temperature": self.own_temperature, "ece": self.own_ece},
+            **more,
         }
         if self.common is not None:
             result["one_temperature"] = self.common.to_dict()
@@ -167,7 +173,36 @@ class _Judgement:
             )
 
 
-def _judge(judged: _Pixels, temperature: float, by_class: Sequence[float]) -> _Judgement:
+def _about_unknown(
+    predictor: Predictor, bundle: Bundle, options: CalibrateOptions
+) -> dict[str, Any]:
+    """What `train_data` and `unknown_data` ask for, by the keys of the JSON."""
+    found: dict[str, Any] = {}
+    statistics = bundle.class_statistics
+    if options.train_data is not None:
+        samples = labelled_of(options.train_data, "--train_data")
+        statistics = class_statistics(predictor, samples)
+        record_class_statistics(bundle, statistics)
+        found["class_statistics"] = statistics.to_dict()
+    if options.unknown_data is not None:
+        samples = labelled_of(options.unknown_data, "--unknown_data")
+        found["unknown"] = measure_unknown(predictor, samples, statistics, options.resamples)
+    return found
+
+
+def labelled_of(path: Path, flag: str) -> list[SampleLike]:
+    """The samples of a list that have labels.
+
+    Raises:
+        UsageError: there is none.
+    """
+    samples: list[SampleLike] = [s for s in collect_samples(path) if s.label is not None]
+    if not samples:
+        raise UsageError(f"{flag}: {path} has no image with a label")
+    return samples
+
+
+def _judge(judged: DrawnPixels, temperature: float, by_class: Sequence[float]) -> _Judgement:
     labels = judged.labels
     chosen = np.array(by_class)[judged.best] if by_class else temperature
     before, after = softmax_rows(judged.logits), softmax_rows(judged.logits, chosen)
@@ -183,8 +218,8 @@ def _judge(judged: _Pixels, temperature: float, by_class: Sequence[float]) -> _J
 def _record(
     temperature: float,
     by_class: list[float],
-    fitted: _Pixels,
-    judged: _Pixels,
+    fitted: DrawnPixels,
+    judged: DrawnPixels,
     judgement: _Judgement,
 ) -> Calibration:
     return Calibration(
@@ -206,45 +241,6 @@ def _words(record: Calibration) -> str:
         return f"temperature {record.temperature:.4f}"
     each = ", ".join(f"{value:.3f}" for value in record.class_temperatures)
     return f"temperatures {each}"
-
-
-def _draw(predictor: Predictor, samples: Sequence[SampleLike]) -> list[_Pixels]:
-    """Labelled pixels per image, drawn at random without repetition."""
-    most = max(1, PIXELS // max(1, len(samples) // 2))
-    finish = partial(_of_image, predictor=predictor, most=most)
-    options = StreamOptions(keep_output=True, finish=finish, num_workers=1)
-    found = []
-    predictions: Iterable[Prediction] = predictor.stream(samples, options)
-    for prediction in track(predictions, "calibrate", total=len(samples)):
-        if prediction.error is not None:
-            raise DataError(prediction.error)
-        found.append(prediction.finished)
-    return found
-
-
-def _of_image(prediction: Prediction, predictor: Predictor, most: int) -> _Pixels:
-    table: ClassTable = predictor.class_table
-    sample, output, geometry = prediction.sample, prediction.output, prediction.geometry
-    assert sample.label is not None and output is not None and geometry is not None
-    logits = predictor.postprocess.full_logits(output, geometry)
-    label = decode_label(sample.label, table)
-    if label.shape != logits.shape[1:]:
-        raise DataError(f"{sample.label}: a label of the image's size is expected")
-    places = np.flatnonzero(label < table.num_classes)
-    if len(places) > most:
-        places = np.random.default_rng(len(places)).choice(places, most, replace=False)
-    flat = logits.reshape(len(logits), -1)
-    image_of = np.zeros(len(places), np.int64)
-    return _Pixels(label.ravel()[places], image_of, np.ascontiguousarray(flat[:, places].T))
-
-
-def _joined(parts: Sequence[_Pixels], which: str) -> _Pixels:
-    parts = [part for part in parts if len(part.labels)]
-    if not parts:
-        raise UsageError(f"--data: the {which} half of the images has no labelled pixel")
-    labels = np.concatenate([part.labels for part in parts])
-    image_of = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
-    return _Pixels(labels, image_of, np.concatenate([part.logits for part in parts]))
 
 
 def _draw_picture(probabilities: Sequence[Floats], labels: NDArray[np.integer], path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.files import write_text
-from paddleseg_ext.evaluation.boundary import TOLERANCE, boundary_f1
+from paddleseg_ext.evaluation.boundary import BAND, TOLERANCE, boundary_f1, boundary_pixels
 from paddleseg_ext.evaluation.categories import category_scores
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, format_array
 from paddleseg_ext.evaluation.report import PictureShelf, report_html
@@ -33,6 +33,8 @@ class ExtraOptions:
         resamples: of the bootstrap; 0 for none.
         report_dir: folder of the HTML page.
         submission_dir: folder of the Cityscapes server's PNGs.
+        boundary: boundary F1.
+        boundary_iou: boundary IoU.
         auc_roc: the area under the ROC curve, see `scoring.auc`.
     """
 
@@ -41,6 +43,7 @@ class ExtraOptions:
     report_dir: Path | None = None
     submission_dir: Path | None = None
     auc_roc: bool = False
+    boundary_iou: bool = False
 
 
 class Extras:
@@ -55,6 +58,7 @@ class Extras:
         self._table = table
         self._boundary_sum = np.zeros(table.num_classes)
         self._boundary_images = np.zeros(table.num_classes, np.int64)
+        self._band_pixels = np.zeros((2, table.num_classes), np.int64)
         self.shelf = PictureShelf(table) if options.report_dir else None
         folder = options.submission_dir
         self.submission = Submission(folder, table, images) if folder else None
@@ -64,10 +68,11 @@ class Extras:
         """See `evaluator.Watch`."""
         label_map = prediction.label_map
         assert label_map is not None
+        maps = (label_map, label, self._table.num_classes, self._table.ignore_index)
+        if self.options.boundary_iou:
+            self._band_pixels += boundary_pixels(*maps)
         if self.options.boundary:
-            values = boundary_f1(
-                label_map, label, self._table.num_classes, self._table.ignore_index
-            )
+            values = boundary_f1(*maps)
             self._boundary_sum += np.nan_to_num(values)
             self._boundary_images += ~np.isnan(values)
         if self.shelf is not None:
@@ -91,6 +96,7 @@ class Extras:
         """Add the findings of another process."""
         self._boundary_sum += other._boundary_sum
         self._boundary_images += other._boundary_images
+        self._band_pixels += other._band_pixels
         if self.shelf is not None and other.shelf is not None:
             self.shelf.merge(other.shelf)
         if self.ranks is not None and other.ranks is not None:
@@ -110,6 +116,8 @@ class Extras:
             figures["auc_roc"] = {"auc_roc": area, "class_auc_roc": plain(self.ranks.areas())}
         if self.options.boundary:
             figures["boundary_f1"] = self._boundary_figures()
+        if self.options.boundary_iou:
+            figures["boundary_iou"] = self._boundary_iou_figures()
         if self.options.resamples:
             areas = ClassPixels.of_images(map(vars, evaluation.images))
             interval = bootstrap_mean_iou(areas, evaluation.absent, self.options.resamples)
@@ -123,6 +131,15 @@ class Extras:
             "tolerance": f"{TOLERANCE} of the diagonal",
             "mean_boundary_f1": float(values[seen].mean()) if seen.any() else None,
             "class_boundary_f1": plain(np.where(seen, values, np.nan)),
+        }
+
+    def _boundary_iou_figures(self) -> dict[str, Any]:
+        both, either = self._band_pixels
+        values = np.where(either > 0, both / np.maximum(either, 1), np.nan)
+        return {
+            "band": f"{BAND} of the diagonal",
+            "mean_boundary_iou": plain(np.nanmean(values)) if either.any() else None,
+            "class_boundary_iou": plain(values),
         }
 
     def lines(self, figures: dict[str, Any]) -> list[str]:
@@ -148,6 +165,13 @@ class Extras:
                 f"[EVAL] Boundary F1: {_four(boundary['mean_boundary_f1'])} "
                 f"(within {boundary['tolerance']}): \n"
                 f"{format_array(np.array(boundary['class_boundary_f1'], np.float64))}"
+            )
+        if "boundary_iou" in figures:
+            boundary = figures["boundary_iou"]
+            lines.append(
+                f"[EVAL] Boundary IoU: {_four(boundary['mean_boundary_iou'])} "
+                f"(band of {boundary['band']}): \n"
+                f"{format_array(np.array(boundary['class_boundary_iou'], np.float64))}"
             )
         if "bootstrap" in figures:
             interval = figures["bootstrap"]

@@ -14,6 +14,7 @@ from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.benchmark import Benchmark
 from paddleseg_ext.inference.outputs import (
     CONFIDENCE,
+    FAMILIARITY,
     LABEL_MAPS,
     OVERLAYS,
     save_segmentation,
@@ -85,11 +86,12 @@ def _place(path: Path) -> Path:
 
 
 def output_files(samples: Iterable[SampleLike], save_dir: Path) -> Iterator[Path]:
-    """Files that `predict_and_save` may write, three per sample."""
+    """Files that `predict_and_save` may write, four per sample."""
     for sample in samples:
         yield save_dir / LABEL_MAPS / f"{sample.name}.png"
         yield save_dir / OVERLAYS / f"{sample.name}.jpg"
         yield save_dir / CONFIDENCE / f"{sample.name}.png"
+        yield save_dir / FAMILIARITY / f"{sample.name}.png"
 
 
 def predict_and_save(

@@ -151,9 +151,10 @@ def report_html(
         "recall": scores.class_recall,
         "F1": scores.class_f1,
     }
-    boundary = (result.get("boundary_f1") or {}).get("class_boundary_f1")
-    if boundary:
-        columns["boundary F1"] = np.array(boundary, np.float64)
+    for name in ("F1", "IoU"):
+        key = f"boundary_{name.lower()}"
+        if values := (result.get(key) or {}).get(f"class_{key}"):
+            columns[f"boundary {name}"] = np.array(values, np.float64)
     return html.page(
         title,
         TEMPLATE,

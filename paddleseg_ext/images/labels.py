@@ -307,7 +307,28 @@ def decode_label(path: str | Path, table: ClassTable) -> np.ndarray:
     """
     if table.label_colours is not None:
         return classes_of_colours(path, table.label_colours, table.other_colours)
+    return _as_classes(read_label(path), path, table)
+
+
+def decode_unknown(path: str | Path, table: ClassTable) -> tuple[np.ndarray, np.ndarray]:
+    """Read a label file whose pixels may have the value `table.unknown`: in the file, too.
+
+    Returns:
+        (H, W) uint8 classes as `decode_label` gives them, ignored where unknown, and (H, W) bool
+        where that is.
+
+    Raises:
+        DataError: as `decode_label`.
+    """
+    if table.label_colours is not None:
+        raise DataError(f"{path}: an unknown object is a value; this table's labels are colours")
     raw = read_label(path)
+    is_unknown = raw == table.unknown
+    known = np.where(is_unknown, np.uint8(table.ignore_index), raw)
+    return _as_classes(known, path, table), is_unknown
+
+
+def _as_classes(raw: np.ndarray, path: str | Path, table: ClassTable) -> np.ndarray:
     lookup = table.lookup_for(path)
     unknown = unknown_values(raw, table, lookup)
     if unknown:

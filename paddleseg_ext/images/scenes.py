@@ -18,7 +18,7 @@ import numpy as np
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import atomic_directory
 from paddleseg_ext.common.flags import positive_int
-from paddleseg_ext.common.options import CheckedOptions, option
+from paddleseg_ext.common.options import CheckedOptions, option, switch
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, IGNORE_INDEX
 
@@ -26,6 +26,7 @@ CITY = "synthetic"
 MIN_SIZE_WH = (64, 32)
 VAL_SHARE = 5  # every fifth scene is for validation
 ODD_SIZE_SHARE = 5  # every fifth scene has an odd size
+UNKNOWN_ID = 254  # of labels: an object that belongs to none of the classes
 VOID_RAW_ID = 4  # Cityscapes' "static"
 
 ID = {name: index for index, name in enumerate(CITYSCAPES.class_names)}
@@ -172,15 +173,18 @@ class Street:
         return np.array([[self.x(depth, offset), self.row(depth) - up] for depth, up in corners])
 
 
-def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def draw_scene(
+    seed: int, size_wh: tuple[int, int], with_animal: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one street.
 
     Args:
         seed: determines all of the scene.
         size_wh: width and height in pixels.
+        with_animal: put an animal on the same street, which no other scene has.
 
     Returns:
-        `(H, W, 3)` uint8 RGB image and `(H, W)` uint8 train ids, 255 where void.
+        `(H, W, 3)` uint8 RGB image and `(H, W)` uint8 train ids, 255 where void, 254 on the animal.
     """
     width, height = size_wh
     random = np.random.default_rng([0x57EE7, seed])
@@ -201,6 +205,8 @@ def draw_scene(seed: int, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndar
         _draw_border(canvas, street, side)
     _draw_objects(canvas, street)
     _draw_void(canvas)
+    if with_animal:
+        _draw_animal(canvas, street, np.random.default_rng([0xA817A1, seed]))
     return _photograph(canvas), canvas.label
 
 
@@ -461,6 +467,32 @@ def _draw_void(canvas: Canvas) -> None:
         canvas.label[mask] = IGNORE_INDEX
 
 
+def _draw_animal(canvas: Canvas, street: Street, random: np.random.Generator) -> None:
+    """A spotted animal with a long neck, of the unknown value, on road or pavement."""
+    depth = random.uniform(0.45, 0.8)
+    x, y = street.x(depth, street.road_half * random.uniform(-0.9, 0.9)), street.row(depth)
+    unit, side = depth * canvas.height, random.choice([-1.0, 1.0])
+    fur = np.clip(np.array([188.0, 150.0, 96.0]) + random.normal(0.0, 22.0, 3), 8, 247)
+    half, tall = 0.17 * unit, 0.09 * unit
+    middle = y - 0.3 * unit
+    leg, foot = max(1.5, 0.018 * unit), y - middle
+    parts = [canvas.ellipse((x, middle), (half, tall), None, fur)]
+    for place in (-0.8, -0.5, 0.5, 0.8):
+        at = x + half * place
+        parts.append(canvas.box(at - leg, middle, at + leg, middle + foot, None, fur))
+    neck_x, head_y = x + side * half * 1.2, middle - 0.3 * unit
+    neck = np.array(
+        [[x + side * half * 0.6, middle], [x + side * half * 0.95, middle], [neck_x, head_y]]
+    )
+    parts.append(canvas.fill(neck + np.array([[0.0, 0], [0, 0], [leg * side, 0]]), None, fur))
+    head = (neck_x + side * 0.03 * unit, head_y)
+    parts.append(canvas.ellipse(head, (0.06 * unit, 0.03 * unit), None, fur))
+    for _ in range(9):
+        spot = (x + half * random.uniform(-0.8, 0.8), middle + tall * random.uniform(-0.6, 0.6))
+        canvas.ellipse(spot, (0.022 * unit, 0.022 * unit), None, fur * 0.5)
+    canvas.label[np.logical_or.reduce(parts)] = UNKNOWN_ID
+
+
 def _blur(image: np.ndarray, axis: int) -> np.ndarray:
     """The image after a Gaussian of three pixels along an axis; the borders are mirrored."""
     padded = np.pad(image, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode="reflect")
@@ -489,6 +521,10 @@ class SceneOptions(CheckedOptions):
         (384, 192), "width and height in pixels", parse=positive_int, nargs=2, metavar=("W", "H")
     )
     seed: int = option(0, "other scenes", at_least=0)
+    animal: bool = switch(
+        "an animal in each scene, which no other scene has: an unknown object, value 254 in the "
+        "labels, to measure how it is noticed (calibrate --unknown_data)"
+    )
 
 
 def write_synthetic(save_dir: str | Path, options: SceneOptions = SceneOptions()) -> None:
@@ -519,7 +555,7 @@ def write_synthetic(save_dir: str | Path, options: SceneOptions = SceneOptions()
             split = "val" if number % VAL_SHARE == VAL_SHARE - 1 else "train"
             odd = number % ODD_SIZE_SHARE == 1 or number % (3 * VAL_SHARE) == VAL_SHARE - 1
             size_wh = (width - 11, height - 7) if odd else (width, height)
-            image, label = draw_scene(options.seed * 1_000_003 + number, size_wh)
+            image, label = draw_scene(options.seed * 1_000_003 + number, size_wh, options.animal)
             name = f"{CITY}_{number:06d}_000019"
             for file, array in (
                 (f"leftImg8bit/{split}/{CITY}/{name}_leftImg8bit.png", image[:, :, ::-1]),

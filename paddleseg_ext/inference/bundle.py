@@ -24,7 +24,7 @@ from paddleseg_ext.common.text import check_file_name, check_name, check_names
 from paddleseg_ext.common.yml import dump_yaml, read_sections
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.orientation import Orientation
-from paddleseg_ext.inference.calibration import Calibration
+from paddleseg_ext.inference.calibration import Calibration, ClassStatistics
 from paddleseg_ext.inference.model_card import CARD_FILE, rewrite_verdicts
 from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS, RESIZE_BACK, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -39,7 +39,12 @@ PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
 ONNX_SUFFIX = ".onnx"
-OUTPUTS = ("confidence",)  # of a segmentation, beside its label map
+OUTPUTS = ("confidence", "familiarity")  # of a segmentation, beside its label map
+FAMILIARITY = OUTPUTS[1]
+NO_STATISTICS = (
+    "familiarity compares with the classes of training images; paddleseg-ext calibrate "
+    "--train_data LIST stores their statistics in the bundle"
+)
 INPUT_DTYPES = ("float32", "uint8")
 INPUT_AXES = ("N", "3", "H", "W")
 LARGEST_SIDE = 1 << 16
@@ -101,6 +106,7 @@ class _PostprocessKeys:
     upsampling: Literal["graph", "half_pixel", "aligned"] = "graph"
     resize_back: str | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
+    class_statistics: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ class Manifest:
             were not counted.
         evaluation: how the network is evaluated; None where that is unknown.
         calibration: of the confidence; None where there was none.
+        class_statistics: of the familiarity; None where there are none.
     """
 
     network: str
@@ -173,6 +180,7 @@ class Manifest:
     cost: Mapping[str, Any] = field(default_factory=dict)
     evaluation: EvaluationRule | None = None
     calibration: Calibration | None = None
+    class_statistics: ClassStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +255,13 @@ class Bundle:
         check_outputs(outputs, unknown_below)
         if self.output_op == "argmax" and (outputs or unknown_below is not None):
             raise UsageError(f"{self.deploy_file}: {NO_SCORES}")
+        if FAMILIARITY in outputs and self.class_statistics is None:
+            raise UsageError(f"{self.deploy_file}: {NO_STATISTICS}")
+
+    @property
+    def class_statistics(self) -> ClassStatistics | None:
+        """Statistics that familiarity needs; None where there are none."""
+        return self.manifest.class_statistics if self.manifest else None
 
     @property
     def files(self) -> list[Path]:
@@ -421,12 +436,25 @@ def record_calibration(bundle: Bundle, record: Calibration) -> None:
     Raises:
         UsageError: the bundle has no Manifest to write into.
     """
-    if bundle.manifest is None:
-        raise UsageError(f"{bundle.deploy_file} has no Manifest to keep a calibration in")
-    content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
-    content["Manifest"]["postprocess"]["calibration"] = record.to_dict()
-    write_text(bundle.deploy_file, dump_yaml(content))
+    _write_postprocess(bundle, "calibration", record.to_dict())
     rewrite_verdicts(bundle.deploy_file.parent, bundle.verified, record)
+
+
+def record_class_statistics(bundle: Bundle, statistics: ClassStatistics) -> None:
+    """Write class statistics into the bundle's `Manifest.postprocess`, in place of earlier ones.
+
+    Raises:
+        UsageError: the bundle has no Manifest to write into.
+    """
+    _write_postprocess(bundle, "class_statistics", statistics.to_dict())
+
+
+def _write_postprocess(bundle: Bundle, key: str, section: dict[str, Any]) -> None:
+    if bundle.manifest is None:
+        raise UsageError(f"{bundle.deploy_file} has no Manifest to keep a {key} in")
+    content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
+    content["Manifest"]["postprocess"][key] = section
+    write_text(bundle.deploy_file, dump_yaml(content))
 
 
 def write_deploy_yaml(
@@ -510,19 +538,35 @@ def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, An
 
 
 def _calibration_section(manifest: Manifest) -> dict[str, Any]:
-    return {"calibration": manifest.calibration.to_dict()} if manifest.calibration else {}
+    records = {
+        "calibration": manifest.calibration,
+        "class_statistics": manifest.class_statistics,
+    }
+    return {key: record.to_dict() for key, record in records.items() if record is not None}
 
 
-def _read_calibration(section: dict[str, Any], num_classes: int, where: str) -> Calibration | None:
-    if not section:
-        return None
-    calibration = from_section(Calibration, section, where)
-    if calibration.class_temperatures and len(calibration.class_temperatures) != num_classes:
+def _read_calibration(
+    post: _PostprocessKeys, num_classes: int, where: str
+) -> tuple[Calibration | None, ClassStatistics | None]:
+    calibration = statistics = None
+    if post.calibration:
+        calibration = from_section(Calibration, post.calibration, f"{where}.calibration")
+        if calibration.class_temperatures:
+            at = f"{where}.calibration.class_temperatures"
+            _require_one_each(calibration.class_temperatures, num_classes, at)
+    if post.class_statistics:
+        at = f"{where}.class_statistics"
+        statistics = from_section(ClassStatistics, post.class_statistics, at)
+        _require_one_each(statistics.means, num_classes, f"{at}.means")
+        _require_one_each(statistics.deviations, num_classes, f"{at}.deviations")
+    return calibration, statistics
+
+
+def _require_one_each(values: Sequence[float], num_classes: int, where: str) -> None:
+    if len(values) != num_classes:
         raise UsageError(
-            f"{where}.class_temperatures: {num_classes} numbers are expected, one for each class, "
-            f"got {len(calibration.class_temperatures)}"
+            f"{where}: {num_classes} numbers are expected, one for each class, got {len(values)}"
         )
-    return calibration
 
 
 def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
@@ -589,6 +633,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
     preprocess = from_section(_PreprocessKeys, keys.preprocess, f"{where}.preprocess")
     cost = from_section(_Cost, keys.cost, f"{where}.cost") if keys.cost else None
     table = ClassTable.from_dict(post.classes, f"{where}.postprocess.classes")
+    calibration, statistics = _read_calibration(post, table.num_classes, f"{where}.postprocess")
     return Manifest(
         network=keys.network,
         class_table=table,
@@ -607,9 +652,8 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
             for name, record in keys.verified.items()
         },
         cost=asdict(cost) if cost else {},
-        calibration=_read_calibration(
-            post.calibration, table.num_classes, f"{where}.postprocess.calibration"
-        ),
+        calibration=calibration,
+        class_statistics=statistics,
         evaluation=from_section(EvaluationRule, keys.evaluation, f"{where}.evaluation")
         if keys.evaluation
         else None,

@@ -1,7 +1,16 @@
-"""The record of a calibration that a bundle keeps (`Manifest.postprocess.calibration`)."""
+"""What `calibrate` finds and a bundle keeps (`Manifest.postprocess`).
+
+Source of the familiarity:
+    S. Jung et al.: Standardized Max Logits: A Simple yet Effective Approach for Identifying
+    Unexpected Road Obstacles in Urban-Scene Segmentation, ICCV 2021 (its first step; neither
+    boundary suppression nor smoothing).
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from paddleseg_ext.common.options import option
 
@@ -48,3 +57,36 @@ class Calibration:
             f"{self.judged_images} others\nthe expected calibration error went from "
             f"{self.ece_before:.4f} to {self.ece_after:.4f}."
         )
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """The largest logits of training pixels, for each class that was predicted there.
+
+    Attributes:
+        means: one for each class.
+        deviations: standard ones; a class that was hardly predicted has both of all pixels.
+        images: training images.
+        pixels: pixels of these, drawn at random.
+    """
+
+    means: list[float]
+    deviations: list[float] = option([], "", above=0)
+    images: int = option(0, "", at_least=0)
+    pixels: int = option(0, "", at_least=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of a deploy.yaml."""
+        return asdict(self)
+
+    def familiarity(
+        self, largest: NDArray[np.floating], best: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """The standardised largest logit: deviations above the mean of the predicted class.
+
+        Args:
+            largest: logits of the best classes.
+            best: their numbers, of the same shape.
+        """
+        means, deviations = np.array(self.means, "f4"), np.array(self.deviations, "f4")
+        return (largest.astype(np.float32) - means[best]) / deviations[best]

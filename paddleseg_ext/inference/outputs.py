@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 LABEL_MAPS = "label_maps"
 OVERLAYS = "overlays"
 CONFIDENCE = "confidence"
+FAMILIARITY = "familiarity"
+FAMILIARITY_STEPS = 16  # grey levels of a standard deviation; 128 is the mean
+FAMILIARITY_MEANS = (
+    "familiarity: the standardised largest logit at the original size, as (value - 128) / 16 "
+    "standard deviations above the mean of training pixels of the same predicted class"
+)
 CONFIDENCE_MEANS = (
     "confidence: the largest softmax at the original size after all resizing, as value / 255"
 )
@@ -33,7 +39,8 @@ def save_segmentation(
 ) -> None:
     """Write `label_maps/<name>.png` and `overlays/<name>.jpg` below `save_dir`.
 
-    A segmentation with confidence has it in `confidence/<name>.png`.
+    A segmentation with confidence has it in `confidence/<name>.png`, one with familiarity in
+    `familiarity/<name>.png`.
 
     Args:
         segmentation: that is written.
@@ -58,6 +65,9 @@ def save_segmentation(
     if segmentation.confidence is not None:
         path = save_dir / CONFIDENCE / f"{name}.png"
         contents[path] = encode_confidence(segmentation.confidence)
+    if segmentation.familiarity is not None:
+        path = save_dir / FAMILIARITY / f"{name}.png"
+        contents[path] = encode_familiarity(segmentation.familiarity)
     try:
         for path, content in contents.items():
             write_bytes(path, content)
@@ -83,9 +93,19 @@ def encode_label_map(label_map: NDArray[np.uint8], table: ClassTable) -> bytes:
 
 def encode_confidence(confidence: NDArray[np.float32]) -> bytes:
     """A grey PNG of (H, W) confidence: round(255 * confidence), and its meaning as a comment."""
-    picture = Image.fromarray(np.rint(confidence * 255).astype(np.uint8), mode="L")
+    return _encode_grey(np.rint(confidence * 255), CONFIDENCE_MEANS)
+
+
+def encode_familiarity(familiarity: NDArray[np.float32]) -> bytes:
+    """A grey PNG of (H, W) familiarity: 128 + 16 * value, within 0 to 255, and its meaning."""
+    grey = np.clip(np.rint(128 + FAMILIARITY_STEPS * familiarity), 0, 255)
+    return _encode_grey(grey, FAMILIARITY_MEANS)
+
+
+def _encode_grey(values: NDArray[np.float32], meaning: str) -> bytes:
+    picture = Image.fromarray(values.astype(np.uint8), mode="L")
     note = PngImagePlugin.PngInfo()
-    note.add_text("Description", CONFIDENCE_MEANS)
+    note.add_text("Description", meaning)
     content = io.BytesIO()
     picture.save(content, format="PNG", pnginfo=note)
     return content.getvalue()

@@ -137,6 +137,39 @@ class Postprocess:
         self._check(output)
         if output.ndim != 3:
             raise UsageError(NO_SCORES)
+        is_resized_after, planes = self._planes(output, geometry)
+        if len(self.class_temperatures):
+            found = _best_then_confidence(planes, self.class_temperatures)
+        else:
+            temperature = None if self.output_op == "softmax" else self.temperature
+            found = _best_and_confidence(planes(), temperature)
+        if is_resized_after:
+            return Best(*(_undo(plane, geometry, _resize_labels) for plane in found))
+        return found
+
+    def largest(
+        self, output: NDArray[np.float32], geometry: Geometry
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The label map, equal to that of `label_map`, and the score of each pixel's class.
+
+        Raises:
+            DataError: the scores hold NaN.
+            UsageError: the output is not what `output_op` says, or it holds class ids.
+        """
+        self._check(output)
+        if output.ndim != 3:
+            raise UsageError(NO_SCORES)
+        is_resized_after, planes = self._planes(output, geometry)
+        found = _largest(planes())
+        if is_resized_after:
+            label_map, scores = (_undo(plane, geometry, _resize_labels) for plane in found)
+            return label_map, scores
+        return found
+
+    def _planes(
+        self, output: NDArray[np.float32], geometry: Geometry
+    ) -> tuple[bool, Callable[[], Iterator[NDArray[np.float32]]]]:
+        """Whether the best class is found before resizing, and each class's scores there."""
         target = geometry
         if self.nearest_labels:
             target = Geometry(geometry.network_hw, geometry.network_hw)
@@ -145,14 +178,7 @@ class Postprocess:
         def planes() -> Iterator[NDArray[np.float32]]:
             return iter(output) if whole else (self._dense(plane, target) for plane in output)
 
-        if len(self.class_temperatures):
-            found = _best_then_confidence(planes, self.class_temperatures)
-        else:
-            temperature = None if self.output_op == "softmax" else self.temperature
-            found = _best_and_confidence(planes(), temperature)
-        if whole or self.nearest_labels:
-            return Best(*(_undo(plane, geometry, _resize_labels) for plane in found))
-        return found
+        return whole or self.nearest_labels, planes
 
     def _dense(self, plane: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
         """One class's scores at the original size."""

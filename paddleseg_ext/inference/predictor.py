@@ -28,7 +28,13 @@ from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import collect_samples
-from paddleseg_ext.inference.bundle import Bundle, check_outputs, read_bundle
+from paddleseg_ext.inference.bundle import (
+    FAMILIARITY,
+    NO_STATISTICS,
+    Bundle,
+    check_outputs,
+    read_bundle,
+)
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.base import Engine, RunTimes, probe_batch
 from paddleseg_ext.inference.engines.table import ENGINES, open_engine
@@ -72,6 +78,8 @@ class Segmentation:
         batch_size: images that ran together, this one among them.
         confidence: (H, W) float32, 0 to 1: the largest softmax after all resizing; None where it
             was not asked for.
+        familiarity: (H, W) float32: how many standard deviations the largest logit is above the
+            mean that training pixels of the same predicted class have; None as above.
     """
 
     label_map: NDArray[np.uint8]
@@ -81,6 +89,7 @@ class Segmentation:
     timings: Timings = NO_TIMINGS
     batch_size: int = 1
     confidence: NDArray[np.float32] | None = None
+    familiarity: NDArray[np.float32] | None = None
 
     def overlay(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB: the image under its classes' colours."""
@@ -185,7 +194,8 @@ class Predictor:
             runtime: `auto`, a name such as `openvino_int8`, or a `RuntimeSpec`.
             config: yml of a checkpoint whose manifest holds no configuration.
             num_classes: of a bundle that does not say it: PaddleSeg's, ending in arg-max.
-            outputs: further ones of every segmentation: `confidence`; see `with_outputs`.
+            outputs: further ones of every segmentation: `confidence`, `familiarity`; see
+                `with_outputs`.
             **settings: further fields of the `RuntimeSpec`, such as `threads=2`.
 
         Raises:
@@ -255,17 +265,19 @@ class Predictor:
         """A predictor of the same engine whose segmentations hold more; close one of the two.
 
         Args:
-            outputs: `confidence`, or nothing.
+            outputs: `confidence`, `familiarity` (of a bundle with class statistics), or nothing.
             unknown_below: a confidence between 0 and 1: pixels below it are unknown in the
                 label map, with the class table's value and colour.
 
         Raises:
-            UsageError: an unknown output, a number out of range, or a bundle that returns class
-                ids and no scores.
+            UsageError: an unknown output, a number out of range, a bundle that returns class ids
+                and no scores, or familiarity without class statistics.
         """
+        check_outputs(outputs, unknown_below)
         if self.bundle is not None:
             self.bundle.require_outputs(outputs, unknown_below)
-        check_outputs(outputs, unknown_below)
+        elif FAMILIARITY in outputs:
+            raise UsageError(f"a checkpoint has no class statistics: {NO_STATISTICS}")
         other = copy(self)
         other.outputs, other.unknown_below = frozenset(outputs), unknown_below
         if unknown_below is not None:
@@ -325,6 +337,7 @@ class Predictor:
         """
         started = time.perf_counter()
         label_map, confidence = self._maps(output, geometry)
+        familiarity = self._familiarity(output, geometry)
         timings = Timings(prepared.preprocess_ms, inference_ms, _since(started))
         network_hw = prepared.geometry.network_hw
         return Segmentation(
@@ -335,18 +348,27 @@ class Predictor:
             timings,
             batch_size,
             confidence,
+            familiarity,
         )
 
     def _maps(
         self, output: NDArray, geometry: Geometry
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
         """The label map, and the confidence where it was asked for."""
-        if not self.outputs and self.unknown_below is None:
+        if "confidence" not in self.outputs and self.unknown_below is None:
             return self.postprocess.label_map(output, geometry), None
         label_map, confidence = self.postprocess.best(output, geometry)
         if self.unknown_below is not None and self.class_table.unknown is not None:
             label_map[confidence < self.unknown_below] = self.class_table.unknown
-        return label_map, confidence if self.outputs else None
+        return label_map, confidence if "confidence" in self.outputs else None
+
+    def _familiarity(self, output: NDArray, geometry: Geometry) -> NDArray[np.float32] | None:
+        """The familiarity where it was asked for."""
+        if FAMILIARITY not in self.outputs:
+            return None
+        assert self.bundle is not None and self.bundle.class_statistics is not None
+        label_map, scores = self.postprocess.largest(output, geometry)
+        return self.bundle.class_statistics.familiarity(scores, label_map)
 
     def __call__(self, image: "ImageLike") -> Segmentation:
         """The segmentation of one image, of any kind that `prepare` takes.

@@ -108,3 +108,47 @@ def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_pat
         copied.write_text(yaml.safe_dump(edited))
         done = call("infer.py", "--config", copied, "--image_path", image, "--device", "cpu")
         assert done.status == 2 and "postprocess.calibration" in done.err
+
+
+def test_statistics_and_unknown_objects(
+    copied: Path, deployment: Deployment, tmp_path: Path
+) -> None:
+    """Familiarity from the bundle's own statistics; figures of three scores; label maps stay."""
+    image = deployment.list.parent / "city0/frame.png"
+    infer = ["infer.py", "--config", copied, "--image_path", image, "--device", "cpu"]
+    infer += ["--save_dir", tmp_path / "infer", "--save_familiarity"]
+    done = call(*infer)
+    assert done.status == 2 and "calibrate --train_data" in done.err, done.err
+    unknown = tmp_path / "unknown.list"
+    lines = []
+    for number, line in enumerate(deployment.list.read_text().splitlines()):
+        picture, label = (deployment.list.parent / name for name in line.split())
+        values = np.asarray(Image.open(label)).copy()
+        values[10:30, 10:40] = 254
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+        lines.append(f"{picture} {tmp_path / f'{number}.png'}")
+    unknown.write_text("\n".join(lines))
+    done = call(
+        *("paddleseg_ext", "calibrate", "--config", copied, "--data", deployment.list),
+        *("--train_data", deployment.list, "--unknown_data", unknown, "--resamples", "20"),
+        *("--device", "cpu", "--save_dir", tmp_path / "out"),
+    )
+    assert done.status == 0, done.err
+    statistics = read_bundle(copied).class_statistics
+    result = json.loads((tmp_path / "out/calibration.json").read_text())
+    assert statistics is not None and result["class_statistics"] == statistics.to_dict()
+    assert result["unknown"]["unknown_pixels"] == 3 * 20 * 30
+    for name in ("largest_softmax", "largest_logit", "familiarity"):
+        assert 0 <= result["unknown"][name]["auroc"]["value"] <= 1
+    assert call(*infer).status == 0
+    with Predictor.open(copied, "paddle", outputs={"confidence", "familiarity"}) as predictor:
+        found = predictor(image)
+        prepared = predictor.prepare(image)
+        logits = predictor.run(prepared.tensor[None], [prepared.geometry]).outputs[0]
+    best = logits.argmax(axis=0)
+    np.testing.assert_array_equal(found.label_map, best)
+    means, deviations = np.array(statistics.means), np.array(statistics.deviations)
+    expected = (logits.max(axis=0) - means[best]) / deviations[best]
+    np.testing.assert_allclose(found.familiarity, expected, rtol=1e-4, atol=1e-4)
+    grey = np.asarray(Image.open(next((tmp_path / "infer/familiarity").glob("*.png"))))
+    np.testing.assert_allclose(grey, np.clip(128 + 16 * expected, 0, 255), atol=0.6)

@@ -145,13 +145,15 @@ def test_a_bundle_of_class_ids_has_no_protocols(
 def test_figures_report_and_comparison(
     deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    flags = ["--bootstrap", "200", "--boundary_f1", "--report", str(tmp_path / "page")]
+    flags = ["--bootstrap", "200", "--boundary_f1", "--boundary_iou"]
+    flags += ["--report", str(tmp_path / "page")]
     first = run_val(deployment, tmp_path / "a", *flags)
     run_val(deployment, tmp_path / "b", "--aug_eval", "--flip_horizontal")
     interval = first["bootstrap"]
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert interval["value"] == pytest.approx(first["evaluation"]["scores"]["mean_iou"])
     assert len(first["boundary_f1"]["class_boundary_f1"]) == 5
+    assert len(first["boundary_iou"]["class_boundary_iou"]) == 5
     assert "categories" not in first
     page = (tmp_path / "page" / "report.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 3 * 4
@@ -205,7 +207,7 @@ def test_several_processes_count_every_image_once(
     processes: int, deployment: Deployment, tmp_path: Path
 ) -> None:
     """Three images on two and on four processes: uneven shares, and one without any."""
-    flags = ["--boundary_f1", "--report", str(tmp_path / "page")]
+    flags = ["--boundary_f1", "--boundary_iou", "--report", str(tmp_path / "page")]
     alone = run_val(deployment, tmp_path / "alone", *flags)
     command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node"]
     command += [str(processes), "--log_dir", str(tmp_path / "log"), str(PROJECT / "val.py")]
@@ -221,8 +223,10 @@ def test_several_processes_count_every_image_once(
     assert together["boundary_f1"]["mean_boundary_f1"] == pytest.approx(
         alone["boundary_f1"]["mean_boundary_f1"], rel=1e-12
     )
+    assert together["boundary_iou"] == alone["boundary_iou"]
     page = (tmp_path / "page" / "report.html").read_text()
     assert page.count("<img ") == 3 * 4
+    assert "boundary IoU" in page
 
 
 def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> None:

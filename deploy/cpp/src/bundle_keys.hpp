@@ -92,6 +92,7 @@ inline const std::vector<Key> kPostprocess = {
     {"upsampling", "text", "", true, false, false, false, false, 0, 0, {"graph", "half_pixel", "aligned"}},
     {"resize_back", "text", "", true, false, true, false, false, 0, 0, {}},
     {"calibration", "section", "any", true, false, false, false, false, 0, 0, {}},
+    {"class_statistics", "section", "any", true, false, false, false, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kCost = {

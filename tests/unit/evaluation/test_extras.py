@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import distance_transform_cdt
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
-from paddleseg_ext.evaluation.boundary import TOLERANCE, boundary_f1
+from paddleseg_ext.evaluation.boundary import BAND, TOLERANCE, boundary_f1, boundary_pixels
 from paddleseg_ext.evaluation.categories import CITYSCAPES_CATEGORIES, category_scores
 from paddleseg_ext.evaluation.compare import compare, comparison_lines
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, merge_evaluations
@@ -61,6 +62,39 @@ def test_boundary_f1_leaves_ignored_pixels_out() -> None:
     wrong_where_ignored[:, :40] = 1
     values = boundary_f1(wrong_where_ignored, label, 2, 255)
     assert values[1] == 1.0
+
+
+def test_boundary_iou_of_a_distance_transform() -> None:
+    """The band by the distance to the next pixel outside, in steps of a king on a chessboard."""
+    rng = np.random.default_rng(8)
+    height, width = 90, 140
+    reach = round(BAND * np.hypot(height, width))
+    coarse = rng.integers(0, 4, (2, 9, 14), dtype=np.uint8)
+    prediction, label = (cv2.resize(each, (width, height), interpolation=0) for each in coarse)
+    label[20:50, 60:90] = 255
+    found = boundary_pixels(prediction, label, 5, 255)
+    for index in range(4):
+        bands = []
+        for each in (prediction, label):
+            region = np.pad((each == index) | (label == 255), 1)
+            distance = distance_transform_cdt(region, "chessboard")[1:-1, 1:-1]
+            bands.append((distance > 0) & (distance <= reach) & (label != 255))
+        assert found[0, index] == (bands[0] & bands[1]).sum()
+        assert found[1, index] == (bands[0] | bands[1]).sum()
+    assert found[:, 4].tolist() == [0, 0]
+
+
+def test_boundary_iou_by_hand() -> None:
+    """A square of 40 that is 10 too low: bands of 3 pixels meet at their sides and crossings."""
+    found = boundary_pixels(square(10), square(0), 2, 255)[:, 1]
+    assert round(BAND * np.hypot(100, 100)) == 3
+    band = 40 * 40 - 34 * 34
+    shared = 2 * 3 * 30  # two sides, 30 rows long; top and bottom bands do not meet
+    assert found[0] == shared
+    assert found[1] == 2 * band - shared
+    inside_only = square(0)
+    inside_only[40:60, 40:60] = 255
+    assert boundary_pixels(square(0), inside_only, 2, 255)[0, 1] == band
 
 
 def test_categories_forgive_confusion_inside_them() -> None:

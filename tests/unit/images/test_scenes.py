@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -41,6 +42,18 @@ def test_the_pixels_are_these_in_every_release_of_numpy_and_opencv() -> None:
         for array in draw_scene(seed, size_wh):
             drawn.update(array.tobytes())
     assert drawn.hexdigest() == HASH
+
+
+def test_an_animal_leaves_the_rest_of_the_scene_as_it_is() -> None:
+    """Its value is in every scene, and pixels a blur away from it are those without it."""
+    for seed in range(6):
+        image, label = draw_scene(seed, (192, 96))
+        with_animal, animal_label = draw_scene(seed, (192, 96), with_animal=True)
+        is_animal = animal_label == 254
+        assert 150 < is_animal.sum() < label.size / 4 and not (label == 254).any()
+        np.testing.assert_array_equal(animal_label[~is_animal], label[~is_animal])
+        near = cv2.dilate(is_animal.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        np.testing.assert_array_equal(with_animal[~near], image[~near])
 
 
 def test_all_classes_but_one_are_frequent() -> None:
