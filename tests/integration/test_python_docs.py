@@ -101,7 +101,8 @@ def test_readme_in_three_lines(
     examples: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "output").symlink_to(examples["folder"] / "output")
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "demo").symlink_to(examples["folder"] / "output")
     Image.open(examples["folder"] / examples["image"]).save("street.png")
     (block,) = python_blocks(PROJECT / "README.md")
     names: dict[str, Any] = {}
