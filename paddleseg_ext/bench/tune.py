@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
-from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.images.samples import Sample, evenly
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
 from paddleseg_ext.inference.predictor import Predictor
@@ -45,13 +43,6 @@ def tune(
     records = judging.record_all(bundle, trials, trials[REFERENCE])
     log(f"recorded in {bundle.deploy_file}")
     return records
-
-
-def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """`count` samples, spread over the list; all where there are fewer."""
-    if len(samples) <= count:
-        return list(samples)
-    return [samples[int(i)] for i in np.linspace(0, len(samples) - 1, count).round()]
 
 
 def open_trials(bundle: Bundle, threads: int | None) -> dict[str, Trial]:

@@ -17,6 +17,8 @@ SAVE_DIR gets report.html, results.json and junit.xml; a bundle of ours keeps ea
 
   paddleseg-ext parity --config YML --model_path output/best_model/model.pdparams \
       --bundle output/inference_model/deploy.yaml --image_list val.list --save_dir output/parity
+  paddleseg-ext parity --bundle output/inference_model/deploy.yaml --image_list val.list \
+      --stages paddle,onnxruntime --quick
   paddleseg-ext parity --onnx net.onnx --config YML --image_list val.list \
       --stages onnxruntime,openvino
 """
@@ -108,7 +110,7 @@ def main(argv: list[str]) -> None:
     bundle = open_bundle(args, options, config, save_dir)
     result = compare_bundle(bundle, options, config)
     result.write(save_dir)
-    record(bundle, result.outcomes, result.faults)
+    record(bundle, result.outcomes, result.faults, options.quick)
     result.check()
 
 

@@ -291,6 +291,14 @@ def read_sample_list(
     return [Sample(image, label, name) for (image, label), name in zip(pairs, names, strict=True)]
 
 
+def evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """`count` samples, from the first of the list to its last; all where there are fewer."""
+    if len(samples) <= count:
+        return list(samples)
+    step = (len(samples) - 1) / max(1, count - 1)
+    return [samples[round(i * step)] for i in range(count)]
+
+
 def collect_samples(path: str | Path) -> list[Sample]:
     """The samples of an image, of a folder with its subfolders, or of a list.
 

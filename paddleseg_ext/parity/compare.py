@@ -180,7 +180,7 @@ def compare_run(
     Args:
         run: the runtime and the batch size.
         comparison: the bundle and the reference.
-        open_predictor: opens the bundle otherwise than in `run.spec`.
+        open_predictor: opens the bundle otherwise, or gives one that is open in `run.spec`.
     """
     started = time.perf_counter()
     reference, spec = comparison.reference, run.spec
@@ -193,8 +193,9 @@ def compare_run(
     try:
         predictor = open_predictor() if open_predictor else comparison.open(spec)
         count = partial(count_pixels, table=reference.table)
+        read = reference.reader(predictor.preprocess.orientation)
         predictions = predictor.stream(
-            reference.samples, StreamOptions(run.batch_size, finish=count)
+            reference.samples, StreamOptions(run.batch_size, finish=count, read=read)
         )
         shown = track(predictions, run.name, total=len(reference.samples))
         outcome.images = reference.judge(_collected(shown, outcome, counts), pictures)
@@ -460,9 +461,31 @@ def compare_all(
         add(judge_training(training_scores, comparison.reference, comparison.protocol))
     for name, folder in folders:
         add(judge_folder(name, folder, comparison))
+    opened = _LastOpened(comparison)
     for run in runs:
-        add(compare_run(run, comparison))
+        add(compare_run(run, comparison, partial(opened, run.spec)))
     return outcomes
+
+
+class _LastOpened:
+    """Opens the bundle, once for runs of one runtime that follow each other (two batch sizes)."""
+
+    def __init__(self, comparison: Comparison):
+        self._comparison = comparison
+        self._predictor: Predictor | None = None
+
+    def __call__(self, spec: RuntimeSpec) -> Predictor:
+        """The predictor of a runtime.
+
+        Raises:
+            UsageError: see `Comparison.open`.
+        """
+        if self._predictor is None or self._predictor.spec != spec:
+            if self._predictor is not None:
+                self._predictor.close()
+            self._predictor = None  # of two networks only one is in memory
+            self._predictor = self._comparison.open(spec)
+        return self._predictor
 
 
 def first_divergence(outcomes: Sequence[Outcome]) -> Outcome | None:

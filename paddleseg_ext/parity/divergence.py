@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor
-from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.parity.checkpoint import CHANGED_WEIGHTS, STALE_CHECKPOINT, Checkpoint
@@ -85,7 +84,7 @@ def locate_input(bundle: Bundle, reference: Reference, evidence: Evidence) -> Di
         return None
     for sample in reference.samples:
         tensor, expected = (
-            each(read_image(sample.image, each.orientation))[0] for each in (found, wanted)
+            each(reference.image(sample.image, each.orientation))[0] for each in (found, wanted)
         )
         divergence = compare_inputs(sample.name, tensor, expected, bundle, reference, evidence)
         if divergence is not None:
@@ -143,13 +142,12 @@ def locate(
         return None
     name, failed = verdicts[number].image, verdicts[number].grade == FAILED
     path = reference.samples[number].image
-    prepared, wanted = predictor.prepare(path), reference.preprocess
+    pixels = reference.image(path, predictor.preprocess.orientation)
+    prepared, wanted = predictor.prepare(pixels), reference.preprocess
     if prepared.tensor.dtype != wanted.input_dtype:
         wanted = wanted.before_normalize(str(prepared.tensor.dtype))
     if not isinstance(predictor, ProtocolPredictor):  # else `locate_input` compared it
-        same = predictor.preprocess.orientation == wanted.orientation
-        image = prepared.image if same else read_image(path, wanted.orientation)
-        expected = wanted(image)[0]
+        expected = wanted(reference.image(path, wanted.orientation))[0]
         found = compare_inputs(name, prepared.tensor, expected, bundle, reference, evidence)
         if found is not None:
             return found

@@ -34,7 +34,7 @@ from paddleseg_ext.evaluation.eager import EagerEngine, eager_predictor
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.images.samples import collect_samples, image_sizes
+from paddleseg_ext.images.samples import Sample, collect_samples, evenly, image_sizes
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.predictor import Predictor
@@ -62,6 +62,7 @@ from paddleseg_ext.parity.stages import (
 )
 from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
 
+QUICK_IMAGES = 2
 RESULTS, JUNIT, PAGE = "results.json", "junit.xml", "report.html"
 
 
@@ -108,6 +109,11 @@ class ParityOptions(CheckedOptions):
         "dropped Normalize, swapped channels, shifted labels, a wrong fuse pass), and fail if it "
         "does not, or calls one by another name; INT8 stages run them, too"
     )
+    quick: bool = switch(
+        f"a smaller claim in a fraction of the time: {QUICK_IMAGES} images, evenly from the list, "
+        "in each runtime once, with the most of --cpu_threads and the first of --batch_size; "
+        "report and record say so"
+    )
 
     def runtimes(self, is_legacy: bool = False) -> list[RuntimeSpec]:
         """The stages, each once.
@@ -125,6 +131,31 @@ class ParityOptions(CheckedOptions):
     def producers(self) -> list[str]:
         """The stages that are programs of their own."""
         return [name for name in stage_names(self.stages or ()) if name in PRODUCERS]
+
+    def ways(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Thread counts and batch sizes of every runtime."""
+        if self.quick:
+            return [max(self.cpu_threads)], self.batch_size[:1]
+        return self.cpu_threads, self.batch_size
+
+    def samples(self) -> list[Sample]:
+        """The images that are compared.
+
+        Raises:
+            UsageError: no such list.
+        """
+        listed = collect_samples(self.image_list)
+        return evenly(listed, QUICK_IMAGES) if self.quick else listed
+
+    def smaller_claim(self) -> str:
+        """What a quick comparison says, and what it leaves out; empty for a whole one."""
+        if not self.quick:
+            return ""
+        listed, threads, sizes = len(collect_samples(self.image_list)), *self.ways()
+        return (
+            f"quick: {len(self.samples())} of {listed} images, {threads[0]} threads and batches "
+            f"of {sizes[0]} only, no negative controls; parity without --quick says more"
+        )
 
     def check(self, has_config: bool) -> None:
         """Refuse what cannot be compared; loads no network and no engine.
@@ -159,6 +190,12 @@ class ParityOptions(CheckedOptions):
             raise UsageError(
                 "--stages: eager is what others are compared with; name one more "
                 f"({', '.join(DEFAULT_STAGES)}, ...), or give --results"
+            )
+        if self.quick and (self.negative_controls or self.results):
+            what = "--negative_controls" if self.negative_controls else "--results"
+            raise UsageError(
+                f"--quick compares {QUICK_IMAGES} images only, {what} needs the whole comparison: "
+                "leave one of the two out"
             )
         if self.model_path is not None:
             require_file(self.model_path, "--model_path")
@@ -204,7 +241,8 @@ class ParityResult:
         write_json(folder / RESULTS, self.content)
         report.write_junit(folder / JUNIT, report.parity_cases(self.content))
         write_text(folder / PAGE, page.page(self.content, self.outcomes, self.notes))
-        log(f"[PARITY] verdict: {self.grade} (details in {folder / PAGE})")
+        claim = f" of {self.content['quick']}" if self.content["quick"] else ""
+        log(f"[PARITY] verdict: {self.grade}{claim} (details in {folder / PAGE})")
 
 
 def compare_bundle(
@@ -232,10 +270,10 @@ def compare_bundle(
         for fault in faults:
             warn(f"[PARITY] {fault}")
         others = [stage for stage in stages if stage.name != reference.stage]
-        runs = runs_of(bundle, others, options.cpu_threads, options.batch_size, reference.samples)
+        runs = runs_of(bundle, others, *options.ways(), reference.samples)
         scores = read_manifest(options.model_path).scores if options.model_path else None
         outcomes = compare_all(comparison, runs, read_folders(options.results), scores)
-        produced = producer_runs(options.producers(), options.cpu_threads, options.batch_size)
+        produced = producer_runs(options.producers(), *options.ways())
         with tempfile.TemporaryDirectory(prefix="producers-") as work:
             outcomes += compare_producers(produced, comparison, Path(work))
         controls: list[Control] = []
@@ -245,11 +283,13 @@ def compare_bundle(
         source = {"config": config.path if config else None, "model_path": options.model_path}
         source |= {"image_list": options.image_list, "bundle": bundle.deploy_file}
         named = {name: str(value) for name, value in source.items() if value is not None}
+        claim = options.smaller_claim()
         content = report.results(comparison, outcomes, controls, named, absent)
+        content["quick"] = claim
     one_sided = reference.one_sided()
     if one_sided:
         warn(f"[PARITY] {one_sided}")
-    notes = [note for note in (*faults, one_sided) if note]
+    notes = [note for note in (claim, *faults, one_sided) if note]
     return ParityResult(outcomes, controls, faults, notes, content)
 
 
@@ -262,9 +302,7 @@ def _open_comparison(
 ) -> Comparison:
     """Run the reference over all images; its label maps are kept in the folder."""
     # Only images of one size can share a batch, so those of one size are neighbours.
-    samples = sorted(
-        collect_samples(options.image_list), key=lambda sample: image_sizes([sample.image])
-    )
+    samples = sorted(options.samples(), key=lambda sample: image_sizes([sample.image]))
     table, budgets = _class_table(bundle, config), read_budgets(options.budgets)
     protocol = _protocol(bundle, config)
     wrong_classes = why_other_classes(bundle, table, str(config.path) if config else "")

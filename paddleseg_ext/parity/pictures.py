@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common import html
 from paddleseg_ext.images.labels import decode_label
-from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.parity.reference import Reference
 from paddleseg_ext.scoring.verdict import ImageVerdict
 
@@ -52,7 +51,7 @@ class WorstImages:
     def _parts(self, number: int, got: NDArray[np.uint8]) -> tuple[tuple[str, str], ...]:
         sample, table = self._reference.samples[number], self._reference.table
         image, expected = (
-            read_image(sample.image, self._reference.preprocess.orientation),
+            self._reference.image(sample.image, self._reference.preprocess.orientation),
             self._reference.label_map(number),
         )
         parts = {"image": image}

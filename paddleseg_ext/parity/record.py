@@ -3,22 +3,26 @@
 `infer --backend auto` does not take a runtime that failed there, and `bench` marks it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.inference.bundle import Bundle, record_verified
 from paddleseg_ext.inference.engines.table import DEPLOYED
-from paddleseg_ext.inference.runtime import known_runtimes
+from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.classes import OTHER_CLASSES
 from paddleseg_ext.parity.compare import Outcome
 from paddleseg_ext.scoring.verdict import RunVerdict
 
+COMMAND, QUICK_COMMAND = "parity", "parity --quick"
 
-def record(bundle: Bundle, outcomes: Sequence[Outcome], faults: Sequence[str] = ()) -> None:
+
+def record(
+    bundle: Bundle, outcomes: Sequence[Outcome], faults: Sequence[str] = (), quick: bool = False
+) -> None:
     """Write each runtime's verdict into the bundle, the worst of its runs, or log why not.
 
     Args:
@@ -26,8 +30,13 @@ def record(bundle: Bundle, outcomes: Sequence[Outcome], faults: Sequence[str] = 
         outcomes: of its runs; those of other commands, and runs that did not begin, are left out.
         faults: of the bundle itself. Of another checkpoint or other classes, nothing is recorded:
             the runtimes are not to blame.
+        quick: whether a few images were compared only. The record says so, and where it passed
+            it does not replace one of more images.
     """
-    records = verdicts(bundle, outcomes)
+    records = verdicts(bundle, outcomes, QUICK_COMMAND if quick else COMMAND)
+    for name in [name for name in records if quick and _says_less(name, records, bundle)]:
+        log(f"[PARITY] {name}: the record of {bundle.verified[name].num_images} images stays")
+        del records[name]
     if not records:
         return
     whys = {STALE_CHECKPOINT: "another checkpoint was given", OTHER_CLASSES: "its classes differ"}
@@ -45,7 +54,9 @@ def record(bundle: Bundle, outcomes: Sequence[Outcome], faults: Sequence[str] = 
     log(f"[PARITY] recorded in {bundle.deploy_file}: {', '.join(records)}")
 
 
-def verdicts(bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[str, Verified]:
+def verdicts(
+    bundle: Bundle, outcomes: Sequence[Outcome], command: str = COMMAND
+) -> dict[str, Verified]:
     """Runtime -> its record; it replaces an earlier one, whose speed stays where it holds here."""
     known = known_runtimes()
     records: dict[str, Verified] = {}
@@ -64,11 +75,19 @@ def verdicts(bundle: Bundle, outcomes: Sequence[Outcome]) -> dict[str, Verified]
         records[name] = replace(
             earlier,
             **verdict.figures(),
-            command="parity",
+            command=command,
             version=outcome.report.version,
             cpu=cpu_name(),
         )
     return records
+
+
+def _says_less(name: str, records: Mapping[str, Verified], bundle: Bundle) -> bool:
+    """Whether the bundle has a record of this release with more images, and nothing failed now."""
+    found, earlier = records[name], bundle.verified.get(name)
+    if earlier is None or earlier.foreign_version(RuntimeSpec.parse(name).engine):
+        return False
+    return found.passed and earlier.num_images > found.num_images
 
 
 def _badness(found: RunVerdict | Verified) -> tuple[bool, int]:

@@ -6,6 +6,8 @@ Where there is a graph only (an ONNX file from elsewhere), the first stage is th
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +20,55 @@ from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.label_counts import fault_of
 from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.images.reading import read_label
+from paddleseg_ext.images.orientation import Orientation
+from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess, softmax
 from paddleseg_ext.inference.predictor import Predictor, Prepared
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.preprocess import Geometry, Preprocess
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, ImageVerdict, judge_image
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 # Called with the number of a sample, the label map of a run (or None) and the verdict on it.
 Watch = Callable[[int, NDArray[np.uint8] | None, ImageVerdict], None]
 
+# Of decoded images, and as many of outputs, that are kept for the runs to come.
+MOST_KEPT_BYTES = 256 << 20
 # In street scenes a third of the pixels is road; a trained network stays far below this.
 ONE_SIDED = 0.85
 
 
+class _Kept(Generic[Key, Value]):
+    """What was read or computed first, up to `MOST_KEPT_BYTES`; for several threads."""
+
+    def __init__(self) -> None:
+        self._values: dict[Key, Value] = {}
+        self._left = MOST_KEPT_BYTES
+        self._lock = Lock()
+
+    def get(self, key: Key) -> Value | None:
+        """What is kept; None where nothing is."""
+        return self._values.get(key)
+
+    def add(self, key: Key, value: Value, size: int) -> None:
+        """Keep a value of so many bytes, where there is room."""
+        with self._lock:
+            if key not in self._values and size <= self._left:
+                self._values[key] = value
+                self._left -= size
+
+
 class Reference:
     """A predictor's label maps (kept on disk), counts, and scores where they are needed.
+
+    The first images and outputs, up to `MOST_KEPT_BYTES` each, stay in memory: every run reads the
+    same images, and the outputs are asked for wherever a run differs. The others are read and
+    computed again.
 
     Attributes:
         samples: those that were predicted; the runs are compared on them.
@@ -67,12 +98,21 @@ class Reference:
         self._folder = folder
         self.class_pixels: IntArray = np.zeros(self.table.num_classes, np.int64)
         self._image_counts: list[IntArray | None] = []
-        predictions = predictor.stream(samples, StreamOptions(finish=self._count))
+        self._images = _Kept[tuple[Path, Orientation], NDArray[np.uint8]]()
+        self._outputs = _Kept[int, tuple[NDArray, Geometry]]()
+        reading = StreamOptions(
+            keep_output=True, finish=self._count, read=self.reader(predictor.preprocess.orientation)
+        )
+        predictions = predictor.stream(samples, reading)
         for prediction in track(predictions, self.stage, total=len(samples)):
             if prediction.label_map is None:
                 self.failed.append(prediction.error or f"{prediction.sample.image}: no prediction")
                 continue
-            write_png(self._path(len(self.samples)), prediction.label_map, compression=1)
+            number = len(self.samples)
+            write_png(self._path(number), prediction.label_map, compression=1)
+            if prediction.output is not None and prediction.geometry is not None:
+                ran = prediction.output, prediction.geometry
+                self._outputs.add(number, ran, prediction.output.nbytes)
             self.samples.append(prediction.sample)
             self.class_pixels += np.bincount(
                 prediction.label_map.ravel(), minlength=self.table.num_classes
@@ -140,9 +180,25 @@ class Reference:
         """(H, W) classes of sample `number`."""
         return read_label(self._path(number))
 
+    def image(self, path: Path, orientation: Orientation) -> NDArray[np.uint8]:
+        """(H, W, 3) pixels of an image file, not to be changed.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        pixels = self._images.get((path, orientation))
+        if pixels is None:
+            pixels = read_image(path, orientation)
+            self._images.add((path, orientation), pixels, pixels.nbytes)
+        return pixels
+
+    def reader(self, orientation: Orientation) -> Callable[[SampleLike], NDArray[np.uint8]]:
+        """What reads the images of a stream in the orientation of its predictor."""
+        return lambda sample: self.image(sample.image, orientation)
+
     def output(self, number: int) -> NDArray:
-        """(C, h, w) scores or (h, w) class ids of sample `number`, computed again."""
-        return run_one(self.predictor, self.predictor.prepare(self.samples[number].image))
+        """(C, h, w) scores or (h, w) class ids of sample `number`, not to be changed."""
+        return self._ran(number)[0]
 
     def scores(self, number: int) -> NDArray[np.float32] | None:
         """(C, H, W) scores of sample `number`, whose arg-max is `label_map(number)`.
@@ -151,9 +207,18 @@ class Reference:
         """
         if self.predictor.postprocess.output_op == "argmax":
             return None
-        prepared = self.predictor.prepare(self.samples[number].image)
-        output = run_one(self.predictor, prepared)
-        return self.predictor.postprocess.full_logits(output, prepared.geometry)
+        return self.predictor.postprocess.full_logits(*self._ran(number))
+
+    def _ran(self, number: int) -> tuple[NDArray, Geometry]:
+        """The output of sample `number` and the way back to the original size."""
+        ran = self._outputs.get(number)
+        if ran is None:
+            orientation = self.predictor.preprocess.orientation
+            prepared = self.predictor.prepare(self.image(self.samples[number].image, orientation))
+            again = self.predictor.run(prepared.tensor[np.newaxis], [prepared.geometry])
+            ran = again.outputs[0], again.geometries[0]
+            self._outputs.add(number, ran, ran[0].nbytes)
+        return ran
 
     def judge(
         self,

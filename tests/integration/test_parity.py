@@ -526,3 +526,12 @@ def test_int8_of_another_checkpoint_fails_within_its_budget(project):
     results = run_verb(project, "int8_stale", *flags[:-1], "--model_path", "next.pdparams")
     assert results["runs"][1]["grade"] == "failed"
     assert results["runs"][1]["summary"].startswith("failed: stale checkpoint: int8/deploy.yaml")
+
+
+def test_quick_says_that_it_is(project, capsys):
+    results = run(project, "quick", "bundle", "--stages", "paddle", "--quick")
+    assert [r["name"] for r in results["runs"][-1:]] == ["paddle threads 2 batch 1"]
+    assert results["num_images"] == 2
+    said = "quick: 2 of 3 images, 2 threads and batches of 1 only"
+    assert said in results["quick"] and said in capsys.readouterr().out
+    assert said in (project / "quick" / "report.html").read_text()

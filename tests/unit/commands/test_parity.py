@@ -119,3 +119,17 @@ def test_a_missing_list_is_found_before_anything_is_exported(tmp_path):
     with pytest.raises(UsageError, match=r"no\.list' does not exist"):
         cli.main([*given, "--model_path", str(weights), "--save_dir", str(tmp_path / "parity")])
     assert not (tmp_path / "parity").exists()
+
+
+def test_quick_is_a_smaller_claim_in_words(tmp_path):
+    for name in "abcde":
+        (tmp_path / f"{name}.png").write_bytes(b"not read")
+    words = ["--image_list", str(tmp_path), "--cpu_threads", "1", "2", "--batch_size", "1", "2"]
+    whole, quick = read(*words), read(*words, "--quick")
+    assert (len(whole.samples()), whole.ways(), whole.smaller_claim()) == (5, ([1, 2], [1, 2]), "")
+    assert [sample.name for sample in quick.samples()] == ["a", "e"]
+    assert quick.ways() == ([2], [1])
+    assert "2 of 5 images, 2 threads and batches of 1 only" in quick.smaller_claim()
+    for more in ("--negative_controls", f"--results=val={tmp_path}"):
+        with pytest.raises(UsageError, match="leave one of the two out"):
+            read(*words, "--quick", more).check(has_config=True)

@@ -9,6 +9,7 @@ import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.inference.engines.base import Engine
@@ -16,6 +17,7 @@ from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
+from paddleseg_ext.parity import reference as reference_module
 from paddleseg_ext.parity.compare import (
     Comparison,
     ParityRun,
@@ -266,3 +268,51 @@ def test_a_folders_backend_is_read_as_a_report_and_its_precision_has_its_budget(
     outcome = judge_folder("infer", left, comparison)
     assert (outcome.report, outcome.precision, outcome.fullest_batch) == (report, "int8", 2)
     assert outcome.verdict.grade == "identical"
+
+
+class Counting(Moved):
+    """Counts its runs."""
+
+    runs = 0
+
+    def run(self, batch):
+        type(self).runs += 1
+        return super().run(batch)
+
+
+def test_runs_share_what_they_read_and_what_the_reference_computed(
+    comparison, tmp_path, monkeypatch
+):
+    """Four runs that differ at every pixel: each image is read once, the reference runs once."""
+    read, opened = [], []
+    monkeypatch.setattr(
+        reference_module, "read_image", lambda *given: read.append(given) or read_image(*given)
+    )
+    monkeypatch.setattr(Counting, "runs", 0)
+    (tmp_path / "own_maps").mkdir()
+    samples = comparison.reference.samples
+    reference = Reference(predictor_of(Counting(), "eager"), samples, tmp_path / "own_maps")
+    shared = replace(comparison, reference=reference)
+    monkeypatch.setattr(
+        Comparison, "open", lambda _, spec: opened.append(spec) or predictor_of(Colors())
+    )
+    runs = [
+        ParityRun(f"threads {threads} batch {size}", RuntimeSpec("onnxruntime", threads=None), size)
+        for threads in (1, 2)
+        for size in (1, 2)
+    ]
+    outcomes = compare_all(shared, runs, [], None)[-4:]
+    assert all(outcome.verdict.num_different for outcome in outcomes)
+    assert all(outcome.divergence for outcome in outcomes)
+    assert (len(read), Counting.runs, len(opened)) == (1, 1, 1)
+
+
+def test_what_is_not_kept_is_computed_again(comparison, tmp_path, monkeypatch):
+    monkeypatch.setattr(reference_module, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(Counting, "runs", 0)
+    (tmp_path / "own_maps").mkdir()
+    samples = comparison.reference.samples
+    reference = Reference(predictor_of(Counting(), "eager"), samples, tmp_path / "own_maps")
+    scores = reference.scores(0)
+    np.testing.assert_array_equal(scores.argmax(axis=0), reference.label_map(0))
+    assert Counting.runs == 2

@@ -124,3 +124,22 @@ def test_what_cannot_be_recorded_is_told_in_a_line(
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and "deploy.yaml: Permission denied" in out
     assert verified(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "grade", "command"),
+    [
+        (Verified(FAILED, False, 9, 8, command="parity", version=VERSION), IDENTICAL, "parity"),
+        (Verified(IDENTICAL, True, 0, 8, command="tune", version=VERSION), IDENTICAL, "tune"),
+        (Verified(IDENTICAL, True, 0, 8, version=VERSION), FAILED, "parity --quick"),
+        (Verified(IDENTICAL, True, 0, 8, version="0.1"), IDENTICAL, "parity --quick"),
+        (Verified(FAILED, False, 9, 1, version=VERSION), IDENTICAL, "parity --quick"),
+    ],
+)
+def test_a_quick_pass_does_not_outrank_more_images(
+    tmp_path: Path, earlier: Verified, grade: str, command: str
+) -> None:
+    record(write_bundle(tmp_path, {"paddle": earlier}), [run("paddle", grade)], quick=True)
+    found = verified(tmp_path)["paddle"]
+    assert found.command == command
+    assert found.passed == (earlier.passed if command != "parity --quick" else grade == IDENTICAL)
