@@ -3,6 +3,7 @@
 One thread runs the network, so that a batch is gathered while another one runs.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,6 +18,12 @@ from paddleseg_ext.inference.predictor import NetworkRun, Prepared
 from paddleseg_ext.inference.preprocess import Geometry
 
 RunNetwork = Callable[[NDArray, Sequence[Geometry]], NetworkRun]
+FREE_S = 0.01  # a free network takes an image before
+RECENT_RUNS = 8  # the fastest of them, by pixels, is what a run takes at least
+
+
+class TooLate(Exception):
+    """An image that waited for others and would not be done in time; it did not run."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,11 @@ class BatchShare:
     batch_size: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     prepared: Prepared
     since: float
+    until: float
     future: "Future[BatchShare]" = field(default_factory=Future)
 
 
@@ -75,6 +83,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._closing = False
         self._running_since: float | None = None
+        self._paces_s: deque[float] = deque(maxlen=RECENT_RUNS)  # per pixel
         self._thread = threading.Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
@@ -88,13 +97,19 @@ class Batcher:
         """`perf_counter` at the start of the run that is under way; None between runs."""
         return self._running_since
 
-    def submit(self, prepared: Prepared) -> "Future[BatchShare]":
+    def submit(self, prepared: Prepared, until: float = math.inf) -> "Future[BatchShare]":
         """Queue one image; a future that is cancelled while it waits is not run.
+
+        Args:
+            prepared: the image.
+            until: `perf_counter` of its deadline. One that waits for others, and then has less time
+                left than the fastest of the last runs took for as many pixels, is not run either:
+                its future has the exception `TooLate`.
 
         Raises:
             RuntimeError: after `close`.
         """
-        item = _Waiting(prepared, time.perf_counter())
+        item = _Waiting(prepared, time.perf_counter(), until)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
@@ -113,9 +128,27 @@ class Batcher:
         while batch := self._next_batch():
             self._running_since = time.perf_counter()
             running = [item for item in batch if item.future.set_running_or_notify_cancel()]
+            late = [item for item in running if self._is_too_late(item, self._running_since)]
+            for item in late:
+                item.future.set_exception(TooLate())
+            running = [item for item in running if item not in late]
             if running:
                 self._run_batch(running)
             self._running_since = None
+
+    def _is_too_late(self, item: _Waiting, now: float) -> bool:
+        """Whether an image that waited would end after its deadline, if it ran now.
+
+        One that came to a free network always runs, and nothing is foretold from a few runs: else
+        those that were slow once, such as the first of a size, would be the last.
+        """
+        if now >= item.until:
+            return True
+        waited = now - item.since > self._limits.max_wait_s + FREE_S
+        if not waited or len(self._paces_s) < RECENT_RUNS:
+            return False
+        pixels = math.prod(item.prepared.geometry.network_hw)
+        return now + min(self._paces_s) * pixels > item.until
 
     def _run_batch(self, batch: list[_Waiting]) -> None:
         start = time.perf_counter()
@@ -127,6 +160,8 @@ class Batcher:
                 item.future.set_exception(error)
             return
         network_ms = (time.perf_counter() - start) * 1000
+        pixels = len(batch) * math.prod(batch[0].prepared.geometry.network_hw)
+        self._paces_s.append(network_ms / 1000 / pixels)
         for item, output, geometry in zip(batch, ran.outputs, ran.geometries, strict=True):
             wait_ms = (start - item.since) * 1000
             share = BatchShare(output, geometry, wait_ms, network_ms, len(batch))

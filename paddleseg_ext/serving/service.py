@@ -22,7 +22,8 @@ from paddleseg_ext.inference.outputs import (
 )
 from paddleseg_ext.inference.postprocess import NO_SCORES
 from paddleseg_ext.inference.predictor import Predictor, Prepared, Segmentation
-from paddleseg_ext.serving.batching import Batcher, BatchLimits, BatchShare
+from paddleseg_ext.serving.batching import Batcher, BatchLimits, BatchShare, TooLate
+from paddleseg_ext.serving.deadlines import until
 from paddleseg_ext.serving.images import Refused, check_network_size, check_size, decode_upload
 from paddleseg_ext.serving.metrics import Metrics
 from paddleseg_ext.serving.options import ServiceSettings
@@ -153,8 +154,8 @@ class SegmentationService:
             with_confidence: whether the segmentation has it also where it is not encoded.
 
         Raises:
-            Refused: 4xx where the image cannot be used; 503 where it is cancelled after a long wait
-                for other images.
+            Refused: 4xx where the image cannot be used; 503 where it is cancelled, or not run,
+                after a long wait for other images.
         """
         finishing = self._finishing(with_confidence or encoding == "confidence")
         arrived, own = time.perf_counter(), _Own()
@@ -174,16 +175,19 @@ class SegmentationService:
                     lambda: self._finish(finishing, (prepared, share), timings_ms, encoding)
                 )
         except asyncio.CancelledError:
-            deadline_s = self.settings.deadline
-            if time.perf_counter() - arrived - own.seconds < WAITED * deadline_s:
+            if time.perf_counter() - arrived - own.seconds < WAITED * self.settings.deadline:
                 raise
-            raise Refused(
-                503,
-                f"not done within the deadline of {deadline_s:g} s, others came before it",
-                self._seconds_until_free(1),
-            ) from None
+            raise self._others_came_before() from None
         self._count(answer)
         return answer
+
+    def _others_came_before(self) -> Refused:
+        """What an image gets that waited for others until it was too late."""
+        return Refused(
+            503,
+            f"not done within the deadline of {self.settings.deadline:g} s, others came before it",
+            self._seconds_until_free(1),
+        )
 
     def _prepare(
         self, source: bytes | NDArray[np.uint8], orientation: Orientation | None
@@ -202,11 +206,13 @@ class SegmentationService:
         return self.predictor.prepare(image), decode_ms
 
     async def _run(self, prepared: Prepared, own: _Own) -> BatchShare:
-        future = self._batcher.submit(prepared)
+        future = self._batcher.submit(prepared, until())
         try:
             share = await asyncio.wrap_future(future)
         except DataError as error:  # a size that the graph was not exported for
             raise Refused(422, str(error)) from None
+        except TooLate:
+            raise self._others_came_before() from None
         except asyncio.CancelledError:
             since = self._batcher.running_since
             if future.running() and since is not None:  # it runs on: no engine can be stopped

@@ -251,6 +251,29 @@ def test_an_image_that_waited_for_others_may_come_again(
     service.close()
 
 
+def test_a_request_past_its_deadline_does_not_run(
+    make_service: MakeService, network: BrightnessNetwork
+) -> None:
+    """The second waited for the first; the network then runs for the third alone."""
+    service = make_service(deadline=0.6)
+    network.may_run.clear()
+
+    async def work(client: httpx.AsyncClient) -> list[httpx.Response]:
+        first = asyncio.create_task(client.post("/v1/segment", content=png()))
+        await asyncio.sleep(0.2)
+        second = asyncio.create_task(client.post("/v1/segment", content=png(22, 33)))
+        answers = [await first, await second]
+        third = asyncio.create_task(client.post("/v1/segment", content=png(44, 55)))
+        await asyncio.sleep(0.1)
+        network.may_run.set()
+        return [*answers, await third]
+
+    answers = together(create_app(service), work)
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+    assert [shape[2:] for shape in network.batches] == [(20, 30), (44, 55)]
+    service.close()
+
+
 def test_who_sends_slowly_keeps_nobody_out(make_service: MakeService) -> None:
     """A place in the queue is for a whole body."""
     service = make_service(queue_size=2)

@@ -11,7 +11,7 @@ import pytest
 from paddleseg_ext.inference.engines.base import RunTimes
 from paddleseg_ext.inference.predictor import NetworkRun, Prepared
 from paddleseg_ext.inference.preprocess import Geometry
-from paddleseg_ext.serving.batching import Batcher, BatchLimits
+from paddleseg_ext.serving.batching import RECENT_RUNS, Batcher, BatchLimits, TooLate
 
 LONG_S = 5.0
 
@@ -93,6 +93,32 @@ def test_a_cancelled_one_is_not_run() -> None:
         gone.result()
     batcher.close()
     assert len(network.batches) == 2
+
+
+def test_one_that_would_be_too_late_does_not_hold_the_network() -> None:
+    """It waited for others; a fresh one runs, however slow the network was before."""
+    network = Doubling()
+    batcher = Batcher(network, BatchLimits(1, 10**6, 0.0))
+    batcher._paces_s.extend([0.2 / 24] * RECENT_RUNS)  # seconds per pixel; images have 24
+    busy = batcher.submit(image(1))
+    while not busy.running():
+        time.sleep(0.001)
+    time.sleep(0.3)
+    past = batcher.submit(image(2), time.perf_counter())
+    soon = batcher.submit(image(3), time.perf_counter() + 0.1)
+    kept = batcher.submit(image(4), time.perf_counter() + 60)
+    time.sleep(0.05)
+    network.may_run.set()
+    for late in (past, soon):
+        with pytest.raises(TooLate):
+            late.result(LONG_S)
+    np.testing.assert_array_equal(kept.result(LONG_S).output, tensor(8))
+    time.sleep(0.05)
+    batcher._paces_s.extend([60.0] * RECENT_RUNS)
+    fresh = batcher.submit(image(5), time.perf_counter() + 1)
+    np.testing.assert_array_equal(fresh.result(LONG_S).output, tensor(10))
+    batcher.close()
+    assert len(network.batches) == 3
 
 
 def test_an_error_is_its_batchs_and_the_rest_goes_on() -> None:
