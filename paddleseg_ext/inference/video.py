@@ -5,6 +5,9 @@ it is written again, for frames that a camera dropped the next overlay. The resu
 rate: where the next frame of a file comes late, the overlay before it is written again. So the
 result lasts as long as the recording.
 
+A frame that equals the one before it, byte by byte (a recorded screen, a still camera), is not
+predicted: it gets the same overlay.
+
 Frames are decoded by one thread (`images.video`) and encoded by another, both beside the
 pipeline's own.
 """
@@ -14,8 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,6 +77,7 @@ class VideoOutcome:
 
     Attributes:
         num_predicted: frames that have an overlay.
+        num_equal: of these, frames that equal the one before and got its overlay.
         num_written: frames of the result, with those in place of dropped or undecodable ones and
             the repeated ones.
         num_repeated: overlays written again because the next frame of a file came late.
@@ -88,6 +93,7 @@ class VideoOutcome:
     """
 
     num_predicted: int = 0
+    num_equal: int = 0
     num_written: int = 0
     num_repeated: int = 0
     num_jumps: int = 0
@@ -136,17 +142,17 @@ def predict_video(
     """
     path = result_path(source, settings.save_dir)
     outcome = VideoOutcome()
-    pen = _Pen(source, outcome, settings.show_fps)
+    confidence_dir = settings.save_dir / CONFIDENCE / source.path.stem
+    repeats = _Repeats()
+    pen = _Pen(source, outcome, settings.show_fps, repeats, confidence_dir)
     stream = StreamOptions(
         settings.batch_size,
         settings.num_workers,
         settings.streams,
-        finish=partial(
-            _draw_overlay, confidence_dir=settings.save_dir / CONFIDENCE / source.path.stem
-        ),
+        finish=partial(_draw_overlay, confidence_dir=confidence_dir),
         read=_pixels_rgb,
     )
-    predictions = predictor.stream(frames, stream)
+    predictions = predictor.stream(repeats.left_out_of(frames), stream)
     with (
         atomic_path(path) as temporary,
         _writer(temporary, source, settings.video_codec) as (pen.writer, outcome.codec),
@@ -157,7 +163,7 @@ def predict_video(
             worker_threads(1) as encoder,
             closing(ordered_map(pen.write, predictions, encoder, FRAMES_AHEAD)) as written,
         ):
-            for _ in track(written):
+            for _ in track(chain(chain.from_iterable(written), pen.write_repeats())):
                 pass
         pen.writer.release()
         if not outcome.num_written:
@@ -171,14 +177,41 @@ def _pixels_rgb(sample: SampleLike) -> NDArray[np.uint8]:
     return cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2RGB)
 
 
+def confidence_file(folder: Path, number: int) -> Path:
+    """Where the confidence of a frame goes."""
+    return folder / f"{number:06}.png"
+
+
 def _draw_overlay(prediction: Prediction, confidence_dir: Path) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR, as OpenCV encodes; the confidence is written where there is one."""
     assert prediction.segmentation is not None
     confidence, frame = prediction.segmentation.confidence, prediction.sample
     if confidence is not None:
         assert isinstance(frame, Frame)
-        write_bytes(confidence_dir / f"{frame.number:06}.png", encode_confidence(confidence))
+        write_bytes(confidence_file(confidence_dir, frame.number), encode_confidence(confidence))
     return cv2.cvtColor(prediction.segmentation.overlay(), cv2.COLOR_RGB2BGR)
+
+
+class _Repeats:
+    """Frames that equal the one before, kept without their pixels."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, list[Frame]] = {}
+
+    def left_out_of(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The other frames."""
+        first: Frame | None = None
+        for frame in frames:
+            if first is not None and np.array_equal(first.pixels, frame.pixels):
+                self._of[first.number].append(replace(frame, pixels=first.pixels))
+                continue
+            self._of[frame.number] = []
+            first = frame
+            yield frame
+
+    def take(self, number: int) -> list[Frame]:
+        """The frames that followed frame `number` and equal it; all of them, once another came."""
+        return self._of.pop(number, [])
 
 
 @contextmanager
@@ -223,7 +256,10 @@ class _Pen:
     source: Source
     outcome: VideoOutcome
     show_fps: bool
+    repeats: _Repeats
+    confidence_dir: Path
     writer: Any = None
+    last: Prediction | None = None
     last_number: int = -1
     last_picture: NDArray[np.uint8] | None = None
     zero: float | None = None  # time of the result's first slot, in the file's seconds
@@ -231,13 +267,34 @@ class _Pen:
     ends: deque[float] = field(default_factory=lambda: deque(maxlen=FPS_WINDOW + 1))
     started: float = field(default_factory=time.perf_counter)
 
-    def write(self, prediction: Prediction) -> Frame:
-        """Write one prediction, and before it a picture for each frame that is missing.
+    def write(self, prediction: Prediction) -> list[Frame]:
+        """Write the frames that equal the last one, then one prediction; returns these frames."""
+        frame = prediction.sample
+        assert isinstance(frame, Frame)
+        repeated = list(self.write_repeats())
+        self.last = prediction
+        self._write(prediction, frame)
+        return [*repeated, frame]
+
+    def write_repeats(self) -> Iterator[Frame]:
+        """Write the frames that equal the last predicted one, one by one."""
+        if self.last is None:
+            return
+        assert isinstance(self.last.sample, Frame)
+        first = self.last.sample.number
+        for frame in self.repeats.take(first):
+            self.outcome.num_equal += self.last.error is None
+            self._write(self.last, frame)
+            if self.last.segmentation and self.last.segmentation.confidence is not None:
+                same = confidence_file(self.confidence_dir, first).read_bytes()
+                write_bytes(confidence_file(self.confidence_dir, frame.number), same)
+            yield frame
+
+    def _write(self, prediction: Prediction, frame: Frame) -> None:
+        """Write one frame's picture, and before it one for each frame that is missing.
 
         A frame that a camera dropped is replaced by this one, one that a file has lost by the last.
         """
-        frame = prediction.sample
-        assert isinstance(frame, Frame)
         outcome = self.outcome
         between = frame.number - self.last_number - 1
         if self.source.is_camera:
@@ -257,6 +314,7 @@ class _Pen:
         now = time.perf_counter()
         self.ends.append(now)
         if self.show_fps and len(self.ends) > 1:
+            picture = picture.copy()  # a frame that equals this one gets a text of its own
             rate = (len(self.ends) - 1) / (self.ends[-1] - self.ends[0])
             _draw_text(picture, f"{rate:.1f} fps")
         before = picture if self.source.is_camera else self.last_picture
@@ -268,7 +326,6 @@ class _Pen:
         outcome.num_written += between + late + 1
         outcome.seconds = now - self.started
         self.last_number, self.last_picture = frame.number, picture
-        return frame
 
     def _slots_late(self, frame: Frame, between: int) -> int:
         """Slots of the constant rate to fill before a frame of a file, so that it is on time."""

@@ -96,6 +96,7 @@ def _report(source: Source, outcome: VideoOutcome, missing: int, settings: Video
         f"{outcome.num_written} frames at {source.frames_per_second:g} a second written to {path} "
         f"({outcome.codec}); "
         f"{outcome.num_predicted} predicted, {rate:.1f} a second"
+        + (f", {outcome.num_equal} of them equal to the one before" if outcome.num_equal else "")
         + (f", {outcome.num_dropped} dropped" if source.is_camera else "")
     )
     if outcome.num_repeated:

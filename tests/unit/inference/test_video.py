@@ -112,6 +112,50 @@ def test_a_frame_that_fails_stays_as_it_was(tmp_path: Path) -> None:
     assert np.abs(frames[3].astype(int) - frame_of(3)).mean() > CLOSE
 
 
+def still(path: Path) -> Path:
+    """Four frames, and three, two and one more that equal them; without a loss."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 12.5, (WIDTH, HEIGHT))
+    for number, times in enumerate((4, 3, 2, 1)):
+        for _ in range(times):
+            writer.write(frame_of(number))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, None), (4, 2), (3, 0)])
+def test_equal_frames_are_predicted_once(
+    tmp_path: Path, brightness: BrightnessNetwork, batch_size: int, num_workers: int | None
+) -> None:
+    given = {"batch_size": batch_size, "num_workers": num_workers, "video_codec": "mp4v"}
+    status, result = run(open_video(still(tmp_path / "in.avi")), tmp_path, brightness, **given)
+    assert sum(shape[0] for shape in brightness.batches) == 4
+    assert (status, result["num_predicted"], result["num_equal"]) == (0, 10, 6)
+    assert (result["num_written"], result["num_failed"], result["num_missing"]) == (10, 0, 0)
+    frames, _ = frames_in(tmp_path / "overlays/in.mp4")
+    expected = [0] * 4 + [1] * 3 + [2] * 2 + [3]
+    for got, number in zip(frames, expected, strict=True):
+        assert np.abs(got[24, 4 * number + 2].astype(int) - frames[-1][24, 14]).mean() < CLOSE
+
+
+def test_equal_frames_share_failure_and_confidence(tmp_path: Path) -> None:
+    class Failing(BrightnessNetwork):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            if len(self.batches) == 1:
+                self.batches.append(batch.shape)
+                raise DataError("the second one is too much")
+            return super().run(batch)
+
+    source = open_video(still(tmp_path / "in.avi"))
+    predictor = predictor_of(Failing()).with_outputs({"confidence"})
+    settings = VideoSettings(tmp_path, print_detail=False, most_frames=9)
+    assert run_video(predictor, source, settings) == 1
+    result = json.loads((tmp_path / "inference.json").read_text())
+    assert (result["num_predicted"], result["num_equal"], result["num_failed"]) == (6, 4, 3)
+    files = sorted((tmp_path / "confidence/in").iterdir())
+    assert [int(file.stem) for file in files] == [0, 1, 2, 3, 7, 8]
+    assert len({file.read_bytes() for file in files[:4]}) == 1
+
+
 def test_an_interrupt_leaves_no_video(tmp_path: Path) -> None:
     class Interrupted(BrightnessNetwork):
         def run(self, batch: np.ndarray) -> np.ndarray:
