@@ -1,10 +1,11 @@
-"""Lines that Paddle prints when it is imported and that no user can act on, kept off the terminal.
+"""Lines that Paddle prints and that no user can act on, kept off the terminal.
 
 `--verbose`, which every verb has, shows them.
 """
 
 import argparse
 import io
+import os
 import warnings
 from typing import Any
 
@@ -16,6 +17,8 @@ PRINTED = (
     "WARNING: OMP_NUM_THREADS set to",
     "PLEASE USE OMP_NUM_THREADS WISELY",
 )
+# Paddle's C++ part reads its least level once, when it is imported: 2 leaves errors.
+NATIVE_LEVEL = ("GLOG_minloglevel", "2")
 
 
 class QuietText(io.TextIOWrapper):
@@ -38,7 +41,8 @@ class QuietText(io.TextIOWrapper):
 
 
 def silence() -> None:
-    """Hide `WARNINGS`; `QuietText` hides the printed lines."""
+    """Hide `WARNINGS` and those of Paddle's C++ part; `QuietText` hides the printed lines."""
+    os.environ.setdefault(*NATIVE_LEVEL)
     for start in WARNINGS:
         warnings.filterwarnings("ignore", message=start)
 
@@ -52,5 +56,7 @@ class Verbose(argparse.Action):
         """Note it, and show what was hidden."""
         setattr(namespace, self.dest, True)
         QuietText.is_quiet = False
+        if os.environ.get(NATIVE_LEVEL[0]) == NATIVE_LEVEL[1]:
+            del os.environ[NATIVE_LEVEL[0]]
         for start in WARNINGS:
             warnings.filterwarnings("default", message=start)

@@ -1,6 +1,7 @@
 """Lines of Paddle that are kept off the terminal unless they are asked for."""
 
 import io
+import os
 import sys
 from contextlib import redirect_stderr
 
@@ -41,6 +42,19 @@ def test_a_line_that_comes_with_its_end_takes_no_other_with_it(written):
         sys.stderr.write("\n")
 
     assert written(write) == "\n"
+
+
+def test_warnings_of_the_native_part_are_hidden_unless_asked_for(monkeypatch):
+    """Of graphs that Paddle traces: `W1129 ... not support input out tensor for now!!!!!`."""
+    name, level = chatter.NATIVE_LEVEL
+    monkeypatch.delenv(name, raising=False)
+    chatter.silence()
+    assert os.environ[name] == level
+    flags.make_parser("words", "val").parse_args(["--verbose"])
+    assert name not in os.environ
+    monkeypatch.setenv(name, "0")  # the user's own word
+    chatter.silence()
+    assert os.environ[name] == "0"
 
 
 def test_verbose_shows_them(written):
