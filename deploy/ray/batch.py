@@ -97,8 +97,8 @@ class BatchOptions:
     )
     precision: str | None = option(
         None,
-        "fp32 (default), int8 or fp16; part of some names of --backend. int8 needs a bundle that "
-        "`quantize` wrote; fp16 a GPU",
+        "fp32 (default), bf16, int8 or fp16; part of some names of --backend. bf16 is for CPUs "
+        "with avx512_bf16 or AMX; int8 needs a bundle that `quantize` wrote; fp16 a GPU",
         choices=PRECISIONS,
     )
     device: Literal["cpu", "gpu"] | None = option(

@@ -46,8 +46,9 @@ class RuntimeFlags:
     )
     precision: str | None = option(
         None,
-        "fp32 (default), int8 or fp16; part of some names of --backend. int8 needs a bundle that "
-        "`quantize` wrote, or TensorRT; fp16 a GPU",
+        "fp32 (default), bf16, int8 or fp16; part of some names of --backend. bf16 is for CPUs "
+        "with avx512_bf16 or AMX; int8 needs a bundle that `quantize` wrote, or "
+        "TensorRT; fp16 a GPU",
         choices=PRECISIONS,
     )
     enable_mkldnn: bool | None = option(

@@ -12,6 +12,7 @@ GPU_DISTRIBUTION = "paddlepaddle-gpu"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 STATUS_FILE = Path("/proc/self/status")
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # any of them makes bfloat16 fast
 CAN_BIND = hasattr(os, "sched_setaffinity")  # macOS and Windows lack it
 # As the process was given them (taskset, a scheduler). OpenMP may bind the thread that asks later.
 STARTING_CORES = frozenset(os.sched_getaffinity(0) if CAN_BIND else range(os.cpu_count() or 1))
@@ -152,6 +153,12 @@ def cpu_name() -> str:
 def has_avx512() -> bool:
     """Whether the processor has AVX-512; False where the system does not say."""
     return "avx512f" in cpu_flags()
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16; True where the system does not say."""
+    known = cpu_flags()
+    return not known or not known.isdisjoint(BF16_FLAGS)
 
 
 def cpu_flags() -> frozenset[str]:

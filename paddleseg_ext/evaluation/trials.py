@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name
+from paddleseg_ext.evaluation.budgets import Budgets
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.samples import Sample, image_sizes
 from paddleseg_ext.inference.bundle import Bundle, record_verified
@@ -93,14 +94,18 @@ class Judging:
     Attributes:
         command: the verb that compares.
         threads: of a run; None means every core.
-        budget: of the trials' precision.
+        budgets: by precision; one that is not named allows near ties only.
         new_size_share: of the list's images, those that are the first of their size.
     """
 
     command: str
     threads: int | None
-    budget: Budget = EXACT
+    budgets: Budgets = field(default_factory=dict)
     new_size_share: float = 0.0
+
+    def verdict(self, trial: Trial, reference: Trial) -> RunVerdict:
+        """The verdict on a trial's images against the reference's, by its precision's budget."""
+        return trial.verdict(reference, self.budgets.get(_precision(trial), EXACT))
 
     def record(self, trial: Trial, reference: Trial) -> Verified:
         """The record of a trial for the bundle's `Manifest.verified`.
@@ -109,13 +114,14 @@ class Judging:
             trial: after its images.
             reference: of runtime `paddle`, on the same images.
         """
-        report = trial.predictor.describe()
-        int8: dict[str, Any] = {}
-        if trial.predictor.spec and trial.predictor.spec.precision == "int8":
-            int8 = {"mean_iou_before": reference.mean_iou(), "mean_iou_after": trial.mean_iou()}
-            int8["int8_kernels"] = report.int8_kernels
+        report, precision = trial.predictor.describe(), _precision(trial)
+        reduced: dict[str, Any] = {}
+        if precision != "fp32":
+            reduced = {"mean_iou_before": reference.mean_iou(), "mean_iou_after": trial.mean_iou()}
+        if precision == "int8":
+            reduced["int8_kernels"] = report.int8_kernels
         return Verified(
-            **trial.verdict(reference, self.budget).figures(),
+            **self.verdict(trial, reference).figures(),
             command=self.command,
             version=report.version,
             cpu=cpu_name(),
@@ -123,7 +129,7 @@ class Judging:
             ratio=round(trial.ratio(reference, self.new_size_share), 3),
             new_size_s=round(trial.new_size_s(), 4),
             new_size_share=round(self.new_size_share, 4),
-            **int8,
+            **reduced,
         )
 
     def record_all(
@@ -132,7 +138,7 @@ class Judging:
         """Write the record of every trial into the bundle, and log them; returns them."""
         records = {name: self.record(trial, reference) for name, trial in trials.items()}
         for name, record in records.items():
-            findings = [trials[name].verdict(reference, self.budget).summary()]
+            findings = [self.verdict(trials[name], reference).summary()]
             before, after = record.mean_iou_before, record.mean_iou_after
             if before is not None and after:
                 findings.append(f"mIoU {before:.4f} -> {after:.4f}")
@@ -141,6 +147,11 @@ class Judging:
             log(f"{name}: {'; '.join([*findings, record.pace()])}")
         record_verified(bundle, records)
         return records
+
+
+def _precision(trial: Trial) -> str:
+    """The precision that was asked for."""
+    return trial.predictor.spec.precision if trial.predictor.spec else "fp32"
 
 
 def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:

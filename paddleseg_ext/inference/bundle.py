@@ -287,19 +287,20 @@ class Bundle:
         return self.is_onnx or (self.manifest is not None and "onnx" in self.manifest.graphs)
 
     def onnx_file(self, precision: str = "fp32") -> Path:
-        """The ONNX graph of a precision, `fp32` or `int8`.
+        """The ONNX graph of a precision; `bf16` is computed from that of `fp32`.
 
         Raises:
             UsageError: the bundle has none; it says how to make it.
         """
-        if self.is_onnx and precision == "fp32":
+        is_float = precision != "int8"
+        if self.is_onnx and is_float:
             return self.model_file
-        name = "onnx" if precision == "fp32" else f"onnx_{precision}"
+        name = "onnx" if is_float else "onnx_int8"
         graph = self.manifest.graphs.get(name) if self.manifest else None
         if graph is None:
             remedy = (
                 "export it with export_model.py --onnx True"
-                if precision == "fp32"
+                if is_float
                 else f"make one with paddleseg-ext quantize --config {self.deploy_file}"
             )
             raise UsageError(

@@ -17,7 +17,7 @@ from paddleseg_ext.inference.verified import Verified
 ORDER = ("onnxruntime", "openvino", "paddle_onednn", "paddle")
 # Speeds closer than this are equal: `ORDER` decides.
 EQUAL_SPEED = 0.1
-CPU_PRECISIONS = ("fp32", "int8")
+CPU_PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def choose_runtime(bundle: Bundle, precision: str = "fp32") -> tuple[RuntimeSpec, str]:
@@ -32,11 +32,11 @@ def choose_runtime(bundle: Bundle, precision: str = "fp32") -> tuple[RuntimeSpec
     """
     if precision not in CPU_PRECISIONS:
         raise UsageError(
-            f"--precision {precision} needs --device gpu; a CPU runs {' or '.join(CPU_PRECISIONS)}"
+            f"--precision {precision} needs --device gpu; a CPU runs {', '.join(CPU_PRECISIONS)}"
         )
     usable: dict[str, Verified] = {}
     failed, notes = [], []
-    for engine in ORDER:
+    for engine in _able(precision):
         spec = RuntimeSpec(engine, precision)
         found = bundle.verified.get(spec.name)
         if found is None:
@@ -58,6 +58,11 @@ def choose_runtime(bundle: Bundle, precision: str = "fp32") -> tuple[RuntimeSpec
     return RuntimeSpec(engine, precision), why + note
 
 
+def _able(precision: str) -> list[str]:
+    """Engines that compute in a precision, in their order."""
+    return [engine for engine in ORDER if precision in ENGINES[engine].graphs]
+
+
 def _fastest(usable: Mapping[str, Verified]) -> str:
     """The first in `ORDER` of those that are as fast as the fastest."""
     best = max((found.speed or 0.0) for found in usable.values())
@@ -72,9 +77,12 @@ def _unverified(bundle: Bundle, precision: str, failed: list[str]) -> tuple[str,
     if not bundle.is_onnx and precision == "fp32" and ENGINES["paddle"].is_installed:
         possible = ["paddle"]
         why = "no other is verified here (paddleseg-ext tune)"
+    elif precision == "bf16" and not bundle.has_onnx:
+        possible = ["paddle_onednn"] if ENGINES["paddle"].is_installed else []
+        why = "not verified here; the bundle has no ONNX graph"
     else:
         bundle.onnx_file(precision)  # names the command that makes it, where there is none
-        possible = [name for name in ONNX_ENGINES if ENGINES[name].is_installed]
+        possible = [n for n in _able(precision) if n in ONNX_ENGINES and ENGINES[n].is_installed]
         why = "not verified here; the first that is installed for an ONNX graph"
     if not possible:
         raise UsageError(
@@ -96,7 +104,7 @@ def _faster(bundle: Bundle, usable: Mapping[str, Verified], precision: str) -> s
     faster = [
         f"{name} ({found.grade}, {found.speed:.2f} times)"
         for name, found in bundle.verified.items()
-        if precision == "fp32" and name.endswith("_int8") and found.passed
+        if precision == "fp32" and name.endswith(("_bf16", "_int8")) and found.passed
         if found.speed is not None and found.speed > best
     ]
     return f"; faster, if you name it: {', '.join(faster)}" if faster else ""

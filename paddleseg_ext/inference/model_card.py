@@ -41,7 +41,7 @@ def verdict_text(verified: Mapping[str, Verified]) -> str:
     rows = [
         (
             name,
-            f"{'' if record.passed else '**failed**: '}{record.grade}{_of_int8(record)}",
+            f"{'' if record.passed else '**failed**: '}{record.grade}{_of_scores(record)}",
             record.num_images,
             record.num_different,
             f"{record.ratio:.2f} on {record.cpu}" if record.ratio else "",
@@ -55,7 +55,7 @@ def verdict_text(verified: Mapping[str, Verified]) -> str:
     )
 
 
-def _of_int8(record: Verified) -> str:
+def _of_scores(record: Verified) -> str:
     before, after = record.mean_iou_before, record.mean_iou_after
     return f", mIoU {before:.4f} -> {after:.4f}" if before is not None and after else ""
 

@@ -4,15 +4,22 @@
 compares the two. Every verb, TIPC, the service and Ray use these and the names that `parse` reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.common.errors import UsageError, check_choice, check_count, check_keys, shown
-from paddleseg_ext.common.machine import has_gpu_build, resolve_device
+from paddleseg_ext.common.machine import (
+    BF16_FLAGS,
+    cpu_name,
+    has_bf16,
+    has_gpu_build,
+    resolve_device,
+)
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+GPU_PRECISIONS = ("fp32", "fp16", "int8")  # int8 by TensorRT only
 DEVICES = ("cpu", "gpu")
 MOST_THREADS = 1024  # more than an engine can start ends the process
 REDUCED = ("bf16", "fp16", "int8")
@@ -116,7 +123,7 @@ class RuntimeSpec:
 
     Attributes:
         engine: of `engines.table.ENGINES`.
-        precision: `fp32`, `int8`, or on a GPU `fp16`.
+        precision: on a CPU `fp32`, `bf16` or `int8`, on a GPU one of `GPU_PRECISIONS`.
         device: `cpu` or `gpu`.
         threads: CPU threads of all streams together; None means every available core.
         streams: runs at a time. 1 gives the shortest run, more of them the most images.
@@ -181,24 +188,38 @@ class RuntimeSpec:
                 "--backend onnxruntime or openvino (docs/performance.md)"
             )
         if entry.package == "paddle":
-            self._check_paddle()
+            self._check_paddle(entry.graphs)
         elif self.device not in entry.devices or self.precision not in entry.graphs:
             raise UsageError(
                 f"{self.engine} runs on a CPU in {' or '.join(entry.graphs)}, "
                 f"got {self.precision} on device {self.device}; use --backend paddle for a GPU"
             )
+        if reason := self.why_no_bf16():
+            raise UsageError(f"{self.name}: {reason}; use --backend {self.engine}")
 
-    def _check_paddle(self) -> None:
+    def why_no_bf16(self) -> str:
+        """Why this processor would be slower in bf16 than in fp32; empty where it would not."""
+        if self.precision != "bf16" or has_bf16():
+            return ""
+        return f"bf16 needs a CPU with {' or '.join(BF16_FLAGS)}, which {cpu_name()} is not"
+
+    def _check_paddle(self, cpu_precisions: Collection[str]) -> None:
         resolve_device(self.device)
         if self.tensorrt and self.device != "gpu":
             reason = "" if has_gpu_build() else ", and the installed PaddlePaddle is the CPU build"
             raise UsageError(f"--use_trt True needs --device gpu{reason}; use --use_trt False")
         if self.engine == "paddle_onednn" and self.device == "gpu":
             raise UsageError("--enable_mkldnn True is for --device cpu")
-        if self.device == "cpu" and self.precision != "fp32":
+        if self.device == "cpu" and self.precision not in cpu_precisions:
             raise UsageError(
-                f"--precision {self.precision}: on a CPU Paddle Inference runs in fp32; "
-                "use --precision fp32, or a GPU"
+                f"--precision {self.precision}: on a CPU {self.engine} runs in "
+                f"{' or '.join(cpu_precisions)}; use --precision fp32, --backend "
+                "paddle_onednn_bf16, or a GPU"
+            )
+        if self.device == "gpu" and self.precision not in GPU_PRECISIONS:
+            raise UsageError(
+                f"--precision {self.precision} is for --device cpu; a GPU runs in "
+                f"{', '.join(GPU_PRECISIONS)}"
             )
         if self.precision == "int8" and not self.tensorrt:
             raise UsageError("--precision int8 on a GPU needs --use_trt True")
@@ -243,8 +264,9 @@ class RuntimeSpec:
                 return f"oneDNN was to be off, and {count} of its kernels ran"
         elif not report.kernels:
             return "the engine lists no kernel that ran"
-        if self.precision == "int8" and not report.int8_kernels:
-            return "INT8 was asked for, and no INT8 kernel runs"
+        if self.precision != "fp32" and not report.kernel_precisions.get(self.precision):
+            kind = self.precision.upper()
+            return f"{kind} was asked for, and no {kind} kernel runs"
         return ""
 
 
@@ -254,5 +276,7 @@ def known_runtimes() -> dict[str, RuntimeSpec]:
 
     specs = [RuntimeSpec(name, kind) for name, entry in ENGINES.items() for kind in entry.graphs]
     specs += [RuntimeSpec("paddle", kind, "gpu") for kind in ("fp32", "fp16")]
-    specs += [RuntimeSpec("paddle", kind, "gpu", tensorrt=TensorRtOptions()) for kind in PRECISIONS]
+    specs += [
+        RuntimeSpec("paddle", kind, "gpu", tensorrt=TensorRtOptions()) for kind in GPU_PRECISIONS
+    ]
     return {spec.name: spec for spec in specs}

@@ -2,10 +2,11 @@
 
 A comparison that passes everything proves nothing. So copies of the bundle get the faults of real
 deployments, and run on the first images like the bundle itself: in the plainest runtime, which
-allows nothing but near ties, and in each INT8 stage that was asked for, within its budget.
+allows nothing but near ties, and in each stage of bf16 or INT8 that was asked for, within its
+budget.
 A control is caught when its run fails, by its label maps and counts, and its cause is named. Hashes
-play no part, except for a stale checkpoint in INT8: the step from one checkpoint to the next can be
-smaller than the budget of INT8 (`checkpoint.py`).
+play no part, except for a stale checkpoint in these stages: the step from one checkpoint to the
+next can be smaller than their budget (`checkpoint.py`).
 """
 
 import shutil
@@ -24,8 +25,9 @@ from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
 from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
+from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
+from paddleseg_ext.inference.runtime import REDUCED, RuntimeSpec, known_runtimes
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.compare import Comparison, Outcome, ParityRun, compare_run, describe
 from paddleseg_ext.parity.divergence import (
@@ -49,9 +51,9 @@ WEIGHT_FACTOR = 100.0
 # Relative change of every weight in the stale checkpoint, as by further training.
 STALE_STEP = 0.1
 EVERY_PASS = "paddle_onednn with every pass"
-NO_CHECKPOINT = "without a checkpoint it is unknown whether an INT8 graph is of another one"
+NO_CHECKPOINT = "without a checkpoint it is unknown whether the graph is of another one"
 UNKNOWN_CHECKPOINT = (
-    "the bundle does not say which checkpoint it is from, its tensors cannot be compared, and INT8 "
+    "the bundle does not say which checkpoint it is from, its tensors cannot be compared, and {} "
     "may differ by as much"
 )
 
@@ -78,9 +80,9 @@ class Control:
 
     @property
     def title(self) -> str:
-        """The name for reports, with the stage where that is one of INT8."""
+        """The name for reports, with the stage where that is one with a budget."""
         spec = known_runtimes().get(self.stage)
-        return f"{self.name}, {self.stage}" if spec and spec.precision == INT8 else self.name
+        return f"{self.name}, {self.stage}" if spec and spec.precision in REDUCED else self.name
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `results.json`."""
@@ -94,7 +96,7 @@ def run_controls(
 
     Args:
         comparison: its bundle is the sound one; it is copied.
-        asked_for: the stages that are compared; those of INT8 run the faults, too.
+        asked_for: the stages that are compared; those of bf16 and INT8 run the faults, too.
         folder: an empty one, for the copies.
     """
     bundle, reference = comparison.bundle, comparison.reference
@@ -106,14 +108,12 @@ def run_controls(
         NO_NORMALIZE: drop_normalize,
         SWAPPED_CHANNELS: swap_channels,
     }
-    in_int8 = faults | {CHANGED_WEIGHTS: change_one_scale, STALE_CHECKPOINT: change_every_scale}
     plain = _plainest(bundle)
     controls = [_show(name, faults[name], plain, first, folder / "float") for name in faults]
     for stage in asked_for:
-        if stage.precision == INT8:
-            controls += [
-                _show(name, in_int8[name], stage, first, folder / stage.name) for name in in_int8
-            ]
+        if stage.precision in REDUCED:
+            own = faults | _faults_of_weights(stage)
+            controls += [_show(name, own[name], stage, first, folder / stage.name) for name in own]
     if bundle.is_legacy:
         controls.append(_keep_wrong_pass(first))
     controls.append(_shift_labels(first.reference))
@@ -121,6 +121,15 @@ def run_controls(
         state = {True: "caught", False: "NOT CAUGHT", None: "shows nothing"}[control.caught]
         log(f"[PARITY] control '{control.title}': {state}: {control.summary}")
     return controls
+
+
+def _faults_of_weights(stage: RuntimeSpec) -> dict[str, Fault]:
+    """Those that change the graph that a stage runs, where it is not the bundle's own."""
+    if stage.precision == INT8:
+        return {CHANGED_WEIGHTS: change_one_scale, STALE_CHECKPOINT: change_every_scale}
+    if ENGINES[stage.engine].runs_onnx:
+        return {CHANGED_WEIGHTS: change_one_onnx_weight, STALE_CHECKPOINT: change_every_onnx_weight}
+    return {}
 
 
 def _show(name: str, tamper: Fault, spec: RuntimeSpec, first: Comparison, folder: Path) -> Control:
@@ -131,11 +140,11 @@ def _show(name: str, tamper: Fault, spec: RuntimeSpec, first: Comparison, folder
         if isinstance(faulty, str):
             return Control(name, None, faulty, stage=spec.name)
         shown = replace(first, bundle=faulty)
-        if spec.precision == INT8 and name == STALE_CHECKPOINT:
+        if spec.precision in REDUCED and name == STALE_CHECKPOINT:
             checkpoint = first.evidence.checkpoint
             stale = checkpoint.why_stale(faulty) if checkpoint else ""
             if not stale:
-                why = UNKNOWN_CHECKPOINT if checkpoint else NO_CHECKPOINT
+                why = UNKNOWN_CHECKPOINT.format(spec.precision) if checkpoint else NO_CHECKPOINT
                 return Control(name, None, why, stage=spec.name)
             shown = replace(shown, faults=[stale])
         return _judge(name, compare_run(ParityRun(f"control: {name}", spec), shown), shown)
@@ -243,6 +252,31 @@ def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> B
     return copy if change_tensors(copy, change) else f"{bundle.model_file.name} has no weights"
 
 
+def change_one_onnx_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """As `change_one_weight`, in the ONNX graph."""
+    return change_one_weight(bundle.with_onnx(bundle.onnx_file()), reference, folder)
+
+
+def change_every_onnx_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """Every tensor of both graphs changed a little; a checkpoint in the manifest is another one."""
+    moved = change_every_weight(bundle, reference, folder)
+    if isinstance(moved, str) or moved.is_onnx:
+        return moved
+    faulty = change_every_weight(bundle.with_onnx(bundle.onnx_file()), reference, folder)
+    if isinstance(faulty, str):
+        return faulty
+    return _of_another_checkpoint(replace(faulty, params_file=moved.params_file))
+
+
+def _of_another_checkpoint(bundle: Bundle) -> Bundle:
+    """The bundle, of another checkpoint by its manifest, where that names one."""
+    manifest = bundle.manifest
+    if manifest is None or not manifest.checkpoint.get("sha256"):
+        return bundle
+    other = {**manifest.checkpoint, "path": "another checkpoint", "sha256": "0" * 64}
+    return replace(bundle, manifest=replace(manifest, checkpoint=other))
+
+
 def _copy_int8(bundle: Bundle, folder: Path) -> Bundle:
     """A copy of the bundle's INT8 graph in a folder."""
     shutil.copy(bundle.onnx_file(INT8), folder)
@@ -269,11 +303,7 @@ def change_every_scale(bundle: Bundle, reference: Reference, folder: Path) -> Bu
         return (scale * changes).astype(np.float32)
 
     change_scales(faulty.onnx_file(INT8), change)
-    manifest = bundle.manifest
-    if manifest is None or not manifest.checkpoint.get("sha256"):
-        return faulty
-    other = {**manifest.checkpoint, "path": "another checkpoint", "sha256": "0" * 64}
-    return replace(faulty, manifest=replace(manifest, checkpoint=other))
+    return _of_another_checkpoint(faulty)
 
 
 def drop_normalize(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:

@@ -144,7 +144,7 @@ def quantize(
     trials = open_trials(bundle, new, options)
     run_trials(trials, REFERENCE, track(judged, "judge", total=len(judged)))
     share = new_size_share(new, listed)
-    judging = Judging("quantize", options.cpu_threads, options.budget, share)
+    judging = Judging("quantize", options.cpu_threads, {"int8": options.budget}, share)
     reference = trials.pop(REFERENCE)
     records = judging.record_all(new, trials, reference)
     log(f"written to {new.deploy_file}")

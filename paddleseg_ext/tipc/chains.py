@@ -117,8 +117,10 @@ def _add_inferences(
             batch_size=batch, precision=precision, benchmark=params.get("--benchmark"),
             config=folder / "deploy.yaml", image_path=params["--image_path"], save_dir=results,
         )  # fmt: skip
-        reason, count = why_no_engine(runtime.engine), txt.count_of(batch)
-        plan.add(ChainRun("infer", name, words, reason, results, (export,), runtime, count))
+        reason = why_no_engine(runtime.engine) or runtime.why_no_bf16()
+        plan.add(
+            ChainRun("infer", name, words, reason, results, (export,), runtime, txt.count_of(batch))
+        )
 
 
 def plan_cpp(path: Path, mode: str) -> Plan:

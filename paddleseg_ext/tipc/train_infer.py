@@ -283,6 +283,9 @@ def _matrix(infer: Mapping[str, str]) -> Iterator[tuple[str, dict[str, object], 
 def _why_not_inferred(runtime: RuntimeSpec) -> str:
     """Returns why a combination of the matrix cannot run here; empty where it can."""
     precision = runtime.precision
+    if runtime.device == "cpu" and precision == "bf16":
+        needs_onednn = runtime.engine != "paddle_onednn"
+        return "bf16 on a CPU needs --enable_mkldnn:True" if needs_onednn else runtime.why_no_bf16()
     if runtime.device == "cpu":
         return f"{precision} needs a GPU" if precision != "fp32" else ""
     if not has_gpu_build():

@@ -3,7 +3,8 @@
 This module is imported when the engine is opened: the base installation has no such package.
 
 On CPUs with bfloat16 OpenVINO computes in that type by default (BiSeNetV1's logits are then off by
-2% of their scale). So the precision is always set, and `describe` reports the one in use.
+2% of their scale). So the precision is always set, `bf16` only where that is asked for, and
+`describe` reports the one in use.
 
 Of a free height or width OpenVINO 2026.4 computes some INT8 convolutions wrongly (STDC1's logits
 are off by more than their own size, and by 6% of it once the size is fixed). So an INT8 graph is
@@ -37,6 +38,8 @@ from paddleseg_ext.inference.runtime import RuntimeReport
 
 DEVICE = "CPU"
 INT8_NODE = "FakeQuantize"
+PRECISION_HINT = "INFERENCE_PRECISION_HINT"
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # of what INT8 leaves in float
 KEPT_LAYERS = "CPU_RUNTIME_CACHE_CAPACITY"
 PINNING = "ENABLE_CPU_PINNING"  # its own default is True
 # Layers whose runtime precision is that of the arithmetic; the others move or reshape.
@@ -76,7 +79,7 @@ class OpenVino(GraphEngine):
             "NUM_STREAMS": self.streams,
             "PERFORMANCE_HINT": "LATENCY" if self.streams == 1 else "THROUGHPUT",
             "INFERENCE_NUM_THREADS": self.spec.threads or available_cores(),
-            "INFERENCE_PRECISION_HINT": "f32",
+            PRECISION_HINT: HINTS[self.spec.precision],
             PINNING: self.spec.pinned,
             KEPT_LAYERS: MOST_LAYERS,
         }
@@ -116,7 +119,7 @@ class OpenVino(GraphEngine):
             kernels[f"{layer} {kernel}"] += 1
             if layer in COMPUTES:
                 precisions[PRECISIONS.get(precision, precision)] += 1
-        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        hint = self._compiled.get_property(PRECISION_HINT).get_type_name()
         return RuntimeReport(
             name="openvino",
             version=openvino.__version__.split("-")[0],

@@ -48,6 +48,11 @@ def build_config(bundle: Bundle, spec: RuntimeSpec) -> Any:
             f"{bundle.model_file} is a graph of Paddle 3, and this is Paddle {paddle.__version__}; "
             "export the model with this Paddle, or install Paddle 3"
         )
+    if bundle.is_legacy and spec.precision == "bf16":
+        raise UsageError(
+            f"{bundle.model_file}: of a graph of Paddle 2 oneDNN's bf16 returns no float32; export "
+            "it with Paddle 3, or use --backend openvino_bf16"
+        )
     model_file, params_file = bundle.model_file, bundle.params_file
     if spec.tensorrt and bundle.is_legacy:
         model_file, params_file = tensorrt.prepare_legacy(bundle, spec.tensorrt, spec.precision)
@@ -81,6 +86,8 @@ def _configure_cpu(config: Any, bundle: Bundle, spec: RuntimeSpec) -> None:
         return
     config.enable_mkldnn()
     config.set_mkldnn_cache_capacity(ONEDNN_SHAPE_CACHE)
+    if spec.precision == "bf16":
+        config.enable_mkldnn_bfloat16()
     if bundle.is_legacy:
         for name in WRONG_LEGACY_PASSES:
             # `config.delete_pass` works, too, and leaves the list of passes as if it did not.

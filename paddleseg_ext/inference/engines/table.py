@@ -83,13 +83,18 @@ class EngineEntry:
         return getattr(importlib.import_module(module), name)
 
 
-def _paddle(where: str, own_name: str, devices: tuple[str, ...] = ("cpu", "gpu")) -> EngineEntry:
-    packages = ("paddlepaddle", "paddlepaddle-gpu")
-    return EngineEntry("paddle", packages, "cpu", where, own_name, {"fp32": PADDLE}, devices)
+def _paddle(
+    where: str,
+    own_name: str,
+    devices: tuple[str, ...] = ("cpu", "gpu"),
+    precisions: tuple[str, ...] = ("fp32",),
+) -> EngineEntry:
+    packages, graphs = ("paddlepaddle", "paddlepaddle-gpu"), dict.fromkeys(precisions, PADDLE)
+    return EngineEntry("paddle", packages, "cpu", where, own_name, graphs, devices)
 
 
-def _onnx(name: str, where: str, *packages: str) -> EngineEntry:
-    graphs = {"fp32": ONNX, "int8": ONNX_INT8}
+def _onnx(name: str, where: str, *packages: str, has_bf16: bool = False) -> EngineEntry:
+    graphs = {"fp32": ONNX, **({"bf16": ONNX} if has_bf16 else {}), "int8": ONNX_INT8}
     return EngineEntry(name, packages, name, where, name, graphs, streams=True, pinning=True)
 
 
@@ -97,11 +102,11 @@ _HERE = "paddleseg_ext.inference.engines"
 _PADDLE_INFERENCE = f"{_HERE}.paddle_inference:PaddleInference"
 ENGINES: Mapping[str, EngineEntry] = {
     "paddle": _paddle(_PADDLE_INFERENCE, "paddle_inference"),
-    "paddle_onednn": _paddle(_PADDLE_INFERENCE, "paddle_inference", ("cpu",)),
+    "paddle_onednn": _paddle(_PADDLE_INFERENCE, "paddle_inference", ("cpu",), ("fp32", "bf16")),
     "onnxruntime": _onnx(
         "onnxruntime", f"{_HERE}.onnx_runtime:OnnxRuntime", "onnxruntime", "onnxruntime-gpu"
     ),
-    "openvino": _onnx("openvino", f"{_HERE}.openvino_runtime:OpenVino", "openvino"),
+    "openvino": _onnx("openvino", f"{_HERE}.openvino_runtime:OpenVino", "openvino", has_bf16=True),
     "static": _paddle(f"{_HERE}.static_graph:StaticGraph", "static_graph"),
     # The only reference upwards: a checkpoint needs the networks and PaddleSeg's parts.
     "eager": _paddle("paddleseg_ext.evaluation.eager:open_checkpoint", "eager"),

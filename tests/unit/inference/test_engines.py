@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import assert_bf16_is_proven
 
+from paddleseg_ext.common import machine
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.common.machine import STARTING_CORES, cores_for
+from paddleseg_ext.common.machine import STARTING_CORES, cores_for, has_bf16
+from paddleseg_ext.inference import runtime
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
 from paddleseg_ext.inference.engines import onednn_trace, openvino_runtime
 from paddleseg_ext.inference.engines.base import Engine, GraphEngine, RunTimes, as_input
@@ -272,6 +275,44 @@ def test_a_timed_run_gives_the_output_of_a_run(onnx_bundle: Bundle, name: str) -
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_openvino_is_always_told_its_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """By itself it takes bfloat16 where the CPU has it."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(runtime, "has_bf16", lambda: True)
+    monkeypatch.setattr(Bundle, "onnx_file", lambda bundle, precision: bundle.model_file)
+    given = []
+    monkeypatch.setattr(
+        openvino_runtime, "_compile", lambda _, properties, size: given.append(properties)
+    )
+    bundle = bundle_for_onnx(write_onnx(tmp_path / "net.onnx"))
+    opened(bundle, "openvino", precision=precision, threads=1)
+    wanted = "bf16" if precision == "bf16" else "f32"
+    assert [properties["INFERENCE_PRECISION_HINT"] for properties in given] == [wanted]
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+def test_openvinos_bf16_is_proven_by_its_kernels(onnx_bundle: Bundle) -> None:
+    pytest.importorskip("openvino")
+    assert_bf16_is_proven(onnx_bundle, "openvino")
+
+
+@pytest.mark.parametrize("name", ["openvino_bf16", "paddle_onednn_bf16"])
+def test_bf16_is_refused_where_it_would_be_slower(
+    onnx_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
+    with pytest.raises(UsageError, match="bf16 needs a CPU with avx512_bf16 or amx_bf16") as caught:
+        open_engine(onnx_bundle, RuntimeSpec.parse(name))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    RuntimeSpec.parse(name).check()
+    with pytest.raises(UsageError, match="returns no float32; export it with Paddle 3"):
+        opened(read_bundle(LEGACY), "paddle_onednn", precision="bf16")
+
+
 def test_openvino_that_fell_to_bfloat16_is_noticed(
     onnx_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,8 +462,10 @@ def test_bytes_are_not_made_of_what_is_none(value: float) -> None:
         ("openvin", {}, r"did you mean 'openvino'"),
         ("onnxruntime", {"precision": "int9"}, "unknown 'int9'"),
         ("onnxruntime", {"device": "gpu"}, "use --backend paddle for a GPU"),
-        ("openvino", {"precision": "fp16"}, "fp32 or int8"),
+        ("openvino", {"precision": "fp16"}, "fp32 or bf16 or int8"),
         ("openvino", {"precision": "int8"}, "paddleseg-ext quantize"),
+        ("onnxruntime", {"precision": "bf16"}, "fp32 or int8, got bf16"),
+        ("paddle", {"precision": "bf16"}, "--backend paddle_onednn_bf16"),
         ("paddle", {}, "ONNX graph; run it with --backend onnxruntime"),
     ],
 )

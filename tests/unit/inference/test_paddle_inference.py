@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import assert_bf16_is_proven
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.machine import has_bf16
 from paddleseg_ext.inference import runtime
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines import paddle_inference, tensorrt
@@ -122,6 +124,11 @@ def test_flags_reach_paddle(bundle: Bundle, onednn: bool) -> None:
     assert config.mkldnn_enabled() is onednn
     assert config.cpu_math_library_num_threads() == 1
     assert config.new_ir_enabled() and not config.use_gpu()
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+def test_onednns_bf16_is_proven_by_its_kernels(bundle: Bundle) -> None:
+    assert_bf16_is_proven(bundle, "paddle_onednn")
 
 
 @pytest.mark.parametrize("onednn", [False, True])

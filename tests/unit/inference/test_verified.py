@@ -151,6 +151,20 @@ def test_an_onnx_graph_needs_one_of_its_backends(tmp_path: Path, installed: set[
         chosen(bundle_for_onnx(path), "int8")
 
 
+def test_bf16_needs_no_graph_of_its_own(tmp_path: Path, installed: set[str]) -> None:
+    """Of the engines that have it; without an ONNX graph that is Paddle's oneDNN."""
+    records = {"openvino_bf16": Verified("within budget", True, ratio=9.0)}
+    assert chosen(make_bundle(tmp_path, records), "bf16")[0] == "openvino"
+    name, reason = chosen(make_bundle(tmp_path, RIGHT), "bf16")
+    assert name == "openvino" and reason.startswith("not verified")
+    without = make_bundle(tmp_path, {})
+    assert without.manifest
+    without = replace(without, manifest=replace(without.manifest, graphs={}))
+    assert chosen(without, "bf16")[0] == "paddle_onednn"
+    reason = chosen(make_bundle(tmp_path, RIGHT | records))[1]
+    assert "faster, if you name it: openvino_int8" in reason and "openvino_bf16 (with" in reason
+
+
 def test_half_precision_is_not_looked_for_in_a_bundle(tmp_path: Path, installed: set[str]) -> None:
     with pytest.raises(UsageError, match="--precision fp16 needs --device gpu") as caught:
         chosen(make_bundle(tmp_path, RIGHT), "fp16")

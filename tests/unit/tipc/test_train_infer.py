@@ -7,6 +7,7 @@ import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.inference import runtime
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
 from paddleseg_ext.inference.runtime import RuntimeSpec, TensorRtOptions
 from paddleseg_ext.tipc import train_infer
@@ -138,6 +139,7 @@ def test_two_trainings_keep_their_logs_and_predictions_apart(write):
     ("old", "new", "reason"),
     [
         ("--precision:fp32\n--config", "--precision:int8\n--config", "int8 needs a GPU"),
+        ("--precision:fp32\n--config", "--precision:bf16\n--config", "bf16 "),
         ("--device:cpu\n--enable", "--device:gpu\n--enable", "is the CPU build"),
     ],
 )
@@ -145,6 +147,7 @@ def test_what_cannot_run_here_is_listed_with_its_reason_and_not_passed(
     write, monkeypatch, old, new, reason
 ):
     monkeypatch.setattr(train_infer, "has_gpu_build", lambda: False)
+    monkeypatch.setattr(runtime, "has_bf16", lambda: False)
     plan = train_infer.plan_train_infer(write(old, new), MODE)
     skipped = [run for run in plan.runs if run.reason]
     assert skipped
