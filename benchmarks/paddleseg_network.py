@@ -4,7 +4,8 @@ r"""One network of a yml of PaddleSeg's through our commands; `paddleseg_ymls.py
 
 Trains one iteration on small crops of drawn data, evaluates, exports and infers, and writes
 SAVE_DIR/result.json after each step. `--alone` runs what PaddleSeg itself has of these steps,
-without this project: building, a loss and its gradients, a prediction, a static graph.
+without this project: building, a loss and its gradients, a prediction, a static graph, its
+predictor.
 """
 
 import argparse
@@ -219,15 +220,30 @@ def alone(yml: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         if np.abs(first - again).max() > 1e-3 * np.abs(first).max():
             raise RuntimeError("it gives another result each time it runs")
 
-    def export() -> None:
-        spec = [paddle.static.InputSpec([-1, 3, -1, -1], "float32")]
+    def save_graph(*shape: int) -> None:
+        spec = [paddle.static.InputSpec(shape, "float32")]
         static = paddle.jit.to_static(made["model"], input_spec=spec, full_graph=True)
         paddle.jit.save(static, "alone/model")
+
+    def export() -> None:
+        try:
+            save_graph(-1, 3, -1, -1)
+        except Exception as error:  # of the network's code and Paddle's
+            print(f"failed: {error}")
+            save_graph(1, 3, SIDE, SIDE)
+
+    def infer() -> None:
+        config = paddle.inference.Config("alone/model.json", "alone/model.pdiparams")
+        config.disable_mkldnn()
+        predictor = paddle.inference.create_predictor(config)
+        predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images[:1].numpy())
+        predictor.run()
 
     yield "builds", build
     yield "trains", train
     yield "evaluates", evaluate
     yield "exports", export
+    yield "infers", infer
 
 
 if __name__ == "__main__":

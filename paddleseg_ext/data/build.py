@@ -27,6 +27,7 @@ from paddleseg_ext.images.functional import as_grey, check_channels
 from paddleseg_ext.images.labels import (
     CITYSCAPES,
     IGNORE_INDEX,
+    MAX_CLASSES,
     ClassTable,
     decode_label,
     generic_table,
@@ -36,14 +37,21 @@ from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample, unique_names
 from paddleseg_ext.registry import (
     DATASETS,
+    PADDLESEG_PREFIX,
     TRANSFORMS,
     build,
     checked_factory,
     means_paddlesegs,
 )
 
-# How PaddleSeg's Cityscapes and COCO-Stuff report an absent folder, as a ValueError.
-PADDLESEGS_MISSING = "The dataset is not Found"
+# How PaddleSeg's Cityscapes, COCO-Stuff and Pascal Context report absent files.
+PADDLESEGS_MISSING = ("The dataset is not Found", "are not ready")
+# Where the files come from of data sets whose modules in PaddleSeg have no `URL`.
+ADDRESSES = {
+    "CocoStuff": "https://github.com/nightrome/cocostuff",
+    "PascalContext": "https://cs.stanford.edu/~roozbeh/pascal-context",
+    "PPHumanSeg14K": "https://github.com/PaddlePaddle/PaddleSeg/tree/release/2.8/contrib/PP-HumanSeg",
+}
 # Where most of its data sets read; those that read elsewhere do not hand labels to transforms.
 PADDLESEGS_READER = "paddleseg.datasets.dataset"
 
@@ -155,6 +163,7 @@ def build_dataset(config: Config, section: str) -> Any:
     if not isinstance(specs, list):
         raise UsageError(f"{section}.transforms: a list is expected, got {shown(specs)}")
     channels = check_channels(config.img_channels, f"{section}: {IMG_CHANNELS}")
+    _check_number_of_classes(config, spec, section)
     transforms = [
         build(TRANSFORMS, entry, f"{section}.transforms[{index}]", config.only_paddleseg)
         for index, entry in enumerate(specs)
@@ -167,10 +176,11 @@ def build_dataset(config: Config, section: str) -> Any:
             _check_paddlesegs(config, described, section)
             dataset = build(DATASETS, described, section, config.only_paddleseg)
     except FileNotFoundError as error:  # of PaddleSeg's data sets
-        raise MissingData(f"{section}: {error}") from None
+        found = f"'{error.filename}' does not exist" if error.filename else str(error)
+        raise MissingData(f"{section}: {found}{_remedy(described)}") from None
     except UsageError as error:
-        if PADDLESEGS_MISSING in str(error):
-            raise MissingData(str(error)) from None
+        if any(words in str(error) for words in PADDLESEGS_MISSING):
+            raise MissingData(f"{error}{_remedy(described)}") from None
         raise
     if not hasattr(dataset, "samples"):
         dataset = PaddleSegDataset(dataset)
@@ -185,6 +195,19 @@ def build_dataset(config: Config, section: str) -> Any:
     dataset.img_channels = channels
     dataset.orientation = config.orientation
     return dataset
+
+
+def _check_number_of_classes(config: Config, spec: Mapping[str, Any], section: str) -> None:
+    """Refuse a data set of PaddleSeg's whose classes do not fit into bytes: PSSL's 1001."""
+    type_name = spec.get("type")
+    if not isinstance(type_name, str) or DATASETS.is_ours(type_name, config.only_paddleseg):
+        return
+    number = getattr(DATASETS.find(type_name), "NUM_CLASSES", None)
+    if isinstance(number, int) and number > MAX_CLASSES:
+        raise UsageError(
+            f"{section}: {type_name} has {number} classes, and labels here have at most "
+            f"{MAX_CLASSES}: pretrain with PaddleSeg, and begin from its weights by 'pretrained'"
+        )
 
 
 def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> None:
@@ -203,8 +226,6 @@ def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> 
         return  # `build` says so
     theirs = config.only_paddleseg or DATASETS.is_ours(type_name)
     factory = checked_factory(DATASETS, spec, section, theirs)
-    address = getattr(sys.modules[factory.__module__], "URL", None)
-    fetched = f"fetch {address} by hand and unpack it" if address else "fetch its files by hand"
     for key in inspect.signature(factory).parameters:
         folder = spec.get(key)
         if not key.endswith("_root") or (folder is None and key != "dataset_root"):
@@ -213,10 +234,21 @@ def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> 
             check_path(f"{section}: {key}", folder)
         if not folder or not Path(folder).is_dir():
             found = f"there is no folder '{folder}'" if folder else f"'{key}' is missing"
-            raise MissingData(
-                f"{section}: {type_name}: {found}; mend '{key}', or {fetched} (nothing is "
-                "downloaded here)"
-            )
+            raise MissingData(f"{section}: {type_name}: {found}{_remedy(spec, key)}")
+
+
+def _remedy(spec: Mapping[str, Any], what: str = "its paths") -> str:
+    """What to do where files of a data set of PaddleSeg's are absent."""
+    type_name = str(spec.get("type")).removeprefix(PADDLESEG_PREFIX)
+    factory = DATASETS.find(type_name, only_paddleseg=True)
+    address = getattr(sys.modules[factory.__module__], "URL", None)
+    if address:
+        fetched = f"fetch {address} by hand and unpack it"
+    elif type_name in ADDRESSES:
+        fetched = f"fetch its files by hand as {ADDRESSES[type_name]} says"
+    else:
+        fetched = "fetch its files by hand"
+    return f"; mend {what}, or {fetched} (nothing is downloaded here)"
 
 
 def _classes(spec: Mapping[str, Any], section: str) -> ClassSection | None:

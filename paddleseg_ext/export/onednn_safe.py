@@ -1,4 +1,4 @@
-"""Operators that oneDNN computes wrongly, replaced while a graph is traced.
+"""Operators that Paddle Inference computes wrongly, most under oneDNN, replaced while tracing.
 
 Networks, ours and PaddleSeg's, keep the operators that they were published with. The replacements
 compute the same in operations that oneDNN gets right, from the sizes inside the graph, so that any
@@ -17,6 +17,9 @@ the first input size. 4x4 cells of a 200x300 image after a 256x512 one are off b
 largest, and features of a few pixels after more of them end in `std::exception`. It becomes matrix
 products, which converters to ONNX take at any size, too.
 
+Batch norm of `(N, C)`: where it is of parameters alone (PaddleSeg's GINet, of its class nodes),
+Paddle's folding of constants fails, and the graph cannot be loaded. It becomes arithmetic.
+
 Deleting fuse passes or switching to the new IR does not help; `grid_sample` is right but slower.
 """
 
@@ -28,8 +31,10 @@ from typing import Any
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
+from paddle.nn.layer import norm as norm_layers
 
 _interpolate, _adaptive_avg_pool2d = F.interpolate, F.adaptive_avg_pool2d
+_batch_norm = F.batch_norm
 LARGEST_DENOMINATOR = 1000  # of a scale factor; 1.3 is written as 13 / 10
 
 
@@ -38,13 +43,16 @@ def traced_operators() -> Iterator[None]:
     """Replaces the operators while a graph is traced, by changing a module of Paddle.
 
     Not for eager use. Layers such as `nn.Upsample` and PaddleSeg's networks look the functions up
-    when they run, so one replacement reaches all of them.
+    when they run, so one replacement reaches all of them; Paddle's norm layers look in their own
+    module.
     """
     F.interpolate, F.adaptive_avg_pool2d = _interpolate_exactly, _pool_exactly
+    norm_layers.batch_norm = _norm_foldably
     try:
         yield
     finally:
         F.interpolate, F.adaptive_avg_pool2d = _interpolate, _adaptive_avg_pool2d
+        norm_layers.batch_norm = _batch_norm
 
 
 def _interpolate_exactly(
@@ -96,6 +104,22 @@ def _pool_exactly(x: Tensor, output_size: Any, data_format: str = "NCHW", **rest
         pooling_matrix(paddle.shape(x)[3], width),
         tuple(cells),
     )
+
+
+def _norm_foldably(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    epsilon: float = 1e-5,
+    **rest: Any,
+) -> Tensor:
+    if len(x.shape) != 2:
+        return _batch_norm(x, mean, variance, weight, bias, epsilon=epsilon, **rest)
+    x = (x - mean) * paddle.rsqrt(variance + epsilon)
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
 
 
 def _resample(x: Tensor, vertical: Tensor, horizontal: Tensor, out_size: Any) -> Tensor:

@@ -60,7 +60,9 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
     spec.pop("pretrained", None)
     theirs = means_paddlesegs(MODELS, spec, config.only_paddleseg)
     with _paddlesegs_building() if theirs else nullcontext():
-        return _build(config, spec, num_classes, theirs)
+        model = _build(config, spec, num_classes, theirs)
+    replace_gpu_norms(model)
+    return model
 
 
 def _build(config: Config, spec: dict[str, Any], num_classes: int, theirs: bool) -> "nn.Layer":
@@ -105,6 +107,25 @@ def _paddlesegs_building() -> Iterator[None]:
     finally:
         for backbone, init_weight in zip(backbones, theirs, strict=True):
             backbone.init_weight = init_weight
+
+
+def replace_gpu_norms(model: "nn.Layer") -> None:
+    """Replaces every `nn.SyncBatchNorm` inside `model` on a CPU, where Paddle has no kernel for it.
+
+    Some of PaddleSeg's networks have it whatever the device is. The parameters stay the same.
+    """
+    import paddle
+    from paddle import nn
+
+    if paddle.get_device() != "cpu":
+        return
+    for parent in model.sublayers(include_self=True):
+        for name, norm in list(parent.named_children()):
+            if type(norm) is nn.SyncBatchNorm:
+                plain = nn.BatchNorm2D(norm._num_features, norm._momentum, norm._epsilon)
+                for tensor in ("weight", "bias", "_mean", "_variance"):
+                    setattr(plain, tensor, getattr(norm, tensor))
+                parent.add_sublayer(name, plain)
 
 
 def _check_operators(backbone: "nn.Layer", where: str) -> None:

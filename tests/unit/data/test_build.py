@@ -142,7 +142,7 @@ def test_absent_files_are_missing_data_whatever_the_type(
         ("OpticDiscSeg", "optic_disc_seg.zip"),
         ("MiniDeepGlobeRoadExtraction", "MiniDeepGlobeRoadExtraction.zip"),
         ("paddleseg.ADE20K", "ADEChallengeData2016.zip"),
-        ("PPHumanSeg14K", "fetch its files by hand"),
+        ("PPHumanSeg14K", "fetch its files by hand as .*contrib/PP-HumanSeg says"),
     ],
 )
 def test_data_of_paddleseg_that_is_absent_is_not_downloaded(
@@ -158,11 +158,37 @@ def test_data_of_paddleseg_that_is_absent_is_not_downloaded(
 
 
 @pytest.mark.parametrize(
+    ("type_name", "file", "address"),
+    [
+        ("PascalVOC", "VOC2012/ImageSets/Segmentation/train.txt", "VOCtrainval_11-May-2012.tar"),
+        ("SUPERVISELY", "supervisely_face_train_easy.txt", "Supervisely_face.zip"),
+        ("CocoStuff", "not Found", "nightrome/cocostuff"),
+        ("PascalContext", "annotations are not ready", "roozbeh/pascal-context"),
+    ],
+)
+def test_files_of_paddlesegs_data_sets_that_are_absent_are_named_with_their_place(
+    type_name: str, file: str, address: str, tmp_path: Path
+) -> None:
+    spec = {"type": type_name, "dataset_root": str(tmp_path), "mode": "train"}
+    if type_name == "SUPERVISELY":
+        spec |= {key: [] for key in ("common_transforms", "transforms1", "transforms2")}
+    else:
+        spec["transforms"] = [{"type": "Normalize"}]
+    (tmp_path / "c.yml").write_text(yaml.safe_dump({"train_dataset": spec}))
+    with pytest.raises(MissingData, match=rf"^train_dataset: .*{file}.*{address}.*downloaded here"):
+        build_dataset(load_config(tmp_path / "c.yml"), "train_dataset")
+
+
+@pytest.mark.parametrize(
     ("section", "message"),
     [
         ("{type: PascalVOC, dataset_root: 5}", "dataset_root: a path is expected, got 5"),
         ("{type: PascalVOC, dataset_rot: x}", "takes no 'dataset_rot' .did you mean"),
-        ("{type: PSSLDataset, pssl_root: ., imagenet_root: typo}", "no folder 'typo'"),
+        (
+            "{type: PSSLDataset, pssl_root: ., imagenet_root: ., transforms: [{type: "
+            "RandomPaddingCrop, crop_size: [8, 8], label_padding_value: 1001}]}",
+            "PSSLDataset has 1001 classes, .* at most 254: pretrain with PaddleSeg",
+        ),
         ("{type: PascalVOC, dataset_root: ., mode: trainaug}", "voc_augment.py"),
         ("{type: OpticDiscSeg, dataset_root: .}", "list format incorrect"),
         ("{type: Dataset, img_channels: 4, dataset_root: .}", "1 .grey. or 3 .RGB. .*got 4"),

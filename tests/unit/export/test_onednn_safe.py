@@ -104,6 +104,26 @@ def test_pooling_takes_other_sizes_after_the_first_where_onednn_runs_the_graph(
     check_under_onednn(Network(), tmp_path)
 
 
+@pytest.mark.parametrize("affine", [None, False])
+def test_a_norm_of_parameters_alone_can_be_loaded(affine: bool | None, tmp_path: Path) -> None:
+    """The class nodes of PaddleSeg's GINet; Paddle's folding of constants fails at the operator."""
+
+    class Network(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nodes = paddle.create_parameter([5, 4], "float32")
+            self.nodes.stop_gradient = True
+            self.norm = paddle.nn.BatchNorm1D(4, weight_attr=affine, bias_attr=affine)
+            self.images = paddle.nn.BatchNorm2D(3)
+
+        def forward(self, images):
+            return self.images(images) * self.norm(self.nodes).max()
+
+    network = Network()
+    network(paddle.randn([2, 3, 8, 8]))  # other statistics than zero and one
+    check_under_onednn(network, tmp_path)
+
+
 cells = st.integers(1, 9)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import paddle
 import pytest
 from paddle import nn
 
@@ -161,3 +162,24 @@ def test_position_embeddings_of_another_size_are_resized_as_by_paddleseg(
     expected = large.resize_pos_embed(small.pos_embed, (2, 2), (4, 4))
     assert large.pos_embed.shape == [1, 17, 16]
     assert (large.pos_embed == expected).all()
+
+
+def test_a_norm_for_gpus_runs_on_a_cpu() -> None:
+    from paddle import nn
+
+    from paddleseg_ext.models.build import replace_gpu_norms
+
+    model = nn.Sequential(nn.Conv2D(3, 4, 1), nn.Sequential(nn.SyncBatchNorm(4, momentum=0.1)))
+    names = list(model.state_dict())
+    parameters = model.parameters()
+    replace_gpu_norms(model)
+    assert list(model.state_dict()) == names
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    images = paddle.rand([2, 3, 8, 8])
+    features = model[0](images)
+    assert abs(float(model(images).mean())) < 1e-5
+    model.eval()  # after one step the statistics are nine tenths of the batch's
+    mean = 0.9 * features.mean([0, 2, 3], keepdim=True)
+    spread = 0.1 + 0.9 * features.var([0, 2, 3], unbiased=False, keepdim=True)
+    expected = (features - mean) / (spread + 1e-5).sqrt()
+    assert paddle.allclose(model(images), expected, atol=1e-5)
