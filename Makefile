@@ -13,7 +13,7 @@ BENCH_CALIBRATION ?= output/demo/data/train.list
 BENCH_DIR ?= output/bench
 BENCH_FLAGS ?=
 
-.PHONY: help demo test test-slow lint golden tipc bench cpp onnx-helper matrix clean
+.PHONY: help demo test test-slow lint golden tipc bench cpp onnx-helper matrix docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -97,6 +97,18 @@ cpp: $(VENV)/run.stamp  ## the C++ program output/cpp/segment, and its tests und
 matrix:  ## the tour and unit tests on every Python here, and of numpy1.txt: output/matrix/table.md
 	@$(PYTHON) tests/matrix.py $(MATRIX_FLAGS)
 
+docs: $(VENV)/docs.stamp  ## one site of all pages and the API reference: output/site/index.html
+	@echo "== the site in output/site"
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs auto \
+		-c docs/site -d output/site.cache . output/site
+	@echo "open output/site/index.html"
+
+$(VENV)/docs.stamp: requirements/docs.txt
+	@echo "== installing what builds the site"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) -r requirements/docs.txt
+	@touch $@
+
 ONNX_VENV ?= .venv-onnx
 # The first of these that runs: a shim of pyenv's may name a version that is not switched on.
 HELPER_PYTHON ?= $(firstword $(foreach python,python3.12 python3.11 \
@@ -111,5 +123,5 @@ onnx-helper:  ## .venv-onnx of Python 3.12 or 3.11, which converts to ONNX for 3
 	@echo "now: export PADDLE2ONNX_PYTHON=$(abspath $(ONNX_VENV))/bin/python"
 
 clean:  ## delete the demo's output and the caches; runs of your own and $(VENV) stay
-	@echo "== deleting output/demo, output/tour and caches"
-	@rm -rf output/demo output/tour .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@echo "== deleting output/demo, output/tour, output/site and caches"
+	@rm -rf api output/demo output/tour output/site output/site.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
