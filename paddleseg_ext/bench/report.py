@@ -29,6 +29,7 @@ class Row:
         new_sizes_s: the network's first run of each input size, in the rounds before, too.
         throughputs: batch size -> images a second, one for each round; empty where it cannot run.
         throughput_hw: of the network's input, in these.
+        consistency: of a video's frames, where one was given.
     """
 
     candidate: Candidate
@@ -39,6 +40,7 @@ class Row:
     throughputs: dict[int, list[float]] = field(default_factory=dict)
     throughput_hw: tuple[int, int] = (0, 0)
     peak_memory_mb: float = 0.0
+    consistency: float | None = None
 
     @property
     def parity(self) -> str:
@@ -131,6 +133,7 @@ class Row:
             "gflops": gflops,
             "share_of_peak": None if gflops is None else gflops / peak_gflops,
             "mean_iou": self.mean_iou(),
+            "consistency": self.consistency,
             "backend": self.report.to_dict(),
         }
 
@@ -156,7 +159,9 @@ def table_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
     sizes = list(results[0]["images_per_second"])
     header = ["candidate", "p50 ms", "p90", "p99", "network p50", "image p50", "new size"]
     header += [f"img/s b{size}" for size in sizes]
-    header += ["of size", "MB", "M param", "G madd", "GFLOP/s", "of peak", "mIoU", "parity"]
+    header += ["of size", "MB", "M param", "G madd", "GFLOP/s", "of peak", "mIoU"]
+    is_film = any(result["consistency"] is not None for result in results)
+    header += [*(["consistency"] if is_film else []), "parity"]
     rows = [header]
     for result in results:
         labels, parity = result["labels_ms"], result["parity"]
@@ -175,6 +180,7 @@ def table_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
                 _number(result["gflops"], 1),
                 _number(result["share_of_peak"], 2),
                 _number(result["mean_iou"], 4),
+                *([_number(result["consistency"], 4)] if is_film else []),
                 f"{parity} !!" if parity == FAILED else parity,
             ]
         )

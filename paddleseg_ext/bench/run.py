@@ -57,6 +57,10 @@ class BenchOptions(CheckedOptions):
         parse=boolean,
         metavar="True|False",
     )
+    video: Path | None = option(
+        None, "a video: its frames also measure temporal consistency", metavar="FILE"
+    )
+    video_frames: int = option(50, "of it, from the first", parse=positive_int)
     device: str = field(default="cpu")
     threads: int | None = field(default=None)
 
@@ -177,6 +181,9 @@ def take_turns(
         peak = max(peak, settled(gemm, "gflops"))
     for name, worker in workers.items():
         rows[name].throughput_hw = worker.call("throughput_hw")
+        if options.video is not None:
+            steady = worker.call("consistency", options.video, options.video_frames)
+            rows[name].consistency = steady
         rows[name].peak_memory_mb = worker.call("peak_memory_mb")
     return peak
 

@@ -9,14 +9,16 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +29,10 @@ from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.images.labels import MAX_CLASSES
 from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
+from paddleseg_ext.images.video import open_video, read_frames
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.engines.base import RunTimes
+from paddleseg_ext.inference.flow import Steadiness
 from paddleseg_ext.inference.outputs import encode_label_map
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
@@ -173,6 +177,18 @@ class Bench:
     def throughput_hw(self) -> tuple[int, int]:
         """Size of the network's input in `throughput`."""
         return self.predictor.prepare(self._samples[0].image).geometry.network_hw
+
+    def consistency(self, video: Path, most_frames: int) -> float | None:
+        """Temporal consistency of the first frames of a video; None where none can be compared."""
+        steadiness, source = Steadiness(), open_video(video)
+        try:
+            with closing(read_frames(source)) as frames:
+                for frame in islice(frames, most_frames):
+                    found = self.predictor(cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB))
+                    steadiness.add(found.image, found.label_map)
+        finally:
+            source.capture.release()
+        return steadiness.consistency
 
     def peak_memory_mb(self) -> float:
         """The most memory that this process has had."""

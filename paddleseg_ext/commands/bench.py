@@ -25,6 +25,7 @@ from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.images.samples import collect_samples
+from paddleseg_ext.images.video import open_video
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,6 +50,8 @@ def main(argv: list[str]) -> None:
     device = resolve_device(arguments.device)
     threads = fix_thread_count(arguments.cpu_threads)
     samples = collect_samples(arguments.data)
+    if arguments.video is not None:
+        open_video(arguments.video).capture.release()  # before a process is started
     save_dir = require_writable(arguments.save_dir, "--save_dir")
     options = read_options(BenchOptions, arguments, device=device, threads=threads)
     bench(arguments.config, samples, options, save_dir)

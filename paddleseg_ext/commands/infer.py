@@ -40,6 +40,7 @@ from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.smoothing import DEFAULT_MEMORY, SmoothedPredictor, check_smoothing
 from paddleseg_ext.inference.video import AUTO, CODECS, VideoSettings, result_path
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import AbsentRule
@@ -85,6 +86,20 @@ class InferOptions:
         None, "red, green and blue of every class in label maps and overlays", metavar="N"
     )
     show_fps: bool = switch("draw into the video how many frames per second are done", needs=FILM)
+    consistency: bool = switch(
+        "the share of pixels that keep their class along optical flow, of a video", needs=FILM
+    )
+    smooth: float | None = option(
+        None,
+        "average the scores of a video along optical flow, so that label maps are steadier; the "
+        f"frames before weigh {DEFAULT_MEMORY}, or as said; what it costs: docs/trust.md",
+        above=0,
+        below=1,
+        nargs="?",
+        const=DEFAULT_MEMORY,
+        metavar="WEIGHT",
+        needs=FILM,
+    )
     video_codec: str = option(
         AUTO,
         "of the written video; auto takes the first that OpenCV can write here; mp4v is encoded "
@@ -142,6 +157,8 @@ def main(argv: list[str]) -> int:
     bundle.preprocess()  # refuses unknown transforms before an engine is loaded
     wanted = options.outputs
     bundle.require_outputs(wanted, options.unknown_below)
+    if options.smooth is not None:
+        check_smoothing(bundle.output_op, spec.streams)
     require_writable(options.save_dir, "--save_dir")
     inputs = open_inputs(args, options)
     if spec.tensorrt is not None:
@@ -153,6 +170,9 @@ def main(argv: list[str]) -> int:
     what_ran: dict[str, Any] = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
     if options.unknown_below is not None:
         what_ran["unknown_below"] = options.unknown_below
+    if options.smooth is not None:
+        what_ran["smooth"] = options.smooth
+        predictor = SmoothedPredictor(predictor, options.smooth)
     if isinstance(inputs, Source):
         what_ran["backend"] = predictor.describe().to_dict()
         return run_video(predictor, inputs, read_options(VideoSettings, args, what_ran=what_ran))

@@ -8,7 +8,7 @@ never occurs. Equal seeds give equal pixels in every release of NumPy and OpenCV
 in whole numbers here, since OpenCV's outlines and its blur differ between releases.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,6 +186,47 @@ def draw_scene(
     Returns:
         `(H, W, 3)` uint8 RGB image and `(H, W)` uint8 train ids, 255 where void, 254 on the animal.
     """
+    canvas, street = _painted(seed, size_wh)
+    if with_animal:
+        _draw_animal(canvas, street, np.random.default_rng([0xA817A1, seed]))
+    exposure, tint = canvas.random.uniform(0.86, 1.14), canvas.random.normal(0.0, 4.0, 3)
+    return _photograph(canvas.image, exposure, tint, canvas.random), canvas.label
+
+
+def draw_film(
+    seed: int, size_wh: tuple[int, int], num_frames: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw the frames of a film: the camera pans over a street, and a car drives through.
+
+    Every frame has noise of its own; what stands still moves by whole pixels.
+
+    Args:
+        seed: determines the film.
+        size_wh: width and height of a frame in pixels; the street is half as large again.
+        num_frames: of the film. The camera stops at the street's end.
+
+    Yields:
+        Image and label of each frame, as `draw_scene` returns them.
+    """
+    width, height = size_wh
+    canvas, street = _painted(seed, (width + width // 2, height + height // 2))
+    random = np.random.default_rng([0xF117, seed])
+    exposure, tint = random.uniform(0.86, 1.14), random.normal(0.0, 4.0, 3)
+    room = np.array([canvas.width - width, canvas.height - height])
+    speed, place = random.uniform([-4.0, -1.0], [4.0, 1.0]), random.uniform(0.3, 0.7, 2) * room
+    car_x, car_speed = random.uniform(0.2, 0.8) * canvas.width, random.uniform(-6.0, 6.0)
+    depth = random.uniform(0.4, 0.7)
+    for number in range(num_frames):
+        shown = Canvas(canvas.image.copy(), canvas.label.copy(), np.random.default_rng(seed))
+        at = car_x + car_speed * number
+        _draw_car(shown, at, street.row(depth), depth * canvas.height)
+        left, top = np.clip(place + speed * number, 0, room).round().astype(int)
+        window = (slice(top, top + height), slice(left, left + width))
+        yield _photograph(shown.image[window], exposure, tint, random), shown.label[window]
+
+
+def _painted(seed: int, size_wh: tuple[int, int]) -> tuple[Canvas, Street]:
+    """The canvas of a scene, before it is photographed."""
     width, height = size_wh
     random = np.random.default_rng([0x57EE7, seed])
     image, label = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.uint8)
@@ -205,9 +246,7 @@ def draw_scene(
         _draw_border(canvas, street, side)
     _draw_objects(canvas, street)
     _draw_void(canvas)
-    if with_animal:
-        _draw_animal(canvas, street, np.random.default_rng([0xA817A1, seed]))
-    return _photograph(canvas), canvas.label
+    return canvas, street
 
 
 def _draw_sky(canvas: Canvas) -> None:
@@ -502,13 +541,13 @@ def _blur(image: np.ndarray, axis: int) -> np.ndarray:
     return image * (1 - 2 * side) + (before + after) * side
 
 
-def _photograph(canvas: Canvas) -> np.ndarray:
+def _photograph(
+    image: np.ndarray, exposure: float, tint: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
     """The image as `(H, W, 3)` uint8, with blur, exposure and noise."""
-    image = canvas.image
     for axis in (0, 1):
         image = _blur(image, axis)
-    exposure, tint = canvas.random.uniform(0.86, 1.14), canvas.random.normal(0.0, 4.0, 3)
-    noise = canvas.random.normal(0.0, PIXEL_NOISE, image.shape)
+    noise = random.normal(0.0, PIXEL_NOISE, image.shape)
     return np.clip(image * exposure + tint + noise, 0, 255).astype(np.uint8)
 
 

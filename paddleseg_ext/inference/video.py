@@ -31,6 +31,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import atomic_path, write_bytes
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source, count_frames, quiet_opencv
+from paddleseg_ext.inference.flow import Steadiness
 from paddleseg_ext.inference.outputs import CONFIDENCE, OVERLAYS, encode_confidence
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
@@ -56,6 +57,7 @@ class VideoSettings:
         streams: batches that the engine runs at a time.
         show_fps: draw into the video how many frames a second are done here and now.
         video_codec: one of `CODECS`, or `AUTO`.
+        consistency: also count the pixels that keep their class along optical flow.
         most_frames: the run ends after so many predicted frames; None goes to the end.
         what_ran: bundle and the like, for the JSON.
     """
@@ -66,6 +68,7 @@ class VideoSettings:
     streams: int = 1
     show_fps: bool = False
     video_codec: str = AUTO
+    consistency: bool = False
     most_frames: int | None = None
     print_detail: bool = True
     what_ran: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +93,9 @@ class VideoOutcome:
         num_resized: frames of another size than the first, whose overlays were resized to it.
         first_resized: the number of the first of these.
         seconds: from the first frame to the last.
+        consistency: share of the pixels that optical flow finds again in the next frame which keep
+            their class; None where it was not asked for.
+        compared_pixels: share of all pixels that this is of.
     """
 
     num_predicted: int = 0
@@ -104,6 +110,8 @@ class VideoOutcome:
     num_resized: int = 0
     first_resized: int | None = None
     seconds: float = 0.0
+    consistency: float | None = None
+    compared_pixels: float | None = None
 
 
 def result_path(source: Source, save_dir: Path) -> Path:
@@ -142,9 +150,10 @@ def predict_video(
     """
     path = result_path(source, settings.save_dir)
     outcome = VideoOutcome()
+    steadiness = Steadiness() if settings.consistency else None
     confidence_dir = settings.save_dir / CONFIDENCE / source.path.stem
     repeats = _Repeats()
-    pen = _Pen(source, outcome, settings.show_fps, repeats, confidence_dir)
+    pen = _Pen(source, outcome, settings.show_fps, repeats, confidence_dir, steadiness)
     stream = StreamOptions(
         settings.batch_size,
         settings.num_workers,
@@ -169,6 +178,9 @@ def predict_video(
         if not outcome.num_written:
             raise DataError(f"{source.path}: not one frame of it can be decoded")
         _check(temporary, path, outcome.num_written)
+    if steadiness is not None:
+        outcome.consistency = steadiness.consistency
+        outcome.compared_pixels = steadiness.compared_share
     return outcome
 
 
@@ -258,6 +270,7 @@ class _Pen:
     show_fps: bool
     repeats: _Repeats
     confidence_dir: Path
+    steadiness: Steadiness | None = None
     writer: Any = None
     last: Prediction | None = None
     last_number: int = -1
@@ -273,6 +286,8 @@ class _Pen:
         assert isinstance(frame, Frame)
         repeated = list(self.write_repeats())
         self.last = prediction
+        if self.steadiness is not None and (found := prediction.segmentation) is not None:
+            self.steadiness.add(found.image, found.label_map)
         self._write(prediction, frame)
         return [*repeated, frame]
 

@@ -99,6 +99,12 @@ def _report(source: Source, outcome: VideoOutcome, missing: int, settings: Video
         + (f", {outcome.num_equal} of them equal to the one before" if outcome.num_equal else "")
         + (f", {outcome.num_dropped} dropped" if source.is_camera else "")
     )
+    if outcome.consistency is not None and outcome.compared_pixels is not None:
+        log(
+            f"temporal consistency {outcome.consistency:.4f}: of the "
+            f"{outcome.compared_pixels:.1%} of the pixels that optical flow finds again in the "
+            "next frame, those that keep their class"
+        )
     if outcome.num_repeated:
         log(
             f"{source.path}: its frames come at a variable rate; {outcome.num_repeated} overlays "

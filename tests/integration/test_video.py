@@ -1,5 +1,6 @@
 """`infer.py --video` draws what `infer.py --image_path` draws of the same frames."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -36,3 +37,29 @@ def test_overlays_are_those_of_single_images(bundle: Path, tmp_path: Path) -> No
         expected = cv2.imread(str(save_dir / f"overlays/{number}.jpg"))
         difference = np.abs(overlays.read()[1].astype(int) - expected).mean()
         assert difference < 12  # two lossy codecs
+
+
+def test_consistency_and_smoothing(bundle: Path, tmp_path: Path) -> None:
+    """A still film of noise of its own in every frame: steadier, and it is on record."""
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(60, 200, (8, 12, 3), dtype=np.uint8)
+    still = cv2.resize(coarse, (96, 64), interpolation=cv2.INTER_CUBIC)
+    writer = cv2.VideoWriter(
+        str(tmp_path / "in.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (96, 64)
+    )
+    for _ in range(6):
+        writer.write(np.clip(still + rng.normal(0, 12, still.shape), 0, 255).astype(np.uint8))
+    writer.release()
+    infer = load_script("infer")
+    common = ["--config", str(bundle), "--device", "cpu", "--print_detail", "False"]
+    found = {}
+    for name, flags in {"plain": [], "smooth": ["--smooth"], "much": ["--smooth", "0.8"]}.items():
+        folder = tmp_path / name
+        given = ["--video", str(tmp_path / "in.mp4"), "--save_dir", str(folder), "--consistency"]
+        assert infer.main([*common, *given, *flags]) == 0
+        found[name] = json.loads((folder / "inference.json").read_text())
+    assert 0.5 < found["plain"]["compared_pixels"] <= 1
+    consistency = [found[name]["consistency"] for name in ("plain", "smooth", "much")]
+    assert consistency[0] < consistency[1] < consistency[2] <= 1
+    assert "smooth" not in found["plain"]["source"]
+    assert found["smooth"]["source"]["smooth"] == 0.6 and found["much"]["source"]["smooth"] == 0.8
