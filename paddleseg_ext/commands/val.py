@@ -61,7 +61,9 @@ class ValOptions:
     )
     auc_roc: bool = switch("area under the ROC curve, each class against the others")
     boundary_f1: bool = switch("how well the classes' outlines agree")
-    boundary_iou: bool = switch("IoU of the classes within 2% of the diagonal from their outlines")
+    boundary_iou: bool = switch(
+        "IoU of the classes within 0.02 of the diagonal from their outlines"
+    )
     report: Path | None = option(None, "folder of an HTML page with pictures", metavar="DIR")
     save_submission: Path | None = option(
         None,
