@@ -23,7 +23,7 @@ from paddleseg_ext.common.flags import (
     make_parser,
 )
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
-from paddleseg_ext.common.options import add_options, option, read_options, switch
+from paddleseg_ext.common.options import add_options, option, read_options, refuse_idle, switch
 from paddleseg_ext.evaluation.protocol_choice import (
     ProtocolFlags,
     require_whole_maps,
@@ -56,6 +56,19 @@ class PredictOptions:
         "resizing, 255 for 1"
     )
     unknown_below: float | None = unknown_below_option()
+    explain: list[str] | None = option(
+        None,
+        "also write explain/NAME/: the gates of ARM, FFM and BGA and Grad-CAM of these classes "
+        "(by name or number; of none: the three largest of each image)",
+        nargs="*",
+        metavar="CLASS",
+    )
+    explain_layer: str | None = option(
+        None,
+        "layer of Grad-CAM, by its name in the network (default: the last of the smallest maps)",
+        needs="--explain",
+        metavar="NAME",
+    )
 
 
 _PADDLESEGS = {
@@ -80,6 +93,7 @@ def main(argv: list[str]) -> int:
     """Check all that can be checked without Paddle, then run."""
     args = build_parser().parse_args(argv)
     options = read_options(PredictOptions, args)
+    refuse_idle(options, {"--explain": options.explain is not None})
     config = configuration_for(options.model_path, args.config, args.opts)
     flags = read_options(ProtocolFlags, args)
     rule = rule_of(flags, config)
@@ -118,4 +132,13 @@ def main(argv: list[str]) -> int:
     predictor = eager_predictor(config, options.model_path, device)
     predictor.set_colours(options.custom_color, "--custom_color")
     predictor = predictor.with_outputs(wanted, options.unknown_below)
-    return predict_and_save(predictor, samples, settings)
+    if options.explain is None:
+        return predict_and_save(predictor, samples, settings)
+
+    from paddleseg_ext.evaluation.explain import explain_and_save, explainer_of
+
+    explainer = explainer_of(
+        predictor, options.explain, options.explain_layer, samples, options.save_dir
+    )
+    status = predict_and_save(predictor, samples, settings)
+    return max(status, explain_and_save(predictor, explainer, samples, options.save_dir))

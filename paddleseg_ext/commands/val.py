@@ -4,6 +4,7 @@ r"""Score a checkpoint on labelled images, in dynamic graph, by a named protocol
     python val.py ... --protocol msf                          # as CoinCheung's BiSeNet is scored
     python val.py ... --protocol slide --crop_size 1024 512 --stride 768 384
     python val.py --compare output/a/val.json output/b/val.json
+    python val.py --compare output/a/val.json output/b/val.json --report output/page
 
 Prints PaddleSeg's [EVAL] lines and writes SAVE_DIR/val.json: the integer counts of the run and of
 each image, and the scores that follow from them. Started by `python -m paddle.distributed.launch`,
@@ -17,7 +18,7 @@ from typing import Literal
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
 from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
-from paddleseg_ext.common.files import require_file, require_writable, write_json
+from paddleseg_ext.common.files import require_file, require_writable, write_json, write_text
 from paddleseg_ext.common.flags import (
     add_config_flags,
     add_device_flag,
@@ -25,6 +26,7 @@ from paddleseg_ext.common.flags import (
     make_parser,
     positive_int,
 )
+from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import add_options, option, read_options, switch
 from paddleseg_ext.evaluation.protocol_choice import (
@@ -64,7 +66,12 @@ class ValOptions:
     boundary_iou: bool = switch(
         "IoU of the classes within 0.02 of the diagonal from their outlines"
     )
-    report: Path | None = option(None, "folder of an HTML page with pictures", metavar="DIR")
+    report: Path | None = option(
+        None,
+        "folder of an HTML page: what each class is confused with, objects by size (where there "
+        "are instance ids), images by loss, pictures; keeps SAVE_DIR/label_maps for --compare",
+        metavar="DIR",
+    )
     save_submission: Path | None = option(
         None,
         "PNGs for the Cityscapes test server. Its script scores labelIds files: to repeat its "
@@ -92,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("A.json", "B.json"),
         help="instead of scoring, so without --config and --model_path: two runs side by side "
-        "(takes --save_dir and --bootstrap)",
+        "(takes --save_dir, --report and --bootstrap)",
     )
     return parser
 
@@ -139,17 +146,30 @@ def main(argv: list[str]) -> int:
 
 
 def compare_runs(argv: list[str]) -> None:
-    """`--compare A.json B.json`: prints and writes SAVE_DIR/compare.json."""
+    """`--compare A.json B.json`: prints; writes SAVE_DIR/compare.json and REPORT/compare.html."""
     from paddleseg_ext.evaluation.compare import compare, comparison_lines, read_evaluation
 
     parser = make_parser("Two scored runs side by side.")
     parser.add_argument("--compare", nargs=2, required=True, metavar=("A.json", "B.json"))
     parser.add_argument("--save_dir", metavar="DIR", help="for compare.json")
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        help="for compare.html: pixels gained and lost, with pictures, of runs with --report",
+    )
     parser.add_argument("--bootstrap", type=positive_int, default=DEFAULT_RESAMPLES, metavar="N")
     args = parser.parse_args(argv)
     first, second = (read_evaluation(path) for path in args.compare)
     result = {"files": args.compare} | compare(first, second, args.bootstrap)
-    for line in comparison_lines(result):
+    lines = comparison_lines(result)
+    for line in lines:
         print(line)
+    if args.report:
+        from paddleseg_ext.evaluation.compare_page import comparison_html, read_run
+
+        runs = [read_run(path) for path in args.compare]
+        page = require_writable(args.report, "--report") / "compare.html"
+        write_text(page, comparison_html("Two runs", result, runs[0], runs[1], lines))
+        log(f"report written to {page}")
     if args.save_dir:
         write_json(require_writable(args.save_dir, "--save_dir") / "compare.json", result)

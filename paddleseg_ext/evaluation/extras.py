@@ -12,7 +12,8 @@ from paddleseg_ext.common.files import write_text
 from paddleseg_ext.evaluation.boundary import BAND, TOLERANCE, boundary_f1, boundary_pixels
 from paddleseg_ext.evaluation.categories import category_scores
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, format_array
-from paddleseg_ext.evaluation.report import PictureShelf, report_html
+from paddleseg_ext.evaluation.findings import Findings
+from paddleseg_ext.evaluation.report import report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.pipeline import Prediction
@@ -36,6 +37,8 @@ class ExtraOptions:
         boundary: boundary F1.
         boundary_iou: boundary IoU.
         auc_roc: the area under the ROC curve, see `scoring.auc`.
+        label_maps: folder below which a report's label maps are kept; None keeps none.
+        with_loss: whether the outputs are logits, by whose loss a report ranks images.
     """
 
     boundary: bool = False
@@ -44,6 +47,8 @@ class ExtraOptions:
     submission_dir: Path | None = None
     auc_roc: bool = False
     boundary_iou: bool = False
+    label_maps: Path | None = None
+    with_loss: bool = False
 
 
 class Extras:
@@ -59,7 +64,9 @@ class Extras:
         self._boundary_sum = np.zeros(table.num_classes)
         self._boundary_images = np.zeros(table.num_classes, np.int64)
         self._band_pixels = np.zeros((2, table.num_classes), np.int64)
-        self.shelf = PictureShelf(table) if options.report_dir else None
+        self.findings = (
+            Findings(table, options.label_maps, options.with_loss) if options.report_dir else None
+        )
         folder = options.submission_dir
         self.submission = Submission(folder, table, images) if folder else None
         self.ranks = ClassRanks(table.num_classes, table.ignore_index) if options.auc_roc else None
@@ -75,20 +82,31 @@ class Extras:
             values = boundary_f1(*maps)
             self._boundary_sum += np.nan_to_num(values)
             self._boundary_images += ~np.isnan(values)
-        if self.shelf is not None:
-            self.shelf.add(prediction, label, counts)
+        if self.findings is not None:
+            self.findings.watch(prediction, label, counts)
         if self.submission is not None:
             self.submission.add(prediction.sample.image, label_map)
+
+    @property
+    def needs_output(self) -> bool:
+        """Whether `watch_output` has anything to do."""
+        return self.ranks is not None or (self.findings is not None and self.findings.with_loss)
 
     def watch_output(
         self, postprocess: Postprocess, prediction: Prediction, label: NDArray[np.uint8]
     ) -> None:
-        """Rank the classes' probabilities at the label's size; see `EvaluationOptions`.
+        """Look at the scores at the label's size; see `EvaluationOptions`.
+
+        The classes' probabilities are ranked, and the loss is noted, where that was asked for.
 
         Source: PaddleSeg 2.8 `core/val.py`: the softmax of what the protocol returns, also where
         that is a sum of probabilities.
         """
-        assert self.ranks is not None and prediction.output is not None and prediction.geometry
+        if self.findings is not None and self.findings.with_loss:
+            self.findings.watch_output(postprocess, prediction, label)
+        if self.ranks is None:
+            return
+        assert prediction.output is not None and prediction.geometry is not None
         logits = postprocess.full_logits(prediction.output, prediction.geometry)
         self.ranks.add(softmax(logits[np.newaxis], overwrite=True)[0], label)
 
@@ -97,8 +115,8 @@ class Extras:
         self._boundary_sum += other._boundary_sum
         self._boundary_images += other._boundary_images
         self._band_pixels += other._band_pixels
-        if self.shelf is not None and other.shelf is not None:
-            self.shelf.merge(other.shelf)
+        if self.findings is not None and other.findings is not None:
+            self.findings.merge(other.findings)
         if self.ranks is not None and other.ranks is not None:
             self.ranks.merge(other.ranks)
 
@@ -122,6 +140,8 @@ class Extras:
             areas = ClassPixels.of_images(map(vars, evaluation.images))
             interval = bootstrap_mean_iou(areas, evaluation.absent, self.options.resamples)
             figures["bootstrap"] = interval.to_dict() | {"confidence": CONFIDENCE}
+        if self.findings is not None:
+            figures |= self.findings.figures(evaluation)
         return figures
 
     def _boundary_figures(self) -> dict[str, Any]:
@@ -184,9 +204,9 @@ class Extras:
 
     def write_report(self, title: str, evaluation: Evaluation, figures: dict[str, Any]) -> Path:
         """Write the HTML page; only where `report_dir` was given."""
-        assert self.shelf is not None and self.options.report_dir is not None
+        assert self.findings is not None and self.options.report_dir is not None
         path = self.options.report_dir / REPORT_FILE
-        write_text(path, report_html(title, evaluation, figures, self.shelf))
+        write_text(path, report_html(title, evaluation, figures, self.findings))
         return path
 
 

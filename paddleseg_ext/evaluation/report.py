@@ -1,6 +1,5 @@
-"""One HTML page about an evaluation: classes, confusion, best and worst images, histogram."""
+"""One HTML page about an evaluation: classes, what they are confused with, objects, images."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,15 +7,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from paddleseg_ext.common import html
-from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts
-from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.evaluation.class_faults import PICTURED as CLASSES_PICTURED
+from paddleseg_ext.evaluation.evaluator import Evaluation
+from paddleseg_ext.evaluation.findings import Findings
 from paddleseg_ext.images.palette import shown_share
-from paddleseg_ext.inference.pipeline import Prediction
 
-PICTURED = 4  # worst and best images each
-PICTURE_WIDTH = 480
-RIGHT_COLOR, WRONG_COLOR, VOID_COLOR = (225, 235, 225), (215, 40, 40), (0, 0, 0)
 HISTOGRAM_BINS = 20
+LISTED_IMAGES = 20  # of highest loss
 
 TEMPLATE = """
 <h1>{{ title }}</h1>
@@ -46,12 +43,50 @@ TEMPLATE = """
 <p>Each row is the label, each column the prediction; a row sums to 1.</p>
 {{ confusion }}
 
+<h2>What each class is confused with</h2>
+<p>Of the pixels labelled as the class, the share that is predicted as another one; of the pixels
+predicted as it, the share that is labelled as another one.</p>
+<div class="scroll"><table>
+<tr><th>class</th><th>IoU</th><th class="text">missed, predicted as</th>
+<th class="text">invented, labelled as</th></tr>
+{% for row in confused %}
+<tr><td>{{ row.name }}</td><td>{{ row.iou }}</td><td class="text">{{ row.missed }}</td>
+<td class="text">{{ row.invented }}</td></tr>
+{% endfor %}
+</table></div>
+{% for picture in class_pictures %}
+<p><b>{{ picture.name }}</b> is worst in {{ picture.image }}: {{ picture.wrong }} wrong pixels, IoU
+{{ picture.iou }}</p>
+{{ picture_row(picture.parts) }}
+{% endfor %}
+{% if objects %}
+<h2>Objects</h2>
+<p>Share of the labelled pixels that are right, by the size of the object that they belong to, and
+by their distance from its outline in pixels; of {{ objects.images }} images with instance ids.</p>
+{% for table in objects.tables %}
+<div class="scroll"><table>
+<tr><th>class</th>{% for name in table.columns %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in table.rows %}
+<tr><td>{{ row.name }}</td>{% for cell in row.cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</table></div>
+{% endfor %}
+{% endif %}
+
 <h2>Images</h2>
 {{ histogram }}
+{% if losses %}
+<p>Highest loss (mean cross entropy of the labelled pixels):</p>
+<div class="scroll"><table><tr><th>image</th><th>loss</th><th>mIoU</th></tr>
+{% for row in losses %}
+<tr><td>{{ row.name }}</td><td>{{ row.loss }}</td><td>{{ row.iou }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
 {% for heading, pictures in shelves %}
 <h2>{{ heading }}</h2>
 {% for picture in pictures %}
-<p>{{ picture.name }}: mIoU {{ '%.4f'|format(picture.mean_iou) }}</p>
+<p>{{ picture.title }}</p>
 {{ picture_row(picture.parts) }}
 {{ legend(picture.legend) }}
 {% endfor %}
@@ -59,79 +94,16 @@ TEMPLATE = """
 """
 
 
-@dataclass(frozen=True)
-class PicturedImage:
-    """Small pictures of one image: itself, its label, its prediction, where they differ.
-
-    Attributes:
-        legend: of the label, see `ClassTable.legend`.
-    """
-
-    name: str
-    mean_iou: float
-    parts: tuple[tuple[str, str], ...]
-    legend: list[tuple[str, tuple[int, ...], float]]
-
-
-class PictureShelf:
-    """Keeps the pictures of the worst and of the best images, and no others."""
-
-    def __init__(self, table: ClassTable):
-        self._table = table
-        self._worst: list[PicturedImage] = []
-        self._best: list[PicturedImage] = []
-
-    def add(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
-        """Look at one scored image."""
-        value = float(counts.mean_iou())
-        if np.isnan(value):
-            return
-        is_bad = len(self._worst) < PICTURED or value < self._worst[-1].mean_iou
-        is_good = len(self._best) < PICTURED or value > self._best[-1].mean_iou
-        if not (is_bad or is_good):
-            return
-        parts, legend = self._parts(prediction, label), self._table.legend(label)
-        self._keep([PicturedImage(prediction.sample.name, value, parts, legend)])
-
-    def merge(self, other: "PictureShelf") -> None:
-        """Take over the pictures of another process."""
-        seen = {picture.name: picture for picture in [*other._worst, *other._best]}
-        self._keep(list(seen.values()))
-
-    def _keep(self, pictures: list[PicturedImage]) -> None:
-        self._worst = sorted([*self._worst, *pictures], key=lambda p: p.mean_iou)[:PICTURED]
-        self._best = sorted([*self._best, *pictures], key=lambda p: -p.mean_iou)[:PICTURED]
-
-    def shelves(self) -> list[tuple[str, list[PicturedImage]]]:
-        """Headings and pictures, the worst first; an image is on one shelf only."""
-        worst = {picture.name for picture in self._worst}
-        best = [picture for picture in self._best if picture.name not in worst]
-        return [("Worst images", self._worst), ("Best images", best)]
-
-    def _parts(
-        self, prediction: Prediction, label: NDArray[np.uint8]
-    ) -> tuple[tuple[str, str], ...]:
-        segmentation = prediction.segmentation
-        assert segmentation is not None
-        errors = np.array([RIGHT_COLOR, WRONG_COLOR, VOID_COLOR], np.uint8)[
-            np.where(label == self._table.ignore_index, 2, segmentation.label_map != label)
-        ]
-        parts = {
-            "image": segmentation.image,
-            "label": self._table.paint(label),
-            "prediction": self._table.paint(segmentation.label_map),
-            "errors": errors,
-        }
-        return tuple((name, html.picture_uri(part, PICTURE_WIDTH)) for name, part in parts.items())
-
-
 def report_html(
-    title: str, evaluation: Evaluation, result: dict[str, Any], shelf: PictureShelf
+    title: str, evaluation: Evaluation, result: dict[str, Any], findings: Findings
 ) -> str:
     """The page.
 
     Args:
+        title: of the page.
+        evaluation: its scores.
         result: the figures of `Extras.figures`.
+        findings: pictures, and what its own figures are of.
     """
     scores = evaluation.scores
     tiles = [
@@ -165,7 +137,11 @@ def report_html(
         categories=_categories(result),
         confusion=confusion_picture(evaluation),
         histogram=histogram_picture(evaluation),
-        shelves=[shelf for shelf in shelf.shelves() if shelf[1]],
+        confused=_confused(evaluation, result),
+        class_pictures=_class_pictures(evaluation, findings),
+        objects=_objects(result.get("objects")),
+        losses=_losses(evaluation, result.get("images_by_loss") or []),
+        shelves=findings.shelf.shelves(),
     )
 
 
@@ -185,6 +161,77 @@ def _rows(evaluation: Evaluation, columns: list[NDArray[np.float64]]) -> list[di
             ],
         }
         for i, name in enumerate(table.class_names)
+    ]
+
+
+def _confused(evaluation: Evaluation, result: dict[str, Any]) -> list[dict[str, str]]:
+    """One row per class that occurs, the lowest IoU first."""
+    table, iou = evaluation.class_table, evaluation.scores.class_iou
+
+    def listed(entries: list[dict[str, Any]]) -> str:
+        return ", ".join(f"{each['name']} {shown_share(each['share'])}" for each in entries)
+
+    rows = [
+        (
+            float(iou[table.class_names.index(row["name"])]),
+            {
+                "name": row["name"],
+                "missed": listed(row["missed_as"]),
+                "invented": listed(row["invented_on"]),
+            },
+        )
+        for row in result.get("confusions", [])
+    ]
+    return [row | {"iou": _four(value)} for value, row in sorted(rows, key=lambda r: r[0])]
+
+
+def _class_pictures(evaluation: Evaluation, findings: Findings) -> list[dict[str, Any]]:
+    """The worst image of each class, the class of lowest IoU first."""
+    iou, names = evaluation.scores.class_iou, evaluation.class_table.class_names
+    images = sorted(findings.classes.images(), key=lambda item: float(iou[item[0]]))
+    return [
+        {
+            "name": names[number],
+            "image": image.name,
+            "wrong": f"{image.wrong:,}",
+            "iou": _four(image.iou),
+            "parts": image.parts,
+        }
+        for number, image in images[:CLASSES_PICTURED]
+    ]
+
+
+def _objects(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Two tables of shares with their counts, by size and by distance."""
+    if not found:
+        return None
+
+    def cells(row: dict[str, Any], share: str, count: str, unit: str) -> list[str]:
+        return [
+            "none" if value is None else f"{value:.1%} ({number:,}{unit})"
+            for value, number in zip(row[share], row[count], strict=True)
+        ]
+
+    sizes, distances = [], []
+    for name, row in found["classes"].items():
+        objects = int(np.sum(row["objects"]))
+        detected = f"{int(np.sum(row['found'])):,} of {objects:,}"
+        by_size = cells(row, "size_recall", "objects", " objects")
+        sizes.append({"name": name, "cells": [*by_size, detected]})
+        by_distance = cells(row, "distance_recall", "distance_pixels", " px")
+        distances.append({"name": name, "cells": by_distance})
+    tables = [
+        {"columns": [*found["sizes"], "half of it found"], "rows": sizes},
+        {"columns": found["distances"], "rows": distances},
+    ]
+    return {"images": found["num_images"], "tables": tables}
+
+
+def _losses(evaluation: Evaluation, ranked: list[dict[str, Any]]) -> list[dict[str, str]]:
+    iou = {image.name: float(image.mean_iou()) for image in evaluation.images}
+    return [
+        {"name": row["name"], "loss": f"{row['loss']:.4f}", "iou": _four(iou[row["name"]])}
+        for row in ranked[:LISTED_IMAGES]
     ]
 
 

@@ -25,12 +25,14 @@ from paddleseg_ext.evaluation.eager import eager_predictor
 from paddleseg_ext.evaluation.evaluator import Evaluation, EvaluationOptions, evaluate
 from paddleseg_ext.evaluation.extras import ExtraOptions, Extras
 from paddleseg_ext.evaluation.gather import gather
+from paddleseg_ext.evaluation.image_loss import gives_logits
 from paddleseg_ext.evaluation.prediction_run import check_inputs_stay
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.label_counts import fault_of
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.samples import Sample, read_sample_list
+from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.pipeline import StreamOptions
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
@@ -112,7 +114,11 @@ def score_checkpoint(
     fix_thread_count()
     samples, table, unlabelled = _samples_and_table(config, options)
     with joined_world(device) as world:
-        extras = Extras(options.extras, table, [sample.image for sample in samples])
+        wanted = _with_findings(options, protocol)
+        extras = Extras(wanted, table, [sample.image for sample in samples])
+        if wanted.label_maps is not None:
+            folder = wanted.label_maps / LABEL_MAPS
+            check_inputs_stay(samples, (folder / f"{sample.name}.png" for sample in samples))
         if extras.submission is not None:
             outputs = [extras.submission.path_of(sample.image) for sample in samples]
             check_inputs_stay(samples, outputs, "--save_submission")
@@ -130,7 +136,7 @@ def score_checkpoint(
             show_progress=options.print_detail and world.is_first,
             print_scores=False,
             watch=extras.watch,
-            watch_output=partial(extras.watch_output, postprocess) if extras.ranks else None,
+            watch_output=partial(extras.watch_output, postprocess) if extras.needs_output else None,
             goes_on=True,
         )
         names = [sample.name for sample in samples]
@@ -141,6 +147,13 @@ def score_checkpoint(
         if world.is_first:
             _print_and_write(evaluation, extras, predictor, str(weights), options)
         return evaluation
+
+
+def _with_findings(options: ScoringOptions, protocol: Protocol) -> ExtraOptions:
+    """The extras, with what a report needs to know of the run."""
+    save_dir = Path(options.save_dir) if options.save_dir and options.extras.report_dir else None
+    has_loss = gives_logits(protocol) and not options.nearest_labels
+    return replace(options.extras, label_maps=save_dir, with_loss=has_loss)
 
 
 def _protocol_of(config: Config, options: ScoringOptions) -> Protocol:

@@ -114,6 +114,26 @@ def legend_entries(
     return sorted(entries, key=lambda entry: -entry[2])
 
 
+def caption(text: str, width: int) -> NDArray[np.uint8]:
+    """(h, width, 3) uint8 RGB: a text in as many rows as it needs; letters no font has are `?`."""
+    font, drawn = drawable_names([text], LEGEND_FONT)
+    if drawn[text] != text:
+        text = text.encode("ascii", "replace").decode()
+    rows = [""]
+    for word in text.split():
+        longer = f"{rows[-1]} {word}".strip()
+        if rows[-1] and font.getlength(longer) > width - 2 * LEGEND_GAP:
+            rows.append(word)
+        else:
+            rows[-1] = longer
+    strip = Image.new("RGB", (width, LEGEND_ROW * len(rows)), LEGEND_PAPER)
+    draw = ImageDraw.Draw(strip)
+    for number, row in enumerate(rows):
+        middle = (LEGEND_GAP, LEGEND_ROW * number + LEGEND_ROW // 2)
+        draw.text(middle, row, LEGEND_TEXT, font=font, anchor="lm")
+    return np.asarray(strip)
+
+
 def shown_share(share: float) -> str:
     """`12.3%`, `0.12%`: two digits where the share is small."""
     return f"{share:.2%}" if share < 0.01 else f"{share:.1%}"

@@ -218,6 +218,20 @@ def decode_label_values(content: bytes, name: str) -> np.ndarray:
     return label
 
 
+def read_instance_ids(path: str | Path) -> np.ndarray:
+    """Read instance ids as `(H, W)` int32: the stored values, of 8 or 16 bits.
+
+    Raises:
+        DataError: it is missing, truncated, no image, lossy, a colour image, or has fractions.
+    """
+    name = str(path)
+    content, header = _decodable(read_file(path), name, LABEL_FORMATS)
+    values = _one_channel(_stored_values(content, header, name), name)
+    if values.dtype.kind not in "iu" or header.bits > 16:
+        raise DataError(f"{name}: instance ids are whole numbers of 8 or 16 bits")
+    return values.astype(np.int32)
+
+
 def read_label_colours(path: str | Path) -> np.ndarray:
     """Read a label that is a colour image as `(H, W, 3)` uint8 RGB; alpha is dropped.
 

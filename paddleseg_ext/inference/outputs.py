@@ -60,7 +60,7 @@ def save_segmentation(
         picture = np.vstack([picture, strip])
     contents = {
         save_dir / LABEL_MAPS / f"{name}.png": encode_label_map(segmentation.label_map, table),
-        save_dir / OVERLAYS / f"{name}.jpg": _encode(picture),
+        save_dir / OVERLAYS / f"{name}.jpg": encode_jpeg(picture),
     }
     if segmentation.confidence is not None:
         path = save_dir / CONFIDENCE / f"{name}.png"
@@ -127,10 +127,15 @@ def encode_overlay(
     Raises:
         DataError: a side is longer than OpenCV's JPEGs can be.
     """
-    return _encode(blend(image, label_map, table))
+    return encode_jpeg(blend(image, label_map, table))
 
 
-def _encode(picture: NDArray[np.uint8]) -> bytes:
+def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """An (H, W, 3) uint8 RGB overlay as a JPEG.
+
+    Raises:
+        DataError: a side is longer than OpenCV's JPEGs can be.
+    """
     height, width = picture.shape[:2]
     if max(height, width) > LONGEST_JPEG_SIDE:
         raise DataError(

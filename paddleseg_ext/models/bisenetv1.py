@@ -12,6 +12,7 @@ straight to the image's size.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import paddle
 import paddle.nn.functional as F
@@ -153,6 +154,8 @@ class ContextPath(nn.Layer):
 class AttentionRefinement(nn.Layer):
     """ARM (section 3.2, figure 2b), after a 3x3 convolution to the context path's width."""
 
+    GATES: ClassVar = {"": ("conv", "gate")}  # see `evaluation.explain.gates_of`
+
     def __init__(self, in_channels: int, variant: BiSeNetV1Variant):
         super().__init__()
         channels = variant.context_channels
@@ -167,6 +170,8 @@ class AttentionRefinement(nn.Layer):
 
 class FeatureFusion(nn.Layer):
     """FFM (section 3.3, figure 2c)."""
+
+    GATES: ClassVar = {"": ("conv", "gate")}
 
     def __init__(self, in_channels: int, variant: BiSeNetV1Variant):
         super().__init__()

@@ -12,6 +12,7 @@ of 32, which the original refuses), the context is resized to the spatial path's
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import paddle
 import paddle.nn.functional as F
@@ -43,6 +44,7 @@ class BiSeNetV1Xception(nn.Layer):
     """
 
     upsampling = UPSAMPLING
+    GATES: ClassVar = {"ffm": ("ffm_conv", "ffm_gate")}  # see `evaluation.explain.gates_of`
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -136,6 +138,8 @@ class SameConvBN(nn.Layer):
 
 class ProjectedAttention(nn.Layer):
     """Attention refinement behind a 1x1 convolution to the context path's width."""
+
+    GATES: ClassVar = {"": ("project", "gate")}
 
     def __init__(self, in_channels: int):
         super().__init__()

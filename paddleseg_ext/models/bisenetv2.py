@@ -11,6 +11,7 @@ size.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import paddle
 import paddle.nn.functional as F
@@ -224,6 +225,11 @@ class ContextEmbedding(nn.Layer):
 
 class GuidedAggregation(nn.Layer):
     """BGA: each branch gates the other, at the scale of both (figure 6)."""
+
+    GATES: ClassVar = {  # see `evaluation.explain.gates_of`
+        "detail": ("detail_keep", "semantic_up"),
+        "semantic": ("detail_down", "semantic_keep"),
+    }
 
     def __init__(self, variant: BiSeNetV2Variant):
         super().__init__()

@@ -20,6 +20,7 @@ from paddleseg_ext.scoring.protocols import PROTOCOLS
 from .browser import count_images
 from .conftest import SIZES_HW, Deployment, load_script
 
+PICTURES = 3 * 4 + 5 * 3  # of the images, and of the worst image of each class
 SLIDING = ["--crop_size", "64", "48", "--stride", "48", "32"]
 
 
@@ -148,7 +149,9 @@ def test_figures_report_and_comparison(
     flags = ["--bootstrap", "200", "--boundary_f1", "--boundary_iou"]
     flags += ["--report", str(tmp_path / "page")]
     first = run_val(deployment, tmp_path / "a", *flags)
-    run_val(deployment, tmp_path / "b", "--aug_eval", "--flip_horizontal")
+    second = tmp_path / "second"
+    mirrored = ["--aug_eval", "--flip_horizontal", "--report", str(second)]
+    assert "images_by_loss" not in run_val(deployment, tmp_path / "b", *mirrored)
     interval = first["bootstrap"]
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert interval["value"] == pytest.approx(first["evaluation"]["scores"]["mean_iou"])
@@ -156,7 +159,11 @@ def test_figures_report_and_comparison(
     assert len(first["boundary_iou"]["class_boundary_iou"]) == 5
     assert "categories" not in first
     page = (tmp_path / "page" / "report.html").read_text()
-    assert page.count('<img src="data:image/jpeg;base64,') == 3 * 4
+    assert page.count('<img src="data:image/jpeg;base64,') == PICTURES
+    losses = [row["loss"] for row in first["images_by_loss"]]
+    assert len(losses) == 3 and losses == sorted(losses, reverse=True)
+    missed = first["confusions"][0]["missed_as"][0]
+    assert missed["pixels"] == max(first["evaluation"]["confusion_matrix"][0][1:])
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
 
     capsys.readouterr()
@@ -168,6 +175,10 @@ def test_figures_report_and_comparison(
     result = json.loads((tmp_path / "compare.json").read_text())
     scores = [json.loads(Path(f).read_text())["evaluation"]["scores"]["mean_iou"] for f in files]
     assert result["mean_iou_difference"]["value"] == pytest.approx(scores[1] - scores[0])
+    load_script("val").main(["--compare", *files, "--report", str(second)])
+    page = (second / "compare.html").read_text()
+    assert "pixels gained" in page and "<h2>Most" in page and page.count("<img ") % 5 == 0
+    capsys.readouterr()
     load_script("val").main(["--compare", files[0], files[0]])
     assert "within chance" in capsys.readouterr().out
 
@@ -190,7 +201,7 @@ def test_labels_that_cannot_be_meant_are_no_figure(
 def test_the_report_opens_in_a_browser(deployment: Deployment, tmp_path: Path) -> None:
     run_val(deployment, tmp_path, "--report", str(tmp_path / "page"))
     page = (tmp_path / "page" / "report.html").read_text()
-    assert count_images(page, tmp_path) == (12, 12)
+    assert count_images(page, tmp_path) == (PICTURES, PICTURES)
 
 
 def test_comparing_what_cannot_be_compared(tmp_path: Path) -> None:
@@ -225,8 +236,11 @@ def test_several_processes_count_every_image_once(
     )
     assert together["boundary_iou"] == alone["boundary_iou"]
     page = (tmp_path / "page" / "report.html").read_text()
-    assert page.count("<img ") == 3 * 4
     assert "boundary IoU" in page
+    assert page.count("<img ") == PICTURES
+    for key in ("images_by_loss", "confusions"):
+        assert together[key] == alone[key]
+    assert len(list((tmp_path / "together/label_maps").rglob("*.png"))) == 3
 
 
 def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> None:

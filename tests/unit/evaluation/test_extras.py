@@ -14,7 +14,9 @@ from paddleseg_ext.evaluation.boundary import BAND, TOLERANCE, boundary_f1, boun
 from paddleseg_ext.evaluation.categories import CITYSCAPES_CATEGORIES, category_scores
 from paddleseg_ext.evaluation.compare import compare, comparison_lines
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, merge_evaluations
-from paddleseg_ext.evaluation.report import PICTURED, PictureShelf, report_html
+from paddleseg_ext.evaluation.findings import Findings
+from paddleseg_ext.evaluation.picture_shelf import PICTURED, PictureShelf
+from paddleseg_ext.evaluation.report import report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import CITYSCAPES, CITYSCAPES_RAW_IDS, generic_table
 from paddleseg_ext.images.samples import Sample
@@ -189,14 +191,15 @@ def test_an_image_of_ignored_pixels_has_no_mean_iou() -> None:
 
 
 def test_report_escapes_names(tmp_path: Path) -> None:
-    shelf = PictureShelf(generic_table(2))
+    findings = Findings(generic_table(2), None, with_loss=False)
     label = np.zeros((8, 8), np.uint8)
     sample = FakeSample(tmp_path / "x.png", None, "<script>alert(1)</script>")
     counts = image_counts(sample.name, 3, 1)
     picture = np.zeros((8, 8, 3), np.uint8)
     prediction = Prediction(sample, Segmentation(label, picture, generic_table(2), (8, 8)))
-    shelf.add(prediction, label, counts)
-    page = report_html("<b>title</b>", evaluation_of([counts]), {}, shelf)
+    findings.watch(prediction, label, counts)
+    evaluation = evaluation_of([counts])
+    page = report_html("<b>title</b>", evaluation, findings.figures(evaluation), findings)
     assert "<script>" not in page and "<b>title" not in page
     assert page.count('class="legend"') == 1 and "class_0\n100.00%" in page
     assert "<th>share</th>" in page and "57.1%" in page
