@@ -51,6 +51,14 @@ class ConfidenceAnswer(BaseModel):
     )
 
 
+class UnknownAnswer(BaseModel):
+    """The pixels whose confidence is below `unknown_below`."""
+
+    id: int = Field(description="Their value in the label map.")
+    pixels: int
+    share: float = Field(description="0 to 1, of the image's pixels.")
+
+
 class SegmentAnswer(BaseModel):
     """The segmentation of an image, in numbers."""
 
@@ -61,6 +69,7 @@ class SegmentAnswer(BaseModel):
     confidence: ConfidenceAnswer | None = Field(
         default=None, description="With confidence=true or output=confidence."
     )
+    unknown: UnknownAnswer | None = Field(default=None, description="With unknown_below.")
     timings_ms: dict[str, float] = Field(
         description="decode, preprocess, queue, network (of the batch), postprocess, encode."
     )

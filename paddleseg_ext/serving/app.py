@@ -41,6 +41,7 @@ from paddleseg_ext.serving.answers import (
     ModelAnswer,
     SegmentAnswer,
     SizeAnswer,
+    UnknownAnswer,
     refusal,
 )
 from paddleseg_ext.serving.api_page import api_page
@@ -75,6 +76,15 @@ OutputFlag = Annotated[
     ),
 ]
 ConfidenceFlag = Annotated[bool, Query(description="Mean and shares of the confidence in JSON.")]
+UnknownFlag = Annotated[
+    float | None,
+    Query(
+        gt=0,
+        lt=1,
+        description="Pixels of less confidence are unknown in label map and overlay, and in no "
+        "class's share.",
+    ),
+]
 OrientationFlag = Annotated[
     Orientation | None,
     Query(
@@ -172,6 +182,7 @@ def _add_segmentation(
         output: OutputFlag = "labels",
         orientation: OrientationFlag = None,
         confidence: ConfidenceFlag = False,
+        unknown_below: UnknownFlag = None,
     ) -> Response:
         """Segment the image in the body.
 
@@ -181,7 +192,9 @@ def _add_segmentation(
             service.require_room()
             upload = await reading(read_one(request, max_bytes, arriving))
             async with service.admission():
-                work = service.segment(upload.content, output, orientation, confidence)
+                work = service.segment(
+                    upload.content, output, orientation, confidence, unknown_below
+                )
                 answer = await unless_gone(request, work)
         return _respond(service, answer, output)
 
@@ -197,13 +210,16 @@ def _add_segmentation(
         output: OutputFlag = "json",
         orientation: OrientationFlag = None,
         confidence: ConfidenceFlag = False,
+        unknown_below: UnknownFlag = None,
     ) -> BatchAnswer:
         """Segment the images of a multipart body; a bad one does not affect the others."""
         most = service.settings.queue_size
 
         async def work(uploads: list[Upload]) -> list[BatchItem]:
             def segmented(upload: Upload) -> Awaitable[Answer]:
-                return service.segment(upload.content, output, orientation, confidence)
+                return service.segment(
+                    upload.content, output, orientation, confidence, unknown_below
+                )
 
             items = [_item(service, upload.name, segmented(upload)) for upload in uploads]
             return list(await asyncio.gather(*items))
@@ -238,6 +254,7 @@ def _as_json(service: SegmentationService, answer: Answer) -> SegmentAnswer:
         classes=[ClassShare(**entry) for entry in service.class_shares(answer)],
         batch_size=found.batch_size,
         confidence=ConfidenceAnswer(**shares) if shares else None,
+        unknown=UnknownAnswer(**unknown) if (unknown := service.unknown(answer)) else None,
         timings_ms={stage: round(ms, 3) for stage, ms in answer.timings_ms.items()},
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError
+from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.inference.outputs import (
     encode_confidence,
@@ -142,6 +142,7 @@ class SegmentationService:
         encoding: Encoding,
         orientation: Orientation | None,
         with_confidence: bool = False,
+        unknown_below: float | None = None,
     ) -> Answer:
         """The answer for one admitted image.
 
@@ -152,12 +153,13 @@ class SegmentationService:
                 camera's orientation tag to image and answer; None reads as the bundle says, as
                 `infer` does.
             with_confidence: whether the segmentation has it also where it is not encoded.
+            unknown_below: a confidence between 0 and 1; pixels below it are unknown.
 
         Raises:
             Refused: 4xx where the image cannot be used; 503 where it is cancelled, or not run,
                 after a long wait for other images.
         """
-        finishing = self._finishing(with_confidence or encoding == "confidence")
+        finishing = self._finishing(with_confidence or encoding == "confidence", unknown_below)
         arrived, own = time.perf_counter(), _Own()
         try:
             async with self._room:
@@ -221,17 +223,22 @@ class SegmentationService:
         own.seconds += share.network_ms / 1000
         return share
 
-    def _finishing(self, with_confidence: bool) -> Predictor:
+    def _finishing(self, with_confidence: bool, unknown_below: float | None) -> Predictor:
         """The predictor whose `finish` makes the segmentation.
 
         Raises:
-            Refused: 422, the graph returns no scores.
+            Refused: 422, the graph returns no scores, or no value is left for unknown pixels.
         """
-        if not with_confidence:
+        if not with_confidence and unknown_below is None:
             return self.predictor
         if not self.has_scores:
             raise Refused(422, NO_SCORES)
-        return self.predictor.with_outputs({"confidence"})
+        try:
+            return self.predictor.with_outputs(
+                {"confidence"} if with_confidence else (), unknown_below
+            )
+        except UsageError as error:
+            raise Refused(422, str(error)) from None
 
     def _finish(
         self,
@@ -249,10 +256,11 @@ class SegmentationService:
             raise Refused(422, str(error)) from None
         start = time.perf_counter()
         label_map, encoded = segmentation.label_map, None
+        table = segmentation.class_table
         if encoding == "labels":
-            encoded = encode_label_map(label_map, self.table)
+            encoded = encode_label_map(label_map, table)
         elif encoding == "overlay":
-            encoded = encode_overlay(segmentation.image, label_map, self.table)
+            encoded = encode_overlay(segmentation.image, label_map, table)
         elif encoding == "confidence":
             assert segmentation.confidence is not None
             encoded = encode_confidence(segmentation.confidence)
@@ -260,7 +268,8 @@ class SegmentationService:
             "postprocess": segmentation.timings.postprocess_ms,
             "encode": _since(start),
         }
-        pixels = np.bincount(label_map.ravel(), minlength=self.table.num_classes).tolist()
+        classes = self.table.num_classes
+        pixels = np.bincount(label_map.ravel(), minlength=classes)[:classes].tolist()
         return Answer(segmentation, pixels, encoded, timings_ms)
 
     async def help(self, work: Callable[[], T]) -> T:
@@ -292,6 +301,14 @@ class SegmentationService:
             return None
         below = {f"{p:g}": float((confidence < p).mean()) for p in DOUBTFUL}
         return {"mean": float(confidence.mean(dtype=np.float64)), "shares_below": below}
+
+    def unknown(self, answer: Answer) -> dict[str, Any] | None:
+        """Value, pixels and share of the unknown pixels; None where none were marked."""
+        found, value = answer.segmentation, answer.segmentation.class_table.unknown
+        if value is None:
+            return None
+        pixels = found.unknown_pixels
+        return {"id": value, "pixels": pixels, "share": pixels / found.label_map.size}
 
     def classes(self) -> list[dict[str, Any]]:
         """Id, name and colour per class."""

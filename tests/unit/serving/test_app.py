@@ -91,11 +91,39 @@ def test_confidence_and_its_shares(make_service: MakeService) -> None:
     assert item["answer"]["confidence"] == shares["confidence"]
 
 
+def test_unknown_below(make_service: MakeService) -> None:
+    """As the predictor marks them; the shares of classes and unknown make one."""
+    content, service = png(), make_service()
+    careful = service.predictor.with_outputs(unknown_below=0.999)
+    expected = careful(decode_image(content, "x"))
+    assert 0 < expected.unknown_pixels < expected.label_map.size
+    with TestClient(create_app(service)) as client:
+        labels = client.post("/v1/segment?unknown_below=0.999", content=content).content
+        answer = client.post("/v1/segment?output=json&unknown_below=0.999", content=content).json()
+        plain = client.post("/v1/segment?output=json", content=content).json()
+        overlay = client.post("/v1/segment?output=overlay&unknown_below=0.999", content=content)
+        files = [("images", content)]
+        batch = client.post("/v1/segment:batch?unknown_below=0.999", files=files).json()
+        for wrong in ("0", "1", "nan", "x"):
+            refused = client.post(f"/v1/segment?unknown_below={wrong}", content=content)
+            assert refused.status_code == 422 and "unknown_below" in refused.json()["error"]
+    np.testing.assert_array_equal(labels_of(labels), expected.label_map)
+    assert overlay.content == encode_overlay(
+        expected.image, expected.label_map, expected.class_table
+    )
+    assert answer["unknown"]["id"] == 254
+    assert answer["unknown"]["pixels"] == expected.unknown_pixels
+    shares = sum(entry["share"] for entry in answer["classes"])
+    assert shares + answer["unknown"]["share"] == pytest.approx(1)
+    assert plain["unknown"] is None and answer["confidence"] is None
+    assert batch["results"][0]["answer"]["unknown"] == answer["unknown"]
+
+
 def test_confidence_of_a_graph_that_ends_in_argmax(make_service: MakeService) -> None:
     service = make_service()
     service.predictor.postprocess = Postprocess("argmax")
     with TestClient(create_app(service)) as client:
-        for flags in ("output=confidence", "output=json&confidence=true"):
+        for flags in ("output=confidence", "output=json&confidence=true", "unknown_below=0.5"):
             answer = client.post(f"/v1/segment?{flags}", content=png())
             assert answer.status_code == 422 and "--output_op none" in answer.json()["error"]
 
