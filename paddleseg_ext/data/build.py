@@ -56,6 +56,8 @@ ADDRESSES = {
 PADDLESEGS_READER = "paddleseg.datasets.dataset"
 
 
+# Values in the label files of persons, in data sets whose readers make classes of them.
+PERSON_VALUES = {"EG1800": slice(1, 2), "SUPERVISELY": slice(1, 256)}
 EDGE = "edge"  # key of any data set: whether items have an edge map of the label
 LISTED_TYPES = ("ListDataset", "Dataset")  # their classes are the section's
 
@@ -83,6 +85,22 @@ class _FilesReadHere:
         return self._compose(data)
 
 
+class _OpenCvReadingHere:
+    """OpenCV with our reader, for modules of PaddleSeg's whose data sets read files themselves."""
+
+    def __init__(self, dataset: "PaddleSegDataset"):
+        self._dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(cv2, name)
+
+    def imread(self, path: str, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+        """A label as stored where `flags` asks for grey, else an image in BGR."""
+        if flags == cv2.IMREAD_GRAYSCALE:
+            return read_label(path).copy()
+        return cv2.cvtColor(read_image(path, self._dataset.orientation), cv2.COLOR_RGB2BGR)
+
+
 class PaddleSegDataset:
     """A data set of PaddleSeg's with the attributes of ours; the items are its own."""
 
@@ -93,6 +111,9 @@ class PaddleSegDataset:
         self._dataset = dataset
         if isinstance(getattr(dataset.transforms, "img_channels", None), int):
             dataset.transforms = _FilesReadHere(dataset.transforms, self)
+        module: Any = sys.modules[type(dataset).__getitem__.__module__]
+        if module.__name__ != PADDLESEGS_READER and hasattr(module, "cv2"):
+            module.cv2 = _OpenCvReadingHere(self)
         images = [Path(entry[0]) for entry in dataset.file_list]
         labels = [Path(entry[1]) if entry[1] else None for entry in dataset.file_list]
         names = unique_names(images)
@@ -144,7 +165,12 @@ def _paddlesegs_table(type_name: str, num_classes: int, ignore_index: int) -> Cl
         return CITYSCAPES
     if type_name == "ADE20K":  # its files count from 1, its reader subtracts 1
         return PUBLISHED_ADE20K_TABLE
-    return generic_table(num_classes, raw_ignore=ignore_index, name=type_name.lower())
+    table = generic_table(num_classes, raw_ignore=ignore_index, name=type_name.lower())
+    if type_name in PERSON_VALUES:
+        lookup = np.zeros(256, np.uint8)
+        lookup[PERSON_VALUES[type_name]] = 1
+        table = replace(table, label_lookup=lookup, lookup_suffix="")
+    return table
 
 
 def build_dataset(config: Config, section: str) -> Any:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from paddleseg_ext.common.errors import MissingData, UsageError
 from paddleseg_ext.config import load_config
@@ -177,6 +178,44 @@ def test_files_of_paddlesegs_data_sets_that_are_absent_are_named_with_their_plac
     (tmp_path / "c.yml").write_text(yaml.safe_dump({"train_dataset": spec}))
     with pytest.raises(MissingData, match=rf"^train_dataset: .*{file}.*{address}.*downloaded here"):
         build_dataset(load_config(tmp_path / "c.yml"), "train_dataset")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "places", "person"),
+    [
+        ("EG1800", ("Images", "Labels", "eg1800_test.txt", "a.png"), {1}),
+        (
+            "SUPERVISELY",
+            ("x/img", "x/ann", "supervisely_face_test_easy.txt", "y/x/img/a.png"),
+            {1, 7, 255},
+        ),
+    ],
+)
+def test_portraits_are_scored_and_read_as_they_train(
+    type_name: str, places: tuple[str, ...], person: set[int], tmp_path: Path
+) -> None:
+    images, labels, name, line = places
+    values = np.repeat(np.array([0, 1, 7, 255], np.uint8), 56)
+    stored = np.zeros((224, 224, 3), np.uint8)
+    stored[:112] = 200
+    for folder in (images, labels):
+        (tmp_path / folder).mkdir(parents=True)
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    Image.fromarray(stored).save(tmp_path / images / "a.png", exif=turned)
+    cv2.imwrite(str(tmp_path / labels / "a.png"), np.tile(values, (224, 1)))
+    (tmp_path / name).write_text(f"{line}\n")
+    spec = {"type": type_name, "dataset_root": str(tmp_path), "mode": "val"}
+    spec |= {"common_transforms": [{"type": "Normalize"}], "transforms1": [], "transforms2": []}
+    (tmp_path / "c.yml").write_text(yaml.safe_dump({"val_dataset": spec}))
+    dataset = build_dataset(load_config(tmp_path / "c.yml"), "val_dataset")
+    label = decode_label(dataset.samples[0].label, dataset.class_table)
+    assert set(values[label[0] == 1]) == person
+    item = dataset[0]
+    inner = np.abs(np.arange(224) % 56 - 28) < 20  # PaddleSeg blurs the label
+    np.testing.assert_array_equal(item["label"][:, inner], label[:, inner])
+    assert (item["img"][:, :112] > 0).all()  # as stored, not turned
+    assert (item["img"][:, 112:] < 0).all()
 
 
 @pytest.mark.parametrize(
