@@ -174,7 +174,6 @@ def main(argv: list[str]) -> int:
         what_ran["smooth"] = options.smooth
         predictor = SmoothedPredictor(predictor, options.smooth)
     if isinstance(inputs, Source):
-        what_ran["backend"] = predictor.describe().to_dict()
         return run_video(predictor, inputs, read_options(VideoSettings, args, what_ran=what_ran))
     settings = read_options(
         RunSettings,

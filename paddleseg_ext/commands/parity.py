@@ -24,7 +24,9 @@ SAVE_DIR gets report.html, results.json and junit.xml; a bundle of ours keeps ea
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable
@@ -33,6 +35,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.options import add_options, read_options
 from paddleseg_ext.config import Config, load_config
+from paddleseg_ext.export.onnx_conversion import has_paddle2onnx
 from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, bundle_for_onnx, read_bundle
 from paddleseg_ext.inference.engines.table import ONNX_ENGINES
 from paddleseg_ext.inference.postprocess import OUTPUT_OPS
@@ -108,10 +111,33 @@ def main(argv: list[str]) -> None:
     save_dir = require_writable(args.save_dir, "--save_dir")
     fix_thread_count()
     bundle = open_bundle(args, options, config, save_dir)
-    result = compare_bundle(bundle, options, config)
+    write_graph = None
+    if config is not None and options.model_path is not None and has_paddle2onnx():
+        write_graph = partial(write_reference_graph, config, options.model_path, bundle)
+    result = compare_bundle(bundle, options, config, write_graph)
     result.write(save_dir)
     record(bundle, result.outcomes, result.faults, options.quick)
     result.check()
+
+
+def write_reference_graph(config: Config, model_path: str, bundle: Bundle, folder: Path) -> Path:
+    """The ONNX file of the network itself, exported as the bundle was."""
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
+
+    log("[PARITY] the network is exported, to name the first layer that differs")
+    upsampling = bundle.manifest.upsampling if bundle.manifest else "graph"
+    options = ExportOptions(
+        folder / "reference",
+        input_shape=tuple(-1 if side is None else side for side in bundle.input_shape)
+        if bundle.input_shape
+        else (-1, 3, -1, -1),
+        output_op=cast(Any, bundle.output_op),
+        onnx=True,
+        fold_normalize=bundle.input_dtype == "uint8",
+        upsample="graph" if upsampling == "graph" else "host",
+    )
+    return read_bundle(export(config, model_path, options)).onnx_file("fp32")
 
 
 def open_bundle(

@@ -28,11 +28,14 @@ table { border-collapse: collapse; background: #fff; font-variant-numeric: tabul
 th, td { border: 1px solid #dde2e8; padding: 3px 10px; text-align: right; }
 th { background: #eceff3; font-weight: 600; } td:first-child, th:first-child,
   td.text, th.text { text-align: left; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } td, th { overflow-wrap: anywhere; } th { min-width: 3.5em; }
+td.text { min-width: 9em; } .badge { white-space: nowrap; }
 .badge { display: inline-block; border-radius: 4px; padding: 2px 10px; color: #fff;
   font-weight: 600; background: #78828f; }
-.identical { background: #1a7f37; }
-.near-tie { background: #9a6700; } .failed { background: #b42318; }
+.identical, .near-tie, .within-budget { background: #1a7f37; } .failed { background: #b42318; }
+.answer { display: inline-block; border-radius: 6px; padding: 8px 16px; color: #fff;
+  font-size: 22px; font-weight: 700; }
+.not-compared { background: #78828f; }
 .absent { color: #9aa3ad; }
 .swatch { display: inline-block; width: 12px; height: 12px; border: 1px solid #0003;
   margin-right: 6px; vertical-align: -1px; }

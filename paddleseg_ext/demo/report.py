@@ -18,6 +18,7 @@ from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.reading import read_label
 from paddleseg_ext.images.samples import read_sample_list
 from paddleseg_ext.inference.outputs import LABEL_MAPS
+from paddleseg_ext.parity.words import GRADES
 from paddleseg_ext.training.history import HISTORY, History
 
 NUM_PICTURES = 4
@@ -34,7 +35,7 @@ TEMPLATE = """
 <h1>{{ title }}</h1>
 <p>BiSeNetV1 trained from scratch on procedural street scenes, exported, deployed, and compared by
 integer pixel counts of every class. {{ num_images }} validation images.</p>
-<p>Verdict: <span class="badge {{ results.grade }}">{{ results.grade }}</span></p>
+<p>Verdict: <span class="badge {{ results.grade }}">{{ words[results.grade] }}</span></p>
 <div class="tiles">
 {% for name, value in tiles %}
   <div class="tile"><b>{{ value }}</b>{{ name }}</div>
@@ -47,7 +48,7 @@ integer pixel counts of every class. {{ num_images }} validation images.</p>
 <th class="text">what was found</th></tr>
 {% for run in results.runs %}
 <tr><td>{{ run.name }}</td>
-<td><span class="badge {{ run.grade or '' }}">{{ run.grade or 'not compared' }}</span></td>
+<td><span class="badge {{ run.grade or '' }}">{{ words[run.grade or 'not compared'] }}</span></td>
 <td>{{ run.different_pixels if run.different_pixels is defined else '' }}</td>
 <td>{{ '%.4f'|format(run.scores.mean_iou) if run.scores else '' }}</td>
 <td class="text">{{ run.summary }}</td></tr>
@@ -134,6 +135,7 @@ def write_report(root: Path, steps: Sequence[DemoStep]) -> Path:
         "From training to a proven deployment",
         TEMPLATE,
         results=results,
+        words=GRADES,
         num_images=len(dataset.samples),
         tiles=_tiles(first["scores"], steps),
         curve=_curve(History.read(root / "train" / HISTORY)),

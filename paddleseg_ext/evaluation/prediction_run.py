@@ -138,6 +138,7 @@ def predict_and_save(
             scorer.add_counted(prediction.finished)
         fullest = max(fullest, prediction.segmentation.batch_size)
         benchmark.add(prediction.segmentation)
+    benchmark.report = predictor.describe(again=True)  # the graph as it ran
     evaluation = _evaluation_of(scorer)
     _write_result(evaluation, benchmark, errors, fullest, settings)
     _report(evaluation, benchmark, settings)

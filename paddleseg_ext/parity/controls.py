@@ -101,7 +101,10 @@ def run_controls(
     """
     bundle, reference = comparison.bundle, comparison.reference
     # The sound bundle's own checkpoint must not be what fails a control.
-    first = replace(comparison, reference=reference.first(CONTROL_IMAGES), faults=())
+    evidence = replace(comparison.evidence, find_layer=None)
+    first = replace(
+        comparison, reference=reference.first(CONTROL_IMAGES), evidence=evidence, faults=()
+    )
     faults: dict[str, Fault] = {
         CHANGED_WEIGHTS: change_one_weight,
         STALE_CHECKPOINT: change_every_weight,

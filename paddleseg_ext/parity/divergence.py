@@ -5,7 +5,7 @@ differs is the place; bundle and checkpoint suggest the cause.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.parity.checkpoint import CHANGED_WEIGHTS, STALE_CHECKPOINT, Checkpoint
+from paddleseg_ext.parity.layers import Layer, LayerFinder
 from paddleseg_ext.parity.reference import Reference, run_one
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
@@ -38,18 +39,25 @@ class Divergence:
         image: the sample that was followed; empty where only counts are compared.
         text: by how much, one line.
         cause: the likely one; empty where none can be inferred.
+        layer: the first of the graph that differs, where the runtime shows its layers.
     """
 
     place: str
     image: str
     text: str
     cause: str = ""
+    layer: Layer | None = None
 
     def describe(self) -> str:
         """One line for logs."""
         name = f"{self.image}: " if self.image else ""
         cause = f" (looks like: {self.cause})" if self.cause else ""
-        return f"{name}{self.text}{cause}"
+        layer = f"; first layer to differ: {self.layer.text}" if self.layer else ""
+        return f"{name}{self.text}{layer}{cause}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The content for `results.json`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,13 @@ class Evidence:
         transforms: of the yml that the reference was made with.
         checkpoint: the reference's; None where there is a graph only.
         without_onednn: opens the same graph with oneDNN off; None where it was off.
+        find_layer: names the first layer that differs; None does not look for it.
     """
 
     transforms: Sequence[dict[str, Any]] = ()
     checkpoint: Checkpoint | None = None
     without_onednn: Callable[[], Predictor] | None = None
+    find_layer: LayerFinder | None = None
 
 
 def locate_input(bundle: Bundle, reference: Reference, evidence: Evidence) -> Divergence | None:
@@ -156,8 +166,16 @@ def locate(
     if not text:
         text = "equal input and output; the way from the output to the label map differs"
         return Divergence(LABEL_MAP, name, text)
-    cause = _cause_of_logits(prepared, scores, bundle, evidence) if failed else ""
-    return Divergence(LOGITS, name, f"equal input; {text}", cause)
+    if not failed:
+        return Divergence(LOGITS, name, f"equal input; {text}")
+    cause, layer = _cause_of_logits(prepared, scores, bundle, evidence), None
+    if (
+        evidence.find_layer is not None
+        and predictor.spec is not None
+        and not isinstance(predictor, ProtocolPredictor)
+    ):
+        layer = evidence.find_layer(bundle, predictor.spec, prepared.tensor)
+    return Divergence(LOGITS, name, f"equal input; {text}", cause, layer)
 
 
 def _output(predictor: Predictor, prepared: Prepared, expected_shape: tuple[int, ...]) -> NDArray:

@@ -5,20 +5,31 @@ from typing import Any
 
 from paddleseg_ext.common import html
 from paddleseg_ext.parity.compare import Outcome
+from paddleseg_ext.parity.words import (
+    BUDGETS,
+    GRADES,
+    SOURCES,
+    answer_in_words,
+    run_in_words,
+    stage_in_words,
+)
+from paddleseg_ext.scoring.verdict import FAILED, NOT_COMPARED
 
 TEMPLATE = """
 <h1>{{ title }}</h1>
-<p>Verdict: <span class="badge {{ results.grade }}">{{ results.grade }}</span>
-&ensp;{{ results.num_images }} images, compared with <b>{{ results.reference.stage }}</b>
+<p class="answer {{ results.grade.replace(' ', '-') }}">{{ answer }}</p>
+<p>{{ why }}.</p>
+<p>Compared with: {{ reference }}
 {% if results.reference.scores %}
  (mIoU {{ '%.4f'|format(results.reference.scores.mean_iou or 0) }})
 {% endif %}</p>
-{% if results.first_divergence %}
-<p><b>First to differ:</b> {{ results.first_divergence.run }}
-{% if results.first_divergence.place %}, at the {{ results.first_divergence.place }}{% endif %}:
-{{ results.first_divergence.image }} {{ results.first_divergence.text }}
-{% if results.first_divergence.cause %}
-<b>Looks like: {{ results.first_divergence.cause }}</b>
+{% if first and first.is_failure %}
+<p><b>First to differ:</b> {{ first.run }}
+{% if first.place %}, at the {{ first.place }}{% endif %}:
+{{ first.image }} {{ first.text }}
+{% if first.layer %}<br><b>First layer to differ:</b> {{ first.layer.text }}{% endif %}
+{% if first.cause %}
+<br><b>Looks like: {{ first.cause }}</b>
 {% endif %}</p>
 {% endif %}
 {% for note in notes %}
@@ -33,22 +44,23 @@ TEMPLATE = """
 <th class="text">what was found</th></tr>
 {% for run in rows %}
 <tr><td>{{ run.name }}</td>
-<td><span class="badge {{ run.grade or '' }}">{{ run.grade or 'not compared' }}</span></td>
+<td><span class="badge {{ run.grade or '' }}">{{ run.verdict }}</span></td>
 {% for cell in run.cells %}<td>{{ cell }}</td>{% endfor %}
 <td class="text">{{ run.summary }}</td></tr>
 {% endfor %}
 </table></div>
-<p>identical: every pixel of every label map is equal. near-tie: the pixels that differ are ones
-where the reference was undecided between the two classes (logits closer than
-{{ results.near_tie_margin }} of the largest). within-budget: decided pixels differ, and no more
+<p>Three verdicts pass. Identical: every pixel of every label map is equal. Near-tie: the pixels
+that differ are ones where the reference was undecided between the two classes (logits closer than
+{{ results.near_tie_margin }} of the largest). Within budget: decided pixels differ, and no more
 than the budget of that precision allows. Anything else fails.</p>
 
 <h2>Budgets</h2>
-<table><tr><th>precision</th>{% for key in budget_keys %}<th>{{ key }}</th>{% endfor %}</tr>
+<div class="scroll"><table>
+<tr><th>precision</th>{% for key in budget_words.values() %}<th>{{ key }}</th>{% endfor %}</tr>
 {% for name, budget in results.budgets.items() %}
-<tr><td>{{ name }}</td>{% for key in budget_keys %}<td>{{ budget[key] }}</td>{% endfor %}</tr>
+<tr><td>{{ name }}</td>{% for key in budget_words %}<td>{{ budget[key] }}</td>{% endfor %}</tr>
 {% endfor %}
-</table>
+</table></div>
 
 <h2>What ran</h2>
 <p>As the engine reports it, not as it was asked for; on a GPU the precision is the one that was
@@ -68,14 +80,15 @@ asked for.</p>
 {% if results.negative_controls %}
 <h2>Negative controls</h2>
 <p>Faults that the comparison was shown and must notice.</p>
-<table><tr><th>fault</th><th>run by</th><th>noticed</th><th class="text">taken for</th>
+<div class="scroll"><table>
+<tr><th>fault</th><th>run by</th><th>noticed</th><th class="text">taken for</th>
 <th class="text">what was found</th></tr>
 {% for control in results.negative_controls %}
-<tr><td>{{ control.name }}</td><td>{{ control.stage }}</td>
+<tr><td>{{ control.name }}</td><td>{{ in_words(control.stage) }}</td>
 <td>{{ {True: 'yes', False: 'NO', None: 'shows nothing'}[control.caught] }}</td>
 <td class="text">{{ control.cause }}</td><td class="text">{{ control.summary }}</td></tr>
 {% endfor %}
-</table>
+</table></div>
 {% endif %}
 
 <h2>Images that differ most</h2>
@@ -93,7 +106,7 @@ asked for.</p>
 <h2>Compared</h2>
 <table>
 {% for name, value in results.source.items() %}
-<tr><td>{{ name }}</td><td class="text"><code>{{ value }}</code></td></tr>
+<tr><td>{{ source_words.get(name, name) }}</td><td class="text"><code>{{ value }}</code></td></tr>
 {% endfor %}
 </table>
 """
@@ -110,14 +123,25 @@ def page(results: dict[str, Any], outcomes: Sequence[Outcome], notes: Sequence[s
         outcomes: the same runs, with their pictures.
         notes: warnings to read before the verdicts.
     """
-    reference = {"name": f"{results['reference']['stage']} (reference)"} | results["reference"]
+    reference = {"name": results["reference"]["stage"], **results["reference"]}
+    answer, why = answer_in_words(results)
+    first = results["first_divergence"]
+    if first is not None:
+        is_failure = results["grade"] == FAILED
+        first = first | {"run": run_in_words(first["run"]), "is_failure": is_failure}
     return html.page(
         "Is the deployed network the one that was scored?",
         TEMPLATE,
         results=results,
         notes=notes,
+        answer=answer,
+        why=why,
+        reference=stage_in_words(results["reference"]["stage"]),
+        first=first,
+        in_words=stage_in_words,
         rows=[_row(run) for run in results["runs"]],
-        budget_keys=list(next(iter(results["budgets"].values()))),
+        budget_words=BUDGETS,
+        source_words=SOURCES,
         activity=[_activity(run) for run in [reference, *results["runs"]]],
         gallery=_gallery(outcomes),
     )
@@ -128,8 +152,9 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
     margins = [flip["margin"] for flip in run.get("pixels", [])]
     change = difference.get("class_iou")
     return {
-        "name": run["name"],
+        "name": run_in_words(run["name"]),
         "grade": run["grade"],
+        "verdict": GRADES[run["grade"] or NOT_COMPARED],
         "summary": run["summary"],
         "cells": [
             run["precision"],
@@ -151,7 +176,7 @@ def _activity(run: dict[str, Any]) -> dict[str, Any]:
     report = run["backend"]
     kinds = report.get("kernel_precisions", {})
     return {
-        "name": run["name"],
+        "name": run_in_words(run["name"]),
         "runtime": f"{report.get('name', '')} {report.get('version', '')}",
         "cells": [
             report.get("precision", ""),
@@ -170,5 +195,5 @@ def _gallery(outcomes: Sequence[Outcome]) -> list[tuple[str, Sequence[Any]]]:
     for outcome in outcomes:
         if outcome.worst:
             key = outcome.stage, tuple(image.num_different for image in outcome.worst)
-            shown.setdefault(key, (outcome.name, outcome.worst))
+            shown.setdefault(key, (run_in_words(outcome.name), outcome.worst))
     return list(shown.values())[:MOST_PICTURED_RUNS]

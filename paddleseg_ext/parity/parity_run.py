@@ -12,8 +12,8 @@ Nothing is written but by `ParityResult.write`.
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from paddleseg_ext.parity.classes import why_other_classes
 from paddleseg_ext.parity.compare import Comparison, Outcome, compare_all, runs_of
 from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.divergence import Evidence
+from paddleseg_ext.parity.layers import LayerFinder
 from paddleseg_ext.parity.producers import (
     PRODUCERS,
     compare_producers,
@@ -246,7 +247,10 @@ class ParityResult:
 
 
 def compare_bundle(
-    bundle: Bundle, options: ParityOptions, config: Config | None = None
+    bundle: Bundle,
+    options: ParityOptions,
+    config: Config | None = None,
+    write_reference_graph: Callable[[Path], Path] | None = None,
 ) -> ParityResult:
     """Run a bundle in every stage and compare each run with the network's own predictions.
 
@@ -255,6 +259,8 @@ def compare_bundle(
         options: the images, the checkpoint, the stages.
         config: the network's configuration; needed with a checkpoint, and for a bundle that does
             not hold its classes.
+        write_reference_graph: writes the ONNX graph of the network itself into an empty folder, so
+            that a failed ONNX graph is compared with it layer by layer.
 
     Raises:
         UsageError: see `ParityOptions.check`; or the classes are unknown.
@@ -263,9 +269,15 @@ def compare_bundle(
     options.check(config is not None)
     stages = options.runtimes(bundle.is_legacy)
     absent = config.absent_class if config else "skip"
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="parity-") as folder,
+        tempfile.TemporaryDirectory(prefix="graphs-") as graphs,
+    ):
         first = stages[0] if stages else RuntimeSpec(EAGER)
         comparison = _open_comparison(bundle, options, config, first, Path(folder))
+        write = write_reference_graph and partial(write_reference_graph, Path(graphs))
+        evidence = replace(comparison.evidence, find_layer=LayerFinder(write))
+        comparison = replace(comparison, evidence=evidence)
         reference, faults = comparison.reference, comparison.faults
         for fault in faults:
             warn(f"[PARITY] {fault}")

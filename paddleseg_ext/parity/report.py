@@ -12,6 +12,7 @@ from paddleseg_ext.evaluation import budgets as budget_files
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
 from paddleseg_ext.parity.compare import Comparison, Outcome, describe, first_divergence
 from paddleseg_ext.parity.controls import Control
+from paddleseg_ext.parity.divergence import Divergence
 from paddleseg_ext.scoring.confusion import ClassPixels, IntArray
 from paddleseg_ext.scoring.metrics import AbsentRule, summarize
 from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, NOT_COMPARED, as_json, worst_grade
@@ -133,7 +134,7 @@ def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[s
         "seconds": round(outcome.seconds, 3),
         "fullest_batch": outcome.fullest_batch,
         "backend": outcome.report.to_dict() if outcome.report else {},
-        "divergence": vars(outcome.divergence) if outcome.divergence else None,
+        "divergence": outcome.divergence.to_json() if outcome.divergence else None,
         "worst_images": _worst_images(outcome),
         **_scores(outcome.counts, absent),
     }
@@ -148,8 +149,8 @@ def _run(outcome: Outcome, comparison: Comparison, absent: AbsentRule) -> dict[s
 
 def _divergence(outcome: Outcome) -> dict[str, Any]:
     if outcome.divergence:
-        return vars(outcome.divergence)
-    return {"place": "", "image": "", "text": describe(outcome), "cause": ""}
+        return outcome.divergence.to_json()
+    return Divergence("", "", describe(outcome)).to_json()
 
 
 def _worst_images(outcome: Outcome) -> list[dict[str, Any]]:

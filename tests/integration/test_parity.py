@@ -207,7 +207,9 @@ def test_negative_controls_are_caught_and_a_blind_comparison_fails(project, monk
             f"--image_list data/val.list --save_dir blind {' '.join(more)}".split()
         )
     assert json.loads((project / "blind" / "results.json").read_text())["grade"] == "failed"
-    assert 'class="badge failed">failed' in (project / "blind" / "report.html").read_text()
+    page = (project / "blind" / "report.html").read_text()
+    assert 'class="answer failed">FAILED: do not ship' in page
+    assert "a planted fault went unnoticed (one weight changed)" in page
     suites = ElementTree.parse(project / "blind" / "junit.xml").getroot()
     assert {s.attrib["name"]: s.attrib["failures"] for s in suites} == {
         "parity": "0",
@@ -444,7 +446,8 @@ def test_the_page_opens_in_a_browser_and_shows_what_differs(project):
     run(project, "page", "bundle", "--stages", "static", "--negative_controls")
     page = (project / "page" / "report.html").read_text()
     assert "no pixel differs" in page
-    assert "least_class_pixels" in page
+    assert "PASSED: may be shipped" in page and "5 of 5 planted faults were noticed" in page
+    assert "labelled pixels of a judged class" in page
     assert "stale checkpoint" in page
     assert 'src="http' not in page
 
@@ -454,7 +457,7 @@ def test_the_page_opens_in_a_browser_and_shows_what_differs(project):
     (folder / "deploy.yaml").write_text(yaml.safe_dump(deploy))
     run(project, "shown_results", "shown", "--stages", "static")
     page = (project / "shown_results" / "report.html").read_text()
-    assert "Looks like: Normalize dropped" in page
+    assert "FAILED: do not ship" in page and "Looks like: Normalize dropped" in page
     # Two images, five pictures each: image, label, reference, run, difference.
     assert count_images(page, project) == (10, 10)
 
