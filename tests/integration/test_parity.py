@@ -322,6 +322,31 @@ def write_onnx(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow  # two exports with their checks
+def test_the_first_layer_that_differs_is_named(project):
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
+    from tests.planted_faults import faults_of
+
+    onnx = pytest.importorskip("onnx")
+    for package in ("paddle2onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    folder = project / "faulty"
+    export(load_config("net.yml"), "model.pdparams", ExportOptions(folder, onnx=True))
+    fault = next(
+        each
+        for each in faults_of(onnx.load(str(folder / "model.onnx")))
+        if each.name == "Conv weight"
+    )
+    onnx.save(fault.model, str(folder / "model.onnx"))
+    results = run(project, "faulty_results", "faulty", "--stages", "onnxruntime", *QUICK)
+    layer = results["first_divergence"]["layer"]
+    assert (layer["output"], layer["kind"]) == (fault.output, "Conv")
+    page = (project / "faulty_results" / "report.html").read_text()
+    assert "First layer to differ:" in page and "its weights differ in" in page
+
+
 def test_an_onnx_graph_from_elsewhere_needs_no_checkpoint(project):
     for package in ("onnxruntime", "openvino"):
         pytest.importorskip(package)
