@@ -47,6 +47,7 @@ from paddleseg_ext.scoring.verdict import Budget
 REPORT = "quantization.json"
 ENGINES_OF_INT8 = ("onnxruntime", "openvino", "paddle")
 AUTO = "auto"
+STEPS = 4
 MOST_ERROR = 0.02  # of the logits, by one layer; 'auto' leaves what costs more in float
 WHY_NOT_PADDLE = (
     "--backend paddle: Paddle 3.2.2 has no INT8 on a CPU that runs: its predictor takes "
@@ -141,6 +142,7 @@ def quantize(
     with tempfile.TemporaryDirectory(prefix="quantize-") as work:
         write_quantized(bundle, calibration, options, Path(work))
     new = read_bundle(options.save_dir)
+    _say_step(4, f"judged on {len(judged)} images by {', '.join(options.backend)}")
     trials = open_trials(bundle, new, options)
     run_trials(trials, REFERENCE, track(judged, "judge", total=len(judged)))
     share = new_size_share(new, listed)
@@ -149,6 +151,11 @@ def quantize(
     records = judging.record_all(new, trials, reference)
     log(f"written to {new.deploy_file}")
     return records
+
+
+def _say_step(number: int, what: str) -> None:
+    """One line for each step; what takes long within has its own progress and ETA."""
+    log(f"step {number} of {STEPS}: {what}")
 
 
 def check_save_dir(save_dir: Path, bundle: Bundle) -> None:
@@ -189,10 +196,15 @@ def write_quantized(
         CheckFailed: the graph cannot be quantised.
         DataError: an image that cannot be read.
     """
+    _say_step(1, f"the range of every activation, on {len(calibration)} images")
     graph = QuantizableGraph(bundle.onnx_file(), work)
     graph.calibrate(_batches(bundle, track(calibration, "calibrate", total=len(calibration))))
     ranking: list[Sensitivity] = []
-    if options.sensitivity:
+    if not options.sensitivity:
+        _say_step(2, "left out (--sensitivity False): no layer is kept in float")
+    else:
+        tried = f"{len(graph.layers)} layers, each alone in {', '.join(options.backend)}"
+        _say_step(2, f"which layers stay in float: {tried}")
         batches = list(_batches(bundle, calibration[:2]))
         ranking = rank_layers(graph, bundle, batches, options, work)
         for entry in ranking[:5]:
@@ -201,7 +213,8 @@ def write_quantized(
     layers = [layer for layer in graph.layers if layer not in kept]
     if not layers:
         raise UsageError(f"--keep_float {options.keep_float}: no layer is left for INT8")
-    log(f"{len(layers)} of {len(graph.layers)} convolutions in INT8, in float: {kept or 'none'}")
+    counted = f"{len(layers)} of {len(graph.layers)} convolutions in INT8"
+    _say_step(3, f"{counted}, in float: {', '.join(kept) or 'none'}")
     report = {
         "made_by": f"onnxruntime {metadata.version('onnxruntime')}, static, per channel, min-max",
         "calibration": {
