@@ -2,22 +2,29 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paddleseg_ext.bench.worker import LABELS_PARTS, NETWORK_PARTS, PARTS, Candidate, Turn
-from paddleseg_ext.common.files import atomic_path, write_json, write_text
+from paddleseg_ext.bench.picture import FAILED, PASSED, UNKNOWN, draw_picture
+from paddleseg_ext.bench.worker import Candidate, Turn
+from paddleseg_ext.common.files import write_json, write_text
+from paddleseg_ext.evaluation.turns import (
+    LABELS_PARTS,
+    NETWORK_PARTS,
+    PARTS,
+    Measured,
+    advice,
+)
+from paddleseg_ext.inference.benchmark import PERCENTILES
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.scoring.metrics import plain, summarize
 
-PERCENTILES = (50, 90, 99)
 TABLE, RESULT, PICTURE = "bench.csv", "bench.json", "speed_accuracy.png"
-PASSED, FAILED, UNKNOWN = "passed", "FAILED", "not checked"
 
 
 @dataclass
@@ -73,8 +80,21 @@ class Row:
             for size, values in self.throughputs.items()
         }
 
+    def measured(self) -> Measured:
+        """What the closing line is made of."""
+        spec = self.candidate.spec
+        found = self.bundle.verified.get(spec.name)
+        known = found is not None and self.parity != UNKNOWN
+        return Measured(
+            self.candidate.name,
+            spec.precision,
+            [sum(turn.seconds[part] for part in LABELS_PARTS) for turn in self.turns],
+            found.passed if known and found else None,
+            found.different if known and found else None,
+        )
+
     @property
-    def _checkpoint(self) -> str | None:
+    def checkpoint(self) -> str | None:
         """The sha256 of the weights that were exported."""
         return self.bundle.manifest.checkpoint.get("sha256") if self.bundle.manifest else None
 
@@ -113,7 +133,7 @@ class Row:
         return {
             "name": self.candidate.name,
             "bundle": str(self.bundle.deploy_file),
-            "checkpoint": self._checkpoint,
+            "checkpoint": self.checkpoint,
             "stage": self.candidate.spec.name,
             "threads": self.candidate.spec.threads,
             "streams": self.candidate.spec.streams,
@@ -200,6 +220,28 @@ def part_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def advice_lines(rows: Sequence[Row], kept: Mapping[str, str]) -> list[str]:
+    """Which candidate to take, a line for each checkpoint.
+
+    Args:
+        rows: after the rounds.
+        kept: bundle folder -> the name of the candidate that `--backend auto` takes there.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        folder = str(row.bundle.deploy_file.parent)
+        groups.setdefault(row.checkpoint or folder, []).append(row)
+    lines = []
+    for members in groups.values():
+        folders = list(
+            dict.fromkeys(row.bundle.deploy_file.resolve().parent.name for row in members)
+        )
+        before = next((kept[name] for name in folders if name in kept), "")
+        prefix = f"{', '.join(folders)}: " if len(groups) > 1 else ""
+        lines.append(prefix + advice([row.measured() for row in members], before))
+    return lines
+
+
 def _number(value: float | None, digits: int, unit: float = 1.0) -> str:
     return "-" if value is None else f"{value / unit:.{digits}f}"
 
@@ -220,35 +262,3 @@ def write_results(
         draw_picture(save_dir / PICTURE, results)
         files.append(save_dir / PICTURE)
     return files
-
-
-def draw_picture(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
-    """Speed (1 / median latency of network and label map) and mIoU, a point each.
-
-    A hollow red point is one whose recorded parity failed, a hollow one was never checked.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for result in results:
-        if result["mean_iou"] is None:
-            continue
-        point = (1000 / result["labels_ms"]["p50"], 100 * result["mean_iou"])
-        color = "tab:red" if result["parity"] == FAILED else "tab:blue"
-        axes.scatter(
-            *point, facecolors=color if result["parity"] == PASSED else "none", edgecolors=color
-        )
-        note = "" if result["parity"] == PASSED else f" (parity {result['parity']})"
-        axes.annotate(
-            result["name"] + note, point, xytext=(4, 4), textcoords="offset points", fontsize=8
-        )
-    axes.set_xlabel("images a second (network and label map, batch 1)")
-    axes.set_ylabel("mIoU of the images of the run (%)")
-    axes.margins(0.2)
-    axes.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)

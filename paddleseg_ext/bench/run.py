@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.bench.report import Row, part_lines, table_lines, write_results
+from paddleseg_ext.bench.report import Row, advice_lines, part_lines, table_lines, write_results
 from paddleseg_ext.bench.worker import Bench, Candidate, Worker, start_gemm
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import boolean, natural_int, positive_int
@@ -18,9 +18,11 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import available_cores, cpu_name
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.turns import SETTLE_SECONDS
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
+from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.choice import choose_runtime
+from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES, ONNX
 from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
 
 RUNTIMES = tuple(
@@ -28,8 +30,6 @@ RUNTIMES = tuple(
     for name, spec in known_runtimes().items()
     if spec.engine in DEPLOYED and spec.device == "cpu"
 )
-# OpenMP's threads spin for so long after a run; the next candidate would share its cores with them.
-SETTLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class BenchOptions(CheckedOptions):
     """Which runtimes are measured, and how often."""
 
     backend: list[str] = option(
-        [name for name in RUNTIMES if name in DEPLOYED],
-        f"runtimes of each bundle, of {', '.join(RUNTIMES)}",
+        [],
+        f"runtimes of each bundle, of {', '.join(RUNTIMES)} (default: all that are installed and "
+        "that it has a graph for)",
         nargs="+",
         choices=RUNTIMES,
         metavar="NAME",
@@ -106,7 +107,24 @@ def bench(
         f"peak of float32, by a product of matrices: {peak:.1f} GFLOP/s with "
         f"{options.threads} threads"
     )
+    for line in advice_lines(list(rows.values()), taken_by_auto(list(rows.values()))):
+        log(line)
     return results
+
+
+def taken_by_auto(rows: Sequence[Row]) -> dict[str, str]:
+    """Bundle folder -> the candidate that `--backend auto` takes by a recorded speed."""
+    taken: dict[str, str] = {}
+    for row in rows:
+        try:
+            spec, _ = choose_runtime(row.bundle)
+        except UsageError:
+            continue
+        found = row.bundle.verified.get(spec.name)
+        if row.candidate.spec.name == spec.name and found is not None and found.speed:
+            folder = row.bundle.deploy_file.resolve().parent.name
+            taken.setdefault(folder, row.candidate.name)
+    return taken
 
 
 def list_candidates(configs: Sequence[Path], options: BenchOptions) -> Iterator[Candidate]:
@@ -120,7 +138,12 @@ def list_candidates(configs: Sequence[Path], options: BenchOptions) -> Iterator[
         raise UsageError(
             f"--config: the bundles are named by their folders, and two are alike: {names}"
         )
-    for config, name in product(configs, dict.fromkeys(options.backend)):
+    pairs = [
+        (config, name)
+        for config in configs
+        for name in dict.fromkeys(options.backend or possible_runtimes(read_bundle(config)))
+    ]
+    for config, name in pairs:
         entry = ENGINES[RuntimeSpec.parse(name).engine]
         streams = options.streams if entry.streams else [1]
         pinning = options.cpu_affinity if entry.pinning else [False]
@@ -133,6 +156,25 @@ def list_candidates(configs: Sequence[Path], options: BenchOptions) -> Iterator[
                 pinned=pinned,
             )
             yield Candidate(config, spec)
+
+
+def possible_runtimes(bundle: Bundle) -> list[str]:
+    """Names of the runtimes that are installed, can run here and have a graph in the bundle."""
+    possible = []
+    for name in RUNTIMES:
+        spec = RuntimeSpec.parse(name)
+        entry = ENGINES[spec.engine]
+        try:
+            spec.check()
+            if entry.graphs[spec.precision].startswith(ONNX):
+                bundle.onnx_file(spec.precision)
+            elif bundle.is_onnx:
+                continue
+        except (UsageError, KeyError):
+            continue
+        if entry.is_installed:
+            possible.append(name)
+    return possible
 
 
 def open_workers(
@@ -167,7 +209,7 @@ def take_turns(
     rounds = range(-options.warm_up, options.rounds)
     for index in track(rounds, "bench", total=len(rounds)):
         for name, worker in workers.items():
-            turn = settled(worker, "turn", index)
+            turn = worker.call("turn", index)
             speeds = {n: settled(worker, "throughput", n) for n in options.batch_sizes}
             if turn.new_size_s is not None:
                 rows[name].new_sizes_s.append(turn.new_size_s)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -26,20 +26,15 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512, peak_memory_mb
 from paddleseg_ext.common.processes import held_back
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.turns import require_synchronised, take_turn
 from paddleseg_ext.images.labels import MAX_CLASSES
-from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.images.video import open_video, read_frames
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.engines.base import RunTimes
 from paddleseg_ext.inference.flow import Steadiness
-from paddleseg_ext.inference.outputs import encode_label_map
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
-PARTS = ("decode", "preprocess", "copy_in", "run", "copy_out", "postprocess", "encode")
-NETWORK_PARTS = ("copy_in", "run", "copy_out")
-LABELS_PARTS = (*NETWORK_PARTS, "postprocess")  # from the network's input to the label map
 RUNS_PER_STREAM = 2  # in one turn of the throughput
 GEMM_SIDE = 1024
 GEMM_RUNS = 5  # the fastest of a turn counts
@@ -110,42 +105,13 @@ class Bench:
         return self.predictor.describe()
 
     def turn(self, index: int) -> Turn:
-        """Predict an image twice; the second time counts.
-
-        Before the first one this process has slept: its caches are cold and its threads wake up.
-        Where it is the first of its size, too, its time is returned beside the second's.
-        """
-        first, second = self._predict(index), self._predict(index)
-        if first.input_hw in self._sizes_hw:
-            return second
-        self._sizes_hw.add(first.input_hw)
-        return replace(second, new_size_s=sum(first.seconds[part] for part in NETWORK_PARTS))
-
-    def _predict(self, index: int) -> Turn:
+        """One image, see `take_turn`; its counts where it has a label."""
         sample = self._samples[index % len(self._samples)]
-        started = time.perf_counter()
-        image = read_image(sample.image, self.predictor.preprocess.orientation)
-        decode_s = time.perf_counter() - started
-        prepared = self.predictor.prepare(image)
-        ran = self.predictor.run(prepared.tensor[None], [prepared.geometry])
-        require_synchronised(ran.times, self.describe())
-        result = self.predictor.finish(prepared, ran.outputs[0], ran.geometries[0])
-        started = time.perf_counter()
-        encode_label_map(result.label_map, result.class_table)
-        encode_s = time.perf_counter() - started
-        counts = None
+        timed = take_turn(self.predictor, sample.image, self._sizes_hw)
+        result, counts = timed.segmentation, None
         if self._is_scored and sample.label is not None:
             counts = Scorer(result.class_table).count(sample, result.label_map).pairs
-        seconds = {
-            "decode": decode_s,
-            "preprocess": prepared.preprocess_ms / 1000,
-            "copy_in": ran.times.copy_in_s,
-            "run": ran.times.run_s,
-            "copy_out": ran.times.copy_out_s,
-            "postprocess": result.timings.postprocess_ms / 1000,
-            "encode": encode_s,
-        }
-        return Turn(seconds, result.input_hw, counts)
+        return Turn(timed.seconds, result.input_hw, counts, timed.new_size_s)
 
     def throughput(self, batch_size: int) -> float | None:
         """Images per second of the first image, from the network's input to the label map.
@@ -228,19 +194,6 @@ def start_gemm() -> "Worker":
         os.environ.pop(CORE_TYPE, None)
         if before is not None:
             os.environ[CORE_TYPE] = before
-
-
-def require_synchronised(times: RunTimes, report: RuntimeReport) -> None:
-    """Refuse a GPU's time that was taken before the GPU had finished.
-
-    Raises:
-        CheckFailed: such a time is that of asking, not of computing.
-    """
-    if report.device != "cpu" and not times.synchronised:
-        raise CheckFailed(
-            f"{report.name} on {report.device}: the clock was stopped without a synchronise, so "
-            "its time means nothing and is not shown"
-        )
 
 
 class Worker:

@@ -1,12 +1,14 @@
 r"""Find the fastest runtime that predicts a bundle's label maps on this machine, and record it.
 
 Every runtime that is installed and for which the bundle has a graph predicts the images of the
-list, in fp32 and, where the CPU has it, in bf16. They take turns on each image, so that a busy
-machine is fair to all. Their label maps are compared with those of Paddle Inference without oneDNN,
-the reference: identical, near-tie, within parity's budget of bf16, or failed. The verdicts and
-speeds are written into the bundle's deploy.yaml (Manifest.verified), where `infer --backend auto`
-reads them. Where the list has images of several sizes, the speed includes the cost of each new
-size, as often as the list has one. The exit status is 1 if a runtime failed in fp32.
+list, in fp32, where the CPU has it in bf16, and where the bundle has a graph of it in int8. They
+take turns on each image, so that a busy machine is fair to all. Their label maps are compared with
+those of Paddle Inference without oneDNN, the reference: identical, near-tie, within parity's budget
+of bf16 or int8, or failed. The verdicts and speeds are written into the bundle's deploy.yaml
+(Manifest.verified), where `infer --backend auto` reads them. Where the list has images of several
+sizes, the speed includes the cost of each new size, as often as the list has one. Two runtimes
+whose rounds leave open which one is faster are equal, and what was taken before stays. The last
+line says which one to take. The exit status is 1 if a runtime failed in fp32.
 
   paddleseg-ext tune --config output/inference_model/deploy.yaml --data val.list
 """
@@ -31,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", required=True, metavar="PATH", help="images: a list, a folder, or one image"
     )
     parser.add_argument(
-        "--num_images", type=flags.positive_int, default=8, help="so many, evenly from the list"
+        "--num_images", type=flags.positive_int, default=12, help="so many, evenly from the list"
     )
     parser.add_argument("--cpu_threads", type=flags.positive_int, help="default: every core")
     return parser

@@ -5,20 +5,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.evaluation.budgets import Budgets
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.turns import LABELS_PARTS, TimedImage, take_turn, time_image
 from paddleseg_ext.images.samples import Sample, image_sizes
 from paddleseg_ext.inference.bundle import Bundle, record_verified
 from paddleseg_ext.inference.engines.base import MOST_SIZES
-from paddleseg_ext.inference.predictor import Predictor, Prepared
+from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.preprocess import SizeHW
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import (
@@ -31,6 +33,7 @@ from paddleseg_ext.scoring.verdict import (
     judge_run,
 )
 
+MOST_TIMED = 24
 REFERENCE = "paddle"  # what the other runtimes of a bundle are compared with
 
 
@@ -40,8 +43,8 @@ class Trial:
 
     Attributes:
         scorer: of the images that have labels.
-        seconds: per timed run.
-        first_seconds: of the first run of each input size.
+        seconds: per timed image, from the network's input to the label map.
+        first_seconds: the same where the input's size was new.
     """
 
     predictor: Predictor
@@ -50,6 +53,7 @@ class Trial:
     first_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.sizes_hw: set[SizeHW] = set()
         self.scorer = Scorer(self.predictor.class_table)
 
     def counts(self) -> IntArray | None:
@@ -181,30 +185,35 @@ def new_size_share(bundle: Bundle, samples: Sequence[Sample]) -> float:
 def run_trials(trials: Mapping[str, Trial], reference: str, samples: Iterable[Sample]) -> None:
     """Predict every image with every predictor in turns; all have the reference's transforms.
 
+    The first `MOST_TIMED` images are timed; the others are compared only.
+
     Raises:
         DataError: an image or label that cannot be used.
     """
     first = trials[reference].predictor
-    warm: set[tuple[int, ...]] = set()
-    for sample in samples:
-        prepared = first.prepare(sample.image)
-        if prepared.tensor.shape not in warm:
-            warm.add(prepared.tensor.shape)
-            for trial in trials.values():
-                _timed(trial, prepared, trial.first_seconds)
-        outputs = {name: _timed(trial, prepared, trial.seconds) for name, trial in trials.items()}
-        expected = first.finish(prepared, outputs[reference], prepared.geometry).label_map
-        scores = None
-        if first.postprocess.output_op != "argmax":
-            scores = first.postprocess.full_logits(outputs[reference], prepared.geometry)
+    for trial in trials.values():
+        trial.predictor.postprocess.compile()
+    for number, sample in enumerate(samples):
+        found = {}
         for name, trial in trials.items():
-            got = first.finish(prepared, outputs[name], prepared.geometry).label_map
-            trial.verdicts.append(judge_image(sample.name, expected, got, scores))
+            if number < MOST_TIMED:
+                found[name] = _timed(trial, sample.image)
+            else:
+                found[name] = time_image(trial.predictor, sample.image)
+        expected, scores = found[reference], None
+        if first.postprocess.output_op != "argmax":
+            scores = first.postprocess.full_logits(expected.output, expected.geometry)
+        for name, trial in trials.items():
+            got = found[name].segmentation.label_map
+            right = expected.segmentation.label_map
+            trial.verdicts.append(judge_image(sample.name, right, got, scores))
             if sample.label is not None:
                 trial.scorer.add(sample, got)
 
 
-def _timed(trial: Trial, prepared: Prepared, seconds: list[float]) -> NDArray:
-    ran = trial.predictor.run(prepared.tensor[None], [prepared.geometry])
-    seconds.append(ran.times.total_s)
-    return ran.outputs[0]
+def _timed(trial: Trial, image: Path) -> TimedImage:
+    turn = take_turn(trial.predictor, image, trial.sizes_hw)
+    trial.seconds.append(turn.seconds_of(LABELS_PARTS))
+    if turn.new_size_s is not None:
+        trial.first_seconds.append(turn.new_size_s + turn.seconds["postprocess"])
+    return turn

@@ -64,7 +64,13 @@ def _able(precision: str) -> list[str]:
 
 
 def _fastest(usable: Mapping[str, Verified]) -> str:
-    """The first in `ORDER` of those that are as fast as the fastest."""
+    """The one that `tune` preferred here, else the first in `ORDER` of the fastest ones.
+
+    `tune` compares round by round, and keeps what it took before where the fastest is no faster.
+    """
+    for engine, found in usable.items():
+        if found.preferred and found.is_of_this_cpu:
+            return engine
     best = max((found.speed or 0.0) for found in usable.values())
     return next(
         engine

@@ -34,6 +34,8 @@ class Verified:
         mean_iou_before: of the FP32 network, for an INT8 graph on labelled images.
         mean_iou_after: of the INT8 graph on the same images.
         int8_kernels: INT8 kernels that ran.
+        num_pixels: of all images; 0 where that was not recorded.
+        preferred: whether `tune` took it, of the runtimes of its precision.
     """
 
     grade: str
@@ -50,6 +52,8 @@ class Verified:
     mean_iou_before: float | None = option(None, "", at_least=0)
     mean_iou_after: float | None = option(None, "", at_least=0)
     int8_kernels: int | None = option(None, "", at_least=0)
+    num_pixels: int = option(0, "", at_least=0)
+    preferred: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The section of a deploy.yaml; what is not known is left out."""
@@ -83,6 +87,11 @@ class Verified:
     def speed(self) -> float | None:
         """`ratio` where it holds on this machine."""
         return self.ratio if self.is_of_this_cpu else None
+
+    @property
+    def different(self) -> float | None:
+        """Share of the pixels that differ; None where it was not recorded."""
+        return self.num_different / self.num_pixels if self.num_pixels else None
 
     def pace(self) -> str:
         """The measured speed, for the log of the command that measured it."""

@@ -153,7 +153,7 @@ class RunVerdict:
 
     def figures(self) -> dict[str, Any]:
         """The part of a bundle's record (`Verified`) that every command fills."""
-        kept = ("grade", "passed", "num_different", "num_images")
+        kept = ("grade", "passed", "num_different", "num_images", "num_pixels")
         return {name: getattr(self, name) for name in kept}
 
     def summary(self) -> str:

@@ -139,6 +139,8 @@ inline const std::vector<Key> kVerified = {
     {"mean_iou_before", "number", "", true, false, true, true, false, 0, 0, {}},
     {"mean_iou_after", "number", "", true, false, true, true, false, 0, 0, {}},
     {"int8_kernels", "whole", "", true, false, true, true, false, 0, 0, {}},
+    {"num_pixels", "whole", "", true, false, false, true, false, 0, 0, {}},
+    {"preferred", "flag", "", true, false, true, false, false, 0, 0, {}},
 };
 
 // An argument of a transform: its name, what it may be, and its default.

@@ -16,10 +16,12 @@ import pytest
 
 from paddleseg_ext.bench import run as run_module
 from paddleseg_ext.bench import worker as worker_module
-from paddleseg_ext.bench.report import PICTURE, Row, table_lines, write_results
+from paddleseg_ext.bench.picture import place_labels
+from paddleseg_ext.bench.report import PICTURE, Row, advice_lines, table_lines, write_results
 from paddleseg_ext.bench.run import BenchOptions, list_candidates, take_turns
-from paddleseg_ext.bench.worker import PARTS, Bench, Candidate, Turn, Worker
+from paddleseg_ext.bench.worker import Bench, Candidate, Turn, Worker
 from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.evaluation.turns import PARTS
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, Manifest
@@ -287,7 +289,7 @@ def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_pat
                 return 50, 60
             return 50.0
 
-    monkeypatch.setattr("paddleseg_ext.bench.run.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("paddleseg_ext.bench.run.SETTLE_SECONDS", 0)  # of the peak
     rows = {name: replace(row(tmp_path, name=name), turns=[], throughputs={}) for name in "ab"}
     options = BenchOptions(rounds=3, warm_up=1, batch_sizes=[4])
     peak = take_turns({n: Fake(n) for n in "ab"}, Fake("gemm"), rows, options)  # type: ignore[arg-type]
@@ -316,3 +318,29 @@ def test_the_peak_is_that_of_the_processor(
         worker_module.start_gemm()
         assert os.environ.get(name) == before
     assert seen == ["SkylakeX", before]
+
+
+def test_no_label_of_the_picture_covers_another(tmp_path: Path) -> None:
+    """Nine candidates in one place, as engines that are as fast and give the same map."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
+    points = [(20 + 0.01 * i, 60.0) for i in range(9)] + [(50.0, 59.0), (50.0, 59.0)]
+    axes.scatter(*zip(*points, strict=True))
+    axes.margins(0.25)
+    boxes = place_labels(figure, axes, points, [f"bundle openvino_int8 x{i}" for i in range(11)])
+    overlapping = [(i, k) for i in range(11) for k in range(i) if boxes[i].overlaps(boxes[k])]
+    assert overlapping == []
+    pyplot.close(figure)
+
+
+def test_one_line_per_network_says_what_to_take(tmp_path: Path) -> None:
+    verified = {"paddle_onednn": replace(PASSED, num_different=2, num_pixels=1000, ratio=1.0)}
+    one, two = row(tmp_path, verified), row(tmp_path / "other", name="two")
+    lines = advice_lines([one, two], {})
+    assert lines[0].endswith(": take one paddle_onednn, 0.2% of the pixels differ")
+    assert "take none" in lines[1]
+    assert advice_lines([one], {}) == ["take one paddle_onednn, 0.2% of the pixels differ"]

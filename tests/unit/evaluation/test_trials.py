@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from engines import FakeEngine, predictor_of
 
+from paddleseg_ext.evaluation import trials as trials_module
+from paddleseg_ext.evaluation import turns
 from paddleseg_ext.evaluation.trials import Trial, new_size_share, run_trials
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SETTLE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -49,6 +56,17 @@ def test_a_new_size_is_measured_by_itself(tmp_path: Path) -> None:
     assert fast.new_size_s() > 0.05 > reference.new_size_s()
     assert fast.ratio(reference) > 2  # of one size
     assert fast.ratio(reference, new_size_share=1.0) < 0.5  # every image another
+
+
+def test_all_are_compared_and_the_first_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials_module, "MOST_TIMED", 3)
+    engines = {"paddle": Compiling(0.0, 0.0), "other": Compiling(0.0, 0.0)}
+    trials = {name: Trial(predictor_of(engine, 2)) for name, engine in engines.items()}
+    run_trials(trials, "paddle", write_images(tmp_path, [8] * 5))
+    for trial in trials.values():
+        assert (len(trial.seconds), len(trial.verdicts)) == (3, 5)
 
 
 @pytest.mark.parametrize(
