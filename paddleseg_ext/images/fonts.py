@@ -1,6 +1,7 @@
 """Fonts that can draw a text: Pillow's own has ASCII letters and little more."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 from PIL import ImageFont
@@ -26,6 +27,7 @@ SYSTEM_FONTS = (
     "malgun.ttf",
     "Arial Unicode.ttf",
 )
+_PROBE_SIZE = 13  # of letters that are looked for in a font
 _NO_LETTER = "\U0010ffff"  # no font has it: drawn as the box of a missing glyph
 
 
@@ -57,14 +59,28 @@ def _font_of(letters: frozenset[str], size: int) -> Font | None:
     own = ImageFont.load_default(size)
     if _has(own, letters):
         return own
-    for name in SYSTEM_FONTS:
-        try:
-            font = ImageFont.truetype(name, size)
-        except OSError:  # not installed
-            continue
-        if _has(font, letters):
-            return font
-    return None
+    return next((font for font in _installed(SYSTEM_FONTS, size) if _has(font, letters)), None)
+
+
+def _installed(names: Sequence[str], size: int) -> Iterator[ImageFont.FreeTypeFont]:
+    """The fonts of these names that are there."""
+    for name in names:
+        with suppress(OSError):
+            yield ImageFont.truetype(name, size)
+
+
+def file_with_letters(texts: Iterable[str], own: str) -> str | None:
+    """The file of a font that has all letters of the texts; None where none has.
+
+    For drawing that is not Pillow's.
+
+    Args:
+        texts: that will be drawn.
+        own: file of the drawer's own font, which is taken where it has them.
+    """
+    letters = frozenset("".join(texts)) - {" "}
+    fonts = _installed((own, *SYSTEM_FONTS), _PROBE_SIZE)
+    return next((str(font.path) for font in fonts if _has(font, letters)), None)
 
 
 def _has(font: Font, letters: frozenset[str]) -> bool:

@@ -1,23 +1,26 @@
 """Losses, learning rate and mIoU of training runs, in one picture or as text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.files import atomic_path
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.images.fonts import file_with_letters
 from paddleseg_ext.training.history import HISTORY, History, ScoreEntry
 from paddleseg_ext.training.text_plot import Curve, plot_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
 SUFFIXES = (".png", ".svg", ".pdf")
 SMOOTHED_SHARE = 1 / 20  # of a run's entries are averaged for the loss line
 _HEAD_STYLES = ("-.", ":")
+_TERM_STYLE = (0, (1, 3))  # of what a teacher adds
 _PROTOCOL_MARKS = ("o", "s", "^", "D", "v")
 
 
@@ -49,6 +52,12 @@ class NamedHistory:
         entries = [e for e in self.history.train if len(e.head_losses) > 1]
         heads = zip(*(e.head_losses for e in entries), strict=True)
         return [([e.iter for e in entries], losses) for losses in heads]
+
+    def distillation_curve(self) -> Curve | None:
+        """What a teacher adds to the loss; None without one."""
+        entries = [e for e in self.history.train if e.distillation_loss is not None]
+        terms = [e.distillation_loss or 0.0 for e in entries]
+        return ([e.iter for e in entries], terms) if entries else None
 
     def score_curves(self) -> dict[str, list[ScoreEntry]]:
         """Evaluations by name of run and protocol, where there are any."""
@@ -142,6 +151,8 @@ def text_of(runs: Sequence[NamedHistory], with_l2: bool = False) -> list[str]:
         losses[run.name] = iterations, _smoothed_for_display(run.losses(with_l2))
         for head, (where, values) in enumerate(run.head_curves()):
             heads[f"{run.name} head {head}"] = where, _smoothed_for_display(values)
+        if (term := run.distillation_curve()) is not None:
+            heads[f"{run.name} distillation"] = term[0], _smoothed_for_display(term[1])
         rates[run.name] = iterations, [e.lr for e in run.history.train]
         for name, entries in run.score_curves().items():
             scores[name] = [e.iter for e in entries], [e.mean_iou for e in entries]
@@ -158,6 +169,7 @@ def figure_of(runs: Sequence[NamedHistory], with_l2: bool = False) -> "Figure":
     """Losses (as logged, smoothed, per head), learning rates, and mIoU with its best points."""
     from matplotlib.figure import Figure
 
+    runs, font = _drawable(runs)
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     loss_axes, rate_axes, score_axes = figure.subplots(1, 3)
     for index, run in enumerate(runs):
@@ -175,8 +187,32 @@ def figure_of(runs: Sequence[NamedHistory], with_l2: bool = False) -> "Figure":
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="small")
+            axes.legend(prop=font)
     return figure
+
+
+def _drawable(runs: Sequence[NamedHistory]) -> tuple[list[NamedHistory], "FontProperties"]:
+    """The runs under names that can be drawn, and the font of legends.
+
+    Where no font here has all letters, numbers stand for names that Matplotlib's own lacks.
+    """
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import FontProperties
+
+    own = str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    file = file_with_letters([run.name for run in runs], own)
+    if file is not None:
+        return list(runs), FontProperties(fname=file, size="small")
+    named = []
+    for number, run in enumerate(runs, 1):
+        known = file_with_letters([run.name], own) == own
+        named.append(run if known else replace(run, name=f"run {number}"))
+    numbered = {new.name: run.name for run, new in zip(runs, named, strict=True) if new != run}
+    warn(
+        f"no font of this system draws {shortened([f'{v} ({k})' for k, v in numbered.items()])}; "
+        "install one that does, such as the package fonts-noto-cjk"
+    )
+    return named, FontProperties(fname=own, size="small")
 
 
 def _draw_losses(axes: "Axes", run: NamedHistory, color: str, with_l2: bool) -> None:
@@ -193,6 +229,10 @@ def _draw_losses(axes: "Axes", run: NamedHistory, color: str, with_l2: bool) -> 
         values = _smoothed_for_display(values)
         shown = label if head < 2 else None
         axes.plot(where, values, style, color=color, linewidth=0.9, label=shown)
+    if (term := run.distillation_curve()) is not None:
+        values = _smoothed_for_display(term[1])
+        label = f"{run.name} distillation"
+        axes.plot(term[0], values, color=color, linestyle=_TERM_STYLE, linewidth=0.9, label=label)
 
 
 def _draw_scores(axes: "Axes", run: NamedHistory, color: str) -> None:

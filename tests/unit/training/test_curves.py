@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.training.curves import draw_curves, figure_of, read_run, smoothed
+from paddleseg_ext.training.curves import draw_curves, figure_of, read_run, smoothed, text_of
 from paddleseg_ext.training.history import History, LossEntry, ScoreEntry
 
 
@@ -112,3 +112,68 @@ def test_curves_are_printed_without_a_display(
     assert plot[-1].split() == ["a", "run", "b", "run", "scale_0.5"]
     assert max(map(len, lines[1:])) <= 52
     assert not list(tmp_path.glob("*.png"))
+
+
+def font_with(letters: str, path: Path) -> Path:
+    """A font of boxes, a wider one for each letter, and a thin one for all that it lacks."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    names = [".notdef", *(f"letter{i}" for i in range(len(letters)))]
+    glyphs, widths = {}, {}
+    for number, name in enumerate(names):
+        pen = TTGlyphPen(None)
+        right = 100 + 60 * number
+        pen.moveTo((0, 0))
+        for point in ((0, 700), (right, 700), (right, 0)):
+            pen.lineTo(point)
+        pen.closePath()
+        glyphs[name], widths[name] = pen.glyph(), (right + 50, 0)
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(x): f"letter{i}" for i, x in enumerate(letters)})
+    builder.setupGlyf(glyphs)
+    builder.setupHorizontalMetrics(widths)
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Boxes", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path
+
+
+def test_names_in_chinese_are_drawn_by_a_font_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = font_with("中文实验_0123456789 mainheduxlry", tmp_path / "boxes.ttf")
+    monkeypatch.setattr("paddleseg_ext.images.fonts.SYSTEM_FONTS", ("none.ttf", str(boxes)))
+    run = read_run(write_whole_history(tmp_path / "中文实验_2"))
+    for axes in figure_of([run]).axes:
+        for text in axes.get_legend().get_texts():
+            assert "中文实验_2" in text.get_text()
+            assert text.get_fontproperties().get_file() == str(boxes)
+    latin = figure_of([read_run(write_history(tmp_path / "run", []))]).axes[0].get_legend()
+    file = latin.get_texts()[0].get_fontproperties().get_file()
+    assert Path(file).name == "DejaVuSans.ttf"
+
+
+def test_numbers_stand_for_names_that_no_font_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("paddleseg_ext.images.fonts.SYSTEM_FONTS", ("none.ttf",))
+    folders = [write_history(tmp_path / name, []) for name in ("plain", "中文")]
+    figure = figure_of([read_run(folder) for folder in folders])
+    shown = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert shown == ["plain", "run 2"]
+    said = capsys.readouterr().out
+    assert "no font of this system draws 中文 (run 2)" in said and "fonts-noto-cjk" in said
+
+
+def test_what_a_teacher_adds_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "taught").mkdir()
+    train = [LossEntry(i, 3.0, 0.1, distillation_loss=0.5 * i) for i in (1, 2)]
+    History(train=train).write(tmp_path / "taught" / "history.json")
+    run = read_run(tmp_path / "taught")
+    *_, term = figure_of([run]).axes[0].lines
+    assert (term.get_label(), list(term.get_ydata())) == ("taught distillation", [0.5, 1.0])
+    assert any("taught distillation" in line for line in text_of([run]))
