@@ -26,9 +26,9 @@ def recipe_of(bundle: Bundle, spec: RuntimeSpec, num_classes: int | None) -> dic
     Raises:
         UsageError: the bundle has no graph for the engine.
     """
-    is_onnx = ENGINES[spec.engine].runs_onnx or bundle.is_onnx
-    graph = bundle.onnx_file(spec.precision) if is_onnx else bundle.model_file
-    weights = None if is_onnx else bundle.params_file
+    kind = ENGINES[spec.engine].graphs.get(spec.precision, "paddle")
+    graph = bundle.graph_file(kind)
+    weights = bundle.params_file if kind == "paddle" else None
     table = bundle.manifest.class_table if bundle.manifest else None
     palette = table.full_palette.tobytes() if table else None
     recipe = {

@@ -34,6 +34,7 @@ from paddleseg_ext.data.build import validation_data
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
+from paddleseg_ext.export.mobile_graphs import require_mnn, write_mnn
 from paddleseg_ext.export.model_card import write_card
 from paddleseg_ext.export.onnx_conversion import (
     fold_sizes,
@@ -45,6 +46,7 @@ from paddleseg_ext.export.options import ExportOptions, with_channels
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
+    MNN_FILE,
     MODEL_FILES,
     ONNX_FILE,
     ONNX_INT8_FILE,
@@ -58,6 +60,9 @@ from paddleseg_ext.inference.bundle import (
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.models.build import build_model
+
+MOBILE = ("mnn",)  # engines whose graphs are made where they are asked for
+CONVERTED_FILES = (ONNX_FILE, MNN_FILE)
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -100,25 +105,24 @@ def export(
     normalize = None
     if options.fold_normalize:
         transforms, normalize = split_normalize(transforms)
-    if options.onnx:
-        require_paddle2onnx()
+    _require_converters(options)
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
         with writers_errors(options.save_dir, work), types_for(model):
             upsampling = write_graph(model, options, normalize, work / GRAPH_NAME)
             wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
-            graphs, no_onnx = _convert(work, options) if wants_onnx else ({}, "")
+            graphs, missing = _convert(work, options) if wants_onnx else ({}, "")
             manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
             write = partial(_write_manifest, work, transforms, options)
             check = partial(check_bundle, model=model, options=options, normalize=normalize)
             check = partial(check, check_image=data.first_image)
-            no_onnx = _check_and_record(work, manifest, options, write, check) or no_onnx
+            missing = _check_and_record(work, manifest, options, write, check) or missing
             data_set = str(config.val_dataset["type"])
             write_card(read_bundle(work), read_manifest(weights), data_set, options.save_dir)
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    _say_no_onnx(no_onnx, options)
+    _say_missing(missing, options)
     return options.save_dir / DEPLOY_FILE
 
 
@@ -134,7 +138,19 @@ def _checked(config: Config, options: ExportOptions) -> tuple[list[Any], ExportO
     return transforms, with_channels(options, config.img_channels)
 
 
-def _say_no_onnx(why: str, options: ExportOptions) -> None:
+def _require_converters(options: ExportOptions) -> None:
+    """Check that what the options ask for can be converted here.
+
+    Raises:
+        UsageError: a converter is not installed.
+    """
+    if options.onnx:
+        require_paddle2onnx()
+    if options.mnn:
+        require_mnn()
+
+
+def _say_missing(why: str, options: ExportOptions) -> None:
     """A warning, or where ONNX was asked for an error; nothing for an empty reason."""
     if why and options.onnx:
         raise CheckFailed(why)
@@ -165,7 +181,7 @@ def _check_and_record(
     """Write and check the bundle, and record the verdicts; without `model.onnx` if it is refused.
 
     Returns:
-        Why `model.onnx` was left out; empty if it was not.
+        Why a graph was left out, or is wrong; empty where none is.
     """
     from paddleseg_ext.export.self_check import OnnxRefused
 
@@ -175,10 +191,14 @@ def _check_and_record(
         records = check(read_bundle(work))
     except OnnxRefused as refused:
         no_onnx = _without_onnx(str(refused).replace(f"{work}/", ""), options)
-        (work / ONNX_FILE).unlink()
+        for name in CONVERTED_FILES:
+            (work / name).unlink(missing_ok=True)
         write(replace(manifest, graphs={}))
         records = check(read_bundle(work))
     record_verified(read_bundle(work), records)
+    wrong = [name for name in MOBILE if name in records and not records[name].passed]
+    if wrong:
+        no_onnx = no_onnx or f"recorded as failed, see above: {', '.join(wrong)}"
     return no_onnx
 
 
@@ -219,14 +239,24 @@ def _load(
 
 
 def _convert(work: Path, options: ExportOptions) -> tuple[dict[str, dict[str, Any]], str]:
-    """Writes the ONNX graph; returns its entry in the manifest, or none and the reason for that."""
+    """Writes the graphs that others are converted to.
+
+    Returns:
+        Their entries in the manifest, and why one is missing; empty where none is.
+    """
     graph = next(work / name for name in MODEL_FILES if (work / name).is_file())
     try:
         entry = write_onnx(graph, work / PARAMS_FILE, work / ONNX_FILE)
         fold_sizes(work / ONNX_FILE, options.input_shape, options.input_dtype)
-        return {"onnx": entry}, ""
     except CheckFailed as failure:
         return {}, _without_onnx(str(failure), options)
+    graphs = {"onnx": entry}
+    try:
+        if options.mnn:
+            graphs["mnn"] = write_mnn(work / ONNX_FILE, work / MNN_FILE)
+    except CheckFailed as failure:
+        return graphs, f"{options.save_dir}: {failure}. The rest of the bundle is checked and there"
+    return graphs, ""
 
 
 def _without_onnx(reason: str, options: ExportOptions) -> str:
@@ -281,7 +311,7 @@ def _move_into_place(work: Path, save_dir: Path) -> None:
     killed in between leaves no bundle, rather than the files of two.
     """
     (save_dir / DEPLOY_FILE).unlink(missing_ok=True)
-    for old in (*MODEL_FILES, PARAMS_FILE, ONNX_FILE, ONNX_INT8_FILE):
+    for old in (*MODEL_FILES, PARAMS_FILE, *CONVERTED_FILES, ONNX_INT8_FILE):
         (save_dir / old).unlink(missing_ok=True)
     for file in sorted(work.iterdir(), key=lambda path: path.name == DEPLOY_FILE):
         file.replace(save_dir / file.name)

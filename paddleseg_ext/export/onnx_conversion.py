@@ -115,9 +115,23 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
     """
     require_paddle2onnx()
     files = [str(path.resolve()) for path in (model_file, params_file, onnx_file)]
+    python = os.environ.get(HELPER) or sys.executable
     # -P: the program imports no module from the current folder.
-    done = subprocess.run(
-        [os.environ.get(HELPER) or sys.executable, "-P", "-c", PROGRAM, *files, str(OPSET)],
+    done = run_alone([python, "-P", "-c", PROGRAM, *files, str(OPSET)])
+    maker = f"paddle2onnx {_version()}"
+    if done.returncode or not onnx_file.is_file():
+        onnx_file.unlink(missing_ok=True)  # of an interrupted conversion
+        raise CheckFailed(
+            f"{maker} cannot convert the graph: {reason_of(done.stdout)} "
+            f"({ending_of(done.returncode)})"
+        )
+    return {"file": onnx_file.name, "opset": OPSET, "made_by": maker}
+
+
+def run_alone(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A converter that ran in a process of its own; `stdout` has all that it printed."""
+    return subprocess.run(
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -125,13 +139,6 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
         errors="replace",
         check=False,
     )
-    maker = f"paddle2onnx {_version()}"
-    if done.returncode or not onnx_file.is_file():
-        onnx_file.unlink(missing_ok=True)  # of an interrupted conversion
-        raise CheckFailed(
-            f"{maker} cannot convert the graph: {_reason(done.stdout)} ({_ending(done.returncode)})"
-        )
-    return {"file": onnx_file.name, "opset": OPSET, "made_by": maker}
 
 
 def fold_sizes(onnx_file: Path, input_shape: Sequence[int], input_dtype: str) -> None:
@@ -217,15 +224,16 @@ def pad_before_averages(model: "ModelProto") -> None:
     model.graph.node.extend(nodes)
 
 
-def _reason(output: str) -> str:
-    """The first error that paddle2onnx prints, or else the last line."""
+def reason_of(output: str) -> str:
+    """The first error that a converter prints, or else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix(ERROR_MARK) for line in lines if line.startswith(ERROR_MARK)]
     reason = (errors or lines[-1:] or ["it prints nothing"])[0]
     return reason.removeprefix(MAKERS_MARK).strip().rstrip(".")
 
 
-def _ending(status: int) -> str:
+def ending_of(status: int) -> str:
+    """How a process ended, in words."""
     if status < 0:
         return f"its process ended by {signal.Signals(-status).name}"
     return f"status {status}, and no file" if status == 0 else f"status {status}"

@@ -42,6 +42,11 @@ class ExportOptions(CheckedOptions):
         parse=_auto_or_boolean,
         metavar="auto|True|False",
     )
+    mnn: bool = option(
+        False,
+        "also write model.mnn, for the runtime mnn and for phones; made from model.onnx, needs "
+        "paddleseg_ext[onnx,mnn]",
+    )
     fold_normalize: bool = option(
         False, "put Normalize into the graph, which then takes bytes (N, 3, H, W)"
     )
@@ -55,6 +60,10 @@ class ExportOptions(CheckedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "input_shape", _full_input_shape(self.input_shape))
+        if self.mnn and self.onnx is False:
+            raise UsageError("--mnn True needs --onnx True: model.mnn is made from model.onnx")
+        if self.mnn:
+            object.__setattr__(self, "onnx", True)
         if self.upsample == "host" and self.output_op != "none":
             raise UsageError(
                 f"--upsample host needs a graph that returns logits: --output_op none, not "

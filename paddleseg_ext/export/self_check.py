@@ -34,12 +34,16 @@ from paddleseg_ext.scoring.verdict import FAILED, NEAR_TIE, ImageVerdict, RunVer
 CHECKED_SIZES_HW = ((256, 512), (203, 331))
 EVEN_SIZE_HW = (192, 320)
 CHECKED_BATCH = 2
+# Of the logits, relative to the largest. Winograd's way with large tiles, MNN's, rounds more:
+# 2.7e-4 in BiSeNetV1 with random weights. Its label maps are held to the rule of all.
+TOLERANCES = {"mnn": 10 * NEAR_TIE}
 ROUNDS = 5  # of timed runs, the runtimes in turns
 TITLES = {
     "paddle": "Paddle Inference, oneDNN off",
     "paddle_onednn": "Paddle Inference, oneDNN on",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "mnn": "MNN",
 }
 
 Case = tuple[NDArray, NDArray[np.float32]]  # a batch for the graph, the network's logits for it
@@ -82,7 +86,8 @@ def check_bundle(
     failures: dict[str, Exception] = {}
     judging = Judging("export", available_cores())
     for name in TITLES:
-        if not ENGINES[name].is_installed or (ENGINES[name].runs_onnx and not bundle.has_onnx):
+        entry = ENGINES[name]
+        if not entry.is_installed or not bundle.has_graph(entry.graphs["fp32"]):
             continue
         try:
             trials[name] = _try(name, bundle, cases, options)
@@ -139,7 +144,9 @@ def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -
             output = trial.predictor.postprocess.network_scores(output, batch.shape[2:])
         where = f"{TITLES[name]}, input {'x'.join(map(str, batch.shape))}"
         verdicts = _judge(output, logits, options.output_op)
-        log(f"self-check: {where}: {_compare(output, logits, options.output_op, verdicts, where)}")
+        tolerance = TOLERANCES.get(name, NEAR_TIE)
+        finding = _compare(output, logits, options.output_op, verdicts, where, tolerance)
+        log(f"self-check: {where}: {finding}")
         trial.verdicts += verdicts
     return trial
 
@@ -219,6 +226,7 @@ def _compare(
     output_op: str,
     verdicts: list[ImageVerdict],
     where: str,
+    tolerance: float,
 ) -> str:
     """The finding in words."""
     num_different = sum(verdict.num_different for verdict in verdicts)
@@ -231,7 +239,7 @@ def _compare(
     expected = logits if output_op == "none" else softmax(logits)
     scale = float(np.abs(logits).max())
     difference = float(np.abs(output - expected).max())
-    if not difference <= NEAR_TIE * max(1.0, scale):
+    if not difference <= tolerance * max(1.0, scale):
         raise _disagreement(
             where, f"largest difference {difference:.3g} at logits up to {scale:.3g}"
         )

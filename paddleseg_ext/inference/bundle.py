@@ -38,6 +38,7 @@ MODEL_FILES = ("model.json", "model.pdmodel")
 PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
+MNN_FILE = "model.mnn"
 ONNX_SUFFIX = ".onnx"
 OUTPUTS = ("confidence", "familiarity")  # of a segmentation, beside its label map
 FAMILIARITY = OUTPUTS[1]
@@ -153,8 +154,8 @@ class Manifest:
         files: file name -> sha256, of every file of the bundle but `deploy.yaml` and
             `MODEL_CARD.md`.
         sizes: file name -> bytes, of the same files.
-        graphs: `onnx` and `onnx_int8`, where there is one: its `file`, `opset`, how it was made
-            and what its check found.
+        graphs: `onnx`, `onnx_int8` and `mnn`, where there is one: its `file`, `opset`, how it was
+            made and what its check found.
         verified: runtime (`onnxruntime`, `openvino_int8`, ...) -> the record of its comparison with
             the network.
         cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where they
@@ -284,7 +285,32 @@ class Bundle:
     @property
     def has_onnx(self) -> bool:
         """Whether there is an FP32 ONNX graph."""
-        return self.is_onnx or (self.manifest is not None and "onnx" in self.manifest.graphs)
+        return self.has_graph("onnx")
+
+    def has_graph(self, kind: str) -> bool:
+        """Whether there is a graph of a kind: `paddle`, or as `Manifest.graphs` has it."""
+        if kind == "paddle":
+            return not self.is_onnx
+        named = self.manifest is not None and kind in self.manifest.graphs
+        return named or (kind == "onnx" and self.is_onnx)
+
+    def graph_file(self, kind: str) -> Path:
+        """The graph of a kind, see `has_graph`.
+
+        Raises:
+            UsageError: the bundle has none; it says how to make it.
+        """
+        if kind == "paddle":
+            return self.model_file
+        if kind in ("onnx", "onnx_int8"):
+            return self.onnx_file("int8" if kind == "onnx_int8" else "fp32")
+        if self.manifest is None or not self.has_graph(kind):
+            raise UsageError(
+                f"{self.deploy_file}: the bundle has no graph for {kind}; export it with "
+                f"export_model.py --{kind} True"
+            )
+        file = self.manifest.graphs[kind]["file"]
+        return require_file(self.deploy_file.parent / file, f"{self.deploy_file}: {kind}")
 
     def onnx_file(self, precision: str = "fp32") -> Path:
         """The ONNX graph of a precision; `bf16` is computed from that of `fp32`.

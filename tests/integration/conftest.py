@@ -100,6 +100,7 @@ def bundle(deployment: Deployment) -> Path:
 
 @pytest.fixture(scope="session")
 def onnx_bundle(deployment: Deployment) -> Path:
-    """With `model.onnx`, taking bytes."""
+    """With `model.onnx` and `model.mnn`, taking bytes."""
     pytest.importorskip("paddle2onnx")
-    return deployment.export(deployment.config, onnx=True, fold_normalize=True)
+    pytest.importorskip("MNN")
+    return deployment.export(deployment.config, mnn=True, fold_normalize=True)

@@ -8,14 +8,15 @@ Paddle has loaded, for the length of one run.
 import ctypes
 import os
 import re
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from paddleseg_ext.common.native_output import without_lines
+
 LIBRARY = "libdnnl"
 MAPS = "/proc/self/maps"
+MARK = "onednn_verbose"
 EXECUTED = "exec"
 SOURCE = re.compile(r"(?:src|data)[:_]([a-z0-9]+)")
 PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "s8": "int8", "u8": "int8"}
@@ -47,7 +48,14 @@ def trace(run: Callable[[], object]) -> Trace:
     if library is None:
         run()
         return Trace({}, {}, visible=False)
-    return _parse(_log_of(run, ctypes.CDLL(library)))
+    dnnl = ctypes.CDLL(library)
+    with without_lines((MARK,)) as log:
+        dnnl.dnnl_set_verbose(1)
+        try:
+            run()
+        finally:
+            dnnl.dnnl_set_verbose(0)
+    return _parse(log)
 
 
 def _loaded_library() -> str | None:
@@ -60,30 +68,6 @@ def _loaded_library() -> str | None:
             )
     except OSError:
         return None
-
-
-def _log_of(run: Callable[[], object], library: ctypes.CDLL) -> list[str]:
-    """The log goes to C's standard output, so that is where it is caught."""
-    c_library = ctypes.CDLL(None)
-    with tempfile.TemporaryFile() as caught:
-        sys.stdout.flush()
-        c_library.fflush(None)
-        output = os.dup(1)
-        os.dup2(caught.fileno(), 1)
-        library.dnnl_set_verbose(1)
-        try:
-            run()
-        finally:
-            library.dnnl_set_verbose(0)
-            c_library.fflush(None)
-            os.dup2(output, 1)
-            os.close(output)
-        caught.seek(0)
-        lines = caught.read().decode("utf-8", "replace").splitlines()
-    ours = [line for line in lines if not line.startswith("onednn_verbose")]
-    if ours:
-        print(*ours, sep="\n", flush=True)
-    return [line for line in lines if line.startswith("onednn_verbose")]
 
 
 def _parse(lines: list[str]) -> Trace:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from paddleseg_ext.common.machine import fix_thread_count
+from paddleseg_ext.common.native_output import without_lines
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.inference.runtime import RuntimeSpec
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from paddleseg_ext.inference.bundle import Bundle
     from paddleseg_ext.inference.engines.base import Engine
 
-PADDLE, ONNX, ONNX_INT8 = "paddle", "onnx", "onnx_int8"
+PADDLE, ONNX, ONNX_INT8, MNN = "paddle", "onnx", "onnx_int8", "mnn"  # as `Bundle.graph_file`
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class EngineEntry:
         devices: that it runs on.
         streams: whether several runs at a time are possible.
         pinning: whether its threads can be bound to cores.
+        prints: how lines begin that the package prints, past Python, for nobody.
     """
 
     package: str
@@ -48,6 +50,7 @@ class EngineEntry:
     devices: tuple[str, ...] = ("cpu",)
     streams: bool = False
     pinning: bool = False
+    prints: tuple[str, ...] = ()
 
     @property
     def runs_onnx(self) -> bool:
@@ -79,6 +82,9 @@ class EngineEntry:
         if self.package == "paddle":
             fix_thread_count()  # Paddle reads the environment once, when it is imported
         with optional_imports(f"engine {self.package}", self.extra):
+            if self.prints:
+                with without_lines(self.prints):
+                    importlib.import_module(self.package)
             importlib.import_module(self.package)
         return getattr(importlib.import_module(module), name)
 
@@ -107,6 +113,16 @@ ENGINES: Mapping[str, EngineEntry] = {
         "onnxruntime", f"{_HERE}.onnx_runtime:OnnxRuntime", "onnxruntime", "onnxruntime-gpu"
     ),
     "openvino": _onnx("openvino", f"{_HERE}.openvino_runtime:OpenVino", "openvino", has_bf16=True),
+    "mnn": EngineEntry(
+        "MNN",
+        ("MNN",),
+        "mnn",
+        f"{_HERE}.mnn_runtime:Mnn",
+        "mnn",
+        {"fp32": MNN},
+        streams=True,
+        prints=("The device supports: ", "MNN use "),
+    ),
     "static": _paddle(f"{_HERE}.static_graph:StaticGraph", "static_graph"),
     # The only reference upwards: a checkpoint needs the networks and PaddleSeg's parts.
     "eager": _paddle("paddleseg_ext.evaluation.eager:open_checkpoint", "eager"),

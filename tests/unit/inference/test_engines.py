@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import assert_bf16_is_proven
+from engines import assert_bf16_is_proven, convolved, write_onnx
 
 from paddleseg_ext.common import machine
 from paddleseg_ext.common.errors import DataError, UsageError
@@ -30,37 +30,10 @@ from paddleseg_ext.inference.runtime import (
 
 LEGACY = Path(__file__).resolve().parents[2] / "data" / "paddle26_gate"
 ONNX_ENGINES = ("onnxruntime", "openvino")
-WEIGHTS = np.random.default_rng(3).standard_normal((8, 3, 3, 3)).astype(np.float32)
 
 
 def opened(bundle: Bundle, name: str, **settings) -> Engine:  # type: ignore[no-untyped-def]
     return open_engine(bundle, RuntimeSpec(name, **settings))
-
-
-def write_onnx(path: Path, sides: tuple = ("N", 3, "H", "W"), input_type: str = "FLOAT") -> Path:
-    """A convolution that keeps the size."""
-    onnx = pytest.importorskip("onnx")
-    helper, tensors = onnx.helper, onnx.TensorProto
-    kind = getattr(tensors, input_type)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
-    if input_type != "FLOAT":
-        nodes.insert(0, helper.make_node("Cast", ["pixels"], ["x"], to=tensors.FLOAT))
-    graph = helper.make_graph(
-        nodes,
-        "convolution",
-        [helper.make_tensor_value_info("x" if input_type == "FLOAT" else "pixels", kind, sides)],
-        [helper.make_tensor_value_info("y", tensors.FLOAT, ["N", 8, "H", "W"])],
-        [onnx.numpy_helper.from_array(WEIGHTS, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(path))
-    return path
-
-
-def convolved(batch: np.ndarray) -> np.ndarray:
-    padded = np.pad(batch, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-    return np.einsum("ncyxij,kcij->nkyx", windows, WEIGHTS)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""Graphs for engines of phones, made from the bundle's `model.onnx`.
+
+MNN's converter is called past its Python front: that one installs packages by pip when it is
+imported (`aliyun-log-python-sdk`), and sends a record of each conversion to its makers. A converter
+has a process of its own, which it may end.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.packages import how_to_install
+from paddleseg_ext.export.onnx_conversion import ending_of, reason_of, run_alone
+from paddleseg_ext.inference.engines.table import ENGINES
+
+MNN_PROGRAM = """
+import sys
+import _tools
+source, target = sys.argv[1:]
+names = ["--modelFile", source, "--MNNModel", target, "--bizCode", "bundle"]
+_tools.mnnconvert(["mnnconvert", "-f", "ONNX", *names])
+"""
+
+
+def require_mnn() -> None:
+    """Check that MNN is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not ENGINES["mnn"].is_installed:
+        raise UsageError(f"--mnn True: MNN is not installed: {how_to_install('mnn')}")
+
+
+def write_mnn(onnx_file: Path, mnn_file: Path) -> dict[str, Any]:
+    """Converts an ONNX graph to one of MNN's; free sides stay free.
+
+    Returns:
+        The file's entry in the manifest: its name and maker.
+
+    Raises:
+        CheckFailed: MNN cannot convert the graph; the message has its reason, in one line.
+    """
+    command = [sys.executable, "-P", "-c", MNN_PROGRAM, str(onnx_file), str(mnn_file)]
+    return _written(command, [mnn_file], f"MNN {metadata.version('MNN')}")
+
+
+def _written(command: Sequence[str], files: Sequence[Path], maker: str) -> dict[str, Any]:
+    """The manifest's entry of files that a converter writes."""
+    done = run_alone(command)
+    if done.returncode or not all(file.is_file() for file in files):
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise CheckFailed(
+            f"{maker} cannot convert the ONNX graph: {reason_of(done.stdout)} "
+            f"({ending_of(done.returncode)})"
+        )
+    return {"file": files[0].name, "made_by": maker}
