@@ -34,6 +34,7 @@ class QuantizableGraph:
     """A float graph, made ready once and quantised in as many ways as are asked for.
 
     Attributes:
+        folder: for what is in between.
         layers: names of its convolutions, in the graph's order.
     """
 
@@ -49,7 +50,7 @@ class QuantizableGraph:
         quantization = import_quantizer()
         import onnx
 
-        self._folder = folder
+        self.folder = folder
         self._ready = folder / "ready.onnx"
         try:
             # Constants become initializers, batch norms go into convolutions, shapes are inferred.
@@ -69,7 +70,7 @@ class QuantizableGraph:
         """Note the range of every activation over the batches, which may differ in size."""
         quantization = import_quantizer()
 
-        with tempfile.TemporaryDirectory(dir=self._folder) as work:
+        with tempfile.TemporaryDirectory(dir=self.folder) as work:
             calibrator = quantization.create_calibrator(
                 str(self._ready),
                 list(QUANTIZED_OPERATORS),

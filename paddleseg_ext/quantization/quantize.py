@@ -48,6 +48,9 @@ REPORT = "quantization.json"
 ENGINES_OF_INT8 = ("onnxruntime", "openvino", "paddle")
 AUTO = "auto"
 STEPS = 4
+RANKED_IMAGES = 2  # of the calibration images, that each layer is tried on
+TRIED_IMAGES = 8  # of the calibration images, where 'auto' looks at the whole graph
+SHARE_OF_BUDGET = 0.8  # of the changed pixels that 'auto' aims at: the verdict is on other images
 MOST_ERROR = 0.02  # of the logits, by one layer; 'auto' leaves what costs more in float
 WHY_NOT_PADDLE = (
     "--backend paddle: Paddle 3.2.2 has no INT8 on a CPU that runs: its predictor takes "
@@ -199,17 +202,7 @@ def write_quantized(
     _say_step(1, f"the range of every activation, on {len(calibration)} images")
     graph = QuantizableGraph(bundle.onnx_file(), work)
     graph.calibrate(_batches(bundle, track(calibration, "calibrate", total=len(calibration))))
-    ranking: list[Sensitivity] = []
-    if not options.sensitivity:
-        _say_step(2, "left out (--sensitivity False): no layer is kept in float")
-    else:
-        tried = f"{len(graph.layers)} layers, each alone in {', '.join(options.backend)}"
-        _say_step(2, f"which layers stay in float: {tried}")
-        batches = list(_batches(bundle, calibration[:2]))
-        ranking = rank_layers(graph, bundle, batches, options, work)
-        for entry in ranking[:5]:
-            log(f"alone in INT8, {entry.layer} moves the logits by {entry.error:.2%}")
-    kept = choose_float(ranking, options.keep_float)
+    kept, ranking = _kept_in_float(graph, bundle, calibration, options)
     layers = [layer for layer in graph.layers if layer not in kept]
     if not layers:
         raise UsageError(f"--keep_float {options.keep_float}: no layer is left for INT8")
@@ -241,11 +234,80 @@ def write_quantized(
         )
 
 
+def _kept_in_float(
+    graph: QuantizableGraph,
+    bundle: Bundle,
+    calibration: Sequence[Sample],
+    options: QuantizeOptions,
+) -> tuple[list[str], list[Sensitivity]]:
+    """The layers that stay in float, and the ranking of all, the worst first."""
+    if not options.sensitivity:
+        _say_step(2, "left out (--sensitivity False): no layer is kept in float")
+        return choose_float([], options.keep_float), []
+    tried = f"{len(graph.layers)} layers, each alone in {', '.join(options.backend)}"
+    _say_step(2, f"which layers stay in float: {tried}")
+    batches = list(_batches(bundle, calibration[:TRIED_IMAGES]))
+    ranking = rank_layers(graph, bundle, batches[:RANKED_IMAGES], options, graph.folder)
+    for entry in ranking[:5]:
+        log(f"alone in INT8, {entry.layer} moves the logits by {entry.error:.2%}")
+    if options.keep_float == AUTO and options.budget.different_pixels:
+        return keep_within_budget(graph, ranking, bundle, batches, options), ranking
+    return choose_float(ranking, options.keep_float), ranking
+
+
 def choose_float(ranking: Sequence[Sensitivity], keep_float: int | str) -> list[str]:
     """The layers that stay in float, from a ranking that has the worst first."""
     if keep_float == AUTO:
         return [entry.layer for entry in ranking if entry.error > MOST_ERROR]
     return [entry.layer for entry in ranking[: int(keep_float)]]
+
+
+def keep_within_budget(
+    graph: QuantizableGraph,
+    ranking: Sequence[Sensitivity],
+    bundle: Bundle,
+    batches: Sequence[NDArray],
+    options: QuantizeOptions,
+) -> list[str]:
+    """The layers that stay in float for the whole graph to meet the budget of changed pixels.
+
+    Layers that are harmless alone add up. First those that alone move the logits too much stay in
+    float, then twice as many more at each step, the most sensitive first.
+
+    Args:
+        graph: calibrated.
+        ranking: every layer, the worst first.
+        bundle: whose graph it is.
+        batches: inputs that the changed pixels are counted on, in every backend.
+        options: with the budget.
+
+    Returns:
+        Names of layers. Where no graph meets the budget it is as if none was asked for, and the
+        verdict says so.
+    """
+    expected = _run_all(bundle, "onnxruntime", batches, options)
+    first = len(choose_float(ranking, AUTO))
+    kept = [entry.layer for entry in ranking]
+    for number in [first, *(first + 2**power for power in range(len(ranking).bit_length()))]:
+        chosen = kept[:number]
+        layers = [layer for layer in graph.layers if layer not in chosen]
+        if not layers:
+            break
+        file = graph.folder / "whole.onnx"
+        graph.write(file, layers)
+        changed = 0.0
+        for name in options.backend:
+            got = _run_all(bundle.with_onnx(file), name, batches, options)
+            pairs = zip(got, expected, strict=True)
+            changed = max(changed, float(np.mean([_changed_pixels(*pair) for pair in pairs])))
+        log(f"{len(chosen)} layers in float: {changed:.2%} of the pixels change class")
+        if changed <= SHARE_OF_BUDGET * options.budget.different_pixels:
+            return chosen
+    return kept[:first]
+
+
+def _changed_pixels(got: NDArray, expected: NDArray) -> float:
+    return float(np.mean(got.argmax(1) != expected.argmax(1)))
 
 
 def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
@@ -291,7 +353,7 @@ def rank_layers(
             got = _run_all(bundle.with_onnx(file), name, batches, options)
             pairs = list(zip(got, expected, strict=True))
             errors.append(float(np.mean([relative_error(*pair) for pair in pairs])))
-            changes.append(float(np.mean([np.mean(g.argmax(1) != e.argmax(1)) for g, e in pairs])))
+            changes.append(float(np.mean([_changed_pixels(*pair) for pair in pairs])))
         ranking.append(Sensitivity(layer, max(errors), max(changes)))
     return sorted(ranking, key=lambda entry: -entry.error)
 

@@ -1,6 +1,7 @@
 """INT8 by itself: ranges from images, the costly layers named, nothing claimed of Paddle."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from paddleseg_ext.quantization.quantize import (
     check_save_dir,
     choose_float,
     divide,
+    keep_within_budget,
     rank_layers,
 )
+from paddleseg_ext.scoring.verdict import Budget
 
 onnx = pytest.importorskip("onnx")
 
@@ -161,6 +164,34 @@ def test_the_layers_that_cost_most_come_first(
 def test_the_worst_layers_stay_in_float(keep_float: int | str, kept: list[str]) -> None:
     ranking = [Sensitivity("a", 0.3, 0.1), Sensitivity("b", 0.021, 0.1), Sensitivity("c", 0.019, 0)]
     assert choose_float(ranking, keep_float) == kept
+
+
+@pytest.mark.parametrize("engines", [["onnxruntime"], ["onnxruntime", "openvino"]])
+def test_layers_that_add_up_stay_in_float_until_the_budget_is_met(
+    engines: list[str], bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray]
+) -> None:
+    """The least steps that meet it; where none does, as if nothing was asked for."""
+    expected = [opened(bundle, "onnxruntime").run(batch).argmax(1) for batch in batches]
+
+    def changed(layers: list[str], name: str) -> float:
+        graph.write(graph.folder / "own.onnx", layers)
+        engine = opened(bundle.with_onnx(graph.folder / "own.onnx"), name)
+        pairs = zip(batches, expected, strict=True)
+        return float(np.mean([(engine.run(batch).argmax(1) != e).mean() for batch, e in pairs]))
+
+    options = QuantizeOptions(engines, cpu_threads=1)
+    order = ["conv0", "conv1", "conv3", "conv2"]
+    ranking = [Sensitivity(name, 0.01, 0.0) for name in order]
+    costs = [
+        max(changed([n for n in order if n not in order[:number]], name) for name in engines)
+        for number in range(4)
+    ]
+    assert costs[0] > costs[1] > costs[2] > 0
+    for allowed, number in ((costs[0], 0), (costs[1], 1), (costs[2], 2)):
+        given = replace(options, budget=Budget(allowed / module.SHARE_OF_BUDGET * 1.001))
+        assert keep_within_budget(graph, ranking, bundle, batches, given) == order[:number]
+    impossible = replace(options, budget=Budget(1e-9))
+    assert keep_within_budget(graph, ranking, bundle, batches, impossible) == []
 
 
 def test_a_graph_that_cannot_be_read(tmp_path: Path) -> None:
