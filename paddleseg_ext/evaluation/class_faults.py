@@ -62,10 +62,14 @@ def _largest(pixels: NDArray[np.int64], number: int, names: tuple[str, ...]) -> 
 
 
 def confusions(counts: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Per class that occurs: its name, and the two lists, for JSON and the page."""
+    """Per class that occurs: name, recall, and the two lists, for JSON and the page."""
+    labelled = counts.sum(axis=1)
     return [
         {
             "name": name,
+            "recall": int(counts[number, number]) / int(labelled[number])
+            if labelled[number]
+            else None,
             "missed_as": [each.to_dict() for each in missed_as(counts, number, names)],
             "invented_on": [each.to_dict() for each in invented_on(counts, number, names)],
         }

@@ -12,7 +12,7 @@ from paddleseg_ext.common.files import write_text
 from paddleseg_ext.evaluation.boundary import BAND, TOLERANCE, boundary_f1, boundary_pixels
 from paddleseg_ext.evaluation.categories import category_scores
 from paddleseg_ext.evaluation.evaluator import Evaluation, ImageCounts, format_array
-from paddleseg_ext.evaluation.findings import Findings
+from paddleseg_ext.evaluation.findings import Findings, finding_lines
 from paddleseg_ext.evaluation.report import report_html
 from paddleseg_ext.evaluation.submission import Submission
 from paddleseg_ext.images.labels import ClassTable
@@ -200,6 +200,8 @@ class Extras:
                 f"{interval['num_images']} images: {_four(interval['low'])} to "
                 f"{_four(interval['high'])}"
             )
+        if self.findings is not None:
+            lines += finding_lines(figures)
         return lines
 
     def write_report(self, title: str, evaluation: Evaluation, figures: dict[str, Any]) -> Path:

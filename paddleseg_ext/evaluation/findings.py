@@ -13,10 +13,13 @@ from paddleseg_ext.evaluation.image_loss import image_loss
 from paddleseg_ext.evaluation.objects import ObjectCounts, instance_file
 from paddleseg_ext.evaluation.picture_shelf import PictureShelf
 from paddleseg_ext.images.labels import ClassTable
+from paddleseg_ext.images.palette import shown_share
 from paddleseg_ext.images.reading import read_instance_ids
 from paddleseg_ext.inference.outputs import LABEL_MAPS, save_label_map
 from paddleseg_ext.inference.pipeline import Prediction
 from paddleseg_ext.inference.postprocess import Postprocess
+
+LISTED = 5  # classes and images on the terminal
 
 
 class Findings:
@@ -102,3 +105,31 @@ class Findings:
                 "samples": self._samples,
             }
         return found
+
+
+def finding_lines(figures: dict[str, Any]) -> list[str]:
+    """The worst of the findings as `[EVAL]` messages, for a terminal.
+
+    Args:
+        figures: of `Findings.figures`.
+    """
+    rows = [row for row in figures["confusions"] if row["missed_as"]]
+    rows = sorted(rows, key=lambda row: row["recall"])[:LISTED]
+    lines = [
+        f"[EVAL] {row['name']}: {shown_share(row['recall'])} of its pixels are found; the others "
+        "are predicted as "
+        + ", ".join(f"{each['name']} {shown_share(each['share'])}" for each in row["missed_as"])
+        for row in rows
+    ]
+    for name, row in figures.get("objects", {}).get("classes", {}).items():
+        parts = [
+            f"{size} {shown_share(share)} of {count:,} objects"
+            for size, share, count in zip(
+                figures["objects"]["sizes"], row["size_recall"], row["objects"], strict=True
+            )
+            if share is not None
+        ]
+        lines.append(f"[EVAL] {name}, pixels found by size: {', '.join(parts)}")
+    for row in figures.get("images_by_loss", [])[:LISTED]:
+        lines.append(f"[EVAL] loss {row['loss']:.4f}: {row['name']}")
+    return lines

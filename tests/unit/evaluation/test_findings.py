@@ -12,7 +12,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.evaluation.class_faults import ClassShelf, confusions
 from paddleseg_ext.evaluation.compare_page import changes, comparison_html, read_run
 from paddleseg_ext.evaluation.evaluator import Evaluation, Scorer
-from paddleseg_ext.evaluation.findings import Findings
+from paddleseg_ext.evaluation.findings import Findings, finding_lines
 from paddleseg_ext.evaluation.image_loss import gives_logits, image_loss
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
@@ -34,6 +34,7 @@ def test_confusions_by_hand() -> None:
         ("car", 5, 0.05),
     ]
     assert [(c["name"], c["share"]) for c in sky["invented_on"]] == [("car", 30 / 110)]
+    assert (sky["recall"], road["recall"], car["recall"]) == (0.8, None, 0.25)
     assert road["missed_as"] == [] and road["invented_on"][0]["share"] == 1.0
     assert car["missed_as"][0] == {"name": "sky", "pixels": 30, "share": 0.75}
     assert confusions(np.diag([5, 0, 2]), NAMES)[0]["missed_as"] == []
@@ -169,3 +170,25 @@ def test_runs_without_label_maps_are_refused(tmp_path: Path) -> None:
     (tmp_path / "second/label_maps/a.png").unlink()
     with pytest.raises(DataError, match=r"a\.png"):
         changes(first, first)
+
+
+def test_the_worst_is_said_on_the_terminal() -> None:
+    counts = np.array([[80, 15, 5], [0, 50, 0], [30, 0, 10]])
+    objects = {
+        "sizes": ["small", "large"],
+        "classes": {"car": {"size_recall": [0.125, None], "objects": [3, 0]}},
+    }
+    losses = [{"name": f"image_{i}", "loss": 9.0 - i} for i in range(8)]
+    figures = {
+        "confusions": confusions(counts, NAMES),
+        "objects": objects,
+        "images_by_loss": losses,
+    }
+    lines = finding_lines(figures)
+    assert lines[:3] == [
+        "[EVAL] car: 25.0% of its pixels are found; the others are predicted as sky 75.0%",
+        "[EVAL] sky: 80.0% of its pixels are found; the others are predicted as road 15.0%, "
+        "car 5.0%",
+        "[EVAL] car, pixels found by size: small 12.5% of 3 objects",
+    ]
+    assert lines[3] == "[EVAL] loss 9.0000: image_0" and len(lines) == 3 + 5

@@ -55,10 +55,15 @@ def test_each_seed_ends_in_the_weights_of_a_run_of_its_own(config: Config, tmp_p
     assert weights(tmp_path / "all" / "seed_0") != weights(tmp_path / "alone")
 
 
+@pytest.mark.parametrize("taught", [False, True])
 def test_the_same_command_goes_on_where_it_was(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    taught: bool, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """Killed in the second of three seeds, after its first checkpoint."""
+    """Killed in the second of three seeds, after its first checkpoint; also with a teacher."""
+    if taught:
+        teacher = train(config, options(tmp_path / "teacher", seed=9)).weights
+        raw = config.raw | {"distillation": {"teacher": str(teacher)}}
+        config = check_config(raw, config.path)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     seeds = SeveralOptions(seeds=(0, 1, 2))
     run(config, whole, seeds)
