@@ -1,8 +1,8 @@
 """A teacher beside the network that is trained: the sections `distillation:` and `distill_loss:`.
 
-The teacher is in evaluation mode, has no gradients and draws no random numbers, so a run with it
-is repeated and resumed to the bit as one without. It is in no checkpoint; its sha256 is in the
-state and the manifest.
+The teacher is in evaluation mode and has no gradients, and every batch is seeded by itself, so a
+run with it is repeated and resumed to the bit as one without. It is in no checkpoint; its sha256 is
+in the state and the manifest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -206,20 +206,14 @@ class Distiller:
 
 
 def _open_teacher(distillation: Distillation, config: Config, dataset: Any) -> "nn.Layer":
-    """The teacher's network with its weights; Paddle's generators are left as they were."""
-    import paddle
-
+    """The teacher's network with its weights, in evaluation mode."""
     from paddleseg_ext.models.build import build_model
 
     path = distillation.weights
     _require_same_classes(distillation, config, dataset.class_table)
     arrays = read_arrays(path)
     require_finite(arrays, f"{SECTION}: {path}")
-    generators = paddle.get_rng_state()
-    try:
-        model = build_model(distillation.config, dataset.num_classes)
-    finally:
-        paddle.set_rng_state(generators)
+    model = build_model(distillation.config, dataset.num_classes)
     report = load_arrays_into(model, arrays, f"{SECTION}: {path}")
     model.eval()
     for parameter in model.parameters():

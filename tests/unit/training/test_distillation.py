@@ -17,6 +17,10 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.config import load_config
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.training.distillation import Distiller
+from paddleseg_ext.training.options import TrainOptions
+from paddleseg_ext.training.plan import make_plan
+from paddleseg_ext.training.precision import Precision
 from paddleseg_ext.training.run_record import weights_here
 
 DROPPING = {"type": "TinyNet", "dropout": 0.3}
@@ -79,6 +83,36 @@ def test_a_student_learns_its_teacher(tmp_path: Path, teacher: Path) -> None:
     train_tiny(config, tmp_path / "run", save_interval=60)
     terms = [entry["distillation_loss"] for entry in entries(tmp_path / "run")]
     assert np.mean(terms[-5:]) < 0.5 * np.mean(terms[:5])
+
+
+def test_the_teacher_is_evaluated_and_never_trained(tmp_path: Path, teacher: Path) -> None:
+    config = distilled(tmp_path, teacher, [{"type": "PixelWiseKLLoss"}])
+    plan = make_plan(config, TrainOptions(save_dir=tmp_path / "run", device="cpu"))
+    assert plan.distillation is not None
+    distiller = Distiller(plan.distillation, config, TinySamples())
+    before = {name: w.numpy().copy() for name, w in distiller.teacher.state_dict().items()}
+    images = paddle.randn([2, 3, 8, 8])
+    student = paddle.randn([2, NUM_CLASSES, 8, 8])
+    student.stop_gradient = False
+    labels = paddle.zeros([2, 8, 8], "int64")
+    together = distiller.term(images, [student], labels, Precision("fp32"))
+    together.backward()
+    alone = [
+        float(distiller.term(images[i : i + 1], [student[i : i + 1]], labels, Precision("fp32")))
+        for i in (0, 1)
+    ]  # with statistics of the batch they would differ
+    assert float(together) == pytest.approx(sum(alone) / 2, rel=1e-5)
+    assert student.grad is not None
+    for name, weight in distiller.teacher.state_dict().items():
+        np.testing.assert_array_equal(weight.numpy(), before[name])
+        assert weight.grad is None
+
+
+def test_a_static_graph_learns_the_same(tmp_path: Path, teacher: Path) -> None:
+    config = distilled(tmp_path, teacher, model={"type": "TinyNet"})
+    for to_static in (False, True):
+        train_tiny(config, tmp_path / str(to_static), to_static=to_static)
+    assert same_bits(tmp_path / "False/iter_4", tmp_path / "True/iter_4")
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": {"decay": 0.5}}, {"accumulate": 2}])
