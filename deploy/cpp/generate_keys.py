@@ -58,6 +58,7 @@ DONE = {
         "resize_back",
         "calibration",
         "class_statistics",
+        "native_stride",
     ],
     "kClasses": [
         "name",

@@ -39,6 +39,7 @@ def recipe_of(bundle: Bundle, spec: RuntimeSpec, num_classes: int | None) -> dic
         "input_dtype": bundle.input_dtype,
         "output_op": bundle.output_op,
         "upsampling": bundle.manifest.upsampling if bundle.manifest else "graph",
+        "native_stride": bundle.manifest.native_stride if bundle.manifest else 0,
         "palette": hashlib.sha256(palette).hexdigest() if palette else None,
         "num_classes": None if table else num_classes,
         "backend": f"{spec.engine}_trt" if spec.tensorrt else spec.engine,

@@ -109,6 +109,7 @@ def left_to_the_client(bundle: Bundle) -> dict[str, str]:
     if bundle.manifest:
         texts["classes"] = json.dumps(list(bundle.manifest.class_table.class_names))
         texts["upsampling"] = bundle.manifest.upsampling
+        texts["native_stride"] = str(bundle.manifest.native_stride)
         texts["checkpoint_sha256"] = str(bundle.manifest.checkpoint.get("sha256"))
     return texts
 

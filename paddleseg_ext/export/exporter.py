@@ -112,7 +112,8 @@ def export(
             upsampling = write_graph(model, options, normalize, work / GRAPH_NAME)
             wants_onnx = has_paddle2onnx() if options.onnx is None else options.onnx
             graphs, missing = _convert(work, options) if wants_onnx else ({}, "")
-            manifest = replace(manifest, upsampling=upsampling, graphs=graphs)
+            stride = getattr(model, "native_stride", 0) if options.upsample == "host" else 0
+            manifest = replace(manifest, upsampling=upsampling, native_stride=stride, graphs=graphs)
             write = partial(_write_manifest, work, transforms, options)
             check = partial(check_bundle, model=model, options=options, normalize=normalize)
             check = partial(check, check_image=data.first_image)

@@ -2,8 +2,9 @@
 
 Post-processing interpolates only where classes meet, and the graph's output is smaller by the
 square of the stride: less to compute, and less to copy. Our networks return native logits
-themselves, and their `upsampling` names the interpolation. Another network (PaddleSeg's) is traced
-as it is, and its last interpolation is cut from the written graph.
+themselves, and their `upsampling` names the interpolation; one that pads its input has a
+`native_stride`, by which the logits come to the padded size, which is then cut. Another network
+(PaddleSeg's) is traced as it is, and its last interpolation is cut from the written graph.
 """
 
 from pathlib import Path

@@ -108,6 +108,7 @@ class _PostprocessKeys:
     resize_back: str | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
     class_statistics: dict[str, Any] = field(default_factory=dict)
+    native_stride: int = option(0, "", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Manifest:
         orientation: how image files are read, `stored` or `upright`.
         upsampling: how the scores come to the size of the input: in the `graph`, or in
             postprocessing (`half_pixel` or `aligned`).
+        native_stride: of a network that pads its input, see `Postprocess`; 0 otherwise.
         versions: of Python and of the packages that made the bundle.
         files: file name -> sha256, of every file of the bundle but `deploy.yaml` and
             `MODEL_CARD.md`.
@@ -173,6 +175,7 @@ class Manifest:
     color_order: str = "RGB"
     orientation: Orientation = "stored"
     upsampling: str = "graph"
+    native_stride: int = 0
     versions: Mapping[str, str | None] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -241,6 +244,7 @@ class Bundle:
         return Postprocess(
             self.output_op,
             upsampling=upsampling,
+            native_stride=self.manifest.native_stride if self.manifest else 0,
             temperature=calibration.temperature,
             class_temperatures=calibration.class_temperatures,
         )
@@ -550,6 +554,7 @@ def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, An
         "postprocess": {
             "output_op": output_op,
             "upsampling": manifest.upsampling,
+            **({"native_stride": manifest.native_stride} if manifest.native_stride else {}),
             "resize_back": RESIZE_BACK[output_op],
             "classes": manifest.class_table.to_dict(),
             **_calibration_section(manifest),
@@ -670,6 +675,7 @@ def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
         color_order=preprocess.color_order,
         orientation=preprocess.orientation,
         upsampling=post.upsampling,
+        native_stride=post.native_stride,
         versions=keys.versions,
         files=keys.files,
         sizes=keys.sizes,

@@ -61,6 +61,7 @@ class Postprocess:
         sparse: bool | None = None,
         temperature: float = 1.0,
         class_temperatures: Sequence[float] = (),
+        native_stride: int = 0,
     ):
         """
         Args:
@@ -76,6 +77,9 @@ class Postprocess:
                 label maps do not depend on it.
             class_temperatures: one for each class, in place of `temperature`: that of the best
                 class divides all logits of a pixel.
+            native_stride: of a network that pads its input by itself: the output comes to so many
+                times its size, and what is beyond the input's, right and below, is cut off. 0: it
+                comes to the input's size.
 
         Raises:
             UsageError: an unknown `output_op` or `upsampling`, or numba is asked for and missing.
@@ -86,6 +90,7 @@ class Postprocess:
             raise UsageError(f"sparse upsampling needs numba: {how_to_install('fast')}")
         self.output_op = output_op
         self.upsampling = upsampling
+        self.native_stride = native_stride
         self.sparse = has_numba() if sparse is None else sparse
         self._upsampler = SparseUpsampler()
         self.nearest_labels = nearest_labels or output_op == "argmax"
@@ -193,15 +198,50 @@ class Postprocess:
             return self._dense(plane, geometry)
 
         if self.sparse:
-            stages = _stages(output.shape[1:], geometry, self._to_network_size)
+            stages = self._stages(output.shape[1:], geometry)
             label_map = self._upsampler.best_class(output, stages, dense)
             if label_map is not None:
                 return label_map
         return _best_of_planes(dense(plane) for plane in output)
 
+    def _to_network_size(self, plane: NDArray, network_hw: SizeHW) -> NDArray:
+        """One (h, w) plane of the output at the size of the network's input."""
+        height, width = network_hw
+        padded_hw = self._padded_hw(plane.shape, network_hw)
+        return self._upsample(plane, padded_hw)[:height, :width]
+
     @property
-    def _to_network_size(self) -> Callable[[NDArray, SizeHW], NDArray]:
+    def _upsample(self) -> Callable[[NDArray, SizeHW], NDArray]:
         return _resize_aligned if self.upsampling == "aligned" else _resize_scores
+
+    def _padded_hw(self, size_hw: tuple[int, ...], network_hw: SizeHW) -> SizeHW:
+        """The size that an output is interpolated to: that of the input, as the network padded it.
+
+        Raises:
+            UsageError: it would be smaller than the input.
+        """
+        if not self.native_stride or size_hw == network_hw:
+            return network_hw
+        padded_hw = (size_hw[0] * self.native_stride, size_hw[1] * self.native_stride)
+        if padded_hw[0] < network_hw[0] or padded_hw[1] < network_hw[1]:
+            raise UsageError(
+                f"native_stride is {self.native_stride}, and the network gave {size_hw} for an "
+                f"input of {network_hw} (height, width); export the model again"
+            )
+        return padded_hw
+
+    def _stages(self, size_hw: tuple[int, ...], geometry: Geometry) -> list[Stage]:
+        """The steps of `_undo` for a plane of `size_hw`."""
+        stages = []
+        padded_hw = self._padded_hw(size_hw, geometry.network_hw)
+        if size_hw != padded_hw:
+            stages.append(Stage(padded_hw, self._upsample))
+        if padded_hw != geometry.network_hw:
+            stages.append(Stage(geometry.network_hw, None))
+        for step in reversed(geometry.steps):
+            resize = None if step.kind == "padding" else _resize_scores
+            stages.append(Stage(step.before_hw, resize))
+        return stages
 
     def full_logits(self, output: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
         """(C, H, W) float32 scores at the original size: what `label_map` compares.
@@ -225,7 +265,9 @@ class Postprocess:
         if batch.shape[2:] == (height, width):
             return batch
         aligned = self.upsampling == "aligned"
-        return np.stack([functional.resize_logits(one, (width, height), aligned) for one in batch])
+        padded_wh = self._padded_hw(batch.shape[2:], (height, width))[::-1]
+        planes = [functional.resize_logits(one, padded_wh, aligned) for one in batch]
+        return np.stack([one[:, :height, :width] for one in planes])
 
     def _check(self, output: NDArray) -> None:
         is_labels = output.dtype.kind in "iu"
@@ -357,19 +399,6 @@ def _undo(
         else:
             plane = resize(plane, step.before_hw)
     return np.ascontiguousarray(plane)
-
-
-def _stages(
-    size_hw: tuple[int, ...], geometry: Geometry, to_network_size: Callable[..., NDArray]
-) -> list[Stage]:
-    """The steps of `_undo` for a plane of `size_hw`."""
-    stages = []
-    if size_hw != geometry.network_hw:
-        stages.append(Stage(geometry.network_hw, to_network_size))
-    for step in reversed(geometry.steps):
-        resize = None if step.kind == "padding" else _resize_scores
-        stages.append(Stage(step.before_hw, resize))
-    return stages
 
 
 def _resize_aligned(plane: NDArray[np.float32], size_hw: SizeHW) -> NDArray[np.float32]:

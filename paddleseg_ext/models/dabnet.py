@@ -73,8 +73,9 @@ class DABNet(nn.Layer):
         variant: a name of `VARIANTS`: the network, or an ablation by the original's name.
 
     Attributes:
-        upsampling: None. Post-processing cannot upsample the native logits: these are of padded
-            images.
+        upsampling: of the native logits, to the padded images' size.
+        native_stride: the padded images' size over that of the native logits; what is then beyond
+            the images' size, right and below, is cut off.
         size_multiple: sides in multiples of it need no padding.
     """
 
@@ -96,7 +97,8 @@ class DABNet(nn.Layer):
             raise ValueError(
                 f"the backbone is ResNet18_v1c or EfficientNetB1, got {type(backbone).__name__}"
             )
-        self.upsampling: str | None = None
+        self.upsampling = PARTS.head_upsampling
+        self.native_stride = 8
         channels = backbone.channels
         # The coarsest map that is cut into patches is at 1/2^(exchanges + 1).
         self.size_multiple = max(32, patch_size << (v.exchanges + 1)) if v.exchanges else 32

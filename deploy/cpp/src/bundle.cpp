@@ -203,6 +203,7 @@ void read_manifest(const Value& manifest, Bundle* bundle) {
   const Value& after = section_of(manifest, "postprocess");
   check_section(after, kPostprocess, where + ".postprocess");
   bundle->upsampling = text_of(after, "upsampling", "graph");
+  if (const Value* stride = after.find("native_stride")) bundle->native_stride = static_cast<int>(stride->whole);
   if (const std::string op = text_of(after, "output_op", ""); op != bundle->output_op)
     refuse(where + ".postprocess: output_op " + shown(op) + " and Deploy's '" + bundle->output_op +
            "' differ; export the model again");

@@ -93,6 +93,7 @@ inline const std::vector<Key> kPostprocess = {
     {"resize_back", "text", "", true, false, true, false, false, 0, 0, {}},
     {"calibration", "section", "any", true, false, false, false, false, 0, 0, {}},
     {"class_statistics", "section", "any", true, false, false, false, false, 0, 0, {}},
+    {"native_stride", "whole", "", true, false, false, true, false, 0, 0, {}},
 };
 
 inline const std::vector<Key> kCost = {

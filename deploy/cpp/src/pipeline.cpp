@@ -69,7 +69,7 @@ Pipeline::Pipeline(const std::string& path, const Options& options) {
   if (options.streams < 1 || options.threads < 0) refuse("--streams: at least 1 is expected, and --cpu_threads of at least 1");
   bundle_ = read_bundle(path, [this](const std::string& line) { warnings_.push_back(line); });
   preprocess_ = std::make_unique<Preprocess>(bundle_);  // refuses unknown transforms before a graph is loaded
-  postprocess_ = std::make_unique<Postprocess>(bundle_.output_op, bundle_.upsampling, options.is_sparse);
+  postprocess_ = std::make_unique<Postprocess>(bundle_.output_op, bundle_.upsampling, options.is_sparse, bundle_.native_stride);
   choose_protocol(options.protocol);
   const RuntimeOptions runtime{options.precision, options.threads, options.streams, options.is_pinned};
   engine_ = std::make_unique<Engine>(bundle_, runtime);

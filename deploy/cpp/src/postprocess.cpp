@@ -53,9 +53,16 @@ cv::Mat labels_through(cv::Mat labels, const std::vector<Stage>& stages) {
 
 }  // namespace
 
-std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment first) {
+std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment first, int native_stride) {
   std::vector<Stage> stages;
-  if (size != geometry.network) stages.push_back({geometry.network, false, first});
+  cv::Size padded = geometry.network;
+  if (native_stride > 0 && size != geometry.network) {
+    padded = size * native_stride;
+    if (padded.width < geometry.network.width || padded.height < geometry.network.height)
+      refuse("native_stride is " + std::to_string(native_stride) + ", and the network's output is too small for its input; export the model again");
+  }
+  if (size != padded) stages.push_back({padded, false, first});
+  if (padded != geometry.network) stages.push_back({geometry.network, true, first});
   cv::Size reached = geometry.network;
   for (auto step = geometry.steps.rbegin(); step != geometry.steps.rend(); ++step) {
     if (step->before != reached) stages.push_back({step->before, !step->is_resize, Alignment::half_pixel});
@@ -64,16 +71,17 @@ std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment f
   return stages;
 }
 
-Postprocess::Postprocess(const std::string& output_op, const std::string& upsampling, bool is_sparse)
+Postprocess::Postprocess(const std::string& output_op, const std::string& upsampling, bool is_sparse, int native_stride)
     : output_op_(output_op),
       first_(upsampling == "aligned" ? Alignment::corners : Alignment::half_pixel),
-      is_sparse_(is_sparse) {}
+      is_sparse_(is_sparse),
+      native_stride_(native_stride) {}
 
 cv::Mat Postprocess::label_map(const Output& output, const Geometry& geometry) const {
   if ((output.classes == 0) != (output_op_ == "argmax"))
     refuse("output_op is '" + output_op_ + "', but the network gave " + (output.classes == 0 ? "class ids" : "scores") +
            "; export the model again");
-  const std::vector<Stage> stages = way_back(output.size(), geometry, first_);
+  const std::vector<Stage> stages = way_back(output.size(), geometry, first_, native_stride_);
   if (output.classes == 0) return labels_through(output.labels, stages);
   if (output.size() == geometry.network && !geometry.resizes())
     return labels_through(best_class(output.classes, [&](int c) { return output.plane(c); }), stages);

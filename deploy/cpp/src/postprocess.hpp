@@ -29,14 +29,16 @@ struct Stage {
   Alignment alignment;
 };
 
-// The steps from an output of `size` to the original image.
-std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment first);
+// The steps from an output of `size` to the original image. `native_stride`: see Postprocess.
+std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment first, int native_stride = 0);
 
 class Postprocess {
  public:
   // Args: what the graph ends in, and where its output is upsampled, as in the bundle.
   // `is_sparse`: interpolate only where classes meet; the label maps are the same.
-  Postprocess(const std::string& output_op, const std::string& upsampling, bool is_sparse = true);
+  // `native_stride`: the output comes to so many times its size, and what is beyond the network's
+  // input, right and below, is cut off: a network that pads its input. 0: it comes to that size.
+  Postprocess(const std::string& output_op, const std::string& upsampling, bool is_sparse = true, int native_stride = 0);
 
   // (H, W) bytes at the original size. Throws Failure: the output holds NaN, or is not what the
   // bundle says.
@@ -46,6 +48,7 @@ class Postprocess {
   std::string output_op_;
   Alignment first_;
   bool is_sparse_;
+  int native_stride_;
 };
 
 }  // namespace paddleseg_ext

@@ -59,6 +59,14 @@ void test_sparse() {
     const cv::Mat dense = Postprocess("none", upsampling, false).label_map(output, geometry);
     CHECK(sparse.size() == geometry.original);
     CHECK(is_equal(sparse, dense));
+    // A network that pads its input: as upsampled by the factor, then cut.
+    Geometry cut;
+    cut.network = cut.original = {width * factor - factor / 2, height * factor - 1};
+    Geometry whole;
+    whole.network = whole.original = {width * factor, height * factor};
+    const cv::Mat expected = Postprocess("none", upsampling, false).label_map(output, whole)(cv::Rect({0, 0}, cut.network)).clone();
+    CHECK(is_equal(Postprocess("none", upsampling, false, factor).label_map(output, cut), expected));
+    CHECK(is_equal(Postprocess("none", upsampling, true, factor).label_map(output, cut), expected));
   }
 }
 
@@ -70,6 +78,8 @@ void test_refusals() {
   Geometry geometry;
   geometry.network = geometry.original = {8, 8};
   CHECK(contains(refusal([&] { Postprocess("none", "half_pixel").label_map(output, geometry); }), "NaN"));
+  output.planes.at<float>(1, 1) = 0;
+  CHECK(contains(refusal([&] { Postprocess("none", "half_pixel", true, 1).label_map(output, geometry); }), "native_stride"));
   CHECK(contains(refusal([&] { Postprocess("argmax", "graph").label_map(output, geometry); }), "export the model again"));
 }
 

@@ -13,6 +13,8 @@ from paddleseg_ext.export.host_upsampling import MainHead, upsampling_of
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.export.tracing import GRAPH_NAME, write_graph
 from paddleseg_ext.images.functional import resize_logits
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Geometry
 from paddleseg_ext.models.backbones.resnet import ResNet18
 from paddleseg_ext.models.backbones.resnet_v1c import ResNet18_v1c
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
@@ -40,13 +42,36 @@ def test_upsampling_the_native_logits_gives_the_logits(variant: str, kind: str) 
     [
         lambda: BiSeNetV1(4, ResNet18(), "coincheung_202009"),  # pixel shuffle
         lambda: BiSeNetV2(4, "tf2"),  # asymmetric
-        lambda: DABNet(4, ResNet18_v1c()),  # cropped
     ],
 )
 def test_a_network_that_ends_in_another_step_is_refused_by_name(make) -> None:
     model = make()
     with pytest.raises(UsageError, match=f"{type(model).__name__} does not end in a bilinear"):
         upsampling_of(model)
+
+
+@pytest.mark.parametrize("size_hw", [(64, 96), (75, 109), (128, 33)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_network_that_pads_its_input_is_upsampled_and_cut(
+    size_hw: tuple[int, int], sparse: bool
+) -> None:
+    paddle.seed(1)
+    model = DABNet(4, ResNet18_v1c())
+    model.eval()
+    with paddle.no_grad():
+        images = paddle.rand([1, 3, *size_hw])
+        logits = model(images)[0].numpy()[0]
+        native = MainHead(model, upsample=False)(images)[0].numpy()[0]
+    postprocess = Postprocess(
+        upsampling=upsampling_of(model), sparse=sparse, native_stride=model.native_stride
+    )
+    upsampled = postprocess.network_scores(native[None], size_hw)[0]
+    np.testing.assert_allclose(upsampled, logits, atol=1e-5 * np.abs(logits).max())
+    geometry = Geometry(size_hw, size_hw)
+    for _ in range(2):  # the first image of a size goes the dense way
+        label_map = postprocess.label_map(native, geometry)
+        np.testing.assert_array_equal(label_map, upsampled.argmax(axis=0))
+    np.testing.assert_array_equal(postprocess.full_logits(native, geometry), upsampled)
 
 
 class Foreign(nn.Layer):
