@@ -6,12 +6,13 @@ Loads each yml below --ymls that is in `configs` or `test_tipc/configs`, and bui
 yml of each distinct network (type and backbone) trains one iteration on small crops of drawn data,
 evaluates, exports and infers, in a process of its own. Where a step fails, PaddleSeg's own classes
 try the same without this project. A run that was interrupted goes on; --again repeats networks.
-SAVE_DIR gets table.md, results.json and a log per network.
+SAVE_DIR gets table.md, results.json and logs per network; checkpoints and bundles are deleted.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ FOLDERS = ("configs", "test_tipc/configs")
 STEPS = ("loads", "builds", "trains", "evaluates", "exports", "infers")
 RUN_STEPS = STEPS[2:]
 CROPS = (64, 128)  # pixels
+OUTPUTS = ("train", "val", "bundle", "infer", "alone")  # folders of one network's run
 NO_MODEL = "a base without a model"
 
 
@@ -120,7 +122,8 @@ def build_all(
 ) -> None:
     """Fill in `builds`; ymls of one `model:` share the result, which a file keeps."""
     file = arguments.save_dir / "builds.json"
-    known = json.loads(file.read_text()) if file.is_file() and not arguments.again else {}
+    is_anew = arguments.again and not arguments.only
+    known = json.loads(file.read_text()) if file.is_file() and not is_anew else {}
     keys = {
         name: json.dumps(config.model, sort_keys=True)
         for name, config in configs.items()
@@ -161,6 +164,8 @@ def run_network(yml: Path, folder: Path, arguments: argparse.Namespace) -> None:
     log(f"{failed[0]}: {result[failed[0]]}" if failed else "every step passes")
     if failed:
         run_limited([*command, "--alone"], folder / "alone.log", arguments)
+    for name in OUTPUTS:  # some 200 MB a network
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def run_limited(
