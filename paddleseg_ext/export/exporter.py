@@ -34,7 +34,7 @@ from paddleseg_ext.data.build import validation_data
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
-from paddleseg_ext.export.mobile_graphs import require_mnn, write_mnn
+from paddleseg_ext.export.mobile_graphs import require_mnn, require_pnnx, write_mnn, write_ncnn
 from paddleseg_ext.export.model_card import write_card
 from paddleseg_ext.export.onnx_conversion import (
     fold_sizes,
@@ -48,6 +48,7 @@ from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
     MNN_FILE,
     MODEL_FILES,
+    NCNN_FILES,
     ONNX_FILE,
     ONNX_INT8_FILE,
     PARAMS_FILE,
@@ -61,8 +62,8 @@ from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.models.build import build_model
 
-MOBILE = ("mnn",)  # engines whose graphs are made where they are asked for
-CONVERTED_FILES = (ONNX_FILE, MNN_FILE)
+MOBILE = ("mnn", "ncnn")  # engines whose graphs are made where they are asked for
+CONVERTED_FILES = (ONNX_FILE, MNN_FILE, *NCNN_FILES)
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -149,6 +150,8 @@ def _require_converters(options: ExportOptions) -> None:
         require_paddle2onnx()
     if options.mnn:
         require_mnn()
+    if options.ncnn:
+        require_pnnx()
 
 
 def _say_missing(why: str, options: ExportOptions) -> None:
@@ -255,6 +258,9 @@ def _convert(work: Path, options: ExportOptions) -> tuple[dict[str, dict[str, An
     try:
         if options.mnn:
             graphs["mnn"] = write_mnn(work / ONNX_FILE, work / MNN_FILE)
+        if options.ncnn:
+            shape = options.input_shape
+            graphs["ncnn"] = write_ncnn(work / ONNX_FILE, work / NCNN_FILES[0], shape)
     except CheckFailed as failure:
         return graphs, f"{options.save_dir}: {failure}. The rest of the bundle is checked and there"
     return graphs, ""

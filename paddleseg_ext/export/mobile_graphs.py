@@ -5,9 +5,12 @@ imported (`aliyun-log-python-sdk`), and sends a record of each conversion to its
 has a process of its own, which it may end.
 """
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,57 @@ def write_mnn(onnx_file: Path, mnn_file: Path) -> dict[str, Any]:
     """
     command = [sys.executable, "-P", "-c", MNN_PROGRAM, str(onnx_file), str(mnn_file)]
     return _written(command, [mnn_file], f"MNN {metadata.version('MNN')}")
+
+
+def pnnx_program() -> Path | None:
+    """The converter to ncnn; None where it is not installed.
+
+    Its package asks for PyTorch, which only its Python front needs, so it is not imported.
+    """
+    found = find_spec("pnnx")
+    places = (found.submodule_search_locations or []) if found else []
+    return next(
+        (Path(place) / "pnnx" for place in places if (Path(place) / "pnnx").is_file()), None
+    )
+
+
+def require_pnnx() -> None:
+    """Check that the converter to ncnn is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if pnnx_program() is None:
+        raise UsageError(
+            "--ncnn True: its converter is not installed: pip install --no-deps "
+            "-r requirements/pnnx.txt (PyTorch, which pnnx asks for, is not needed)"
+        )
+
+
+def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) -> dict[str, Any]:
+    """Converts an ONNX graph to one of ncnn's, in two files, of one size and float32.
+
+    Args:
+        onnx_file: the graph.
+        param_file: is written, and its weights beside it, `.bin`.
+        input_shape: N, C, H, W; ncnn runs one image at a time.
+
+    Returns:
+        The files' entry in the manifest: the name of the first, and the maker.
+
+    Raises:
+        CheckFailed: pnnx cannot convert the graph; the message has its reason, in one line.
+    """
+    with tempfile.TemporaryDirectory(dir=param_file.parent) as folder:
+        # It writes ten files beside its input.
+        graph = Path(shutil.copy(onnx_file, Path(folder) / "net.onnx"))
+        files = [Path(folder) / "net.ncnn.param", Path(folder) / "net.ncnn.bin"]
+        shape = f"inputshape=[1,{','.join(map(str, input_shape[1:]))}]"
+        command = [str(pnnx_program()), str(graph), shape, "fp16=0"]
+        entry = _written(command, files, f"pnnx {metadata.version('pnnx')}")
+        for file, target in zip(files, (param_file, param_file.with_suffix(".bin")), strict=True):
+            file.replace(target)
+    return {**entry, "file": param_file.name}
 
 
 def _written(command: Sequence[str], files: Sequence[Path], maker: str) -> dict[str, Any]:

@@ -47,6 +47,11 @@ class ExportOptions(CheckedOptions):
         "also write model.mnn, for the runtime mnn and for phones; made from model.onnx, needs "
         "paddleseg_ext[onnx,mnn]",
     )
+    ncnn: bool = option(
+        False,
+        "also write model.ncnn.param and .bin, for the runtime ncnn and for phones; needs a fixed "
+        "--input_shape, paddleseg_ext[onnx,ncnn] and pnnx (requirements/pnnx.txt)",
+    )
     fold_normalize: bool = option(
         False, "put Normalize into the graph, which then takes bytes (N, 3, H, W)"
     )
@@ -60,10 +65,18 @@ class ExportOptions(CheckedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "input_shape", _full_input_shape(self.input_shape))
-        if self.mnn and self.onnx is False:
-            raise UsageError("--mnn True needs --onnx True: model.mnn is made from model.onnx")
-        if self.mnn:
-            object.__setattr__(self, "onnx", True)
+        for flag in ("mnn", "ncnn"):
+            if getattr(self, flag) and self.onnx is False:
+                raise UsageError(f"--{flag} True needs --onnx True: it is made from model.onnx")
+            if getattr(self, flag):
+                object.__setattr__(self, "onnx", True)
+        if self.ncnn and (
+            min(self.input_shape[2:]) < 0 or self.fold_normalize or self.output_op != "none"
+        ):
+            raise UsageError(
+                "--ncnn True needs a fixed height and width (--input_shape H W), --output_op none "
+                "and --fold_normalize False"
+            )
         if self.upsample == "host" and self.output_op != "none":
             raise UsageError(
                 f"--upsample host needs a graph that returns logits: --output_op none, not "

@@ -44,6 +44,7 @@ TITLES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "mnn": "MNN",
+    "ncnn": "ncnn",
 }
 
 Case = tuple[NDArray, NDArray[np.float32]]  # a batch for the graph, the network's logits for it

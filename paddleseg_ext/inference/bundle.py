@@ -39,6 +39,7 @@ PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
 MNN_FILE = "model.mnn"
+NCNN_FILES = ("model.ncnn.param", "model.ncnn.bin")  # the graph, its weights
 ONNX_SUFFIX = ".onnx"
 OUTPUTS = ("confidence", "familiarity")  # of a segmentation, beside its label map
 FAMILIARITY = OUTPUTS[1]
@@ -156,8 +157,8 @@ class Manifest:
         files: file name -> sha256, of every file of the bundle but `deploy.yaml` and
             `MODEL_CARD.md`.
         sizes: file name -> bytes, of the same files.
-        graphs: `onnx`, `onnx_int8` and `mnn`, where there is one: its `file`, `opset`, how it was
-            made and what its check found.
+        graphs: `onnx`, `onnx_int8`, `mnn` and `ncnn`, where there is one: its `file`, `opset`, how
+            it was made and what its check found.
         verified: runtime (`onnxruntime`, `openvino_int8`, ...) -> the record of its comparison with
             the network.
         cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where they

@@ -14,7 +14,7 @@ from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
 
 # Where no measured speed decides, the first of these whose verdict is known.
-ORDER = ("onnxruntime", "openvino", "mnn", "paddle_onednn", "paddle")
+ORDER = ("onnxruntime", "openvino", "ncnn", "mnn", "paddle_onednn", "paddle")
 # Speeds closer than this are equal: `ORDER` decides.
 EQUAL_SPEED = 0.1
 CPU_PRECISIONS = ("fp32", "bf16", "int8")

@@ -103,4 +103,4 @@ def onnx_bundle(deployment: Deployment) -> Path:
     """With `model.onnx` and `model.mnn`, taking bytes."""
     pytest.importorskip("paddle2onnx")
     pytest.importorskip("MNN")
-    return deployment.export(deployment.config, mnn=True, fold_normalize=True)
+    return deployment.export(deployment.config, onnx=True, mnn=True, fold_normalize=True)

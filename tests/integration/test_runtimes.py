@@ -8,15 +8,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import yaml
 from commands import call
 
 from paddleseg_ext.common.machine import has_bf16
+from paddleseg_ext.export.mobile_graphs import pnnx_program
 from paddleseg_ext.export.self_check import TOLERANCES
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.choice import ORDER
 from paddleseg_ext.inference.engines.table import DEPLOYED, open_engine
 from paddleseg_ext.inference.runtime import RuntimeSpec
+
+# Of a graph of any size; ncnn's has one.
+HERE = tuple(name for name in DEPLOYED if name != "ncnn")
 
 
 def test_a_bundle_with_bytes_and_onnx_is_one_network(bundle: Path, onnx_bundle: Path) -> None:
@@ -31,7 +36,7 @@ def test_a_bundle_with_bytes_and_onnx_is_one_network(bundle: Path, onnx_bundle: 
     pixels, _ = taking_bytes.preprocess()(image)
     assert pixels.dtype == np.uint8
     expected = open_engine(plain, RuntimeSpec("paddle", threads=1)).run(floats[None])
-    for name in DEPLOYED:
+    for name in HERE:
         spec = RuntimeSpec(name, threads=1)
         engine = open_engine(taking_bytes, spec)
         got = engine.run(pixels[None])
@@ -44,6 +49,27 @@ def test_every_file_is_hashed(onnx_bundle: Path) -> None:
     manifest = read_bundle(onnx_bundle).manifest
     assert manifest is not None
     assert set(manifest.files) == {"model.json", "model.pdiparams", "model.onnx", "model.mnn"}
+
+
+def test_a_bundle_of_one_size_runs_in_ncnn(deployment: Any) -> None:
+    """In float32 and bf16, checked by the export; its files are hashed."""
+    pytest.importorskip("ncnn")
+    pytest.importorskip("paddle2onnx")
+    if pnnx_program() is None:
+        pytest.skip("pnnx is not installed: requirements/pnnx.txt")
+    written = deployment.export(deployment.config, onnx=True, ncnn=True, input_shape=(64, 96))
+    bundle = read_bundle(written)
+    assert bundle.verified["ncnn"].passed
+    assert bundle.manifest is not None
+    assert {"model.ncnn.param", "model.ncnn.bin"} <= set(bundle.manifest.files)
+    batch = np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32)
+    expected = open_engine(bundle, RuntimeSpec("paddle", threads=1)).run(batch)
+    for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.05)):
+        if precision == "bf16" and not has_bf16():
+            continue
+        got = open_engine(bundle, RuntimeSpec("ncnn", precision, threads=1)).run(batch)
+        error = np.abs(got - expected).max() / np.abs(expected).max()
+        assert error < tolerance, precision
 
 
 def edit_yaml(path: Path, change: Callable[[dict], object]) -> None:
@@ -76,16 +102,16 @@ def test_tuned_and_then_taken_by_itself(onnx_bundle: Path, deployment: Any, tmp_
     assert tuned.status == 0, tuned.err
     verified = read_bundle(folder).verified
     in_bf16 = {"openvino_bf16", "paddle_onednn_bf16"} if has_bf16() else set()
-    assert set(verified) == {*DEPLOYED, *in_bf16}
-    assert all(verified[name].passed for name in DEPLOYED)
+    assert set(verified) == {*HERE, *in_bf16}
+    assert all(verified[name].passed for name in HERE)
     assert verified["paddle"].ratio == 1.0 and verified["paddle"].num_images == 3
     assert {record.command for record in verified.values()} == {"tune"}
     card = (folder / "MODEL_CARD.md").read_text()
     assert card.count(" | tune ") == len(verified) and " | export " not in card
 
     taken = call(*infer, "--device", "cpu", "--save_dir", tmp_path / "auto")
-    best = max(verified[name].ratio or 0.0 for name in ORDER)
-    fast = [name for name in ORDER if (verified[name].ratio or 0.0) >= 0.9 * best]
+    best = max(verified[name].ratio or 0.0 for name in HERE)
+    fast = [name for name in ORDER if name in HERE and (verified[name].ratio or 0.0) >= 0.9 * best]
     assert taken.status == 0 and f"backend {fast[0]}: verified" in taken.out
     told = json.loads((tmp_path / "auto" / "inference.json").read_text())["backend"]
     assert told["name"] == fast[0] or fast[0].startswith("paddle")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from paddleseg_ext.inference.bundle import Bundle
     from paddleseg_ext.inference.engines.base import Engine
 
-PADDLE, ONNX, ONNX_INT8, MNN = "paddle", "onnx", "onnx_int8", "mnn"  # as `Bundle.graph_file`
+PADDLE, ONNX, ONNX_INT8, MNN, NCNN = "paddle", "onnx", "onnx_int8", "mnn", "ncnn"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EngineEntry:
         extra: of `pip install paddleseg_ext[...]`.
         where: `module:class`, imported when the engine is opened.
         own_name: `RuntimeReport.name`.
-        graphs: precision on a CPU -> the bundle's graph that it runs.
+        graphs: precision on a CPU -> the bundle's graph that it runs (`Bundle.graph_file`).
         devices: that it runs on.
         streams: whether several runs at a time are possible.
         pinning: whether its threads can be bound to cores.
@@ -122,6 +122,15 @@ ENGINES: Mapping[str, EngineEntry] = {
         {"fp32": MNN},
         streams=True,
         prints=("The device supports: ", "MNN use "),
+    ),
+    "ncnn": EngineEntry(
+        "ncnn",
+        ("ncnn",),
+        "ncnn",
+        f"{_HERE}.ncnn_runtime:Ncnn",
+        "ncnn",
+        dict.fromkeys(("fp32", "bf16"), NCNN),
+        streams=True,
     ),
     "static": _paddle(f"{_HERE}.static_graph:StaticGraph", "static_graph"),
     # The only reference upwards: a checkpoint needs the networks and PaddleSeg's parts.

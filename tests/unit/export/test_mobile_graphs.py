@@ -78,3 +78,13 @@ def test_it_is_made_of_the_onnx_graph() -> None:
     assert ExportOptions(mnn=True).onnx is True
     with pytest.raises(UsageError, match="--mnn True needs --onnx True"):
         ExportOptions(mnn=True, onnx=False)
+
+
+def test_ncnns_graph_needs_one_size_and_its_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ExportOptions(ncnn=True, input_shape=(64, 96)).onnx is True
+    for options in ({}, {"input_shape": (64, 96), "fold_normalize": True}):
+        with pytest.raises(UsageError, match="--ncnn True needs a fixed height and width"):
+            ExportOptions(ncnn=True, **options)
+    monkeypatch.setattr(mobile_graphs, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install --no-deps -r requirements/pnnx\.txt"):
+        mobile_graphs.require_pnnx()

@@ -1,0 +1,103 @@
+"""ncnn: one answer with the others, precision by what its layers leave, streams, one size."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engines import assert_bf16_is_proven, convolved, write_onnx
+
+from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.machine import has_bf16
+from paddleseg_ext.export.mobile_graphs import pnnx_program, write_ncnn
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.inference.bundle import Bundle, Manifest, bundle_for_onnx
+from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.runtime import RuntimeSpec
+
+pytest.importorskip("ncnn")
+if pnnx_program() is None:
+    pytest.skip("pnnx is not installed: requirements/pnnx.txt", allow_module_level=True)
+
+SIDES = (1, 3, 64, 64)
+
+
+def make_bundle(folder: Path, sides: tuple[int, ...] = SIDES) -> Bundle:
+    onnx = write_onnx(folder / "net.onnx", sides)
+    graphs = {"ncnn": write_ncnn(onnx, folder / "model.ncnn.param", sides)}
+    manifest = Manifest("Network", generic_table(8), graphs=graphs)
+    bundle = bundle_for_onnx(onnx, input_shape=[-1, *sides[1:]], manifest=manifest)
+    return replace(bundle, deploy_file=folder / "deploy.yaml")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("ncnn"))
+
+
+def opened(bundle: Bundle, **settings: object) -> Engine:
+    return open_engine(bundle, RuntimeSpec("ncnn", **settings))  # type: ignore[arg-type]
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def test_images_of_a_batch_run_one_by_one_and_outputs_are_apart(bundle: Bundle) -> None:
+    engine = opened(bundle, threads=1)
+    batch = noise(3, *SIDES[1:])
+    first, second = engine.run(batch), engine.run(-batch)
+    np.testing.assert_allclose(first, convolved(batch), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(second, convolved(-batch), rtol=0, atol=1e-4)
+
+
+def test_odd_sides_are_right(tmp_path: Path) -> None:
+    """Its own images have rows that are padded to 16 bytes."""
+    batch = noise(1, 3, 9, 31)
+    got = opened(make_bundle(tmp_path, (1, 3, 9, 31)), threads=1).run(batch)
+    np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-4)
+
+
+def test_it_says_what_runs(bundle: Bundle) -> None:
+    spec = RuntimeSpec("ncnn", threads=2, streams=2)
+    told = open_engine(bundle, spec).describe()
+    assert (told.name, told.device, told.precision) == ("ncnn", "cpu", "fp32")
+    assert told.cpu_threads == 2 and told.streams == 2
+    assert told.kernels["Convolution"] == 1 and told.kernel_precisions == {"fp32": 1}
+    assert spec.shortfall(told) == ""
+    in_half = replace(told, precision="fp16", kernel_precisions={"fp16": 1})
+    assert spec.shortfall(in_half) == "fp32 was asked for, and 1 fp16 kernels run"
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+def test_bf16_is_proven_by_what_the_layers_leave(bundle: Bundle) -> None:
+    assert_bf16_is_proven(bundle, "ncnn")
+
+
+def test_several_threads_may_run_at_once(bundle: Bundle) -> None:
+    engine = opened(bundle, threads=2, streams=2)
+    batches = [noise(1, *SIDES[1:]) * factor for factor in range(1, 7)]
+    with ThreadPoolExecutor(4) as pool:
+        for batch, got in zip(batches, pool.map(engine.run, batches), strict=True):
+            np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-3)
+
+
+def test_another_size_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(DataError, match="exported for inputs of 64x64"):
+        opened(bundle).run(noise(1, 3, 64, 96))
+
+
+@pytest.mark.parametrize("suffix", [".param", ".bin"])
+def test_a_file_that_is_no_graph(tmp_path: Path, suffix: str) -> None:
+    bundle = make_bundle(tmp_path)
+    (tmp_path / "model.ncnn.param").with_suffix(suffix).write_bytes(b"garbage")
+    with pytest.raises(UsageError, match=rf"ncnn cannot load it: model\.ncnn\{suffix}") as caught:
+        opened(bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_without_such_a_graph(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"export it with export_model\.py --ncnn True"):
+        opened(bundle_for_onnx(write_onnx(tmp_path / "net.onnx")))
