@@ -9,7 +9,12 @@ from PIL import Image
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.palette import LEGEND_ROW
-from paddleseg_ext.inference.outputs import LONGEST_JPEG_SIDE, save_segmentation
+from paddleseg_ext.inference.outputs import (
+    LONGEST_JPEG_SIDE,
+    OVERLAY_WEIGHT,
+    blend,
+    save_segmentation,
+)
 from paddleseg_ext.inference.predictor import Segmentation
 
 TABLE = generic_table(3)
@@ -54,3 +59,13 @@ def test_a_side_that_no_jpeg_has_is_an_error_of_that_image(tmp_path: Path, size)
         save_segmentation(segmentation(*size), "a", tmp_path)
     assert not list(tmp_path.iterdir())
     save_segmentation(segmentation(1, LONGEST_JPEG_SIDE), "a", tmp_path)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_the_blend_has_the_colour_of_every_value(step: int) -> None:
+    """Also of values that are no class, and of a map that is not contiguous."""
+    table = generic_table(7)
+    label_map = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(step, axis=1)[:, ::step]
+    black = np.zeros((16, 16, 3), np.uint8)
+    expected = np.rint(table.full_palette[label_map] * OVERLAY_WEIGHT)
+    assert np.abs(blend(black, label_map, table) - expected).max() <= 1
