@@ -1,8 +1,10 @@
 """Protocols as they run: averages are averages, flips flip back, memory stays bounded."""
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from engines import FakeEngine, predictor_of
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor, by_protocol, check_protocol
 from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.reading import read_image
+from paddleseg_ext.inference import pipeline
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, Step
 from paddleseg_ext.scoring.protocols import PROTOCOLS, make_protocol
@@ -261,3 +265,20 @@ def test_other_protocols_take_no_short_side() -> None:
     for name in ("scale_0.5", "torchseg", "half_resize", "coincheung_demo"):
         with pytest.raises(UsageError, match="image at its own size"):
             check_protocol(PROTOCOLS[name], preprocess)
+
+
+def test_one_decode_serves_every_scale_and_its_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        cv2.imwrite(str(file), np.zeros((8, 12, 3), np.uint8))
+    read = []
+    monkeypatch.setattr(
+        pipeline, "read_image", lambda *given: read.append(given) or read_image(*given)
+    )
+    network = PixelNetwork()
+    looks = {"scales": [0.5, 1.0, 1.5], "flip_horizontal": True}
+    done = list(predictor("whole", network, **looks).stream(files))
+    assert all(prediction.error is None for prediction in done)
+    assert (len(read), network.runs) == (3, 3 * 3 * 2)
