@@ -69,8 +69,12 @@ class ObjectCounts:
         self.num_images += 1
         scored = label != self._table.ignore_index
         single = scored & (ids >= FIRST_OBJECT)
-        hit = label_map == label
-        self._add_sizes(ids[single], label[single], hit[single])
+        _, of_object = np.unique(ids[single], return_inverse=True)
+        kinds = _main_classes(of_object, label[single])
+        agrees = label[single] == kinds[of_object]
+        single[single] = agrees
+        of_object, hit = of_object[agrees], label_map == label
+        self._add_sizes(of_object, kinds, hit[single])
         regions = np.where(ids >= FIRST_OBJECT, ids, label).astype(np.int64)
         distance = _distance_to_outline(regions, scored)
         inside = np.digitize(distance[single], [*DISTANCES.values()][:-1])
@@ -78,15 +82,12 @@ class ObjectCounts:
             _count_into(counts, label[single], inside, chosen)
 
     def _add_sizes(
-        self, ids: NDArray[np.integer], classes: NDArray[np.uint8], hit: NDArray[np.bool_]
+        self, of_object: NDArray[np.intp], kinds: NDArray[np.integer], hit: NDArray[np.bool_]
     ) -> None:
-        """The objects of one image: their pixels' ids, classes, and whether they are right."""
-        if not ids.size:
-            return
-        _, first, of_object = np.unique(ids, return_index=True, return_inverse=True)
-        pixels = np.bincount(of_object)
-        hits = np.bincount(of_object, weights=hit).astype(np.int64)
-        kinds, sizes = classes[first], np.digitize(pixels, [*SIZES.values()][:-1])
+        """The objects of one image: number and rightness per pixel, class per object."""
+        pixels = np.bincount(of_object, minlength=len(kinds))
+        hits = np.bincount(of_object, weights=hit, minlength=len(kinds)).astype(np.int64)
+        sizes = np.digitize(pixels, [*SIZES.values()][:-1])
         np.add.at(self.objects, (kinds, sizes), 1)
         np.add.at(self.found, (kinds, sizes), hits >= FOUND * pixels)
         np.add.at(self.size_pixels, (kinds, sizes), pixels)
@@ -120,6 +121,16 @@ class ObjectCounts:
                 for key, value in shares.items()
             }
         return result
+
+
+def _main_classes(of_object: NDArray[np.intp], classes: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The class that most pixels of each object have.
+
+    Cityscapes' `labelTrainIds` and `instanceIds` disagree in pixels along the outlines.
+    """
+    pairs = np.bincount(of_object * 256 + classes)
+    pairs = np.pad(pairs, (0, -len(pairs) % 256))
+    return pairs.reshape(-1, 256).argmax(axis=1)
 
 
 def _distance_to_outline(

@@ -57,6 +57,17 @@ def test_distances_count_from_the_objects_outline() -> None:
     assert counts.distance_pixels[1][3:].sum() == 0
 
 
+def test_an_object_has_the_class_of_most_of_its_pixels() -> None:
+    """Labels and instance ids of Cityscapes disagree along outlines, also in the first pixel."""
+    label, ids = scene()
+    label[60, 60:160] = 1
+    counts = ObjectCounts(TABLE)
+    counts.add(label, label, ids)
+    np.testing.assert_array_equal(counts.objects, [[0, 0, 0], [2, 0, 0], [0, 0, 1]])
+    assert counts.size_pixels[2].tolist() == [0, 0, 9900]
+    assert counts.distance_pixels[1].sum() == 800
+
+
 def test_ignored_pixels_and_crowds_are_no_objects() -> None:
     label, ids = scene()
     ids[60:160, 60:160] = 26  # a crowd: the label's id alone
