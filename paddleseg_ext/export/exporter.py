@@ -60,6 +60,7 @@ from paddleseg_ext.inference.bundle import (
 )
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
+from paddleseg_ext.inference.web.folder import prepare_web, write_web
 from paddleseg_ext.models.build import build_model
 
 MOBILE = ("mnn", "ncnn")  # engines whose graphs are made where they are asked for
@@ -107,6 +108,8 @@ def export(
     if options.fold_normalize:
         transforms, normalize = split_normalize(transforms)
     _require_converters(options)
+    if options.web is not None:
+        prepare_web(options.web, Preprocess(transforms, channels=config.img_channels))
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
         with writers_errors(options.save_dir, work), types_for(model):
@@ -125,6 +128,8 @@ def export(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _say_missing(missing, options)
+    if options.web is not None:
+        log(f"--web: {write_web(read_bundle(options.save_dir), options.web)} is the page to serve")
     return options.save_dir / DEPLOY_FILE
 
 

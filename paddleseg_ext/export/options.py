@@ -61,15 +61,21 @@ class ExportOptions(CheckedOptions):
         "which interpolates only where classes meet (the label maps are the same but for "
         "rounding); needs --output_op none",
     )
+    web: Path | None = option(
+        None,
+        "also write a folder with a page that runs the network in the browser (docs/web.md); needs "
+        "the ONNX graph, and once the network, for ONNX Runtime Web",
+        metavar="DIR",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "input_shape", _full_input_shape(self.input_shape))
-        for flag in ("mnn", "ncnn"):
-            if getattr(self, flag) and self.onnx is False:
-                raise UsageError(f"--{flag} True needs --onnx True: it is made from model.onnx")
-            if getattr(self, flag):
-                object.__setattr__(self, "onnx", True)
+        flags = {"--mnn True": self.mnn, "--ncnn True": self.ncnn, "--web": self.web is not None}
+        for flag in (flag for flag, is_wanted in flags.items() if is_wanted):
+            if self.onnx is False:
+                raise UsageError(f"{flag} needs --onnx True: it is made from model.onnx")
+            object.__setattr__(self, "onnx", True)
         if self.ncnn and (
             min(self.input_shape[2:]) < 0 or self.fold_normalize or self.output_op != "none"
         ):

@@ -41,6 +41,7 @@ from paddleseg_ext.inference.model_card import CARD_FILE
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
+from paddleseg_ext.inference.web.folder import prepare_web, write_web
 from paddleseg_ext.quantization.graph import QuantizableGraph, import_quantizer, relative_error
 from paddleseg_ext.scoring.verdict import Budget
 
@@ -88,6 +89,11 @@ class QuantizeOptions(CheckedOptions):
     )
     cpu_threads: int | None = option(
         None, "threads of a run (default: every core)", parse=positive_int
+    )
+    web: Path | None = option(
+        None,
+        "also write a folder with a page that runs both graphs in the browser (docs/web.md)",
+        metavar="DIR",
     )
     budget: Budget = field(default_factory=Budget)
 
@@ -137,6 +143,8 @@ def quantize(
         )
     bundle.onnx_file()  # names the command that makes it, where there is none
     import_quantizer()
+    if options.web is not None:
+        prepare_web(options.web, bundle.preprocess())
     check_save_dir(options.save_dir, bundle)
     require_writable(options.save_dir.parent, "--save_dir")
     calibration, judged = divide(
@@ -153,6 +161,8 @@ def quantize(
     reference = trials.pop(REFERENCE)
     records = judging.record_all(new, trials, reference)
     log(f"written to {new.deploy_file}")
+    if options.web is not None:
+        log(f"--web: {write_web(read_bundle(options.save_dir), options.web)} is the page to serve")
     return records
 
 

@@ -2,20 +2,16 @@
 
 import asyncio
 import base64
-import hashlib
 import hmac
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import lru_cache
-from importlib import resources
+from pathlib import Path as FilePath
 from pathlib import PurePath
 from typing import Annotated, Any
 
-import cv2
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -23,7 +19,6 @@ from starlette.requests import ClientDisconnect
 
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.images.orientation import Orientation
-from paddleseg_ext.images.scenes import draw_scene
 from paddleseg_ext.serving.answers import (
     BINARY,
     MANY_IMAGES,
@@ -44,7 +39,6 @@ from paddleseg_ext.serving.answers import (
     UnknownAnswer,
     refusal,
 )
-from paddleseg_ext.serving.api_page import api_page
 from paddleseg_ext.serving.deadlines import reading, unless_gone, within
 from paddleseg_ext.serving.images import FORMATS, MAX_SIDE, Refused
 from paddleseg_ext.serving.middleware import AnswerDefects, CheckSite, CountAnswers, DrainUnread
@@ -53,11 +47,10 @@ from paddleseg_ext.serving.open_inference import (
     model_paths,
     most_body_bytes,
 )
+from paddleseg_ext.serving.pages import add_pages
 from paddleseg_ext.serving.requests import ENVELOPE_BYTES, Arriving, Upload, read_many, read_one
 from paddleseg_ext.serving.service import Answer, Encoding, SegmentationService
 
-SAMPLES = 3
-SAMPLE_SIZE_WH = (384, 192)  # of the embedded data set
 COUNTED_PATHS = (
     "/",
     "/v1/segment",
@@ -106,6 +99,7 @@ def create_app(
     service: SegmentationService,
     api_key: str | None = None,
     names: frozenset[str] | None = None,
+    web: FilePath | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -115,6 +109,7 @@ def create_app(
             none.
         names: that `Host` may hold beside IP addresses, see `hosts.allowed_hosts`; None allows any
             name, and pages of other sites.
+        web: a folder of `export --web`, which the page then offers; None for none.
     """
 
     @asynccontextmanager
@@ -128,7 +123,7 @@ def create_app(
         summary="Semantic segmentation of images by one exported bundle.",
         lifespan=lifespan,
         responses=OTHER_SITES if names is not None else None,
-        # Their pages load scripts from elsewhere; `_add_page` has one that does not.
+        # Their pages load scripts from elsewhere; `pages` has one that does not.
         docs_url=None,
         redoc_url=None,
     )
@@ -139,7 +134,7 @@ def create_app(
     _add_segmentation(app, service, guard, arriving)
     _add_information(app, service, guard)
     add_open_inference(app, service, guard, arriving)
-    _add_page(app)
+    add_pages(app, web)
     _add_error_answers(app)
     # The last added is the outermost.
     app.add_middleware(AnswerDefects)
@@ -333,55 +328,6 @@ def _describe(service: SegmentationService) -> ModelAnswer:
         ),
         service_version=__version__,
     )
-
-
-def _add_page(app: FastAPI) -> None:
-    page = resources.files("paddleseg_ext.serving").joinpath("page.html").read_text("utf-8")
-    headers = {"Content-Security-Policy": _content_policy(page), "Referrer-Policy": "no-referrer"}
-
-    @app.get("/", response_class=HTMLResponse)
-    def index() -> HTMLResponse:
-        """The page for people."""
-        return HTMLResponse(page, headers=headers)
-
-    @app.get("/docs", response_class=HTMLResponse)
-    def docs() -> HTMLResponse:
-        """This description, for people."""
-        text = api_page(app.openapi())
-        return HTMLResponse(
-            text, headers=headers | {"Content-Security-Policy": _content_policy(text)}
-        )
-
-    @app.get(
-        "/samples/{number}.png",
-        response_class=Response,
-        responses={200: {"content": {"image/png": {"schema": BINARY}}}, 422: REFUSALS[422]},
-    )
-    def sample(number: Annotated[int, Path(ge=0, lt=SAMPLES)]) -> Response:
-        """A drawn street to try the page with."""
-        return Response(_draw_sample(number), media_type="image/png")
-
-
-def _content_policy(page: str) -> str:
-    """Only the page's own script and style, and requests to this server."""
-
-    def hashes(tag: str) -> str:
-        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = [base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in texts]
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
-        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
-
-
-@lru_cache(maxsize=SAMPLES)
-def _draw_sample(number: int) -> bytes:
-    image, _ = draw_scene(number, SAMPLE_SIZE_WH)
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return encoded.tobytes()
 
 
 def _add_error_answers(app: FastAPI) -> None:

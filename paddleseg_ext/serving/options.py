@@ -6,6 +6,7 @@ Nothing here needs the packages that serve, so that `serve --help` works without
 import argparse
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from paddleseg_ext.common.errors import cut
 from paddleseg_ext.common.flags import natural_float, natural_int, positive_float, positive_int
@@ -79,4 +80,10 @@ class ServeOptions(ServiceSettings):
         None,
         "for a bundle of PaddleSeg's whose graph ends in argmax: it does not say it itself",
         parse=positive_int,
+    )
+    web: Path | None = option(
+        None,
+        "a folder of export --web: the page then offers to run the network in the browser. Whoever "
+        "reaches the service gets its graph, also without the API key",
+        metavar="DIR",
     )

@@ -12,6 +12,7 @@ from paddleseg_ext.evaluation.bundle_protocol import by_its_rule
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.web.folder import require_web_folder
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.connections import (
     HEAD_S,
@@ -42,6 +43,8 @@ def serve(bundle: Bundle, spec: RuntimeSpec, options: ServeOptions) -> None:
             cannot be listened on.
     """
     api_key = read_api_key(options.api_key_file)
+    if options.web is not None:
+        require_web_folder(options.web)
     if api_key is None and options.host not in LOOPBACK:
         warn(f"--host {options.host} without --api_key_file: whoever reaches it may use it")
     service = open_service(bundle, spec, options)
@@ -90,7 +93,7 @@ def _make_server(
     names = allowed_hosts(options.host, options.allowed_host, api_key is not None)
     most, deadline_s = most_connections(), options.deadline
     config = uvicorn.Config(
-        create_app(service, api_key, names),
+        create_app(service, api_key, names, options.web),
         host=options.host,
         port=options.port,
         backlog=backlog(most),

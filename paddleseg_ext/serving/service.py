@@ -22,6 +22,7 @@ from paddleseg_ext.inference.outputs import (
 )
 from paddleseg_ext.inference.postprocess import NO_SCORES
 from paddleseg_ext.inference.predictor import Predictor, Prepared, Segmentation
+from paddleseg_ext.inference.web.folder import class_entries
 from paddleseg_ext.serving.batching import Batcher, BatchLimits, BatchShare, TooLate
 from paddleseg_ext.serving.deadlines import until
 from paddleseg_ext.serving.images import Refused, check_network_size, check_size, decode_upload
@@ -312,11 +313,7 @@ class SegmentationService:
 
     def classes(self) -> list[dict[str, Any]]:
         """Id, name and colour per class."""
-        named = zip(self.table.class_names, self.table.palette.tolist(), strict=True)
-        return [
-            {"id": i, "name": name, "color": "#{:02x}{:02x}{:02x}".format(*color)}
-            for i, (name, color) in enumerate(named)
-        ]
+        return class_entries(self.table)
 
 
 def _since(start: float) -> float:

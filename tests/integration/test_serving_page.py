@@ -203,7 +203,9 @@ def test_confidence_in_place_of_the_classes(
     classes = page.locator("#colors").evaluate("canvas => canvas.toDataURL()")
     page.get_by_label("Confidence instead of classes").check()
     wait_for(page, f"Confidence: {(expected < 127.5).mean():.1%} of the pixels are below 0.5.")
-    shown = page.evaluate("Array.from(state.confidence.data.filter((_, i) => i % 4 === 0))")
+    painted = """canvas => Array.from(canvas.getContext("2d")
+      .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 0))"""
+    shown = page.locator("#colors").evaluate(painted)
     assert shown == expected.ravel().tolist()
     assert page.locator("#colors").evaluate("canvas => canvas.toDataURL()") != classes
     page.locator("#stage").press("ArrowRight")

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import io
+import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -554,3 +556,29 @@ def test_samples_are_images_and_end(make_service: MakeService) -> None:
     with TestClient(create_app(make_service())) as client:
         assert decode_image(client.get("/samples/0.png").content, "x").shape == (192, 384, 3)
         assert client.get("/samples/3.png").status_code == 422
+
+
+def test_the_page_and_its_scripts_come_from_here(make_service: MakeService) -> None:
+    with TestClient(create_app(make_service())) as client:
+        page = client.get("/")
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        assert "Run it in this browser" not in page.text
+        for name in re.findall(r'(?:src|href)="(static/[^"]+)"', page.text):
+            assert client.get(f"/{name}").status_code == 200, name
+        for name in ("view.js", "png.js"):  # imported by the others
+            assert (
+                client.get(f"/static/{name}").headers["Content-Type"].startswith("text/javascript")
+            )
+        for name in ("worker.js", "nothing.js", "..%2Ffolder.py"):
+            assert client.get(f"/static/{name}").status_code == 404
+        assert client.get("/browser/").status_code == 404
+
+
+def test_the_browsers_page_is_isolated(make_service: MakeService, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("page")
+    with TestClient(create_app(make_service(), web=tmp_path)) as client:
+        assert 'href="browser/"' in client.get("/").text
+        found = client.get("/browser/")
+        assert found.text == "page"
+        assert found.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert "wasm-unsafe-eval" in found.headers["Content-Security-Policy"]

@@ -1,0 +1,255 @@
+"""The page's arithmetic, in node, beside the Python package's."""
+
+import io
+import json
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from paddleseg_ext.images.orientation import turn_upright
+from paddleseg_ext.images.reading import decode_image
+from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.web import folder as web
+
+NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TRANSFORMS: dict[str, list[dict[str, Any]]] = {
+    "plain": [NORMALIZE],
+    "down": [{"type": "Resize", "target_size": [40, 24]}, NORMALIZE],
+    "half": [{"type": "Resize", "target_size": [48, 32]}, NORMALIZE],
+    "up": [{"type": "Resize", "target_size": [201, 137]}, NORMALIZE],
+    "nearest": [{"type": "Resize", "target_size": [61, 83], "interp": "NEAREST"}, NORMALIZE],
+    "pillow": [{"type": "Resize", "target_size": [41, 90], "interp": "PILLOW_LINEAR"}, NORMALIZE],
+    "pillow twice": [
+        {"type": "ResizeByLong", "long_size": 77},
+        {"type": "Resize", "target_size": [64, 32], "interp": "PILLOW_LINEAR"},
+        NORMALIZE,
+    ],
+    "ratio": [
+        {"type": "Resize", "target_size": [60, 90], "keep_ratio": True, "size_divisor": 16},
+        NORMALIZE,
+    ],
+    "short": [{"type": "ResizeByShort", "short_size": 45, "max_size": 66}, NORMALIZE],
+    "limited": [{"type": "LimitLong", "max_long": 50, "min_long": 10}, NORMALIZE],
+    "padded": [
+        {"type": "ResizeByLong", "long_size": 65},
+        {"type": "Padding", "target_size": [96, 72], "im_padding_value": [127.5, 3, 0]},
+        NORMALIZE,
+    ],
+}
+
+
+def model_of(preprocess: Preprocess, output_op: str = "none", upsampling: str = "graph") -> dict:
+    (_, reading), *transforms = preprocess.settings
+    return {
+        "transforms": [{"type": name} | values for name, values in transforms],
+        "color_order": reading["color_order"],
+        "channels": preprocess.channels,
+        "input_dtype": str(preprocess.input_dtype),
+        "output_op": output_op,
+        "upsampling": upsampling,
+    }
+
+
+def run(folder: Path, cases: list[tuple[dict, bytes]]) -> list[tuple[dict, bytes]]:
+    """What node answers to each case, and the bytes that it wrote."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node")
+    web.write_node_scripts(folder)
+    (folder / "images.js").write_bytes(web.static_file("images.js").read_bytes())
+    (folder / "cases.json").write_text(json.dumps([job for job, _ in cases]))
+    for number, (_, content) in enumerate(cases):
+        (folder / f"{number}.in").write_bytes(content)
+    program = Path(__file__).with_name("cases.mjs")
+    done = subprocess.run([node, program, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = []
+    for number, answer in enumerate(json.loads(done.stdout)):
+        assert "error" not in answer, (cases[number][0], answer)
+        results.append((answer, (folder / f"{number}.out").read_bytes()))
+    return results
+
+
+def picture(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("input_dtype", ["float32", "uint8"])
+def test_tensors_are_equal(input_dtype: str, tmp_path: Path) -> None:
+    cases, expected, names = [], [], []
+    for name, transforms in TRANSFORMS.items():
+        for size_hw in ((64, 96), (65, 33), (37, 81), (1, 50)):
+            for order, channels in (("RGB", 3), ("BGR", 3), ("RGB", 1)):
+                if input_dtype == "uint8":
+                    transforms = [each for each in transforms if each["type"] != "Normalize"]
+                used = transforms
+                if channels == 1:
+                    used = [{"type": "Normalize"} if t is NORMALIZE else t for t in transforms]
+                preprocess = Preprocess(used, order, input_dtype, channels=channels)
+                image = picture(size_hw)
+                tensor, geometry = preprocess(image)
+                height, width = size_hw
+                job = {"kind": "prepare", "width": width, "height": height}
+                cases.append((job | {"model": model_of(preprocess)}, image.tobytes()))
+                expected.append((tensor, geometry))
+                names.append(f"{name} {size_hw} {order} {channels}")
+    for (answer, content), (tensor, geometry), name in zip(
+        run(tmp_path, cases), expected, names, strict=True
+    ):
+        assert (answer["height"], answer["width"]) == geometry.network_hw, name
+        steps = [
+            ("resize" if s["isResize"] else "padding", (s["height"], s["width"]))
+            for s in answer["steps"]
+        ]
+        assert steps == [(step.kind, step.before_hw) for step in geometry.steps], name
+        got = np.frombuffer(content, input_dtype).reshape(tensor.shape)
+        if min(geometry.original_hw) == 1 and input_dtype == "float32":  # OpenCV's own loop, there
+            np.testing.assert_allclose(got, tensor, rtol=0, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(got, tensor, err_msg=name)
+
+
+def scores(shape: tuple[int, ...], seed: int, ties: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(shape).astype(np.float32)
+    return np.round(values) if ties else values
+
+
+def test_label_maps_are_equal(tmp_path: Path) -> None:
+    """Where classes meet, where they tie, through resizes, padding and both upsamplings."""
+    cases, expected, names = [], [], []
+    for name in ("plain", "down", "up", "padded", "ratio"):
+        for upsampling in ("graph", "half_pixel", "aligned"):
+            for stride in (1, 4, 8):
+                for ties in (False, True):
+                    preprocess = Preprocess(TRANSFORMS[name])
+                    _, geometry = preprocess(picture((64, 96)))
+                    size_hw = tuple(max(2, side // stride) for side in geometry.network_hw)
+                    output = scores((5, *size_hw), stride, ties)
+                    job = {"kind": "label_map", "classes": 5, "type": "float32"}
+                    job |= {"height": size_hw[0], "width": size_hw[1]}
+                    job |= {"prepared": {"width": 96, "height": 64}}
+                    job |= {"model": model_of(preprocess, upsampling=upsampling)}
+                    cases.append((job, output.tobytes()))
+                    postprocess = Postprocess(upsampling=upsampling, sparse=False)
+                    expected.append(postprocess.label_map(output, geometry))
+                    names.append(f"{name} {upsampling} 1/{stride}, ties: {ties}")
+    for (_, content), label_map, name in zip(run(tmp_path, cases), expected, names, strict=True):
+        got = np.frombuffer(content, np.uint8).reshape(label_map.shape)
+        np.testing.assert_array_equal(got, label_map, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "uint8"])
+def test_class_ids_come_back_by_nearest(kind: str, tmp_path: Path) -> None:
+    preprocess = Preprocess(TRANSFORMS["padded"])
+    _, geometry = preprocess(picture((64, 96)))
+    ids = np.random.default_rng(0).integers(0, 19, geometry.network_hw).astype(kind)
+    job = {"kind": "label_map", "classes": 0, "type": kind, "model": model_of(preprocess, "argmax")}
+    job |= {"height": ids.shape[0], "width": ids.shape[1], "prepared": {"width": 96, "height": 64}}
+    ((_, content),) = run(tmp_path, [(job, ids.tobytes())])
+    expected = Postprocess("argmax").label_map(ids, geometry)
+    np.testing.assert_array_equal(np.frombuffer(content, np.uint8).reshape(64, 96), expected)
+
+
+def encoded(array: np.ndarray, mode: str, **options: Any) -> bytes:
+    content = io.BytesIO()
+    picture = Image.fromarray(array) if mode in ("RGB", "RGBA", "L", "LA") else None
+    if mode in ("1", "P"):
+        picture = Image.fromarray(array).convert(mode)
+    assert picture is not None
+    picture.save(content, format="PNG", **options)
+    return content.getvalue()
+
+
+def test_pngs_have_the_pixels_of_the_one_reader(tmp_path: Path) -> None:
+    """Alpha that hides colours, palettes, 1 to 16 bits, grey."""
+    rng = np.random.default_rng(0)
+    rgba = rng.integers(0, 256, (21, 35, 4), dtype=np.uint8)
+    deep = rng.integers(0, 1 << 16, (21, 35, 3), dtype=np.uint16)
+    files = {
+        "rgb": encoded(rgba[:, :, :3].copy(), "RGB"),
+        "rgba": encoded(rgba, "RGBA"),
+        "grey": encoded(rgba[:, :, 0].copy(), "L"),
+        "grey with alpha": encoded(rgba[:, :, :2].copy(), "LA"),
+        "two colours": encoded(rgba[:, :, :3].copy(), "1"),
+        "palette": encoded(rgba[:, :, :3].copy(), "P"),
+        "transparent palette": encoded(rgba[:, :, :3].copy(), "P", transparency=3),
+        "16 bits": cv2.imencode(".png", deep)[1].tobytes(),
+        "16 bits grey": cv2.imencode(".png", deep[:, :, 0])[1].tobytes(),
+        "one pixel": encoded(rgba[:1, :1, :3].copy(), "RGB"),
+    }
+    for bits in (2, 4):
+        levels = Image.fromarray(rgba[:, :, 0] >> (8 - bits))
+        levels.putpalette(rng.integers(0, 256, 3 << bits, dtype=np.uint8).tobytes())
+        content = io.BytesIO()
+        levels.save(content, format="PNG", bits=bits)
+        files[f"palette of {bits} bits"] = content.getvalue()
+    cases = [({"kind": "decode"}, content) for content in files.values()]
+    for (answer, data), (name, content) in zip(run(tmp_path, cases), files.items(), strict=True):
+        expected = decode_image(content, name)
+        assert (answer["height"], answer["width"]) == expected.shape[:2], name
+        got = np.frombuffer(data, np.uint8).reshape(expected.shape)
+        np.testing.assert_array_equal(got, expected, err_msg=name)
+
+
+def test_interlaced_pngs(tmp_path: Path) -> None:
+    """Adam7, of which neither OpenCV nor Pillow writes one: the passes, each with its filter 0."""
+    rgb = picture((13, 18))
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    rows = b"".join(
+        b"\0" + row.tobytes()
+        for x, y, dx, dy in [*passes, (0, 1, 1, 2)]
+        for row in rgb[y::dy, x::dx]
+        if row.size
+    )
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", 18, 13, 8, 2, 0, 0, 1)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    content += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode_image(content, "interlaced"), rgb)
+    ((_, data),) = run(tmp_path, [({"kind": "decode"}, content)])
+    np.testing.assert_array_equal(np.frombuffer(data, np.uint8).reshape(rgb.shape), rgb)
+
+
+def test_label_maps_are_written_as_palette_pngs(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 256, (30, 41), dtype=np.uint8)
+    job = {"kind": "encode", "width": 41, "height": 30}
+    ((answer, content),) = run(tmp_path, [(job, ids.tobytes())])
+    opened = Image.open(io.BytesIO(content))
+    assert opened.mode == "P" and answer["again"]
+    np.testing.assert_array_equal(np.asarray(opened), ids)
+
+
+def test_orientation_tags_are_found_applied_and_taken_out(tmp_path: Path) -> None:
+    """Taken out of the bytes, since browsers would apply them once more."""
+    image = (np.arange(7 * 5 * 3) % 256).astype(np.uint8).reshape(5, 7, 3)
+    cases, tags = [], []
+    for kind in ("JPEG", "PNG", "WEBP", "BMP"):
+        for tag in range(10):
+            exif, content = Image.Exif(), io.BytesIO()
+            exif[0x0112] = tag
+            options = {} if kind == "BMP" else {"exif": exif}
+            Image.fromarray(image).save(content, format=kind, **options)
+            cases.append(({"kind": "turn", "width": 7, "height": 5}, content.getvalue()))
+            tags.append(tag if 1 <= tag <= 8 and kind != "BMP" else 1)
+    for (answer, data), tag in zip(run(tmp_path, cases), tags, strict=True):
+        expected = turn_upright(image, tag)
+        assert (answer["tag"], answer["again"]) == (tag, 1)
+        assert (answer["height"], answer["width"]) == expected.shape[:2]
+        np.testing.assert_array_equal(
+            np.frombuffer(data, np.uint8).reshape(expected.shape), expected
+        )

@@ -1,0 +1,47 @@
+"""The folder of `--web`: what is refused before it is written; its scripts are all there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.export.options import ExportOptions
+from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.web import folder as web
+
+IMPORT = re.compile(r'(?:from|import\() ?"\./([^"]+)"')
+
+
+@pytest.mark.parametrize("interp", ["CUBIC", "AREA", "LANCZOS4"])
+def test_an_interpolation_that_the_scripts_do_not_have(interp: str) -> None:
+    preprocess = Preprocess([{"type": "Resize", "target_size": [8, 8], "interp": interp}])
+    with pytest.raises(
+        UsageError, match=f"deploy.yaml: transforms: Resize: interp {interp} is not"
+    ):
+        web.check_transforms(preprocess, "deploy.yaml")
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(UsageError, match=r"--web: .*holds 'thesis.txt'"):
+        web.check_folder(tmp_path)
+    with pytest.raises(UsageError, match=r"--web: .*has no index.html: a folder of .*export --web"):
+        web.require_web_folder(tmp_path)
+    web.check_folder(tmp_path / "new")
+
+
+def test_the_page_needs_the_onnx_graph() -> None:
+    assert ExportOptions(web=Path("page")).onnx is True
+    with pytest.raises(UsageError, match="--web needs --onnx True"):
+        ExportOptions(web=Path("page"), onnx=False)
+
+
+@pytest.mark.parametrize("scripts", [web.PAGE_SCRIPTS, web.NODE_SCRIPTS])
+def test_scripts_come_with_what_they_import(scripts: tuple[str, ...]) -> None:
+    for name in scripts:
+        text = web.static_file(name).read_text("utf-8")
+        assert set(IMPORT.findall(text)) <= set(scripts), name
+    page = web.render_page(is_service=False, root="", browser="")
+    named = set(re.findall(r'(?:src|href)="([^":]+\.(?:js|css))"', page))
+    assert named <= {*web.PAGE_SCRIPTS, "browser.js"} and len(named) == 2
