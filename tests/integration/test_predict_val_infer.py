@@ -235,3 +235,31 @@ def test_no_input_is_replaced_by_its_label_map(
         load_script("infer").main(["--config", str(bundle), *common, *log_path])
     assert image.read_bytes() == before
     assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "overlays").exists()
+
+
+def test_predict_explains(deployment: Deployment, tmp_path: Path) -> None:
+    """Label maps are those of a run without it; what is wrong is found before anything is made."""
+    arguments = ["--config", str(deployment.config), "--model_path", str(deployment.weights)]
+    arguments += ["--image_path", str(deployment.list), "--device", "cpu", "--save_dir"]
+    predict = load_script("predict").main
+    assert predict([*arguments, str(tmp_path / "plain")]) == 0
+    explained = tmp_path / "explained"
+    assert predict([*arguments, str(explained), "--explain", "class_1", "4"]) == 0
+    record = json.loads((explained / "explain.json").read_text())
+    assert record["layer"].startswith("backbone.layer4")
+    for name, (height, width) in zip(record["images"], SIZES_HW, strict=True):
+        files = {path.name for path in (explained / "explain" / name).iterdir()}
+        gates = {f"gate_{gate}.jpg" for gate in record["gates"]}
+        assert files == gates | {"cam_class_1.jpg", "cam_class_4.jpg"} and len(gates) == 3
+        picture = cv2.imread(str(explained / "explain" / name / "gate_ffm.jpg"))
+        assert picture.shape[0] > height and picture.shape[1] == width
+        maps = [path / "label_maps" / f"{name}.png" for path in (explained, tmp_path / "plain")]
+        assert maps[0].read_bytes() == maps[1].read_bytes()
+    for flags, words in (
+        (["--explain", "clas_1"], "did you mean 'class_1'"),
+        (["--explain", "--explain_layer", "fmm"], "did you mean 'ffm'"),
+        (["--explain_layer", "ffm"], "--explain_layer does nothing without --explain"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            predict([*arguments, str(tmp_path / "wrong"), *flags])
+    assert not list((tmp_path / "wrong").rglob("*.*"))
