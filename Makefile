@@ -75,7 +75,7 @@ tipc: $(VENV)/dev.stamp  ## every TIPC chain of every network, and a table of wh
 bench: $(VENV)/bench.stamp  ## the goals of docs/performance.md as ratios (some 10 minutes on 2 idle cores)
 	@echo "== bundles of $(BENCH_WEIGHTS)"
 	@$(BIN)/python export_model.py --config $(BENCH_CONFIG) --model_path $(BENCH_WEIGHTS) \
-		--save_dir $(BENCH_DIR)/host --upsample host --onnx True
+		--save_dir $(BENCH_DIR)/host --upsample host --mnn True
 	@$(BIN)/python export_model.py --config $(BENCH_CONFIG) --model_path $(BENCH_WEIGHTS) \
 		--save_dir $(BENCH_DIR)/argmax --output_op argmax --onnx True
 	@$(BIN)/paddleseg-ext quantize --config $(BENCH_DIR)/host/deploy.yaml \
@@ -87,7 +87,7 @@ bench: $(VENV)/bench.stamp  ## the goals of docs/performance.md as ratios (some 
 
 $(VENV)/bench.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@echo "== installing the runtimes that are compared"
-	@$(INSTALL) -r requirements/onnx.txt -r requirements/openvino.txt -r requirements/fast.txt
+	@$(INSTALL) -r requirements/onnx.txt -r requirements/openvino.txt -r requirements/mnn.txt -r requirements/fast.txt
 	@touch $@
 
 cpp: $(VENV)/run.stamp  ## the C++ program output/cpp/segment, and its tests under sanitizers (some 10 minutes)

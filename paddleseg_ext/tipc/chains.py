@@ -59,7 +59,10 @@ def plan_paddle2onnx(path: Path, mode: str) -> Plan:
     config, images, folder = params["--config"], params["--image_path"], Path(params["--save_dir"])
     weights = _made_by(TRAIN_SCRIPT, Path(params["--model_path"]))
     words = plan.words(params["2onnx"], config=config, model_path=weights, save_dir=folder)
-    reason = why_no_engine("onnxruntime")  # the conversion is checked in it on the spot
+    asked = [name for name in ("mnn", "ncnn") if f"--{name}" in params["2onnx"].split()]
+    # The conversion is checked in these on the spot.
+    reasons = [why_no_engine(name) for name in ("onnxruntime", *asked)]
+    reason = next(filter(None, reasons), "")
     export = plan.add(ChainRun("export", "python_paddle2onnx", words, reason))
     _add_inferences(plan, params, folder, export)
     judged = Judgement(

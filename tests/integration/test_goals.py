@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from commands import call
 
+from paddleseg_ext.common.machine import has_bf16
+
 from .conftest import Deployment
 
 
@@ -25,10 +27,13 @@ def test_every_goal_is_measured(deployment: Deployment, tmp_path: Path) -> None:
     finished = call(
         "benchmarks/goals.py", "--host", host, "--int8", int8 / "deploy.yaml", "--argmax", argmax,
         *common, "--images", 2, "--rounds", 1, "--image_size", 128, 64,
-        "--network_size", 64, 32, "--backend", "onnxruntime", "--save_dir", tmp_path / "out",
+        "--network_size", 64, 32, "--runtimes", "onnxruntime", "onnxruntime_int8",
+        "--save_dir", tmp_path / "out",
     )  # fmt: skip
     assert finished.status == 0, finished.err
     written = json.loads((tmp_path / "out/goals.json").read_text())
-    assert len(written["goals"]) == 7
-    assert all(goal["ratio"] > 0 for goal in written["goals"])
+    assert len(written["goals"]) == 9
+    measured = [goal for goal in written["goals"] if "bf16" not in goal["title"] or has_bf16()]
+    assert all(goal["ratio"] > 0 for goal in measured)
+    assert written["goals"][0]["processor_ratio"] > 0
     assert all(0 <= value <= 1 for value in written["mean_iou"].values())
