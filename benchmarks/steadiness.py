@@ -42,7 +42,7 @@ class FilmOptions:
 
 @dataclass
 class Film:
-    """What was found on one film."""
+    """The figures of one film."""
 
     steadiness: Steadiness
     pairs: NDArray[np.int64]

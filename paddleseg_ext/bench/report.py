@@ -81,7 +81,7 @@ class Row:
         }
 
     def measured(self) -> Measured:
-        """What the closing line is made of."""
+        """The figures of the closing line."""
         spec = self.candidate.spec
         found = self.bundle.verified.get(spec.name)
         known = found is not None and self.parity != UNKNOWN

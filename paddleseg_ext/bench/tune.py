@@ -76,7 +76,7 @@ def taken_before(bundle: Bundle, precision: str) -> str:
 
 
 def measured_trials(trials: Mapping[str, Trial], records: Mapping[str, Verified]) -> list[Measured]:
-    """What the trials measured, the reference first."""
+    """The trials' figures, the reference first."""
     return [
         Measured(
             name,

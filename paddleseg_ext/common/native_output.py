@@ -1,4 +1,4 @@
-"""What C and C++ libraries print to the standard output, past Python."""
+"""Reads and hides the standard output of C and C++ libraries, which goes past Python."""
 
 import ctypes
 import os

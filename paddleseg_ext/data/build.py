@@ -264,7 +264,7 @@ def _check_paddlesegs(config: Config, spec: Mapping[str, Any], section: str) -> 
 
 
 def _remedy(spec: Mapping[str, Any], what: str = "its paths") -> str:
-    """What to do where files of a data set of PaddleSeg's are absent."""
+    """The remedy where files of a data set of PaddleSeg's are absent."""
     type_name = str(spec.get("type")).removeprefix(PADDLESEG_PREFIX)
     factory = DATASETS.find(type_name, only_paddleseg=True)
     address = getattr(sys.modules[factory.__module__], "URL", None)

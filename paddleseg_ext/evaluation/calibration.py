@@ -38,7 +38,7 @@ SHOWN = ("ece", "classwise_ece", "brier", "nll", "aurc")  # on the terminal
 
 @dataclass(frozen=True)
 class CalibrateOptions(CheckedOptions):
-    """What is fitted, and where the figures go."""
+    """Options of `calibrate`: the values to fit, and the folder of the figures."""
 
     save_dir: Path = option(Path("output/calibrate"), "folder of the figures")
     per_class: bool = switch("fit a temperature for each predicted class, in place of one for all")
@@ -117,7 +117,7 @@ def calibrate(
 
 @dataclass(frozen=True)
 class _Judgement:
-    """What the second half says.
+    """The verdict of the second half.
 
     Attributes:
         probabilities: (N, C) before and after.
@@ -176,7 +176,7 @@ class _Judgement:
 def _about_unknown(
     predictor: Predictor, bundle: Bundle, options: CalibrateOptions
 ) -> dict[str, Any]:
-    """What `train_data` and `unknown_data` ask for, by the keys of the JSON."""
+    """The figures that `train_data` and `unknown_data` ask for, by the keys of the JSON."""
     found: dict[str, Any] = {}
     statistics = bundle.class_statistics
     if options.train_data is not None:

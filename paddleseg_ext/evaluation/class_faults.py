@@ -40,7 +40,7 @@ class Confused:
 
 
 def missed_as(counts: NDArray[np.int64], number: int, names: tuple[str, ...]) -> list[Confused]:
-    """What most of a class's label pixels are predicted as where they are missed.
+    """The classes that most of a class's missed label pixels are predicted as.
 
     Args:
         counts: (C, C), row = label, column = prediction.
@@ -51,7 +51,7 @@ def missed_as(counts: NDArray[np.int64], number: int, names: tuple[str, ...]) ->
 
 
 def invented_on(counts: NDArray[np.int64], number: int, names: tuple[str, ...]) -> list[Confused]:
-    """What is predicted as a class and is labelled as another one; see `missed_as`."""
+    """The classes whose label pixels are predicted as this one; see `missed_as`."""
     return _largest(counts[:, number], number, names)
 
 

@@ -56,7 +56,7 @@ TEMPLATE = """
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """What `val --report` left of one run.
+    """The files of one run by `val --report`, as read.
 
     Attributes:
         folder: of `val.json`; label maps are below it.

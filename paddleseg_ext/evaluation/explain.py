@@ -1,4 +1,4 @@
-"""What a network attends to: its gates and Grad-CAM of a class, as overlays.
+"""Overlays of a network's gates, and of Grad-CAM of a class.
 
 Papers: Selvaraju et al., Grad-CAM (ICCV 2017, https://arxiv.org/abs/1610.02391), for segmentation
 as Vinogradova et al., Towards Interpretable Semantic Segmentation via Gradient-weighted Class

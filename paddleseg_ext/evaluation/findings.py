@@ -1,4 +1,4 @@
-"""What a report shows beside the scores, collected while images are scored."""
+"""Findings of a report beside the scores, collected while images are scored."""
 
 from pathlib import Path
 from typing import Any

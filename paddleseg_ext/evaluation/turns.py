@@ -122,7 +122,7 @@ def require_synchronised(times: RunTimes, report: RuntimeReport) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of one runtime after the rounds.
+    """The figures of one runtime after the rounds.
 
     Attributes:
         name: as it is shown.

@@ -1,4 +1,4 @@
-"""What `calibrate` finds and a bundle keeps (`Manifest.postprocess`).
+"""The results of `calibrate` that a bundle keeps (`Manifest.postprocess`).
 
 Source of the familiarity:
     S. Jung et al.: Standardized Max Logits: A Simple yet Effective Approach for Identifying

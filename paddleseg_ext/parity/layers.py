@@ -378,7 +378,7 @@ def _described(graph: OnnxGraph, node: Any) -> str:
 
 
 def _why(node: Any, reference: OnnxGraph, partner: Any | None, given: OnnxGraph) -> str:
-    """What is written otherwise in the two graphs; empty where the layers are written alike."""
+    """The difference of a layer in the two graphs' files; empty where there is none."""
     if partner is None:
         return "it is missing in the graph"
     if partner.op_type != node.op_type:

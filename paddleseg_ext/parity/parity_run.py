@@ -149,7 +149,7 @@ class ParityOptions(CheckedOptions):
         return evenly(listed, QUICK_IMAGES) if self.quick else listed
 
     def smaller_claim(self) -> str:
-        """What a quick comparison says, and what it leaves out; empty for a whole one."""
+        """The claim of a quick comparison, and its gaps; empty for a whole one."""
         if not self.quick:
             return ""
         listed, threads, sizes = len(collect_samples(self.image_list)), *self.ways()

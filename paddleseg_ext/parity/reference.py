@@ -44,7 +44,7 @@ ONE_SIDED = 0.85
 
 
 class _Kept(Generic[Key, Value]):
-    """What was read or computed first, up to `MOST_KEPT_BYTES`; for several threads."""
+    """Values that were read or computed first, up to `MOST_KEPT_BYTES`; for several threads."""
 
     def __init__(self) -> None:
         self._values: dict[Key, Value] = {}
@@ -52,7 +52,7 @@ class _Kept(Generic[Key, Value]):
         self._lock = Lock()
 
     def get(self, key: Key) -> Value | None:
-        """What is kept; None where nothing is."""
+        """The value that is kept; None where none is."""
         return self._values.get(key)
 
     def add(self, key: Key, value: Value, size: int) -> None:
@@ -193,7 +193,7 @@ class Reference:
         return pixels
 
     def reader(self, orientation: Orientation) -> Callable[[SampleLike], NDArray[np.uint8]]:
-        """What reads the images of a stream in the orientation of its predictor."""
+        """The reader of a stream's images, in the orientation of its predictor."""
         return lambda sample: self.image(sample.image, orientation)
 
     def output(self, number: int) -> NDArray:

@@ -1,4 +1,4 @@
-"""How well a score tells unknown pixels from known ones: AUROC, and false alarms at 95% recall.
+"""Detection of unknown pixels by a score: AUROC, and false alarms at 95% recall.
 
 Unknown pixels are the positive ones, and a low score means unknown. Recall is the share of the
 unknown pixels whose score is at most the threshold; a false alarm is a known pixel there.

@@ -26,7 +26,7 @@ def port_number(text: str) -> int:
 
 
 def name_in_path(text: str) -> str:
-    """A name that stands in a path as it is."""
+    """A name that needs no quoting in a path."""
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", text):
         raise argparse.ArgumentTypeError(
             f"letters, digits, _ - and, not first, . are expected, got '{cut(text)}'"

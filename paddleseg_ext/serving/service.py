@@ -185,7 +185,7 @@ class SegmentationService:
         return answer
 
     def _others_came_before(self) -> Refused:
-        """What an image gets that waited for others until it was too late."""
+        """The refusal of an image that waited for others until it was too late."""
         return Refused(
             503,
             f"not done within the deadline of {self.settings.deadline:g} s, others came before it",
@@ -274,7 +274,7 @@ class SegmentationService:
         return Answer(segmentation, pixels, encoded, timings_ms)
 
     async def help(self, work: Callable[[], T]) -> T:
-        """What the work returns, done in a thread beside the event loop."""
+        """The result of the work, done in a thread beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, work)
 
     def _count(self, answer: Answer) -> None:

@@ -54,7 +54,7 @@ class NamedHistory:
         return [([e.iter for e in entries], losses) for losses in heads]
 
     def distillation_curve(self) -> Curve | None:
-        """What a teacher adds to the loss; None without one."""
+        """The teacher's term of the loss; None without a teacher."""
         entries = [e for e in self.history.train if e.distillation_loss is not None]
         terms = [e.distillation_loss or 0.0 for e in entries]
         return ([e.iter for e in entries], terms) if entries else None

@@ -168,7 +168,7 @@ class Distiller:
     def term(
         self, images: "Tensor", heads: "Sequence[Tensor]", labels: "Tensor", precision: "Precision"
     ) -> "Tensor":
-        """What is added to the loss, a scalar.
+        """The teacher's term of the loss, a scalar.
 
         Args:
             images: `(N, channels, H, W)`.

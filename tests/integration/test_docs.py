@@ -1,4 +1,4 @@
-"""What the pages say works: bash blocks are run, console blocks name real flags."""
+"""Commands of the pages: bash blocks are run, console blocks name real flags."""
 
 import re
 import shlex

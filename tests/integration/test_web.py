@@ -115,7 +115,7 @@ def wait_for(page: Any, text: str) -> None:
 
 
 def label_map(page: Any, file: Path) -> np.ndarray:
-    """What the page makes of a file."""
+    """The label map that the page makes of a file."""
     page.set_input_files("#file", file)
     wait_for(page, f"Done: {file.name}")
     with page.expect_download() as download:

@@ -38,7 +38,7 @@ class EngineEntry:
         devices: that it runs on.
         streams: whether several runs at a time are possible.
         pinning: whether its threads can be bound to cores.
-        prints: how lines begin that the package prints, past Python, for nobody.
+        prints: how the lines begin that the package prints, past Python, and that are hidden.
     """
 
     package: str

@@ -190,7 +190,7 @@ def write_node_scripts(folder: Path) -> Path:
 
 
 def describe(bundle: Bundle, graphs: Mapping[str, str]) -> dict[str, Any]:
-    """What the scripts know of a bundle; `graphs` are precision -> file."""
+    """The description of a bundle for the scripts; `graphs` are precision -> file."""
     manifest, preprocess = bundle.manifest, bundle.preprocess()
     assert manifest is not None  # of `check_web`
     (_, reading), *transforms = preprocess.settings

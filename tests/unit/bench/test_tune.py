@@ -1,4 +1,4 @@
-"""What `tune` records beside verdict and speed: the runtime that `auto` is to take."""
+"""`tune` records the runtime that `auto` is to take, beside verdict and speed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a report shows beside the scores: confusions, worst images, losses, gained and lost."""
+"""Findings of a report beside the scores: confusions, worst images, losses, gained and lost."""
 
 import json
 import math

@@ -21,7 +21,7 @@ def texture(seed: int = 0) -> np.ndarray:
 
 
 def window(plane: np.ndarray, number: int) -> np.ndarray:
-    """What a camera shows that moves by `SHIFT_XY` a frame."""
+    """The view of a camera that moves by `SHIFT_XY` per frame."""
     left, top = SHIFT_XY[0] * number, SHIFT_XY[1] * number
     return plane[top : top + SIZE_HW[0], left : left + SIZE_HW[1]]
 

@@ -60,7 +60,7 @@ def model_of(preprocess: Preprocess, output_op: str = "none", upsampling: str = 
 
 
 def run(folder: Path, cases: list[tuple[dict, bytes]]) -> list[tuple[dict, bytes]]:
-    """What node answers to each case, and the bytes that it wrote."""
+    """The answers of node to the cases, and the bytes that it wrote."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs node")
