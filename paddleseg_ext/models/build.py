@@ -110,14 +110,15 @@ def _paddlesegs_building() -> Iterator[None]:
 
 
 def replace_gpu_norms(model: "nn.Layer") -> None:
-    """Replaces every `nn.SyncBatchNorm` inside `model` on a CPU, where Paddle has no kernel for it.
+    """Replaces every `nn.SyncBatchNorm` inside `model`, but on GPUs of several processes.
 
-    Some of PaddleSeg's networks have it whatever the device is. The parameters stay the same.
+    Paddle has no kernel for it on a CPU, where a graph with it could not be run either. Some of
+    PaddleSeg's networks have it whatever the device is. The parameters stay the same.
     """
     import paddle
     from paddle import nn
 
-    if paddle.get_device() != "cpu":
+    if paddle.get_device() != "cpu" and paddle.distributed.get_world_size() > 1:
         return
     for parent in model.sublayers(include_self=True):
         for name, norm in list(parent.named_children()):

@@ -183,3 +183,14 @@ def test_a_norm_for_gpus_runs_on_a_cpu() -> None:
     spread = 0.1 + 0.9 * features.var([0, 2, 3], unbiased=False, keepdim=True)
     expected = (features - mean) / (spread + 1e-5).sqrt()
     assert paddle.allclose(model(images), expected, atol=1e-5)
+
+
+def test_a_norm_for_gpus_stays_on_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    from paddleseg_ext.models.build import replace_gpu_norms
+
+    monkeypatch.setattr("paddle.get_device", lambda: "gpu:0")
+    for processes, kind in ((2, nn.SyncBatchNorm), (1, nn.BatchNorm2D)):
+        monkeypatch.setattr("paddle.distributed.get_world_size", lambda n=processes: n)
+        model = nn.Sequential(nn.SyncBatchNorm(4))
+        replace_gpu_norms(model)
+        assert type(model[0]) is kind
