@@ -3,11 +3,17 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from commands import call
+from small_network import write_data
 
 from paddleseg_ext.checkpoints.manifest import read_manifest
+from paddleseg_ext.checkpoints.store import save_weights
 from paddleseg_ext.common.files import sha256_of
+from paddleseg_ext.config import load_config
+from paddleseg_ext.models.build import build_model
 from paddleseg_ext.training.run_record import read_record
 
 from .test_to_static import write_config as student_config
@@ -64,3 +70,33 @@ def test_a_student_of_another_network_is_exported_as_one_without_a_teacher(
     lost = call("train.py", "--config", yml, *flags, "--teacher_model", tmp_path / "nowhere")
     assert (lost.status, lost.err.count("\n")) == (2, 1)
     assert "distillation: teacher" in lost.err and "does not exist" in lost.err
+
+
+YMLS = "data/paddleseg_ymls/configs/quick_start/deeplabv3p_{}_os8_optic_disc_512x512_1k_{}.yml"
+
+
+def test_paddlesegs_published_pair_runs_as_it_is(shared_dir: Path, tmp_path: Path) -> None:
+    """Its student with `distill_loss`, its teacher, on pictures in place of its data set."""
+    pytest.importorskip("paddleseg")
+    student = shared_dir / YMLS.format("resnet18", "student")
+    teacher = shared_dir / YMLS.format("resnet50", "teacher")
+    write_data(tmp_path / "data")
+    for path in (tmp_path / "data").glob("*_label.png"):
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), (label == 1).astype(np.uint8))
+    data = {"type": "ListDataset", "dataset_root": str(tmp_path / "data"), "num_classes": 2}
+    opts = [f"train_dataset.{key}={value}" for key, value in data.items()]
+    opts += ["train_dataset.train_path=val.list", "train_dataset.transforms.0.target_size=[64,64]"]
+    save_weights(build_model(load_config(teacher), 2), tmp_path / "teacher.pdparams")
+    flags = ("--config", student, "--device", "cpu", "--iters", 2, "--log_iters", 1)
+    flags = (*flags, "--batch_size", 2, "--teather_config", teacher, "--save_dir", tmp_path / "run")
+    missing = call("train.py", *flags, "--opts", *opts)
+    assert missing.status == 2 and "the teacher's weights are missing" in missing.err
+    weights = ("--teacher_model", tmp_path / "teacher.pdparams")
+    done = call("train.py", *flags, *weights, "--opts", *opts)
+    assert done.status == 0, done.err
+    assert "the teacher is DeepLabV3P" in done.out
+    entries = json.loads((tmp_path / "run/history.json").read_text())["train"]
+    for entry in entries:
+        parts = sum(entry["head_losses"]) + entry["distillation_loss"]
+        assert entry["loss"] == pytest.approx(parts, rel=1e-5) and entry["distillation_loss"] > 0
