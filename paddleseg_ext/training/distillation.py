@@ -102,10 +102,10 @@ def read_distillation(config: Config) -> Distillation | None:
 def teacher_files(config: Config) -> list[str]:
     """The files that describe the teacher, its yml and its weights; they may not exist here."""
     section = config.distillation or {}
-    found = [section[key] for key in ("teacher_config", "teacher") if section.get(key)]
+    found = [str(section[key]) for key in ("teacher_config", "teacher") if section.get(key)]
     if found and "teacher" not in section and Path(found[0]).is_file():
         found += filter(None, [load_config(found[0]).pretrained])
-    return list(map(str, found))
+    return found
 
 
 def _losses(

@@ -63,3 +63,23 @@ def test_a_folder_without_a_record_is_one_line(tmp_path: Path) -> None:
     assert found.error_lines == [
         f"error: record of a run: '{tmp_path / 'run.json'}' does not exist"
     ]
+
+
+def test_a_run_with_a_teacher_is_repeated_and_another_teacher_is_named(
+    run: Path, tmp_path: Path
+) -> None:
+    teacher = run / "iter_2" / "model.pdparams"
+    sections = tiny_data(tmp_path / "more")
+    config = tiny_config(tmp_path, iters=2, distillation={"teacher": str(teacher)}, **sections)
+    taught = tmp_path / "taught"
+    train(config, TrainOptions(save_dir=taught, save_interval=2, seed=4, device="cpu"))
+    found = call("paddleseg_ext", "reproduce", taught)
+    assert found.status == 0, found.err
+    lines = found.out.splitlines()
+    _, *words = shlex.split(lines[lines.index("to repeat it:") + 1])
+    assert call("paddleseg_ext", *words).status == 0
+    files = [folder / "iter_2" / "model.pdparams" for folder in (taught, Path(f"{taught}_again"))]
+    assert files[0].read_bytes() == files[1].read_bytes() != teacher.read_bytes()
+    teacher.write_bytes(teacher.read_bytes() + b"x")
+    changed = call("paddleseg_ext", "reproduce", taught)
+    assert changed.status == 1 and f"weights.{teacher} was" in changed.err
