@@ -22,7 +22,7 @@ from paddleseg_ext.evaluation.turns import SETTLE_SECONDS
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
 from paddleseg_ext.inference.choice import choose_runtime
-from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES, ONNX
+from paddleseg_ext.inference.engines.table import DEPLOYED, ENGINES
 from paddleseg_ext.inference.runtime import RuntimeSpec, known_runtimes
 
 RUNTIMES = tuple(
@@ -164,16 +164,13 @@ def possible_runtimes(bundle: Bundle) -> list[str]:
     for name in RUNTIMES:
         spec = RuntimeSpec.parse(name)
         entry = ENGINES[spec.engine]
+        if not entry.is_installed or not bundle.has_graph(entry.graphs[spec.precision]):
+            continue
         try:
             spec.check()
-            if entry.graphs[spec.precision].startswith(ONNX):
-                bundle.onnx_file(spec.precision)
-            elif bundle.is_onnx:
-                continue
-        except (UsageError, KeyError):
+        except UsageError:  # bf16 on a CPU without it
             continue
-        if entry.is_installed:
-            possible.append(name)
+        possible.append(name)
     return possible
 
 

@@ -18,7 +18,12 @@ from paddleseg_ext.bench import run as run_module
 from paddleseg_ext.bench import worker as worker_module
 from paddleseg_ext.bench.picture import place_labels
 from paddleseg_ext.bench.report import PICTURE, Row, advice_lines, table_lines, write_results
-from paddleseg_ext.bench.run import BenchOptions, list_candidates, take_turns
+from paddleseg_ext.bench.run import (
+    BenchOptions,
+    list_candidates,
+    possible_runtimes,
+    take_turns,
+)
 from paddleseg_ext.bench.worker import Bench, Candidate, Turn, Worker
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.evaluation.turns import PARTS
@@ -26,6 +31,7 @@ from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, Manifest
 from paddleseg_ext.inference.engines.base import Engine, RunTimes
+from paddleseg_ext.inference.engines.table import EngineEntry
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
 
@@ -270,6 +276,22 @@ def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert names == [f"{folder} {stage}" for folder in "ab" for stage in expected]
     with pytest.raises(UsageError, match="two are alike"):
         list(list_candidates([configs[0], Path("c/a/deploy.yaml")], options))
+
+
+def test_by_default_every_runtime_that_can_run_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bundle without an ONNX graph, and one with an INT8 graph beside it."""
+    monkeypatch.setattr(EngineEntry, "is_installed", True)
+    monkeypatch.setattr(RuntimeSpec, "check", lambda _: None)
+    plain = bundle(tmp_path)
+    assert set(possible_runtimes(plain)) == {"paddle", "paddle_onednn", "paddle_onednn_bf16"}
+    assert plain.manifest is not None
+    graphs = {"onnx": {"file": "model.onnx"}, "onnx_int8": {"file": "model_int8.onnx"}}
+    more = replace(plain, manifest=replace(plain.manifest, graphs=graphs))
+    found = set(possible_runtimes(more))
+    assert {"onnxruntime", "onnxruntime_int8", "openvino_bf16", "openvino_int8"} <= found
+    assert not any(name.startswith(("mnn", "ncnn")) for name in found)
 
 
 def test_turns_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
