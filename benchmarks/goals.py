@@ -37,6 +37,7 @@ from paddleseg_ext.common.machine import available_cores, cpu_name, fix_thread_c
 from paddleseg_ext.common.packages import how_to_install
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import EvaluationOptions, evaluate
+from paddleseg_ext.evaluation.turns import SETTLE_SECONDS
 from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.images.samples import Sample, collect_samples
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
@@ -48,7 +49,6 @@ from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Geometry, Step
 from paddleseg_ext.inference.runtime import RuntimeSpec
 
-SETTLE_SECONDS = 0.2  # OpenMP's threads spin for so long after a run
 MOST_LOSS = 0.005  # of mIoU
 REPORT = "goals.json"
 
