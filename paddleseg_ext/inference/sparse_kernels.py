@@ -159,16 +159,17 @@ def _compete(scores, rows, columns, near, y, x, line, undecided, found):  # type
     _AXIS,
     types.float64,
     types.float64,
-    types.Array(types.uint8, 2, "C"),
+    types.Array(types.uint8, 1, "C"),
     types.Array(types.int64, 2, "C"),
 )
 def fill(scores, rows, columns, doubt, near, out, undecided):  # type: ignore[no-untyped-def]
     """Fill `out`; returns how many entries `undecided` got, more than fit where it gave up.
 
-    `out` is `BLOCK` columns wider than the picture: whole blocks are written, and what is too much
-    is overwritten by what follows to the right.
+    `out` has the picture's rows one after the other, and `BLOCK` pixels more: whole blocks are
+    written, and what is too much is overwritten by what follows to the right and in the next row.
     """
     classes, _, width = scores.shape
+    across = len(columns.start)
     # One row of the picture, at the columns of the output; beyond them is weight 0.
     lines = np.zeros((classes, width + MOST_TAPS), np.float32)
     leads = np.empty(width, np.float32)
@@ -181,7 +182,7 @@ def fill(scores, rows, columns, doubt, near, out, undecided):  # type: ignore[no
     for y in range(len(rows.start)):
         _mix_row(scores, rows.start[y], rows.taps[y], rows.weights[y], lines)
         _best_and_lead(lines, width, labels, leads)
-        line = out[y]
+        line = out[y * across : (y + 1) * across + BLOCK]
         for j in range(len(columns.edges) - 1):
             left, right = columns.edges[j], columns.edges[j + 1]
             x0, nx = columns.start[left], columns.taps[left]

@@ -153,12 +153,13 @@ class SparseUpsampler:
             return None
         rows, columns = axes
         height, width = len(rows.start), len(columns.start)
-        out = np.empty((height, width + BLOCK), np.uint8)
+        out = np.empty(height * width + BLOCK, np.uint8)
         undecided = np.empty((out.size // MOST_UNDECIDED + 1, 3), np.int64)
         found = fill(scores, rows, columns, DOUBT * largest, ROUNDING * resizes, out, undecided)
-        if found > len(undecided) or not _settle(scores, undecided[:found], axes, dense, out):
+        label_map = out[: height * width].reshape(height, width)
+        if found > len(undecided) or not _settle(scores, undecided[:found], axes, dense, label_map):
             return None
-        return np.ascontiguousarray(out[:, :width])
+        return label_map
 
 
 def _settle(
