@@ -27,8 +27,9 @@ NETWORK_PARTS = ("copy_in", "run", "copy_out")
 LABELS_PARTS = (*NETWORK_PARTS, "postprocess")  # from the network's input to the label map
 # OpenMP's threads spin for so long after a run; the next runtime would share its cores with them.
 SETTLE_SECONDS = 0.2
-# Two runtimes are equal where 1 lies between these percentiles of the ratios of their rounds.
-SPREAD = (10, 90)
+# Two runtimes are equal where 1 lies between these percentiles of the ratios of their rounds: of 12
+# rounds of equals that fails by chance in one comparison of 25.
+SPREAD = (25, 75)
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")  # of equals, the first
 
 
