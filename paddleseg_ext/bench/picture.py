@@ -12,8 +12,8 @@ COLOURS = {"fp32": "tab:blue", "bf16": "tab:orange", "fp16": "tab:green", "int8"
 FONT = 8
 GAP = 6  # pixels between a point and its label, and between two labels
 # Where a label may be, in steps of its own size from its point: beside it, then farther away.
-PLACES = [(1, 0), (-1, 0)]
-PLACES += [(side, step) for step in (1, -1, 2, -2, 3, -3, 4, -4, 5, -5) for side in (1, -1)]
+BESIDE = [(1, 0), (-1, 0)]
+PLACES = BESIDE + [(side, step) for step in (1, -1, 2, -2, 3, -3, 4, -4, 5, -5) for side in (1, -1)]
 
 
 def draw_picture(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
@@ -57,7 +57,7 @@ def place_labels(
     A label that is not beside its point has a line to it.
 
     Returns:
-        The extent of each label, in pixels.
+        The labels, as matplotlib's annotations.
     """
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
@@ -65,7 +65,8 @@ def place_labels(
     taken = [_box(x - GAP / 2, y - GAP / 2, GAP, GAP) for x, y in at]
     if axes.get_legend() is not None:
         taken.append(axes.get_legend().get_window_extent(renderer))
-    boxes = []
+    points_per_pixel = 72 / figure.dpi
+    labels = []
     for (x, y), point, text in zip(at, points, texts, strict=True):
         label = axes.annotate(text, point, fontsize=FONT, zorder=4)
         extent = label.get_window_extent(renderer)
@@ -78,20 +79,21 @@ def place_labels(
         inside = [box for box in free if axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1]
         chosen = next(iter(inside or free), places[0])
         taken.append(chosen)
-        boxes.append(chosen)
         label.remove()
-        is_beside = chosen in places[:2]
-        axes.annotate(
+        moved = chosen.x0 + GAP / 2 - x, chosen.y0 + height / 2 - y
+        is_beside = places.index(chosen) < len(BESIDE)
+        label = axes.annotate(
             text,
             point,
-            xytext=(chosen.x0 + GAP / 2, chosen.y0 + height / 2),
-            textcoords="figure pixels",
+            xytext=(moved[0] * points_per_pixel, moved[1] * points_per_pixel),
+            textcoords="offset points",
             va="center",
             fontsize=FONT,
             zorder=4,
             arrowprops=None if is_beside else {"arrowstyle": "-", "lw": 0.5, "color": "grey"},
         )
-    return boxes
+        labels.append(label)
+    return labels
 
 
 def _box(x: float, y: float, width: float, height: float) -> Any:

@@ -348,14 +348,25 @@ def test_no_label_of_the_picture_covers_another(tmp_path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.text import Text
 
     figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
     points = [(20 + 0.01 * i, 60.0) for i in range(9)] + [(50.0, 59.0), (50.0, 59.0)]
     axes.scatter(*zip(*points, strict=True))
     axes.margins(0.25)
-    boxes = place_labels(figure, axes, points, [f"bundle openvino_int8 x{i}" for i in range(11)])
-    overlapping = [(i, k) for i in range(11) for k in range(i) if boxes[i].overlaps(boxes[k])]
-    assert overlapping == []
+    texts = [f"bundle openvino_int8 x{i}" for i in range(11)]
+    labels = place_labels(figure, axes, points, texts)
+    for dpi in (100, 140):  # where they are does not depend on the file's resolution
+        figure.set_dpi(dpi)
+        figure.canvas.draw()
+        boxes = [Text.get_window_extent(label) for label in labels]
+        assert not [(i, k) for i in range(11) for k in range(i) if boxes[i].overlaps(boxes[k])]
+        at = axes.transData.transform(points)
+        left_or_right = [
+            min(abs(b.x0 - x), abs(b.x1 - x)) for b, (x, _) in zip(boxes, at, strict=True)
+        ]
+        assert max(left_or_right) < 12 * dpi / 100
+        assert max(abs(boxes[9].y0 - at[9][1]), abs(boxes[0].y0 - at[0][1])) < 12 * dpi / 100
     pyplot.close(figure)
 
 
