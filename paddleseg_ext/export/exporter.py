@@ -108,8 +108,6 @@ def export(
     if options.fold_normalize:
         transforms, normalize = split_normalize(transforms)
     _require_converters(options)
-    if options.web is not None:
-        prepare_web(options.web, Preprocess(transforms, channels=config.img_channels))
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=options.save_dir))
     try:
         with writers_errors(options.save_dir, work), types_for(model):
@@ -137,11 +135,14 @@ def _checked(config: Config, options: ExportOptions) -> tuple[list[Any], ExportO
     """The transforms of validation, and the options with the channels of its images.
 
     Raises:
-        UsageError: a transform that inference does not have, or other channels.
+        UsageError: a transform that inference does not have, or other channels; or see
+            `prepare_web`.
     """
     transforms = config.val_dataset.get("transforms") or []
-    Preprocess(transforms, channels=config.img_channels)
+    preprocess = Preprocess(transforms, channels=config.img_channels)
     warn_of_export_section(config)
+    if options.web is not None:
+        prepare_web(options.web, preprocess)
     return transforms, with_channels(options, config.img_channels)
 
 

@@ -49,8 +49,8 @@ from paddleseg_ext.parity.layers import LayerFinder
 from paddleseg_ext.parity.producers import (
     PRODUCERS,
     compare_producers,
-    find_program,
     producer_runs,
+    require_programs,
 )
 from paddleseg_ext.parity.reference import Reference, with_output_op
 from paddleseg_ext.parity.report import first_of
@@ -169,7 +169,7 @@ class ParityOptions(CheckedOptions):
         """
         names = [*(stage.name for stage in self.runtimes()), *self.producers()]
         if self.producers():
-            find_program()
+            require_programs(self.producers())
         if self.model_path is None:
             if names[0] in PRODUCERS:
                 raise UsageError(

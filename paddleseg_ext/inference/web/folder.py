@@ -212,6 +212,7 @@ def describe(bundle: Bundle, graphs: Mapping[str, str]) -> dict[str, Any]:
         "input_shape": [side or -1 for side in shape],
         "output_op": bundle.output_op,
         "upsampling": manifest.upsampling,
+        "native_stride": manifest.native_stride,
     }
 
 

@@ -38,7 +38,7 @@ PAGE_FILES: Mapping[str, str] = {
     f"{WEBGPU}.wasm": f"{WEBGPU}.wasm",
 }
 NODE_FILES: Mapping[str, str] = {
-    name: name for name in ("ort.node.min.mjs", f"{WEBASSEMBLY}.mjs", f"{WEBASSEMBLY}.wasm")
+    name: name for name in ("ort.wasm.min.mjs", f"{WEBASSEMBLY}.mjs", f"{WEBASSEMBLY}.wasm")
 }
 LICENCE = f"""ONNX Runtime Web {VERSION} (https://github.com/microsoft/onnxruntime)
 

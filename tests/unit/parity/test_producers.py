@@ -51,3 +51,12 @@ def test_stages_are_runtimes_and_producers(program: Path, tmp_path: Path) -> Non
     (tmp_path / "a.png").touch()
     with pytest.raises(UsageError, match="the first stage is the reference"):
         ParityOptions(str(tmp_path), stages=["cpp", "cpp_int8"]).check(has_config=True)
+
+
+def test_the_browsers_scripts_run_one_image_at_a_time(tmp_path: Path) -> None:
+    runs = producers.producer_runs(["cpp", "web"], [1, 2], [1, 4])
+    assert [run.name for run in runs if run.stage == "web"] == [
+        "web threads 1 batch 1",
+        "web threads 2 batch 1",
+    ]
+    assert len(runs) == 6

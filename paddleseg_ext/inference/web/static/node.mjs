@@ -12,7 +12,12 @@ import { decodeRgb, encodeLabels } from "./png.js";
 import { openSegmenter } from "./segmenter.js";
 
 const job = JSON.parse(await readFile(process.argv[2], "utf8"));
-const ort = await import(pathToFileURL(join(job.runtime, "ort.node.min.mjs")));
+// With several threads the runtime fetches its own script and makes an address of it, which node does
+// not do for files: it keeps the address that the script has.
+globalThis.fetch = async (address) => ({ blob: async () => address });
+URL.createObjectURL = (address) => address;
+const ort = await import(pathToFileURL(join(job.runtime, "ort.wasm.min.mjs")));
+ort.env.wasm.wasmBinary = await readFile(join(job.runtime, "ort-wasm-simd-threaded.wasm"));
 ort.env.wasm.numThreads = job.threads;
 ort.env.logLevel = "error";
 const model = JSON.parse(await readFile(join(job.folder, "model.json"), "utf8"));

@@ -14,7 +14,14 @@ function stagesOf(output, geometry, model) {
   const stages = [];
   const { width, height } = geometry;
   if (output.width !== width || output.height !== height) {
-    stages.push({ width, height, isCrop: false, aligned: model.upsampling === "aligned" });
+    // A network that pads its input by itself: what is beyond the input is cut off.
+    const stride = output.classes ? model.native_stride : 0;
+    const padded = stride ? { width: output.width * stride, height: output.height * stride } : { width, height };
+    if (padded.width < width || padded.height < height) {
+      throw new Error("the network's output is too small for its input; export the model again");
+    }
+    stages.push({ ...padded, isCrop: false, aligned: model.upsampling === "aligned" });
+    if (padded.width !== width || padded.height !== height) stages.push({ width, height, isCrop: true });
   }
   for (const step of geometry.steps.slice().reverse()) {
     stages.push({ width: step.width, height: step.height, isCrop: !step.isResize, aligned: false });

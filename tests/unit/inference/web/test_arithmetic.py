@@ -47,7 +47,12 @@ TRANSFORMS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def model_of(preprocess: Preprocess, output_op: str = "none", upsampling: str = "graph") -> dict:
+def model_of(
+    preprocess: Preprocess,
+    output_op: str = "none",
+    upsampling: str = "graph",
+    native_stride: int = 0,
+) -> dict:
     (_, reading), *transforms = preprocess.settings
     return {
         "transforms": [{"type": name} | values for name, values in transforms],
@@ -56,6 +61,7 @@ def model_of(preprocess: Preprocess, output_op: str = "none", upsampling: str = 
         "input_dtype": str(preprocess.input_dtype),
         "output_op": output_op,
         "upsampling": upsampling,
+        "native_stride": native_stride,
     }
 
 
@@ -147,6 +153,26 @@ def test_label_maps_are_equal(tmp_path: Path) -> None:
     for (_, content), label_map, name in zip(run(tmp_path, cases), expected, names, strict=True):
         got = np.frombuffer(content, np.uint8).reshape(label_map.shape)
         np.testing.assert_array_equal(got, label_map, err_msg=name)
+
+
+def test_what_a_network_padded_is_cut_off(tmp_path: Path) -> None:
+    cases, expected = [], []
+    for name in ("plain", "down", "padded"):
+        preprocess = Preprocess(TRANSFORMS[name])
+        _, geometry = preprocess(picture((60, 90)))
+        size_hw = tuple(side // 8 + 2 for side in geometry.network_hw)
+        output = scores((5, *size_hw), 3, ties=False)
+        job = {"kind": "label_map", "classes": 5, "type": "float32"}
+        job |= {"height": size_hw[0], "width": size_hw[1]}
+        job |= {"prepared": {"width": 90, "height": 60}}
+        job |= {"model": model_of(preprocess, upsampling="half_pixel", native_stride=8)}
+        cases.append((job, output.tobytes()))
+        postprocess = Postprocess(upsampling="half_pixel", sparse=False, native_stride=8)
+        expected.append(postprocess.label_map(output, geometry))
+    for (_, content), label_map in zip(run(tmp_path, cases), expected, strict=True):
+        np.testing.assert_array_equal(
+            np.frombuffer(content, np.uint8).reshape(label_map.shape), label_map
+        )
 
 
 @pytest.mark.parametrize("kind", ["int32", "int64", "uint8"])
