@@ -65,7 +65,7 @@ class PredictOptions:
     )
     explain_layer: str | None = option(
         None,
-        "layer of Grad-CAM, by its name in the network (default: the last of the smallest maps)",
+        "layer of Grad-CAM, by its name in the network (default: the last of the coarsest maps)",
         needs="--explain",
         metavar="NAME",
     )

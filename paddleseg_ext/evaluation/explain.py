@@ -92,7 +92,7 @@ class Explainer:
             table: of its classes.
             classes: names or numbers; of none the largest of each image are explained.
             layer: whose output Grad-CAM weights, by its name in the network; None takes the last
-                one of those whose map is smallest (of the backbone, where there is one).
+                one of those whose map is coarsest (of the backbone, where there is one).
 
         Raises:
             UsageError: the network has no such layer, or there is no such class.
@@ -166,7 +166,7 @@ class Explainer:
         return Heat("cam", name, (plane / (peak or 1.0)).numpy(), note)
 
     def _coarsest_layer(self, batch: "Tensor") -> str:
-        """The last layer whose map has the fewest pixels, but more than one.
+        """The last layer of the coarsest maps, pooled ones left out.
 
         Of the backbone, where there is one; else not of the layers with gates, whose inner maps mix
         features and gates, if there are others. The main head's logits must depend on it.
@@ -182,7 +182,8 @@ class Explainer:
         maps = {
             name: output
             for name, output in outputs.items()
-            if len(getattr(output, "shape", ())) == 4 and output.shape[2] * output.shape[3] > 1
+            if len(getattr(output, "shape", ())) == 4
+            and _is_strided(tuple(output.shape[2:]), tuple(batch.shape[2:]))
         }
         outside = [name for name in maps if id(self._layers[name]) not in inner]
         for names in (outside, list(maps)):
@@ -197,6 +198,23 @@ class Explainer:
             f"--explain: {type(self._model).__name__} has no map that Grad-CAM can weight by "
             "itself; name a layer with --explain_layer"
         )
+
+
+def _is_strided(map_hw: tuple[int, int], image_hw: tuple[int, int]) -> bool:
+    """Whether a map has more than one pixel and is the image at a stride of 2, 4, ... or 64.
+
+    The bins of pyramid pooling are none: they have one size whatever the image's.
+    """
+    return (
+        min(map_hw) > 0
+        and max(map_hw) > 1
+        and any(
+            all(
+                abs(side - whole / stride) < 1 for side, whole in zip(map_hw, image_hw, strict=True)
+            )
+            for stride in (1, 2, 4, 8, 16, 32, 64)
+        )
+    )
 
 
 @contextmanager

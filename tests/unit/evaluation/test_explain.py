@@ -29,6 +29,7 @@ from paddleseg_ext.models.backbones.resnet import ResNet18
 from paddleseg_ext.models.bisenetv1 import BiSeNetV1
 from paddleseg_ext.models.bisenetv1_xception import BiSeNetV1Xception
 from paddleseg_ext.models.bisenetv2 import BiSeNetV2
+from paddleseg_ext.registry import MODELS
 
 TABLE = generic_table(2, ["left", "right"])
 
@@ -147,6 +148,16 @@ def test_published_networks_name_their_gates(network, gates: set[str], layer: st
         assert np.isfinite(heat.plane).all() and heat.plane.min() >= 0 and heat.plane.max() <= 1.001
     for name, tensor_now in model.state_dict().items():  # nothing was trained or counted
         np.testing.assert_array_equal(tensor_now.numpy(), weights[name])
+
+
+def test_the_bins_of_pyramid_pooling_are_no_coarsest_map() -> None:
+    pytest.importorskip("paddleseg")
+    model = MODELS.find("paddleseg.FastSCNN")(num_classes=2)
+    model.eval()
+    explainer = Explainer(model, TABLE, ["0"])
+    tensor = np.random.default_rng(0).normal(size=(3, 64, 128)).astype(np.float32)
+    (cam,) = explainer.explain(tensor)
+    assert cam.plane.shape == (2, 4) and "ppm.stages" not in str(explainer.layer)
 
 
 def test_class_numbers() -> None:
