@@ -18,8 +18,8 @@ from paddleseg_ext.common import transform_arguments, yml
 from paddleseg_ext.common.files import write_text
 from paddleseg_ext.images import labels
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
-from paddleseg_ext.inference import bundle, outputs, preprocess, verified, video
-from paddleseg_ext.inference.postprocess import OUTPUT_OPS
+from paddleseg_ext.inference import bundle, outputs, preprocess, verified, video_files
+from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import COINCHEUNG, PROTOCOLS, EvaluationRule, Protocol
 
@@ -95,7 +95,9 @@ NAMES = {
     "kInterpolations": preprocess.INTERPOLATIONS,
     "kAbsentRules": ABSENT_RULES,
     "kImageSuffixes": IMAGE_SUFFIXES,
-    "kVideoCodecs": video.CODECS,
+    "kVideoCodecs": video_files.CODECS,
+    "kVideoSuffixes": video_files.CODECS.values(),  # of the codecs, in their order
+    "kPlayedCodecs": video_files.PLAYED_BY_BROWSERS,
 }
 
 
@@ -126,6 +128,8 @@ def header() -> str:
         "",
         *(f"constexpr std::size_t {name} = {value};" for name, value in CONSTANTS.items()),
         f"constexpr double kOverlayWeight = {outputs.OVERLAY_WEIGHT};",
+        f"constexpr char kConfidenceMeans[] = {_text(outputs.CONFIDENCE_MEANS)};",
+        f"constexpr char kNoScores[] = {_text(NO_SCORES)};",
         f"constexpr char kCoincheung[] = {_text(COINCHEUNG)};",
         f"constexpr unsigned char kUnknownColour[3] = {_numbers(labels.UNKNOWN_COLOUR)};",
         "",

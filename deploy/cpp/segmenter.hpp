@@ -32,6 +32,7 @@ struct Options {
   bool is_pinned = false;          // bind each thread to a core
   int num_classes = 0;             // of a bundle that does not say it: PaddleSeg's
   std::string protocol;            // whole, ss, scale_0.5, ...; empty: as the bundle says
+  bool with_confidence = false;    // fill Segmentation::confidence; takes longer
   bool is_sparse = true;           // interpolate only where classes meet; the label maps are the same
 };
 
@@ -45,6 +46,7 @@ struct Image {
 struct Segmentation {
   int width = 0, height = 0;
   std::vector<std::uint8_t> label_map;  // row by row, a class number per pixel
+  std::vector<float> confidence;        // the same, 0 to 1: the largest softmax after all resizing; empty unless asked for
   int input_width = 0, input_height = 0;
   double preprocess_ms = 0.0, inference_ms = 0.0, postprocess_ms = 0.0;
 };

@@ -3,7 +3,8 @@
 Writes SAVE_DIR/label_maps/NAME.png (palette PNG, pixel value = class id, original size),
 SAVE_DIR/overlays/NAME.jpg and SAVE_DIR/inference.json (integer counts, timings, what ran).
 An image that cannot be read is reported, the rest is done, and the exit status is 1.
-With --video or --camera it writes SAVE_DIR/overlays/NAME.mp4 and SAVE_DIR/inference.json.
+With --video or --camera it writes SAVE_DIR/overlays/NAME.webm, or .mp4 where
+OpenCV can write H.264, and SAVE_DIR/inference.json.
 
 --backend auto takes the fastest FP32 runtime that is installed and that the bundle records as right
 (export records it, `paddleseg-ext tune` on your images). It takes Paddle Inference where nothing is
@@ -41,7 +42,8 @@ from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.smoothing import DEFAULT_MEMORY, SmoothedPredictor, check_smoothing
-from paddleseg_ext.inference.video import AUTO, CODECS, VideoSettings, result_path
+from paddleseg_ext.inference.video import VideoSettings, check_video_stays
+from paddleseg_ext.inference.video_files import AUTO, CODECS
 from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.scoring.metrics import AbsentRule
 
@@ -85,6 +87,9 @@ class InferOptions:
     custom_color: list[int] | None = option(
         None, "red, green and blue of every class in label maps and overlays", metavar="N"
     )
+    save_label_maps: bool = switch(
+        "also write label_maps/NAME/000000.png and so on, the label map of each frame", needs=FILM
+    )
     show_fps: bool = switch("draw into the video how many frames per second are done", needs=FILM)
     consistency: bool = switch(
         "the share of pixels that keep their class along optical flow, of a video", needs=FILM
@@ -102,8 +107,9 @@ class InferOptions:
     )
     video_codec: str = option(
         AUTO,
-        "of the written video; auto takes the first that OpenCV can write here; mp4v is encoded "
-        "several times faster, and browsers do not play it",
+        "of the written video; auto takes the first that browsers play and OpenCV can write here: "
+        "H.264 as .mp4, VP9 or VP8 as .webm; mp4v is encoded several times faster, and browsers do "
+        "not play it",
         choices=(AUTO, *CODECS),
         needs=FILM,
     )
@@ -215,7 +221,7 @@ def open_inputs(args: argparse.Namespace, options: InferOptions) -> list[Sample]
             check_inputs_stay(samples, [options.save_log_path], "--save_log_path")
         return samples
     source = open_video(args.video) if args.video is not None else open_camera(args.camera)
-    result_path(source, options.save_dir)
+    check_video_stays(source, options.save_dir)
     return source
 
 

@@ -12,11 +12,10 @@ Frames are decoded by one thread (`images.video`) and encoded by another, both b
 pipeline's own.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -28,21 +27,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
-from paddleseg_ext.common.files import atomic_path, write_bytes
+from paddleseg_ext.common.files import atomic_path
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
-from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source, count_frames, quiet_opencv
+from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source
 from paddleseg_ext.inference.flow import Steadiness
-from paddleseg_ext.inference.outputs import CONFIDENCE, OVERLAYS, encode_confidence
+from paddleseg_ext.inference.outputs import OVERLAYS
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.video_files import (
+    AUTO,
+    CODECS,
+    FrameFiles,
+    check_written,
+    choose_codec,
+    open_writer,
+)
 
-# H.264 and VP9, which browsers play, then MPEG-4 part 2, which they do not. OpenCV's wheels lack an
-# encoder of the first.
-CODECS = ("avc1", "vp09", "mp4v")
-AUTO = "auto"  # the first of them that opens
 MOST_LATE = 1.5  # slots of the constant rate; containers round times, by less than one slot
 MOST_GAP_SECONDS = 60.0  # between two frames; above it the file's clock has jumped
-SUFFIX = ".mp4"
 FPS_WINDOW = 30  # frames that the shown rate is taken over
 TEXT_SCALE = 1 / 400  # of the frame's height
 
@@ -57,6 +59,7 @@ class VideoSettings:
         streams: batches that the engine runs at a time.
         show_fps: draw into the video how many frames a second are done here and now.
         video_codec: one of `CODECS`, or `AUTO`.
+        save_label_maps: also write `label_maps/VIDEO/NUMBER.png`, a file per predicted frame.
         consistency: also count the pixels that keep their class along optical flow.
         most_frames: the run ends after so many predicted frames; None goes to the end.
         what_ran: bundle and the like, for the JSON.
@@ -68,6 +71,7 @@ class VideoSettings:
     streams: int = 1
     show_fps: bool = False
     video_codec: str = AUTO
+    save_label_maps: bool = False
     consistency: bool = False
     most_frames: int | None = None
     print_detail: bool = True
@@ -114,16 +118,21 @@ class VideoOutcome:
     compared_pixels: float | None = None
 
 
-def result_path(source: Source, save_dir: Path) -> Path:
-    """Where the overlay video goes.
+def result_path(source: Source, save_dir: Path, codec: str) -> Path:
+    """Where the overlay video of a codec goes."""
+    return save_dir / OVERLAYS / f"{source.path.stem}{CODECS[codec]}"
+
+
+def check_video_stays(source: Source, save_dir: Path) -> None:
+    """Refuse a folder where the overlays would replace the video itself.
 
     Raises:
-        UsageError: that is the input itself.
+        UsageError: they would.
     """
-    path = save_dir / OVERLAYS / f"{source.path.stem}{SUFFIX}"
-    if path.exists() and source.path.exists() and path.samefile(source.path):
-        raise UsageError(f"--save_dir: {path} is the video itself; give another folder")
-    return path
+    for codec in CODECS:
+        path = result_path(source, save_dir, codec)
+        if path.exists() and source.path.exists() and path.samefile(source.path):
+            raise UsageError(f"--save_dir: {path} is the video itself; give another folder")
 
 
 def predict_video(
@@ -147,24 +156,27 @@ def predict_video(
 
     Raises:
         DataError: no frame came, or the result cannot be written.
+        UsageError: the result would replace the video itself.
     """
-    path = result_path(source, settings.save_dir)
-    outcome = VideoOutcome()
+    check_video_stays(source, settings.save_dir)
+    codec = choose_codec(source, settings.video_codec)
+    path = result_path(source, settings.save_dir, codec)
+    outcome = VideoOutcome(codec=codec)
     steadiness = Steadiness() if settings.consistency else None
-    confidence_dir = settings.save_dir / CONFIDENCE / source.path.stem
+    files = FrameFiles(settings.save_dir, source.path.stem, settings.save_label_maps)
     repeats = _Repeats()
-    pen = _Pen(source, outcome, settings.show_fps, repeats, confidence_dir, steadiness)
+    pen = _Pen(source, outcome, settings.show_fps, repeats, files, steadiness)
     stream = StreamOptions(
         settings.batch_size,
         settings.num_workers,
         settings.streams,
-        finish=partial(_draw_overlay, confidence_dir=confidence_dir),
+        finish=partial(_draw_overlay, files=files),
         read=_pixels_rgb,
     )
     predictions = predictor.stream(repeats.left_out_of(frames), stream)
     with (
         atomic_path(path) as temporary,
-        _writer(temporary, source, settings.video_codec) as (pen.writer, outcome.codec),
+        open_writer(temporary, codec, source) as pen.writer,
     ):
         with (
             # However this ends, no thread of the pipeline outlives it.
@@ -177,7 +189,7 @@ def predict_video(
         pen.writer.release()
         if not outcome.num_written:
             raise DataError(f"{source.path}: not one frame of it can be decoded")
-        _check(temporary, path, outcome.num_written)
+        check_written(temporary, path, outcome.num_written)
     if steadiness is not None:
         outcome.consistency = steadiness.consistency
         outcome.compared_pixels = steadiness.compared_share
@@ -189,18 +201,10 @@ def _pixels_rgb(sample: SampleLike) -> NDArray[np.uint8]:
     return cv2.cvtColor(sample.pixels, cv2.COLOR_BGR2RGB)
 
 
-def confidence_file(folder: Path, number: int) -> Path:
-    """Where the confidence of a frame goes."""
-    return folder / f"{number:06}.png"
-
-
-def _draw_overlay(prediction: Prediction, confidence_dir: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR, as OpenCV encodes; the confidence is written where there is one."""
-    assert prediction.segmentation is not None
-    confidence, frame = prediction.segmentation.confidence, prediction.sample
-    if confidence is not None:
-        assert isinstance(frame, Frame)
-        write_bytes(confidence_file(confidence_dir, frame.number), encode_confidence(confidence))
+def _draw_overlay(prediction: Prediction, files: FrameFiles) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, as OpenCV encodes; the frame's own files are written."""
+    assert prediction.segmentation is not None and isinstance(prediction.sample, Frame)
+    files.write(prediction.segmentation, prediction.sample.number)
     return cv2.cvtColor(prediction.segmentation.overlay(), cv2.COLOR_RGB2BGR)
 
 
@@ -226,41 +230,6 @@ class _Repeats:
         return self._of.pop(number, [])
 
 
-@contextmanager
-def _writer(path: Path, source: Source, wanted: str) -> Iterator[tuple[Any, str]]:
-    """An open writer, and its codec."""
-    height, width = source.size_hw
-    rate = source.frames_per_second
-    # FFmpeg writes lines of its own for an encoder that does not open.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    for codec in CODECS if wanted == AUTO else (wanted,):
-        with quiet_opencv():
-            writer = cv2.VideoWriter(
-                str(path), cv2.VideoWriter.fourcc(*codec), rate, (width, height)
-            )
-        if writer.isOpened():
-            break
-        writer.release()
-    else:
-        which = "" if wanted == AUTO else f" with --video_codec {wanted}"
-        raise DataError(
-            f"{path.parent}: OpenCV cannot write a video of {width}x{height}{which} there"
-        )
-    try:
-        yield writer, codec
-    finally:
-        writer.release()
-
-
-def _check(temporary: Path, path: Path, num_frames: int) -> None:
-    """OpenCV's writer reports no errors; a full disk shows in the file."""
-    found = count_frames(temporary)
-    if found != num_frames:
-        raise DataError(
-            f"{path}: {num_frames} frames were written and {found} are there; is the disk full?"
-        )
-
-
 @dataclass
 class _Pen:
     """Writes predictions in their order; used by one thread."""
@@ -269,7 +238,7 @@ class _Pen:
     outcome: VideoOutcome
     show_fps: bool
     repeats: _Repeats
-    confidence_dir: Path
+    files: FrameFiles
     steadiness: Steadiness | None = None
     writer: Any = None
     last: Prediction | None = None
@@ -300,9 +269,8 @@ class _Pen:
         for frame in self.repeats.take(first):
             self.outcome.num_equal += self.last.error is None
             self._write(self.last, frame)
-            if self.last.segmentation and self.last.segmentation.confidence is not None:
-                same = confidence_file(self.confidence_dir, first).read_bytes()
-                write_bytes(confidence_file(self.confidence_dir, frame.number), same)
+            if self.last.segmentation is not None:
+                self.files.repeat(self.last.segmentation, first, frame.number)
             yield frame
 
     def _write(self, prediction: Prediction, frame: Frame) -> None:

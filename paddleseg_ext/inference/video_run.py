@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from paddleseg_ext.common.errors import STATUS_DONE, STATUS_FAILED
 from paddleseg_ext.common.files import write_json
@@ -39,7 +40,7 @@ def run_video(predictor: Predictor, source: Source, settings: VideoSettings) -> 
         wanted = islice(frames, settings.most_frames)
         outcome = predict_video(predictor, source, wanted, settings, _tracker(source, settings))
     missing = _missing(source, outcome, settings.most_frames)
-    _report(source, outcome, missing, settings)
+    _report(source, outcome, missing, settings, predictor.describe(again=True).to_dict())
     incomplete = missing > 0 and source.is_counted
     return STATUS_FAILED if outcome.num_failed or incomplete else STATUS_DONE
 
@@ -89,8 +90,14 @@ def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> 
     return max(0, expected - (outcome.num_written - outcome.num_repeated))
 
 
-def _report(source: Source, outcome: VideoOutcome, missing: int, settings: VideoSettings) -> None:
-    path = result_path(source, settings.save_dir)
+def _report(
+    source: Source,
+    outcome: VideoOutcome,
+    missing: int,
+    settings: VideoSettings,
+    backend: dict[str, Any],
+) -> None:
+    path = result_path(source, settings.save_dir, outcome.codec)
     rate = outcome.num_predicted / outcome.seconds if outcome.seconds else 0.0
     log(
         f"{outcome.num_written} frames at {source.frames_per_second:g} a second written to {path} "
@@ -132,7 +139,7 @@ def _report(source: Source, outcome: VideoOutcome, missing: int, settings: Video
         )
     result = {
         "title": "video",
-        "source": settings.what_ran | {"video": str(source.path)},
+        "source": {**settings.what_ran, "backend": backend, "video": str(source.path)},
         "frames_per_second": source.frames_per_second,
         "size_hw": list(source.size_hw),
         "batch_size": settings.batch_size,

@@ -30,7 +30,7 @@ def test_overlays_are_those_of_single_images(bundle: Path, tmp_path: Path) -> No
     infer = load_script("infer")
     assert infer.main([*common, "--image_path", str(tmp_path / "frames")]) == 0
     assert infer.main([*common, "--video", str(video)]) == 0
-    overlays = cv2.VideoCapture(str(save_dir / "overlays/in.mp4"))
+    overlays = cv2.VideoCapture(str(save_dir / "overlays/in.webm"))
     assert overlays.get(cv2.CAP_PROP_FPS) == 10
     assert overlays.get(cv2.CAP_PROP_FRAME_COUNT) == NUM_FRAMES
     for number in range(NUM_FRAMES):

@@ -187,6 +187,17 @@ void read_graphs(const Value& manifest, const std::string& where, Bundle* bundle
     bundle->graphs.emplace_back(name, check_file_name(where + ".graphs." + name + ".file", graph->find("file")));
 }
 
+// What divides logits before the softmax of the confidence.
+void read_calibration(const Value& section, const std::string& where, Bundle* bundle) {
+  const auto add = [&](const Value& value, const std::string& key) {
+    if (!value.is_number() || !(value.real > 0.0)) refuse(where + "." + key + ": a number above 0 is expected, got " + value.described());
+    bundle->temperatures.push_back(value.real);
+  };
+  if (const Value* all = section.find("class_temperatures"))
+    for (const ValuePtr& value : all->items) add(*value, "class_temperatures");
+  if (const Value* one = section.find("temperature"); one != nullptr && bundle->temperatures.empty()) add(*one, "temperature");
+}
+
 void read_manifest(const Value& manifest, Bundle* bundle) {
   const std::string where = bundle->deploy_file.string() + ": Manifest";
   check_section(manifest, kManifest, where);
@@ -210,6 +221,7 @@ void read_manifest(const Value& manifest, Bundle* bundle) {
   if (bundle->upsampling != "graph" && bundle->output_op != "none")
     refuse(where + ".postprocess.upsampling: 'graph' is expected where output_op is not 'none', got '" +
            bundle->upsampling + "'");
+  read_calibration(section_of(after, "calibration"), where + ".postprocess.calibration", bundle);
   bundle->class_table = read_table(*after.find("classes"), where + ".postprocess.classes");
   read_graphs(manifest, where, bundle);
   for (const auto& [name, record] : section_of(manifest, "verified").entries) {

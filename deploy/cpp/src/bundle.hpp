@@ -51,6 +51,7 @@ struct Bundle {
   std::vector<std::int64_t> input_shape;  // N, 3, H, W, -1 where free; empty where it is not said
   std::string input_type = "float32", output_op = "none", upsampling = "graph";
   int native_stride = 0;
+  std::vector<double> temperatures;  // of the confidence: one for all classes, or one each; empty: 1
   std::string color_order = "RGB", orientation = "stored", network;
   std::optional<ClassTable> class_table;
   EvaluationRule rule;

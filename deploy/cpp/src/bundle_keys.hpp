@@ -18,6 +18,8 @@ constexpr std::size_t kLongestNumber = 100;
 constexpr std::size_t kJpegQuality = 90;
 constexpr std::size_t kLongestJpegSide = 65500;
 constexpr double kOverlayWeight = 0.6;
+constexpr char kConfidenceMeans[] = "confidence: the largest softmax at the original size after all resizing, as value / 255";
+constexpr char kNoScores[] = "the graph ends in argmax and returns class ids: scores and confidence need one that was exported with --output_op none (or softmax)";
 constexpr char kCoincheung[] = "CoinCheung/BiSeNet tools/evaluate.py";
 constexpr unsigned char kUnknownColour[3] = {255, 0, 255};
 
@@ -27,7 +29,9 @@ inline const std::vector<std::string> kInputTypes = {"float32", "uint8"};
 inline const std::vector<std::string> kInterpolations = {"NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4", "PILLOW_LINEAR"};
 inline const std::vector<std::string> kAbsentRules = {"skip", "zero", "one", "smooth"};
 inline const std::vector<std::string> kImageSuffixes = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"};
-inline const std::vector<std::string> kVideoCodecs = {"avc1", "vp09", "mp4v"};
+inline const std::vector<std::string> kVideoCodecs = {"avc1", "vp09", "vp08", "mp4v"};
+inline const std::vector<std::string> kVideoSuffixes = {".mp4", ".webm", ".webm", ".mp4"};
+inline const std::vector<std::string> kPlayedCodecs = {"avc1", "vp09", "vp08"};
 
 // One key of a section; `limit` is not allowed itself. `is_done`: it is acted on.
 struct Key {

@@ -23,7 +23,8 @@ const char* const kHelp = R"(Run an exported bundle: images in, label maps, over
   segment --config output/export --image_path street.mp4
 
 It writes SAVE_DIR/label_maps/NAME.png (the pixel's value is the class), SAVE_DIR/overlays/NAME.jpg
-and SAVE_DIR/inference.json (integer counts, timings, what ran); of a video SAVE_DIR/overlays/NAME.mp4.
+and SAVE_DIR/inference.json (integer counts, timings, what ran); of a video
+SAVE_DIR/overlays/NAME.webm, or .mp4 where OpenCV can write H.264.
 
   --config PATH        the bundle: its folder or deploy.yaml, exported with --onnx True
   --image_path PATH    an image, a folder, a list with 'image' or 'image label' in each line, a video
@@ -38,8 +39,12 @@ and SAVE_DIR/inference.json (integer counts, timings, what ran); of a video SAVE
   --num_classes N      of a bundle that does not say it
   --benchmark          time the run, after 3 runs that do not count
   --print_detail BOOL  progress and scores on the terminal (default: True)
-  --video_codec WORD   avc1, vp09, mp4v, or auto: the first that can be written (default: auto)
+  --video_codec WORD   avc1, vp09, vp08, mp4v, or auto: the first that browsers play and that can be
+                       written, so not mp4v (default: auto)
+  --save_label_maps    of a video: also label_maps/NAME/000000.png and so on
   --most_frames N      of a video: then it ends
+  --save_confidence    also confidence/NAME.png: the largest softmax after all resizing, 255 for 1;
+                       of a video confidence/NAME/000000.png and so on
   --dense              interpolate at every pixel; slower, the label maps are the same
 
 Exit status: 0 done, 1 an image failed, 2 wrong use.
@@ -91,12 +96,14 @@ std::map<std::string, Setter> setters(RunOptions* options) {
           {"--cpu_affinity", truth("--cpu_affinity", &own->is_pinned)},
           {"--benchmark", truth("--benchmark", &options->is_benchmark)},
           {"--print_detail", truth("--print_detail", &options->shows_detail)},
+          {"--save_label_maps", truth("--save_label_maps", &options->saves_label_maps)},
+          {"--save_confidence", truth("--save_confidence", &own->with_confidence)},
           {"--dense", truth("--dense", &own->is_sparse, true)}};
 }
 
 // Flags as `--name value` or `--name=value`; a switch may stand alone.
 RunOptions parse(const std::vector<std::string>& words) {
-  static const std::vector<std::string> switches = {"--cpu_affinity", "--benchmark", "--print_detail", "--dense"};
+  static const std::vector<std::string> switches = {"--cpu_affinity", "--benchmark", "--print_detail", "--dense", "--save_label_maps", "--save_confidence"};
   RunOptions options;
   const std::map<std::string, Setter> known = setters(&options);
   std::vector<std::string> names;
@@ -137,6 +144,7 @@ int run(const std::vector<std::string>& words) {
   for (const std::string& line : pipeline.warnings()) warn(line);
   require_writable(options.save_dir);
   say("protocol: " + pipeline.described_protocol());
+  if (options.saves_label_maps && !is_film) refuse("--save_label_maps does nothing without a video: images have their label maps");
   return is_film ? run_video(pipeline, options) : run_images(pipeline, samples, options);
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <csetjmp>
 #include <cstring>
 #include <opencv2/imgcodecs.hpp>
@@ -24,8 +25,9 @@ void append_png(png_structp png, png_bytep data, png_size_t size) {
 
 void flush_png(png_structp) {}
 
-// Nothing in here has a destructor: an error jumps out of it.
-bool write_png(std::string* content, png_bytep* rows, cv::Size size, const png_color* palette) {
+// Grey without a palette; `note` is its description. Nothing in here has a destructor: an error jumps
+// out of it.
+bool write_png(std::string* content, png_bytep* rows, cv::Size size, const png_color* palette, png_text* note) {
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
   png_infop info = png == nullptr ? nullptr : png_create_info_struct(png);
   if (info == nullptr || setjmp(png_jmpbuf(png)) != 0) {
@@ -34,8 +36,9 @@ bool write_png(std::string* content, png_bytep* rows, cv::Size size, const png_c
   }
   png_set_write_fn(png, content, append_png, flush_png);
   png_set_IHDR(png, info, static_cast<png_uint_32>(size.width), static_cast<png_uint_32>(size.height), 8,
-               PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-  png_set_PLTE(png, info, palette, 256);
+               palette == nullptr ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  if (palette != nullptr) png_set_PLTE(png, info, palette, 256);
+  if (note != nullptr) png_set_text(png, info, note, 1);
   png_write_info(png, info);
   png_write_image(png, rows);
   png_write_end(png, nullptr);
@@ -78,7 +81,24 @@ std::string encode_label_map(const cv::Mat& labels, const ClassTable& table) {
   std::array<png_color, 256> palette{};
   for (std::size_t i = 0; i < palette.size(); ++i) palette[i] = {table.palette[i][0], table.palette[i][1], table.palette[i][2]};
   std::string content;
-  if (!write_png(&content, rows.data(), labels.size(), palette.data())) refuse_image("libpng could not encode a label map");
+  if (!write_png(&content, rows.data(), labels.size(), palette.data(), nullptr)) refuse_image("libpng could not encode a label map");
+  return content;
+}
+
+std::string encode_confidence(const cv::Mat& confidence) {
+  cv::Mat grey(confidence.size(), CV_8U);
+  for (int y = 0; y < grey.rows; ++y)
+    for (int x = 0; x < grey.cols; ++x)
+      grey.at<std::uint8_t>(y, x) = static_cast<std::uint8_t>(std::nearbyint(confidence.at<float>(y, x) * 255.0F));
+  std::vector<png_bytep> rows;
+  for (int y = 0; y < grey.rows; ++y) rows.push_back(grey.ptr(y));
+  std::string key = "Description", meaning = kConfidenceMeans, content;
+  png_text note{};
+  note.compression = PNG_TEXT_COMPRESSION_NONE;
+  note.key = key.data();
+  note.text = meaning.data();
+  note.text_length = meaning.size();
+  if (!write_png(&content, rows.data(), grey.size(), nullptr, &note)) refuse_image("libpng could not encode a confidence");
   return content;
 }
 

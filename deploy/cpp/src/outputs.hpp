@@ -16,6 +16,9 @@ void write_file(const std::filesystem::path& path, const std::string& content);
 // A palette PNG: the pixel's value is the class, its colour is for people.
 std::string encode_label_map(const cv::Mat& labels, const ClassTable& table);
 
+// A grey PNG of (H, W) float32 confidence, 255 for 1, with its meaning as a comment.
+std::string encode_confidence(const cv::Mat& confidence);
+
 // (H, W, 3) bytes RGB: the image under its classes' colours.
 cv::Mat blended(const cv::Mat& rgb, const cv::Mat& labels, const ClassTable& table);
 

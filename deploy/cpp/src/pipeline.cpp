@@ -70,6 +70,8 @@ Pipeline::Pipeline(const std::string& path, const Options& options) {
   bundle_ = read_bundle(path, [this](const std::string& line) { warnings_.push_back(line); });
   preprocess_ = std::make_unique<Preprocess>(bundle_);  // refuses unknown transforms before a graph is loaded
   postprocess_ = std::make_unique<Postprocess>(bundle_.output_op, bundle_.upsampling, options.is_sparse, bundle_.native_stride);
+  has_confidence_ = options.with_confidence;
+  if (has_confidence_ && bundle_.output_op == "argmax") refuse(bundle_.deploy_file.string() + ": " + kNoScores);
   choose_protocol(options.protocol);
   const RuntimeOptions runtime{options.precision, options.threads, options.streams, options.is_pinned};
   engine_ = std::make_unique<Engine>(bundle_, runtime);
@@ -194,6 +196,11 @@ std::vector<Ran> Pipeline::run(const std::vector<const Prepared*>& batch) const 
   for (std::size_t i = 0; i < batch.size(); ++i)
     results.push_back({outputs[i], geometries[i], ms_since(start) / static_cast<double>(batch.size()), static_cast<int>(batch.size())});
   return results;
+}
+
+Best Pipeline::finish_best(const Ran& ran) const {
+  if (!has_confidence_) return {finish(ran), cv::Mat()};
+  return postprocess_->best(ran.output, ran.geometry, bundle_.temperatures);
 }
 
 Status status_of_exception() noexcept {

@@ -36,6 +36,8 @@ class Pipeline {
   Prepared prepare(const cv::Mat& rgb) const;
   // The network's outputs of images whose tensors have one size.
   std::vector<Ran> run(const std::vector<const Prepared*>& batch) const;
+  // The label map; the confidence too where the options ask for it, else that is empty.
+  Best finish_best(const Ran& ran) const;
   cv::Mat finish(const Ran& ran) const { return postprocess_->label_map(ran.output, ran.geometry); }
 
   const Bundle& bundle() const { return bundle_; }
@@ -60,7 +62,7 @@ class Pipeline {
   std::unique_ptr<Postprocess> postprocess_;
   std::unique_ptr<Engine> engine_;
   Protocol protocol_;
-  bool is_plain_ = true;
+  bool is_plain_ = true, has_confidence_ = false;
   std::vector<std::string> warnings_;
 };
 

@@ -32,6 +32,12 @@ struct Stage {
 // The steps from an output of `size` to the original image. `native_stride`: see Postprocess.
 std::vector<Stage> way_back(cv::Size size, const Geometry& geometry, Alignment first, int native_stride = 0);
 
+// The best class and its confidence.
+struct Best {
+  cv::Mat labels;      // (H, W) bytes
+  cv::Mat confidence;  // (H, W) float32, 0 to 1
+};
+
 class Postprocess {
  public:
   // Args: what the graph ends in, and where its output is upsampled, as in the bundle.
@@ -44,7 +50,14 @@ class Postprocess {
   // bundle says.
   cv::Mat label_map(const Output& output, const Geometry& geometry) const;
 
+  // The label map, equal to that of `label_map`, and the largest softmax of each pixel after all
+  // resizing. All classes are interpolated everywhere. `temperatures`: of the logits, one for all or
+  // one per class; none is 1. Throws Failure: as `label_map`, or the graph gives class ids.
+  Best best(const Output& output, const Geometry& geometry, const std::vector<double>& temperatures) const;
+
  private:
+  void check(const Output& output) const;
+
   std::string output_op_;
   Alignment first_;
   bool is_sparse_;

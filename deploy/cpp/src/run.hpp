@@ -17,6 +17,7 @@ struct RunOptions {
   bool is_benchmark = false;
   bool shows_detail = true;
   std::string video_codec = "auto";
+  bool saves_label_maps = false;  // of a video, one per frame
   int most_frames = 0;  // 0: to the end
 };
 

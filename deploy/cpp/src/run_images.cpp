@@ -137,7 +137,8 @@ void ImageRun::finish(const Loaded& loaded, const Ran& ran) {
   const Sample& sample = samples_[loaded.index];
   Result result;
   const Clock::time_point start = Clock::now();
-  const cv::Mat labels = pipeline_.finish(ran);
+  const Best found = pipeline_.finish_best(ran);
+  const cv::Mat& labels = found.labels;
   result.postprocess_ms = ms_since(start);
   result.preprocess_ms = loaded.prepared.preprocess_ms;
   result.inference_ms = ran.inference_ms;
@@ -148,6 +149,7 @@ void ImageRun::finish(const Loaded& loaded, const Ran& ran) {
   const std::string overlay = encode_overlay(loaded.image, labels, table);
   write_file(folder / "label_maps" / (sample.name + ".png"), encode_label_map(labels, table));
   write_file(folder / "overlays" / (sample.name + ".jpg"), overlay);
+  if (!found.confidence.empty()) write_file(folder / "confidence" / (sample.name + ".png"), encode_confidence(found.confidence));
   if (!sample.label.empty()) {
     const cv::Mat label = read_label(sample.label.string(), table);
     result.counts = {sample.name, count_pairs(labels, label, table, sample.label.string()),
@@ -322,7 +324,8 @@ void check_inputs_stay(const std::vector<Sample>& samples, const fs::path& folde
   std::set<fs::path> taken;
   std::error_code error;
   for (const Sample& sample : samples)
-    for (const fs::path& path : {folder / "label_maps" / (sample.name + ".png"), folder / "overlays" / (sample.name + ".jpg")})
+    for (const fs::path& path : {folder / "label_maps" / (sample.name + ".png"), folder / "overlays" / (sample.name + ".jpg"),
+                                 folder / "confidence" / (sample.name + ".png")})
       if (fs::exists(path, error)) taken.insert(fs::canonical(path, error));
   for (const Sample& sample : samples)
     for (const fs::path& path : {sample.image, sample.label})

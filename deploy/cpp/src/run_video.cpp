@@ -7,6 +7,7 @@
 #include <opencv2/core/utils/logger.hpp>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "failure.hpp"
@@ -43,7 +44,38 @@ struct Outcome {
   double seconds = 0.0;
 };
 
-Drawn draw(const Pipeline& pipeline, std::vector<Frame> frames) {
+// Drops what C code prints while it lives: OpenCV's line of a container that has no tag for its codecs.
+class QuietErrors {
+ public:
+  QuietErrors() : kept_(::dup(STDERR_FILENO)) {
+    const int nothing = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nothing < 0) return;
+    ::dup2(nothing, STDERR_FILENO);
+    ::close(nothing);
+  }
+  ~QuietErrors() {
+    if (kept_ < 0) return;
+    ::dup2(kept_, STDERR_FILENO);
+    ::close(kept_);
+  }
+  QuietErrors(const QuietErrors&) = delete;
+  QuietErrors& operator=(const QuietErrors&) = delete;
+
+ private:
+  int kept_;
+};
+
+// A frame's label map and confidence, where they are asked for.
+void write_frame_files(const Pipeline& pipeline, const RunOptions& options, const Best& found, int number) {
+  std::string name = std::to_string(number);
+  name.insert(0, name.size() < 6 ? 6 - name.size() : 0, '0');
+  const fs::path file = fs::path(options.image_path).stem() / (name + ".png");
+  const fs::path folder = options.save_dir;
+  if (options.saves_label_maps) write_file(folder / "label_maps" / file, encode_label_map(found.labels, pipeline.table()));
+  if (!found.confidence.empty()) write_file(folder / "confidence" / file, encode_confidence(found.confidence));
+}
+
+Drawn draw(const Pipeline& pipeline, const RunOptions& options, std::vector<Frame> frames) {
   Drawn drawn;
   std::vector<Prepared> prepared(frames.size());
   std::vector<cv::Mat> images(frames.size());
@@ -59,8 +91,9 @@ Drawn draw(const Pipeline& pipeline, std::vector<Frame> frames) {
       }
       const std::vector<Ran> ran = pipeline.run(batch);
       for (std::size_t k = 0; k < places.size(); ++k) {
-        const cv::Mat labels = pipeline.finish(ran[k]);
-        cv::cvtColor(blended(images[places[k]], labels, pipeline.table()), drawn.overlays[places[k]], cv::COLOR_RGB2BGR);
+        const Best found = pipeline.finish_best(ran[k]);
+        write_frame_files(pipeline, options, found, frames[places[k]].number);
+        cv::cvtColor(blended(images[places[k]], found.labels, pipeline.table()), drawn.overlays[places[k]], cv::COLOR_RGB2BGR);
       }
     });
   };
@@ -86,7 +119,8 @@ class VideoRun {
  private:
   void open();
   bool read(Frame* frame);
-  void open_writer(const fs::path& path);
+  // Opens the writer of the first codec that opens; the file has `stem` and the codec's suffix.
+  fs::path open_writer(const fs::path& stem);
   void write(const Drawn& drawn);
   void write_picture(cv::Mat picture, const Frame& frame);
   int slots_late(const Frame& frame, int between);
@@ -135,18 +169,24 @@ bool VideoRun::read(Frame* frame) {
   }
 }
 
-void VideoRun::open_writer(const fs::path& path) {
-  std::vector<std::string> codecs = kVideoCodecs;
+fs::path VideoRun::open_writer(const fs::path& stem) {
+  std::vector<std::string> codecs = kPlayedCodecs;
   if (options_.video_codec != "auto") {
-    if (std::find(codecs.begin(), codecs.end(), options_.video_codec) == codecs.end())
-      refuse("--video_codec: unknown " + shown(options_.video_codec) + nearest_name(options_.video_codec, codecs));
+    if (std::find(kVideoCodecs.begin(), kVideoCodecs.end(), options_.video_codec) == kVideoCodecs.end())
+      refuse("--video_codec: unknown " + shown(options_.video_codec) + nearest_name(options_.video_codec, kVideoCodecs));
     codecs = {options_.video_codec};
   }
+  const QuietErrors quiet;
   for (const std::string& codec : codecs) {
     outcome_.codec = codec;
-    if (writer_.open(path.string(), cv::CAP_FFMPEG, cv::VideoWriter::fourcc(codec[0], codec[1], codec[2], codec[3]), rate_, size_)) return;
+    const auto place = std::find(kVideoCodecs.begin(), kVideoCodecs.end(), codec) - kVideoCodecs.begin();
+    const fs::path path = stem.string() + kVideoSuffixes[static_cast<std::size_t>(place)];
+    if (writer_.open(path.string(), cv::CAP_FFMPEG, cv::VideoWriter::fourcc(codec[0], codec[1], codec[2], codec[3]), rate_, size_)) return path;
+    std::error_code error;
+    fs::remove(path, error);
   }
-  refuse_image(path.parent_path().string() + ": OpenCV cannot write a video of " + std::to_string(size_.width) + "x" + std::to_string(size_.height) + " there");
+  refuse_image(stem.parent_path().string() + ": OpenCV cannot write a video of " + std::to_string(size_.width) + "x" + std::to_string(size_.height) +
+               (options_.video_codec == "auto" ? " that browsers play; try --video_codec mp4v" : " as " + options_.video_codec));
 }
 
 // Slots of the constant rate to fill before a frame, so that it is on time.
@@ -220,14 +260,19 @@ int VideoRun::report(const fs::path& path, double seconds) {
 
 int VideoRun::run() {
   open();
-  const fs::path path = fs::path(options_.save_dir) / "overlays" / (fs::path(options_.image_path).stem().string() + ".mp4");
+  const fs::path folder = fs::path(options_.save_dir) / "overlays";
+  const std::string name = fs::path(options_.image_path).stem().string();
   std::error_code error;
-  if (fs::exists(path, error) && fs::equivalent(path, options_.image_path, error))
-    refuse("--save_dir: " + path.string() + " is the video itself; give another folder");
-  fs::create_directories(path.parent_path(), error);
-  const fs::path temporary = path.parent_path() / ("." + std::to_string(::getpid()) + ".mp4");
-  const std::shared_ptr<void> remove(nullptr, [&](void*) { fs::remove(temporary, error); });
-  open_writer(temporary);
+  for (const std::string& suffix : kVideoSuffixes)
+    if (const fs::path path = folder / (name + suffix); fs::exists(path, error) && fs::equivalent(path, options_.image_path, error))
+      refuse("--save_dir: " + path.string() + " is the video itself; give another folder");
+  fs::create_directories(folder, error);
+  fs::path temporary = folder;
+  const std::shared_ptr<void> remove(nullptr, [&](void*) {
+    if (temporary != folder) fs::remove(temporary, error);
+  });
+  temporary = open_writer(folder / ("." + std::to_string(::getpid())));
+  const fs::path path = folder / (name + temporary.extension().string());
   const auto started = std::chrono::steady_clock::now();
   std::deque<std::future<Drawn>> under_way;
   const auto most = static_cast<std::size_t>(options_.segmenter.streams + 1);
@@ -241,7 +286,7 @@ int VideoRun::run() {
       frames.push_back(frame);
       ++taken;
     }
-    if (!frames.empty()) under_way.push_back(std::async(std::launch::async, draw, std::cref(pipeline_), std::move(frames)));
+    if (!frames.empty()) under_way.push_back(std::async(std::launch::async, draw, std::cref(pipeline_), std::cref(options_), std::move(frames)));
     if (under_way.size() < most && has_more) continue;
     if (under_way.empty()) break;
     write(under_way.front().get());

@@ -18,12 +18,15 @@ cv::Mat pixels_of(const Image& image) {
 
 Segmentation finished(const Pipeline& pipeline, const Prepared& prepared, const Ran& ran) {
   const auto start = std::chrono::steady_clock::now();
-  const cv::Mat labels = pipeline.finish(ran);
+  const Best found = pipeline.finish_best(ran);
+  const cv::Mat& labels = found.labels;
   Segmentation result;
   result.width = labels.cols;
   result.height = labels.rows;
   for (int y = 0; y < labels.rows; ++y)
     result.label_map.insert(result.label_map.end(), labels.ptr<std::uint8_t>(y), labels.ptr<std::uint8_t>(y) + labels.cols);
+  for (int y = 0; y < found.confidence.rows; ++y)
+    result.confidence.insert(result.confidence.end(), found.confidence.ptr<float>(y), found.confidence.ptr<float>(y) + found.confidence.cols);
   result.input_width = prepared.tensor.geometry.network.width;
   result.input_height = prepared.tensor.geometry.network.height;
   result.preprocess_ms = prepared.preprocess_ms;

@@ -37,6 +37,13 @@ void test_library() {
   CHECK(segmenter.segment({{rgb.data(), 50, 70}, {rgb.data(), 70, 50}, {rgb.data(), 50, 70}}, &results).message.empty());
   CHECK(results.size() == 3 && results[0].label_map == result.label_map && results[2].label_map == result.label_map);
   CHECK(segmenter.segment_file("/nowhere.png", &result).code == 1);
+  CHECK(result.confidence.empty());
+  options = {};
+  options.with_confidence = true;
+  CHECK(Segmenter::open(TEST_BUNDLE, options, &segmenter).message.empty());
+  CHECK(segmenter.segment({rgb.data(), 50, 70}, &result).message.empty());
+  CHECK(result.label_map == results[0].label_map && result.confidence.size() == 3500);
+  for (const float value : result.confidence) CHECK(value >= 0.25F && value <= 1.0F);
 }
 
 void test_threads() {
@@ -82,6 +89,10 @@ void test_program() {
   const ValuePtr result = read_yaml((folder.path / "out/inference.json").string(), "a result");
   CHECK(result->find("num_predicted")->whole == 1 && result->find("timings_ms")->kind == Value::Kind::section);
   CHECK(cv::imread((folder.path / "out/label_maps/good.png").string()).size() == image.size());
+  CHECK(!std::filesystem::exists(folder.path / "out/confidence"));
+  CHECK(status_of(config + " --image_path " + good + " --save_confidence") == 0);
+  CHECK(cv::imread((folder.path / "out/confidence/good.png").string(), cv::IMREAD_UNCHANGED).type() == CV_8U);
+  CHECK(status_of(config + " --image_path " + good + " --save_label_maps") == 2);
   write(folder.path / "images/bad.png", "no image");
   write(folder.path / "images/notes.txt", "left out");
   CHECK(status_of(config + " --image_path " + (folder.path / "images").string() + " --batch_size 2") == 1);

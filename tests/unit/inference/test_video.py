@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import pytest
 from engines import predictor_of
+from PIL import Image
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.images.video import Source, open_camera, open_video, read_frames
 from paddleseg_ext.inference.outputs import blend
 from paddleseg_ext.inference.video import VideoSettings, predict_video
+from paddleseg_ext.inference.video_files import CODECS, PLAYED_BY_BROWSERS
 from paddleseg_ext.inference.video_run import run_video
 
 from .conftest import BrightnessNetwork
@@ -71,7 +73,7 @@ def test_every_frame_in_order_at_the_inputs_rate(
     status, result = run(
         source, tmp_path / "out", brightness, batch_size=batch_size, num_workers=num_workers
     )
-    frames, rate = frames_in(tmp_path / "out/overlays/in.mp4")
+    frames, rate = frames_in(tmp_path / "out/overlays/in.webm")
     assert (status, len(frames), rate) == (0, 10, 12.5)
     assert (result["num_predicted"], result["num_dropped"], result["num_failed"]) == (10, 0, 0)
     for number, got in enumerate(frames):
@@ -79,7 +81,7 @@ def test_every_frame_in_order_at_the_inputs_rate(
         labels = np.searchsorted([84, 171], read[:, :, 0]).astype(np.uint8)
         expected = cv2.cvtColor(blend(read, labels, table()), cv2.COLOR_RGB2BGR)
         assert np.abs(got.astype(int) - expected).mean() < CLOSE, number
-    assert list((tmp_path / "out/overlays").iterdir()) == [tmp_path / "out/overlays/in.mp4"]
+    assert list((tmp_path / "out/overlays").iterdir()) == [tmp_path / "out/overlays/in.webm"]
 
 
 def test_most_frames_and_shown_rate(tmp_path: Path, brightness: BrightnessNetwork) -> None:
@@ -88,7 +90,7 @@ def test_most_frames_and_shown_rate(tmp_path: Path, brightness: BrightnessNetwor
         folder = tmp_path / str(show_fps)
         status, _ = run(open_video(path), folder, brightness, most_frames=4, show_fps=show_fps)
         assert status == 0
-    plain, shown = (frames_in(tmp_path / f"{way}/overlays/in.mp4")[0] for way in (False, True))
+    plain, shown = (frames_in(tmp_path / f"{way}/overlays/in.webm")[0] for way in (False, True))
     assert len(plain) == len(shown) == 4
     difference = np.abs(plain[3].astype(int) - shown[3])
     assert difference[:10, :50].mean() > 10 > difference[20:].mean()
@@ -104,7 +106,7 @@ def test_a_frame_that_fails_stays_as_it_was(tmp_path: Path) -> None:
 
     source = open_video(write_video(tmp_path / "in.mp4", 5))
     status, result = run(source, tmp_path / "out", Failing())
-    frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
+    frames, _ = frames_in(tmp_path / "out/overlays/in.webm")
     assert (status, len(frames)) == (1, 5)
     assert (result["num_predicted"], result["num_failed"]) == (4, 1)
     assert "frame 2" in result["first_error"] and "too much" in result["first_error"]
@@ -147,13 +149,15 @@ def test_equal_frames_share_failure_and_confidence(tmp_path: Path) -> None:
 
     source = open_video(still(tmp_path / "in.avi"))
     predictor = predictor_of(Failing()).with_outputs({"confidence"})
-    settings = VideoSettings(tmp_path, print_detail=False, most_frames=9)
+    settings = VideoSettings(tmp_path, print_detail=False, most_frames=9, save_label_maps=True)
     assert run_video(predictor, source, settings) == 1
     result = json.loads((tmp_path / "inference.json").read_text())
     assert (result["num_predicted"], result["num_equal"], result["num_failed"]) == (6, 4, 3)
     files = sorted((tmp_path / "confidence/in").iterdir())
     assert [int(file.stem) for file in files] == [0, 1, 2, 3, 7, 8]
     assert len({file.read_bytes() for file in files[:4]}) == 1
+    maps = sorted((tmp_path / "label_maps/in").iterdir())
+    assert [file.name for file in maps] == [file.name for file in files]
 
 
 def test_an_interrupt_leaves_no_video(tmp_path: Path) -> None:
@@ -247,29 +251,52 @@ def test_a_variable_rate_keeps_its_duration(
 
 def test_the_video_plays_in_browsers(tmp_path: Path, brightness: BrightnessNetwork) -> None:
     path = write_video(tmp_path / "in.mp4", 3)
-    found = {}
-    for wanted in ("auto", "mp4v"):
+    codes = {"avc1": ("avc1", "h264"), "vp09": ("vp09", "vp90"), "vp08": ("vp08", "vp80")}
+    codes["mp4v"] = ("mp4v", "fmp4", "m4v2")
+    for wanted in ("auto", "vp08", "mp4v"):
         _, result = run(open_video(path), tmp_path / wanted, brightness, video_codec=wanted)
-        capture = cv2.VideoCapture(str(tmp_path / wanted / "overlays/in.mp4"))
+        codec = result["codec"]
+        assert codec == wanted or (wanted == "auto" and codec in PLAYED_BY_BROWSERS)
+        written = tmp_path / wanted / f"overlays/in{CODECS[codec]}"
+        capture = cv2.VideoCapture(str(written))
         code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode().lower()
-        found[wanted] = (result["codec"], code)
-    assert found["auto"][0] in ("avc1", "vp09") and found["auto"][1] in (
-        "avc1",
-        "h264",
-        "vp09",
-        "vp90",
-    )
-    assert found["mp4v"][0] == "mp4v" and found["mp4v"][1] in ("mp4v", "fmp4", "m4v2")
+        assert code in codes[codec]
+        assert (written.suffix == ".webm") == codec.startswith("vp")
+
+
+def test_opening_a_writer_prints_nothing(
+    tmp_path: Path, brightness: BrightnessNetwork, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(open_video(write_video(tmp_path / "in.mp4", 3)), tmp_path, brightness)
+    assert "OpenCV" not in capfd.readouterr().err
 
 
 def test_without_encoders_for_browsers(
     tmp_path: Path, brightness: BrightnessNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddleseg_ext.inference.video.CODECS", ("none", "mp4v"))
+    """MPEG-4 part 2, which browsers do not play, comes only where it is asked for."""
     path = write_video(tmp_path / "in.mp4", 3)
-    assert run(open_video(path), tmp_path / "a", brightness)[1]["codec"] == "mp4v"
-    with pytest.raises(DataError, match="--video_codec none"):
+    monkeypatch.setitem(CODECS, "none", ".mp4")
+    monkeypatch.setattr("paddleseg_ext.inference.video_files.PLAYED_BY_BROWSERS", ("none",))
+    with pytest.raises(DataError, match="try --video_codec mp4v"):
+        run(open_video(path), tmp_path / "a", brightness)
+    with pytest.raises(DataError, match="as none"):
         run(open_video(path), tmp_path / "b", brightness, video_codec="none")
+    assert not (tmp_path / "a").exists()
+
+
+def test_label_maps_per_frame(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    source = open_video(write_video(tmp_path / "in.mp4", 3))
+    frames = [frame.pixels for frame in read_frames(source)]
+    run(open_video(tmp_path / "in.mp4"), tmp_path / "out", brightness, save_label_maps=True)
+    found = sorted((tmp_path / "out/label_maps/in").iterdir())
+    assert [path.name for path in found] == ["000000.png", "000001.png", "000002.png"]
+    predictor = predictor_of(brightness)
+    for path, pixels in zip(found, frames, strict=True):
+        expected = predictor(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)).label_map
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+    run(open_video(tmp_path / "in.mp4"), tmp_path / "none", brightness)
+    assert not (tmp_path / "none/label_maps").exists()
 
 
 @pytest.mark.parametrize(
@@ -300,10 +327,10 @@ def test_frames_that_cannot_be_decoded_lose_no_others(
     assert (status, result["num_written"], result["num_missing"]) == (1, 10, 0)
     assert (result["num_predicted"], result["num_failed"]) == (10 - len(lost), len(lost))
     assert result["first_error"] == f"frame {min(lost)}: it cannot be decoded"
-    frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
+    frames, _ = frames_in(tmp_path / "out/overlays/in.webm")
     (tmp_path / "whole").mkdir()
     run(damaged_video(tmp_path / "whole", set()), tmp_path / "whole", brightness)
-    whole, _ = frames_in(tmp_path / "whole/overlays/in.mp4")
+    whole, _ = frames_in(tmp_path / "whole/overlays/in.webm")
     for number, frame in enumerate(frames):  # those behind the gap at their own time
         expected = whole[stands_in if number in lost - {6} else 5 if number in lost else number]
         assert np.abs(frame.astype(int) - expected).mean() < CLOSE, number
@@ -371,7 +398,7 @@ def test_a_writer_that_lost_frames_is_noticed(
     monkeypatch.setattr(cv2, "VideoWriter", Losing)
     with pytest.raises(DataError, match="10 frames were written and 4 are there"):
         run(source, tmp_path / "out", brightness)
-    assert not (tmp_path / "out/overlays/in.mp4").exists()
+    assert not (tmp_path / "out/overlays/in.webm").exists()
 
 
 class FakeCamera:
@@ -422,7 +449,7 @@ def test_a_camera_drops_what_comes_too_fast_and_counts_it(
     source = camera(monkeypatch, FakeCamera)
     network = SlowNetwork()
     status, result = run(source, tmp_path, network)
-    frames, rate = frames_in(tmp_path / "overlays/camera0.mp4")
+    frames, rate = frames_in(tmp_path / "overlays/camera0.webm")
     assert status == 0 and source.capture.released
     assert rate == 25.0  # the camera tells none
     assert result["num_dropped"] > 10
@@ -442,7 +469,7 @@ def test_ctrl_c_completes_a_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     timer.start()
     status, result = run(source, tmp_path, BrightnessNetwork())
     assert status == 0 and result["num_predicted"] > 3
-    assert len(frames_in(tmp_path / "overlays/camera0.mp4")[0]) == result["num_written"]
+    assert len(frames_in(tmp_path / "overlays/camera0.webm")[0]) == result["num_written"]
     assert signal.getsignal(signal.SIGINT) == before
 
 
@@ -451,7 +478,7 @@ def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNe
     frames = islice(read_frames(source), 5)
     outcome = predict_video(predictor_of(brightness), source, frames, VideoSettings(tmp_path))
     source.capture.release()
-    written, rate = frames_in(tmp_path / "overlays/street.mp4")
+    written, rate = frames_in(tmp_path / "overlays/street.webm")
     assert outcome.num_predicted == len(written) == 5
     assert written[0].shape == (*source.size_hw, 3) and rate == source.frames_per_second
 
@@ -487,7 +514,7 @@ def test_pictures_of_another_size_are_brought_to_the_first(
     assert status == 1 and result["num_failed"] == 1  # the empty one
     assert (result["num_resized"], result["first_resized"], result["num_written"]) == (2, 1, 6)
     assert "changes at frame 1; 2 overlays were resized" in capsys.readouterr().out
-    frames, _ = frames_in(tmp_path / "out/overlays/in.mp4")
+    frames, _ = frames_in(tmp_path / "out/overlays/in.webm")
     assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * 6
 
 
