@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from small_network import CONFIG, write_checkpoint, write_data
 
 from paddleseg_ext.commands import parity as cli
@@ -20,8 +21,13 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.yml import dump_yaml
 from paddleseg_ext.config import load_config
 from paddleseg_ext.evaluation.protocols import by_protocol
+from paddleseg_ext.images.video import open_video
 from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.outputs import CONFIDENCE_MEANS
 from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.video import VideoSettings
+from paddleseg_ext.inference.video_files import CODECS
+from paddleseg_ext.inference.video_run import run_video
 from paddleseg_ext.parity.producers import find_program
 from paddleseg_ext.scoring.protocols import PROTOCOLS
 
@@ -164,6 +170,104 @@ def test_dense_and_sparse_are_equal(program, images, tmp_path):
         )
         assert done.returncode == 0, done.stderr
     assert label_maps(tmp_path / "sparse") == label_maps(tmp_path / "dense")
+
+
+# Temperatures of the confidence, as `calibrate` writes them.
+CALIBRATIONS = [{}, {"temperature": 2.5}, {"class_temperatures": [0.5, 1.0, 1.5, 3.0]}]
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=str)
+@pytest.mark.parametrize("transforms", [RESIZES[0], GEOMETRIES[-2], []], ids=str)
+def test_confidence_is_that_of_python(program, images, tmp_path, transforms, calibration):
+    """Within a grey level: exp is rounded otherwise in the last bit."""
+    pytest.importorskip("openvino")
+    bundle, out = bundle_with(tmp_path / "bundle", transforms), tmp_path / "cpp"
+    content = yaml.safe_load((bundle / "deploy.yaml").read_text())
+    content["Manifest"]["postprocess"]["calibration"] = calibration
+    (bundle / "deploy.yaml").write_text(dump_yaml(content))
+    given = ("--config", bundle, "--image_path", images, "--save_confidence")
+    done = segment(program, *given, "--save_dir", out)
+    assert done.returncode == 0, done.stderr
+    predictor = Predictor.open(bundle, "openvino", outputs={"confidence"})
+    assert_maps_of(predictor, images, out)
+    for path in images.iterdir():
+        found = Image.open(out / f"confidence/{path.stem}.png")
+        assert found.mode == "L" and found.info["Description"] == CONFIDENCE_MEANS
+        expected = np.rint(predictor(path).confidence * 255)
+        difference = np.abs(np.asarray(found).astype(int) - expected)
+        assert difference.max() <= 1 and (difference > 0).mean() < 1e-3, path
+
+
+def test_confidence_of_class_ids_is_refused(program, images, tmp_path):
+    bundle = bundle_with(tmp_path / "bundle", [])
+    content = yaml.safe_load((bundle / "deploy.yaml").read_text())
+    content["Deploy"]["output_op"] = "argmax"
+    content["Manifest"]["postprocess"] |= {"output_op": "argmax", "upsampling": "graph"}
+    (bundle / "deploy.yaml").write_text(dump_yaml(content))
+    done = segment(program, "--config", bundle, "--image_path", images, "--save_confidence")
+    assert done.returncode == 2 and "--output_op none" in done.stderr
+
+
+def test_a_video_is_that_of_python(program, tmp_path):
+    """Label map and confidence of each frame; the overlays within what their codecs lose."""
+    pytest.importorskip("openvino")
+    film, bundle = tmp_path / "film.avi", bundle_with(tmp_path / "bundle", RESIZES[0])
+    generator = np.random.default_rng(3)
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"FFV1"), 12.5, (96, 64))
+    for _ in range(5):
+        coarse = generator.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        writer.write(cv2.resize(coarse, (96, 64), interpolation=cv2.INTER_CUBIC))
+    writer.release()
+    given = ("--config", bundle, "--image_path", film, "--save_label_maps", "--save_confidence")
+    done = segment(program, *given, "--save_dir", tmp_path / "cpp", "--batch_size", 2)
+    assert done.returncode == 0, done.stderr
+    assert "OpenCV" not in done.stderr
+    predictor = Predictor.open(bundle, "openvino", outputs={"confidence"})
+    settings = VideoSettings(tmp_path / "py", save_label_maps=True, print_detail=False)
+    assert run_video(predictor, open_video(film), settings) == 0
+    ours, theirs = (
+        json.loads((tmp_path / name / "inference.json").read_text()) for name in ("cpp", "py")
+    )
+    alike = ("num_predicted", "num_written", "num_failed", "frames_per_second", "size_hw")
+    assert {key: ours[key] for key in alike} == {key: theirs[key] for key in alike}
+    for number in range(5):
+        maps, levels = (
+            [np.asarray(Image.open(tmp_path / f"{way}/{kind}/film/{number:06}.png")).astype(int)
+             for way in ("cpp", "py")]
+            for kind in ("label_maps", "confidence")
+        )  # fmt: skip
+        assert np.array_equal(*maps)
+        assert np.abs(levels[0] - levels[1]).max() <= 1
+    films = [
+        cv2.VideoCapture(str(tmp_path / way / f"overlays/film{CODECS[result['codec']]}"))
+        for way, result in (("cpp", ours), ("py", theirs))
+    ]
+    for _ in range(5):
+        (is_read, one), (is_other, other) = (film.read() for film in films)
+        assert is_read and is_other
+        assert np.abs(one.astype(int) - other).mean() < 12  # two lossy codecs
+
+
+def test_a_jpeg_is_that_of_python_but_for_its_decoder(program, tmp_path):
+    """Two builds of libjpeg: single levels of single pixels, and so near ties."""
+    pytest.importorskip("openvino")
+    bundle, folder = bundle_with(tmp_path / "bundle", []), tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(5)
+    for number, sampling in enumerate((0x111111, 0x211111, 0x221111)):
+        coarse = generator.integers(0, 256, (12, 18, 3), dtype=np.uint8)
+        picture = cv2.resize(coarse, (145, 97), interpolation=cv2.INTER_CUBIC)
+        flags = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        cv2.imwrite(str(folder / f"{number}.jpg"), picture, flags)
+    out = tmp_path / "cpp"
+    done = segment(program, "--config", bundle, "--image_path", folder, "--save_dir", out)
+    assert done.returncode == 0, done.stderr
+    predictor, differing, total = Predictor.open(bundle, "openvino"), 0, 0
+    for path in folder.iterdir():
+        found = np.asarray(Image.open(out / f"label_maps/{path.stem}.png"))
+        expected = predictor(path).label_map
+        differing, total = differing + int((found != expected).sum()), total + found.size
+    assert differing <= 0.01 * total
 
 
 def test_one_bad_image_is_reported_and_the_others_are_done(program, images, tmp_path):
