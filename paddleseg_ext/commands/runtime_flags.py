@@ -25,7 +25,7 @@ from paddleseg_ext.inference.runtime import (
 NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in DEPLOYED)
 
 
-TENSORRT = "TensorRT: --use_trt True"
+TENSORRT = "TensorRT: --use_trt True, or a backend of its name"
 
 thread_count = number_parser(int, {"at least": 1, "at most": MOST_THREADS})
 
@@ -110,7 +110,14 @@ def named_runtime(flags: RuntimeFlags, device: str, threads: int) -> RuntimeSpec
         UsageError: flags that contradict each other.
     """
     named = RuntimeSpec.parse("paddle" if flags.backend == AUTO else flags.backend)
-    if ENGINES[named.engine].package != "paddle" and _is_for_paddle(flags, device):
+    on_gpu = named.engine == "onnxruntime" and named.device == "gpu"
+    if on_gpu and (flags.device == "cpu" or flags.use_trt or flags.enable_mkldnn is not None):
+        raise UsageError(
+            f"--backend {flags.backend} names the GPU and TensorRT itself; leave out --device cpu, "
+            "--use_trt and --enable_mkldnn"
+        )
+    package = ENGINES[named.engine].package
+    if package != "paddle" and not on_gpu and _is_for_paddle(flags, device):
         raise UsageError(
             f"--backend {flags.backend} runs on a CPU and has no --enable_mkldnn or --use_trt; "
             "leave these out and give --device cpu, or use --backend paddle"

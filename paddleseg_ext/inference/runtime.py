@@ -144,8 +144,8 @@ class RuntimeSpec:
         """The runtime of a name: `openvino_int8`, `paddle_gpu_fp16`, `paddle_trt`.
 
         Args:
-            name: an engine, then `_gpu` or `_trt` for Paddle on a GPU, then the precision unless it
-                is fp32.
+            name: an engine, then for a GPU `_gpu` (Paddle), `_cuda` (ONNX Runtime) or `_trt`, then
+                the precision unless it is fp32.
             **settings: other fields, such as `threads`.
 
         Raises:
@@ -161,7 +161,8 @@ class RuntimeSpec:
     @property
     def name(self) -> str:
         """The name that `parse` reads; threads, streams and pinning are not part of it."""
-        place = "_trt" if self.tensorrt else "_gpu" if self.device == "gpu" else ""
+        gpu = "_cuda" if self.engine == "onnxruntime" else "_gpu"
+        place = "_trt" if self.tensorrt else gpu if self.device == "gpu" else ""
         suffix = "" if self.precision == "fp32" else f"_{self.precision}"
         return f"{self.engine}{place}{suffix}"
 
@@ -189,10 +190,13 @@ class RuntimeSpec:
             )
         if entry.package == "paddle":
             self._check_paddle(entry.graphs)
+        elif self.engine == "onnxruntime" and self.device == "gpu":
+            self._check_onnxruntime_gpu()
         elif self.device not in entry.devices or self.precision not in entry.graphs:
             raise UsageError(
                 f"{self.engine} runs on a CPU in {' or '.join(entry.graphs)}, "
-                f"got {self.precision} on device {self.device}; use --backend paddle for a GPU"
+                f"got {self.precision} on device {self.device}; use --backend paddle or "
+                "onnxruntime_cuda for a GPU"
             )
         if reason := self.why_no_bf16():
             raise UsageError(f"{self.name}: {reason}; use --backend {self.engine}")
@@ -223,6 +227,16 @@ class RuntimeSpec:
             )
         if self.precision == "int8" and not self.tensorrt:
             raise UsageError("--precision int8 on a GPU needs --use_trt True")
+
+    def _check_onnxruntime_gpu(self) -> None:
+        from paddleseg_ext.inference.engines.onnx_providers import check_gpu
+
+        if self.name not in known_runtimes():
+            raise UsageError(
+                f"{self.name}: ONNX Runtime on a GPU runs in fp32, and with TensorRT in fp16; use "
+                "--backend onnxruntime_cuda or onnxruntime_trt_fp16"
+            )
+        check_gpu(self.name)
 
     def shortfall(self, report: RuntimeReport) -> str:
         """Why the engine runs otherwise than asked for; empty where it runs as asked."""
@@ -278,5 +292,10 @@ def known_runtimes() -> dict[str, RuntimeSpec]:
     specs += [RuntimeSpec("paddle", kind, "gpu") for kind in ("fp32", "fp16")]
     specs += [
         RuntimeSpec("paddle", kind, "gpu", tensorrt=TensorRtOptions()) for kind in GPU_PRECISIONS
+    ]
+    specs.append(RuntimeSpec("onnxruntime", device="gpu"))
+    specs += [
+        RuntimeSpec("onnxruntime", kind, "gpu", tensorrt=TensorRtOptions())
+        for kind in ("fp32", "fp16")
     ]
     return {spec.name: spec for spec in specs}

@@ -30,6 +30,11 @@ def parse_stages(words: Sequence[str]) -> list[RuntimeSpec]:
     except UsageError as error:
         raise UsageError(f"--stages: {error}") from None
     for stage in stages:
-        if stage.device == "gpu" and not has_gpu_build():
+        if stage.device == "gpu" and stage.engine == "onnxruntime":
+            try:
+                stage.check()
+            except UsageError as error:
+                raise UsageError(f"--stages: {error}") from None
+        elif stage.device == "gpu" and not has_gpu_build():
             raise UsageError(f"--stages: {stage.name}: {NO_GPU}")
     return stages

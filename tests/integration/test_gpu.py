@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import has_gpu_build
 from paddleseg_ext.evaluation.budgets import read_budgets
 from paddleseg_ext.evaluation.trials import Trial, run_trials
@@ -22,12 +24,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = PROJECT / "test_tipc/configs"
 SIZES_HW = [(64, 96), (48, 80)]  # of the images of `deployment`
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not has_gpu_build(), reason="the installed PaddlePaddle is the CPU build"),
-]
+pytestmark = pytest.mark.gpu
+with_paddle = pytest.mark.skipif(
+    not has_gpu_build(), reason="the installed PaddlePaddle is the CPU build"
+)
 
 
+@with_paddle
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("use_trt", [False, True])
 def test_the_gpu_gives_the_answer_of_the_cpu(
@@ -46,6 +49,29 @@ def test_the_gpu_gives_the_answer_of_the_cpu(
     assert verdict.passed, verdict.summary()
 
 
+@pytest.mark.parametrize("name", ["onnxruntime_cuda", "onnxruntime_trt", "onnxruntime_trt_fp16"])
+def test_onnx_runtime_on_the_gpu_gives_the_answer_of_the_cpu(
+    onnx_bundle: Path, deployment: Any, tmp_path: Path, name: str
+) -> None:
+    """For a GPU without a build of Paddle: the reference is ONNX Runtime on the CPU."""
+    loaded, spec = read_bundle(onnx_bundle), RuntimeSpec.parse(name)
+    try:
+        spec.check()
+    except UsageError as error:
+        pytest.skip(str(error))
+    if spec.tensorrt is not None:
+        options = TensorRtOptions(shapes_of(loaded, SIZES_HW, 1), cache_dir=tmp_path)
+        spec = replace(spec, tensorrt=options)
+    gpu = Predictor.of_bundle(loaded, spec)
+    assert gpu.shortfall() == ""
+    cpu = Predictor.of_bundle(loaded, RuntimeSpec("onnxruntime"))
+    trials = {"cpu": Trial(cpu), "gpu": Trial(gpu)}
+    run_trials(trials, "cpu", collect_samples(deployment.list))
+    verdict = trials["gpu"].verdict(trials["cpu"], read_budgets()[spec.precision])
+    assert verdict.passed, verdict.summary()
+
+
+@with_paddle
 def test_engines_are_kept_for_the_next_run(bundle: Path, tmp_path: Path) -> None:
     loaded = read_bundle(bundle)
     options = TensorRtOptions(shapes_of(loaded, SIZES_HW, 1), cache_dir=tmp_path)
@@ -58,6 +84,7 @@ def test_engines_are_kept_for_the_next_run(bundle: Path, tmp_path: Path) -> None
     assert kept[0] == kept[1]
 
 
+@with_paddle
 @pytest.mark.tipc
 @pytest.mark.parametrize(
     "network", sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())

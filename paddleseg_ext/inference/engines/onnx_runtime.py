@@ -1,4 +1,5 @@
-"""ONNX Runtime on CPU: `model.onnx`, or `model_int8.onnx` with its quantised kernels.
+"""ONNX Runtime: `model.onnx`, or `model_int8.onnx` with its quantised kernels; on a GPU by CUDA or
+TensorRT.
 
 This module is imported when the engine is opened: the base installation has no such package.
 """
@@ -14,13 +15,20 @@ from pathlib import Path
 import onnxruntime
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.machine import available_cores, cores_for
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import GraphEngine, RunTimes
+from paddleseg_ext.inference.engines.onnx_providers import (
+    CPU,
+    TENSORRT,
+    device_of,
+    missing_provider,
+    providers_of,
+)
 from paddleseg_ext.inference.runtime import RuntimeReport
 
-PROVIDER = "CPUExecutionProvider"
 AFFINITIES = "session.intra_op_thread_affinities"
 ERRORS_ONLY = 3  # of ONNX Runtime's log
 INT8_PREFIX, INT8_SUFFIX = "QLinear", "Integer"  # QLinearConv, MatMulInteger, ...
@@ -51,17 +59,24 @@ class OnnxRuntime(GraphEngine):
         with tempfile.TemporaryDirectory(prefix="onnxruntime-") as folder:
             options.profile_file_prefix = os.path.join(folder, "run")  # noqa: PTH118 (a prefix)
             try:
-                self._session = onnxruntime.InferenceSession(
-                    str(self.file), options, providers=[PROVIDER]
+                providers = providers_of(
+                    self.spec, bundle, _input_of(self.file) if self.spec.tensorrt else ""
                 )
+                self._session = onnxruntime.InferenceSession(
+                    str(self.file), options, providers=providers
+                )
+                if reason := missing_provider(providers, self._session.get_providers()):
+                    raise UsageError(f"{self.spec.name}: {reason}")
                 node = self._session.get_inputs()[0]
                 self._input, self._output = node.name, self._session.get_outputs()[0].name
                 self.input_shape = self.input_shape or _fixed_sides(node.shape)
                 self._session.run([self._output], {self._input: self.probe()})
+            except UsageError:
+                raise
             # Its exceptions have no common base but this one.
             except Exception as error:
                 raise self.cannot_load(error, verb="run") from error
-            self._calls = _calls(Path(self._session.end_profiling()))
+            self._calls, self._provider_calls = _calls(Path(self._session.end_profiling()))
 
     def _compute(self, tensor: NDArray) -> tuple[NDArray, RunTimes]:
         started = time.perf_counter()
@@ -77,17 +92,23 @@ class OnnxRuntime(GraphEngine):
             for name, calls in self._calls.items()
             if not _is_int8(name) and any(kind in name for kind in COMPUTES)
         )
+        is_gpu = self.spec.device == "gpu"
         pool = self._session.get_session_options().intra_op_num_threads
         return RuntimeReport(
             name="onnxruntime",
             version=onnxruntime.__version__,
-            precision="int8" if int8 else "fp32",
+            device=device_of(self._provider_calls),
+            # On a GPU it does not say in which type a kernel computes.
+            precision="int8" if int8 else self.spec.precision if is_gpu else "fp32",
+            tensorrt_engines=self._provider_calls[TENSORRT],
             cpu_threads=pool + self.streams - 1,
             streams=self.streams,
             pinned=self._pinned,
             kernels=dict(self._calls),
             kernel_precisions={
-                name: calls for name, calls in (("int8", int8), ("fp32", computing)) if calls
+                name: calls
+                for name, calls in (("int8", int8), ("fp32", computing))
+                if calls and not is_gpu
             },
             details={"providers": self._session.get_providers(), "ir_optim": True},
         )
@@ -98,17 +119,31 @@ def _fixed_sides(shape: Sequence[int | str | None]) -> list[int | None]:
     return [side if isinstance(side, int) else None for side in shape]
 
 
-def _calls(profile: Path) -> Counter[str]:
-    """Kernel -> calls, from ONNX Runtime's profile of one run."""
+def _input_of(file: Path) -> str:
+    """Name of a graph's input, which TensorRT's options need before there is a session."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(str(file), options, providers=[CPU])
+    name: str = session.get_inputs()[0].name
+    return name
+
+
+def _calls(profile: Path) -> tuple[Counter[str], Counter[str]]:
+    """Kernel -> calls, and provider -> calls, from ONNX Runtime's profile of one run."""
     try:
         events = json.loads(profile.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it writes what the disk takes, and does not look
         warn(f"{profile}: ONNX Runtime could not write its profile; its kernels are not listed")
-        return Counter()
-    return Counter(
-        event["args"]["op_name"]
+        return Counter(), Counter()
+    ran = [
+        event["args"]
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith("kernel_time")
+    ]
+    return (
+        Counter(each["op_name"] for each in ran),
+        Counter(each.get("provider", CPU) for each in ran),
     )
 
 

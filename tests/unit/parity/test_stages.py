@@ -14,7 +14,11 @@ from paddleseg_ext.parity import stages
 from paddleseg_ext.parity.compare import runs_of
 from paddleseg_ext.parity.stages import parse_stages
 
-GPU_STAGES = [name for name, spec in known_runtimes().items() if spec.device == "gpu"]
+GPU_STAGES = [
+    name
+    for name, spec in known_runtimes().items()
+    if spec.device == "gpu" and spec.engine == "paddle"
+]
 
 
 def test_stages_come_by_comma_or_space_each_once():
@@ -42,6 +46,12 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_runs(monkeypatch, name)
     monkeypatch.setattr(stages, "has_gpu_build", lambda: False)
     with pytest.raises(UsageError, match=f"{name}: the installed PaddlePaddle is the CPU build"):
         parse_stages(["static", name])
+
+
+def test_onnx_runtime_needs_a_gpu_of_its_own() -> None:
+    """Whatever the build of Paddle."""
+    with pytest.raises(UsageError, match=r"--stages: onnxruntime_cuda: (onnxruntime-gpu|no NVID)"):
+        parse_stages(["static,onnxruntime_cuda"])
 
 
 def make_bundle(folder: Path) -> Bundle:
