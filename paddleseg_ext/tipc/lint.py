@@ -14,6 +14,7 @@ from pathlib import Path
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.config import load_config
 from paddleseg_ext.tipc import txt
+from paddleseg_ext.tipc.train_infer import NOT_OFFERED
 from paddleseg_ext.tipc.verbs import PROGRAM, Call, Verbs
 
 # Lines that the chain reads itself, though they look like flags; and the flags of other lines.
@@ -130,6 +131,8 @@ def _about_value(line: txt.Line, entries: Sequence[txt.Line], kind: str) -> Iter
                 yield f"gpu_list: '0', '0,1' or 'HOST,HOST;0,1' is expected, got '{each}'"
     elif key == "infer_quant" and value not in ("True", "False"):
         yield f"infer_quant: True or False is expected, got '{value}'"
+    elif key.partition("_")[0] in NOT_OFFERED and key in _COMMANDS:
+        yield f"{key}: {NOT_OFFERED[key.partition('_')[0]]}"
     elif key == "trainer":
         yield from _about_trainers(line, entries)
     elif _is_by_mode(line):
@@ -173,6 +176,8 @@ def _about_calls(
         return
     if line.section == "cpp_infer_params" and key == "inference":
         return  # a program that `make cpp` builds; where it is missing, the chain says so
+    if key.partition("_")[0] in NOT_OFFERED:
+        return
     if key in _COMMANDS and line.is_set:
         for command in _values_of(line):
             yield from _about_command(command, verbs, {*form.keys, *_ADDED})

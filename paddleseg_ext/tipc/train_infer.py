@@ -17,6 +17,12 @@ from paddleseg_ext.tipc.plan import OUTPUT_ROOT, ChainRun, Judgement, Plan, read
 # Trainers with an export command of their own; the others share norm_export.
 OWN_EXPORT = ("pact", "fpgm", "distill", "quant")
 BEST_MODEL = "best_model"
+# PaddleSlim's ways of training; its last release was made for Paddle 2.6.
+NOT_OFFERED = {
+    "pact": "PACT (training for INT8) is not offered: quantise the trained network with "
+    "test_ptq_inference_python.sh",
+    "fpgm": "FPGM (pruning of filters) is not offered: take a smaller network of the same family",
+}
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,14 @@ def variants_of(train: Mapping[str, str]) -> Iterator[TrainingVariant]:
     for (gpu, device), precision, trainer in product(
         places, txt.choices_of(train["--precision"]), txt.choices_of(train["trainer"])
     ):
-        name = f"{trainer}_gpus_{gpu}_autocast_{precision}"
+        hosts, _, cards = gpu.rpartition(";")
+        name = f"{trainer}_gpus_{cards}_autocast_{precision}"
+        if hosts:
+            name += f"_nodes_{len(hosts.split(','))}"
         folder = OUTPUT_ROOT / train["model_name"] / name
         start = tuple(_launcher(train["python"], gpu, device, folder))
-        kind, reason = trainer.removesuffix("_train"), _why_not_trained(device, precision)
+        kind = trainer.removesuffix("_train")
+        reason = NOT_OFFERED.get(kind) or _why_not_trained(device, precision, hosts)
         yield TrainingVariant(train, folder, kind, device, start, precision, reason)
 
 
@@ -137,7 +147,14 @@ def _command(params: Mapping[str, str], key: str, trainer: str) -> str:
 
 def _trained_models(plan: Plan, sections: txt.Sections, mode: str) -> Iterator[_Checkpoint]:
     """Yields the checkpoints that the chain trains."""
+    trained = set()
     for variant in variants_of(sections["train_params"]):
+        trained.add(f"{variant.trainer}_train")
+        if variant.trainer in NOT_OFFERED:
+            words = training_words(plan, variant, mode, variant.folder)
+            name = f"python_train_{variant.folder.name}"
+            plan.add(ChainRun("train", name, words, variant.reason))
+            continue
         key = f"{variant.trainer if variant.trainer in OWN_EXPORT else 'norm'}_export"
         export = _command(sections["export_params"], key, variant.trainer)
         words = training_words(plan, variant, mode, variant.folder)
@@ -145,6 +162,18 @@ def _trained_models(plan: Plan, sections: txt.Sections, mode: str) -> Iterator[_
         weights = variant.folder / variant.params["train_model_name"]
         config = txt.option_of(export, "--config")
         yield _Checkpoint(variant.folder, weights, export, config, variant.device, run)
+    _add_not_offered(plan, sections, trained)
+
+
+def _add_not_offered(plan: Plan, sections: txt.Sections, trained: set[str]) -> None:
+    """Appends what no `trainer` names and is not offered, so that the log says of it."""
+    lines = {**sections["train_params"], **sections["export_params"]}
+    for key, value in lines.items():
+        kind, _, step = key.partition("_")
+        is_named = key in trained or (step == "export" and f"{kind}_train" in trained)
+        if kind in NOT_OFFERED and value not in txt.UNSET and not is_named:
+            words = plan.words(value)
+            plan.add(ChainRun(step, f"python_{key}", words, NOT_OFFERED[kind]))
 
 
 def _launcher(python: str, gpu: str, device: str, folder: Path) -> list[str]:
@@ -163,11 +192,13 @@ def _launcher(python: str, gpu: str, device: str, folder: Path) -> list[str]:
     return [*launch, f"--gpus={cards}" if device == "gpu" else f"--nproc_per_node={processes}"]
 
 
-def _why_not_trained(device: str, precision: str) -> str:
+def _why_not_trained(device: str, precision: str, hosts: str) -> str:
     if device == "gpu" and not has_gpu_build():
         return NO_GPU
     if device == "cpu" and precision not in (*txt.UNSET, "fp32"):
         return f"training in {precision} needs a GPU"
+    if "," in hosts:
+        return f"several machines: start this command on each of {hosts}, at the same time"
     return ""
 
 

@@ -4,10 +4,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from engines import write_onnx
 
 from paddleseg_ext.commands.runtime_flags import RuntimeFlags, named_runtime
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
 from paddleseg_ext.inference.engines import onnx_providers
 from paddleseg_ext.inference.engines.onnx_providers import (
     CPU,
@@ -92,12 +93,16 @@ def test_hidden_devices_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_provider_that_fell_out_is_no_gpu(
-    monkeypatch: pytest.MonkeyPatch, onnx_bundle: Bundle
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The CPU build takes the name of another provider, and runs on the CPU."""
+    pytest.importorskip("onnxruntime")
     monkeypatch.setattr(onnx_providers, "check_gpu", lambda name: None)
     with pytest.raises(UsageError, match="onnxruntime_cuda: ONNX Runtime could not load its CUDA"):
-        open_engine(onnx_bundle, RuntimeSpec.parse("onnxruntime_cuda"))
+        open_engine(
+            bundle_for_onnx(write_onnx(tmp_path / "net.onnx")),
+            RuntimeSpec.parse("onnxruntime_cuda"),
+        )
     assert missing_provider([(CUDA, {})], [CUDA, CPU]) == ""
     assert "TensorRT of its release" in missing_provider([(TENSORRT, {})], [CPU])
 

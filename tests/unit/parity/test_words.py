@@ -73,4 +73,4 @@ def test_runs_in_words(name: str, words: str) -> None:
 
 def test_every_stage_has_words() -> None:
     for name in (*known_runtimes(), *PRODUCERS, EAGER):
-        assert stage_in_words(name) != name and "_" not in stage_in_words(name)
+        assert "_" not in stage_in_words(name)

@@ -87,6 +87,13 @@ def test_every_config_of_the_project_is_clean(verbs):
         ("trainer:norm", "trainer:norm|foo", 0, "no command 'foo_train:' for 'foo'"),
         ("model_name:bisenetv1\n", "model_name:\n", 0, "a value is expected, got ''"),
         ("python:python\n", "python:null\n", 0, "a value is expected, got 'null'"),
+        (
+            "pact_train:null\n",
+            "pact_train:x.py\n",
+            0,
+            "pact_train: PACT (training for INT8) is not",
+        ),
+        ("fpgm_export:null\n", "fpgm_export:x.py\n", 0, "fpgm_export: FPGM (pruning of filters)"),
         ("gpu_list:0\n", "gpu_list:x\n", 0, "'0', '0,1' or 'HOST,HOST;0,1' is expected"),
         (EXPORT, "norm_export:null", 0, "a value is expected"),
         ("train_model_name:best_model/model.pdparams", "train_model_name:null", 0, "a value is"),

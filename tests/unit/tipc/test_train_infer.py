@@ -186,7 +186,7 @@ def test_a_shown_command_quotes_its_words(write):
         ("lite_train_lite_infer=4", "lite_train_lite_infr=4", "'mode=value|...' is expected"),
         ("lite_train_lite_infer=4|", "", "--iters: no value for mode 'lite_train_lite_infer'"),
         ("trainer:norm\n", "trainer:quick\n", "a command 'quick_train' is expected"),
-        ("trainer:norm\n", "trainer:pact\n", "a command 'pact_export' is expected"),
+        ("trainer:norm\n", "trainer:pact\n", "a command 'pact_train' is expected"),
         ("gpu_list:0", "gpu_list:0|0,1", "one device for each"),
         ("--device:cpu\n--enable", "--device:npu\n--enable", "cpu or gpu is expected, got 'npu'"),
         ("export_model.py --config net.yml", "export_model.py", "--config is expected in it"),
@@ -297,3 +297,37 @@ def test_the_matrix_of_a_gpu(write, monkeypatch, version, int8_runs):
     assert "calibration" not in judged
     assert ("usetrt_True_precision_int8" in judged) is int8_runs
     assert "usetrt_True_precision_fp16" in judged
+
+
+def test_a_txt_for_several_machines_is_planned(write) -> None:
+    """PaddleSeg's fleet txt: the addresses of the machines, then the cards of each."""
+    path = write("gpu_list:0\n", "gpu_list:10.0.0.1,10.0.0.2;0,1\n")
+    plan = train_infer.plan_train_infer(path, MODE)
+    training = plan.runs[0]
+    assert training.name == "python_train_norm_gpus_0,1_autocast_null_nodes_2"
+    assert "--ips=10.0.0.1,10.0.0.2" in training.command
+    assert "--nproc_per_node=2" in training.command
+    assert training.reason.startswith("several machines: start this command on each of 10.0.0.1,")
+    assert all(training.name in run.needs for run in plan.runs[1:])
+    alone = train_infer.plan_train_infer(write("gpu_list:0\n", "gpu_list:10.0.0.1;0,1\n"), MODE)
+    assert not alone.runs[0].reason and "--ips=10.0.0.1" in alone.runs[0].command
+
+
+@pytest.mark.parametrize(
+    ("key", "word"), [("pact_train", "PACT"), ("fpgm_train", "FPGM"), ("fpgm_export", "FPGM")]
+)
+def test_lines_that_are_not_offered_are_reported(write, key: str, word: str) -> None:
+    command = "deploy/slim/quant/qat_train.py --config net.yml"
+    plan = train_infer.plan_train_infer(write(f"{key}:null\n", f"{key}:{command}\n"), MODE)
+    (reported,) = [run for run in plan.runs if "not offered" in run.reason]
+    assert reported.name == f"python_{key}" and reported.reason.startswith(word)
+    assert reported.shown_command == f"python {command}"
+    assert any(run.kind == "train" and not run.reason for run in plan.runs)
+
+
+def test_a_trainer_that_is_not_offered_is_reported_and_nothing_is_deployed(write) -> None:
+    path = write("pact_train:null\n", "pact_train:qat_train.py --config net.yml\n")
+    path.write_text(path.read_text().replace("trainer:norm\n", "trainer:pact_train\n"))
+    plan = train_infer.plan_train_infer(path, MODE)
+    assert [run.name for run in plan.runs] == ["python_train_pact_train_gpus_0_autocast_null"]
+    assert plan.runs[0].reason.startswith("PACT (training for INT8) is not offered")
