@@ -25,6 +25,7 @@ from paddleseg_ext.images.video import open_video
 from paddleseg_ext.inference.bundle import read_bundle
 from paddleseg_ext.inference.outputs import CONFIDENCE_MEANS
 from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.video import VideoSettings
 from paddleseg_ext.inference.video_files import CODECS
 from paddleseg_ext.inference.video_run import run_video
@@ -196,6 +197,22 @@ def test_confidence_is_that_of_python(program, images, tmp_path, transforms, cal
         expected = np.rint(predictor(path).confidence * 255)
         difference = np.abs(np.asarray(found).astype(int) - expected)
         assert difference.max() <= 1 and (difference > 0).mean() < 1e-3, path
+
+
+def test_bf16_is_that_of_python(program, images, tmp_path):
+    pytest.importorskip("openvino")
+    spec = RuntimeSpec.parse("openvino_bf16")
+    if reason := spec.why_no_bf16():
+        pytest.skip(reason)
+    bundle, out = bundle_with(tmp_path / "bundle", RESIZES[0]), tmp_path / "cpp"
+    given = ("--config", bundle, "--image_path", images, "--precision", "bf16")
+    done = segment(program, *given, "--save_dir", out)
+    assert done.returncode == 0, done.stderr
+    predictor = Predictor.open(bundle, spec)
+    assert_maps_of(predictor, images, out)
+    report = json.loads((out / "inference.json").read_text())["backend"]
+    assert report["precision"] == "bf16" == predictor.describe().precision
+    assert report["kernel_precisions"].get("bf16")
 
 
 def test_confidence_of_class_ids_is_refused(program, images, tmp_path):
