@@ -28,8 +28,8 @@ table { border-collapse: collapse; background: #fff; font-variant-numeric: tabul
 th, td { border: 1px solid #dde2e8; padding: 3px 10px; text-align: right; }
 th { background: #eceff3; font-weight: 600; } td:first-child, th:first-child,
   td.text, th.text { text-align: left; }
-.scroll { overflow-x: auto; } td, th { overflow-wrap: anywhere; } th { min-width: 3.5em; }
-td.text { min-width: 9em; } .badge { white-space: nowrap; }
+.scroll { overflow-x: auto; }
+td.text { overflow-wrap: anywhere; min-width: 9em; } .badge { white-space: nowrap; }
 .badge { display: inline-block; border-radius: 4px; padding: 2px 10px; color: #fff;
   font-weight: 600; background: #78828f; }
 .identical, .near-tie, .within-budget { background: #1a7f37; } .failed { background: #b42318; }
