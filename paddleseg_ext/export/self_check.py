@@ -20,7 +20,7 @@ from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial
 from paddleseg_ext.export.folding import normalize_batch
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.images.reading import read_image
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.bundle import Bundle, read_bundle, record_graph
 from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.postprocess import softmax
 from paddleseg_ext.inference.predictor import Predictor
@@ -91,7 +91,8 @@ def check_bundle(
         if not entry.is_installed or not bundle.has_graph(entry.graphs["fp32"]):
             continue
         try:
-            trials[name] = _try(name, bundle, cases, options)
+            run = _try_mnn if name == "mnn" else _try
+            trials[name] = run(name, bundle, cases, options)
         except (CheckFailed, UsageError) as error:
             if name == "onnxruntime" and options.onnx:
                 raise OnnxRefused(str(error)) from error
@@ -150,6 +151,20 @@ def _try(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -
         log(f"self-check: {where}: {finding}")
         trial.verdicts += verdicts
     return trial
+
+
+def _try_mnn(name: str, bundle: Bundle, cases: list[Case], options: ExportOptions) -> Trial:
+    """MNN in large tiles, or in small ones where these round too much; the bundle says which.
+
+    Raises:
+        CheckFailed: neither returns the network's result.
+    """
+    try:
+        return _try(name, bundle, cases, options)
+    except CheckFailed as error:
+        log(f"self-check: {error}; MNN takes small tiles")
+    record_graph(bundle, name, tiles="small")
+    return _try(name, read_bundle(bundle.deploy_file), cases, options)
 
 
 def _time_in_turns(trials: Mapping[str, Trial], batch: NDArray) -> None:

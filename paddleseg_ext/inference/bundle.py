@@ -462,6 +462,13 @@ def record_verified(bundle: Bundle, records: Mapping[str, Verified]) -> None:
     rewrite_verdicts(bundle.deploy_file.parent, known | dict(records), bundle.manifest.calibration)
 
 
+def record_graph(bundle: Bundle, name: str, **facts: str) -> None:
+    """Write facts of a graph into its entry in the bundle's `Manifest.graphs`."""
+    content = read_sections(bundle.deploy_file, DEPLOY_SECTION)
+    content["Manifest"]["graphs"][name] |= facts
+    write_text(bundle.deploy_file, dump_yaml(content))
+
+
 def record_calibration(bundle: Bundle, record: Calibration) -> None:
     """Write a calibration into the bundle's `Manifest.postprocess`, in place of an earlier one.
 

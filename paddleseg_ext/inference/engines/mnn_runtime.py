@@ -5,6 +5,9 @@ This module is imported when the engine is opened: the base installation has no 
 A session holds weights that were transformed for it, and an input size, so each stream has one. In
 `precision: high` MNN sums in float32; its own word for that, which it prints, is what `describe`
 reports.
+
+Winograd's way in large tiles multiplies least and rounds most: where that moves label maps, the
+export finds small tiles enough, and the bundle says so (`Manifest.graphs.mnn.tiles`).
 """
 
 import time
@@ -16,6 +19,7 @@ import MNN
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.errors import check_choice
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.common.native_output import without_lines
 from paddleseg_ext.inference.bundle import Bundle
@@ -25,6 +29,8 @@ from paddleseg_ext.inference.runtime import RuntimeReport
 
 HIGH = "MNN use high precision"
 OUT_OF_MEMORY = 1
+WINOGRAD_HINT = 3  # Interpreter::WINOGRAD_MEMORY_LEVEL
+TILES = {"large": 3, "small": 1}
 PLANES = MNN.Tensor_DimensionType_Caffe  # (N, C, H, W)
 TYPES = {"float32": MNN.Halide_Type_Float, "uint8": MNN.Halide_Type_Uint8}
 # Operators whose precision is that of the arithmetic; the others move or reshape.
@@ -41,10 +47,14 @@ class Mnn(GraphEngine):
         threads, streams = self.spec.threads or available_cores(), self.streams
         shares = [max(1, threads // streams + (i < threads % streams)) for i in range(streams)]
         settings = {"backend": "CPU", "precision": "high"}
+        tiles = bundle.manifest.graphs["mnn"].get("tiles", "large") if bundle.manifest else "large"
+        check_choice(f"{bundle.deploy_file}: mnn: tiles", tiles, TILES)
         with without_lines(ENGINES["mnn"].prints) as printed:
             try:
                 # Interpreters wait for one another's sessions; a stream waits for none.
                 interpreters = [MNN.Interpreter(str(self.file)) for _ in shares]
+                for interpreter in interpreters:
+                    interpreter.setSessionHint(WINOGRAD_HINT, TILES[tiles])
                 sessions = [
                     (interpreter, interpreter.createSession(settings | {"numThread": share}))
                     for interpreter, share in zip(interpreters, shares, strict=True)
@@ -53,7 +63,7 @@ class Mnn(GraphEngine):
             except Exception as error:
                 raise self.cannot_load(error) from error
         self._precision = "fp32" if HIGH in printed else "unknown"
-        self._threads = sum(shares)
+        self._threads, self._tiles = sum(shares), tiles
         self._idle: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         for session in sessions:
             self._idle.put(session)
@@ -79,7 +89,7 @@ class Mnn(GraphEngine):
             streams=self.streams,
             kernels=dict(self._calls),
             kernel_precisions={self._precision: computing} if computing else {},
-            details={"ir_optim": True},
+            details={"ir_optim": True, "tiles": self._tiles},
         )
 
     def _listed(self) -> Counter[str]:

@@ -65,6 +65,21 @@ def test_it_says_what_runs(bundle: Bundle) -> None:
     assert "fp32 was asked for, and unknown kernels run" in spec.shortfall(unknown)
 
 
+def test_small_tiles_round_less_and_are_named(bundle: Bundle) -> None:
+    batch, errors = noise(1, 3, 64, 64), {}
+    for tiles in ("large", "small"):
+        assert bundle.manifest
+        graphs = {"mnn": {**bundle.manifest.graphs["mnn"], "tiles": tiles}}
+        named = replace(bundle, manifest=replace(bundle.manifest, graphs=graphs))
+        engine = opened(named, threads=1)
+        assert engine.describe().details["tiles"] == tiles
+        errors[tiles] = np.abs(engine.run(batch) - convolved(batch)).max()
+    assert errors["small"] < errors["large"] < TOLERANCE
+    graphs = {"mnn": {"file": "model.mnn", "tiles": "huge"}}
+    with pytest.raises(UsageError, match="mnn: tiles: unknown 'huge'"):
+        opened(replace(bundle, manifest=replace(bundle.manifest, graphs=graphs)))
+
+
 def test_several_threads_may_run_at_once(bundle: Bundle) -> None:
     engine = opened(bundle, threads=2, streams=2)
     batches = [noise(1, 3, side, 40) for side in (16, 24, 32, 16, 24, 32)]
