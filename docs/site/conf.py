@@ -38,10 +38,10 @@ myst_linkify = False
 # What a page's group is called, and its pages; README.md gets them as hidden tables of contents.
 NAVIGATION = {
     "Use": (
-        "docs/data docs/own_data docs/training docs/runs docs/distributed docs/configs "
-        "docs/paddleseg docs/python docs/evaluation docs/deployment docs/quantization docs/gpu "
-        "docs/cpp docs/web docs/edge docs/parity docs/trust test_tipc/README docs/performance "
-        "docs/serving deploy/README docs/scale"
+        "docs/tutorial docs/data docs/own_data docs/training docs/runs docs/distributed "
+        "docs/configs docs/paddleseg docs/python docs/evaluation docs/deployment "
+        "docs/quantization docs/gpu docs/cpp docs/web docs/edge docs/parity docs/trust "
+        "test_tipc/README docs/performance docs/serving deploy/README docs/scale"
     ),
     "Networks and results": "docs/networks docs/adding_a_model configs/*/README docs/results/*",
     "Project": (
