@@ -95,7 +95,7 @@ def search(site: Path) -> Iterator[Any]:
         def found(words: str) -> list[str]:
             page.goto((site / "search.html").as_uri() + f"?q={words}")
             api.expect(page.locator("#search-results h2 ~ p")).to_contain_text(
-                re.compile("found|matching"), timeout=60_000
+                re.compile("found|did not match"), timeout=60_000
             )
             links = page.locator("#search-results ul.search li > a").all()
             return [link.get_attribute("href") or "" for link in links]
