@@ -27,7 +27,7 @@ httpx = pytest.importorskip("httpx")
 
 PAGE = PROJECT / "docs/tutorial.md"
 MOST_BYTES_OF_PICTURES = 300_000
-LEAST_MIOU = 0.2  # of seven classes; one class everywhere has 0.05
+LEAST_MIOU = 0.4  # of the seven classes; 0.6177 was measured, one class everywhere has 0.05
 CPP = Path("output/cpp/segment")
 
 
