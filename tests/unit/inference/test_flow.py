@@ -53,6 +53,18 @@ def test_what_was_hidden_has_no_counterpart() -> None:
     assert exist[36:54, 56:84].mean() < 0.1 and exist[:24].mean() > 0.95
 
 
+def test_what_comes_out_from_behind_has_no_counterpart() -> None:
+    """A patch moves over a ground of its own brightness: only the two ways disagree there."""
+    ground, patch = ((100 + 0.25 * (texture(seed) - 128.0)).astype(np.uint8) for seed in (4, 5))
+    frames = []
+    for left in (40, 52):
+        frame = ground[: SIZE_HW[0], : SIZE_HW[1]].copy()
+        frame[30:66, left : left + 40] = patch[30:66, 20:60]
+        frames.append(frame)
+    exist = find_counterparts(*frames).exist
+    assert exist[32:64, 40:52].mean() < 0.5 and exist[:20].mean() > 0.95
+
+
 def test_labels_that_move_with_the_film_are_kept_and_flicker_is_counted() -> None:
     whole, rng = texture(), np.random.default_rng(1)
     classes = (whole // 64).astype(np.uint8)
