@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.options import option
 
+MOST_LOGIT = 1e9  # of a mean that a file may hold
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -70,7 +72,7 @@ class ClassStatistics:
         pixels: pixels of these, drawn at random.
     """
 
-    means: list[float]
+    means: list[float] = option([], "", at_least=-MOST_LOGIT, below=MOST_LOGIT)
     deviations: list[float] = option([], "", above=0)
     images: int = option(0, "", at_least=0)
     pixels: int = option(0, "", at_least=0)

@@ -97,6 +97,14 @@ def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_pat
         assert len(done.err.strip().splitlines()) == 1
     assert copied.read_text() == content and not (tmp_path / "out").exists()
     edited = yaml.safe_load(content)
+    for wrong in ({"means": [float("nan")] * 5, "deviations": [1.0] * 5},
+                  {"means": [1.0] * 4, "deviations": [1.0] * 5},
+                  {"means": [1.0] * 5, "deviations": [0.0] * 5}):  # fmt: skip
+        edited["Manifest"]["postprocess"]["class_statistics"] = wrong
+        copied.write_text(yaml.safe_dump(edited))
+        done = call("infer.py", "--config", copied, "--image_path", image, "--device", "cpu")
+        assert done.status == 2 and "postprocess.class_statistics" in done.err
+    del edited["Manifest"]["postprocess"]["class_statistics"]
     for wrong in (
         {"temperature": 0},
         {"temperature": float("nan")},
