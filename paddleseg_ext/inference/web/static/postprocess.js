@@ -33,11 +33,14 @@ function stagesOf(output, geometry, model) {
 export function labelMap(output, geometry, model) {
   const stages = stagesOf(output, geometry, model);
   if (output.classes === 0) return labelsThrough(output, stages);
-  for (const value of output.data) {
-    if (Number.isNaN(value)) throw new Error("the network's output holds NaN");
-  }
+  if (hasNan(output.data)) throw new Error("the network's output holds NaN");
   if (stages.every((stage) => stage.isCrop)) return labelsThrough(bestOf(output), stages);
   return sparse(output, stages) ?? dense(output, stages);
+}
+
+function hasNan(data) {
+  for (let i = 0; i < data.length; i++) if (data[i] !== data[i]) return true;
+  return false;
 }
 
 function labelsThrough(output, stages) {
@@ -176,7 +179,11 @@ function sparse(output, stages) {
   const leads = { labels: new Uint8Array(output.width), best: new Float32Array(output.width),
     second: new Float32Array(output.width) };
   const labels = new Uint8Array(rows.length * columns.length);
-  const work = { output, columns, edges, lines, leads, doubt: DOUBT * largest, read };
+  const lanes = new Float64Array(columns.length * MOST_TAPS);
+  columns.forEach(({ weights }, x) => lanes.set(weights, x * MOST_TAPS));
+  const candidates = new Uint8Array(output.classes);
+  const doubt = DOUBT * largest;
+  const work = { output, columns, edges, lanes, lines, leads, doubt, read, candidates };
   for (let y = 0; y < rows.length; y++) {
     mixLines(output, rows[y], lines);
     lead(output, lines, leads);
@@ -229,34 +236,43 @@ function fillRow(work, y, row) {
   }
 }
 
-/* The classes that may be best somewhere in a cell, rising. */
-function candidatesOf({ output, lines, leads, doubt }, start, count) {
+/* The classes that may be best somewhere in a cell, rising: how many, into `candidates`. */
+function findCandidates({ output, lines, leads, doubt, candidates }, start, count) {
+  const { classes, width } = output;
   let floor = -Infinity;
   for (let b = 0; b < count; b++) {
-    const line = leads.labels[start + b] * output.width + start;
-    floor = Math.max(floor, Math.min(...lines.subarray(line, line + count)));
+    const line = leads.labels[start + b] * width + start;
+    let least = lines[line];
+    for (let k = 1; k < count; k++) if (lines[line + k] < least) least = lines[line + k];
+    if (least > floor) floor = least;
   }
-  const candidates = [];
-  for (let c = 0; c < output.classes; c++) {
-    const line = c * output.width + start;
-    if (Math.max(...lines.subarray(line, line + count)) >= floor - doubt) candidates.push(c);
+  let number = 0;
+  for (let c = 0; c < classes; c++) {
+    const line = c * width + start;
+    let most = lines[line];
+    for (let k = 1; k < count; k++) if (lines[line + k] > most) most = lines[line + k];
+    if (most >= floor - doubt) candidates[number++] = c;
   }
-  return candidates;
+  return number;
 }
 
 function interpolate(work, y, cell, row) {
-  const { output, columns, edges, lines, doubt, read } = work;
+  const { output: { width }, columns, edges, lanes, lines, doubt, read, candidates } = work;
   const { start, weights: { length: count } } = columns[edges[cell]];
-  const candidates = candidatesOf(work, start, count);
+  const number = findCandidates(work, start, count);
   for (let x = edges[cell]; x < edges[cell + 1]; x++) {
-    const { weights } = columns[x];
+    const lane = x * MOST_TAPS;
     let best = -Infinity, second = -Infinity, winner = 0;
-    for (const c of candidates) {
+    for (let i = 0; i < number; i++) {
+      const line = candidates[i] * width + start;
       let value = 0;
-      for (let k = 0; k < count; k++) value += weights[k] * lines[c * output.width + start + k];
-      if (value > best) [second, best, winner] = [best, value, c];
-      else if (value > second) second = value;
+      for (let k = 0; k < count; k++) value += lanes[lane + k] * lines[line + k];
+      if (value > best) {
+        second = best;
+        best = value;
+        winner = candidates[i];
+      } else if (value > second) second = value;
     }
-    row[x] = best - second > doubt ? winner : decided(read, y, x, candidates);
+    row[x] = best - second > doubt ? winner : decided(read, y, x, candidates.subarray(0, number));
   }
 }

@@ -179,18 +179,19 @@ function pillowPass(image, to, isHorizontal, isWhole) {
   const filter = pillowFilter(isHorizontal ? width : image.height, to);
   const result = isHorizontal ? blank(image, to, image.height) : blank(image, width, to);
   const step = (isHorizontal ? 1 : width) * channels;
-  for (const [place, { start, weights }] of filter.entries()) {
-    const whole = weights.map((weight) => Math.trunc(0.5 + weight * 2 ** PILLOW_BITS));
-    const lines = isHorizontal ? image.height : width;
+  const unit = 2 ** PILLOW_BITS;
+  for (let place = 0; place < to; place++) {
+    const { start, weights } = filter[place];
+    const used = Float64Array.from(weights, (each) => (isWhole ? Math.trunc(0.5 + each * unit) : each));
+    // One value of each channel after the other, along the other axis.
+    const [lines, group] = isHorizontal ? [image.height, channels] : [1, width * channels];
     for (let line = 0; line < lines; line++) {
-      const from = isHorizontal ? (line * width + start) * channels : (start * width + line) * channels;
-      const out = (isHorizontal ? line * to + place : place * width + line) * channels;
-      for (let c = 0; c < channels; c++) {
-        let sum = isWhole ? 2 ** (PILLOW_BITS - 1) : 0;
-        const used = isWhole ? whole : weights;
-        for (let k = 0; k < used.length; k++) sum += data[from + k * step + c] * used[k];
-        result.data[out + c] = isWhole
-          ? Math.min(Math.max(Math.floor(sum / 2 ** PILLOW_BITS), 0), 255) : sum;
+      const from = isHorizontal ? (line * width + start) * channels : start * width * channels;
+      const out = isHorizontal ? (line * to + place) * channels : place * width * channels;
+      for (let i = 0; i < group; i++) {
+        let sum = isWhole ? unit / 2 : 0;
+        for (let k = 0, at = from + i; k < used.length; k++, at += step) sum += data[at] * used[k];
+        result.data[out + i] = isWhole ? Math.min(Math.max(Math.floor(sum / unit), 0), 255) : sum;
       }
     }
   }
@@ -199,7 +200,8 @@ function pillowPass(image, to, isHorizontal, isWhole) {
 
 /* Pixels of whole values are resized as bytes and stay whole. */
 function pillowLinear(image, width, height) {
-  const isWhole = image.data.every((value) => value === (value & 255));
+  let isWhole = true;
+  for (let i = 0; isWhole && i < image.data.length; i++) isWhole = image.data[i] === (image.data[i] & 255);
   let result = image;
   // The rows come first, except where the columns shrink and they grow.
   const isDownFirst = height < image.height && width > image.width;
