@@ -1,5 +1,6 @@
 """The page of `export --web` in headless Chromium, beside `infer`."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.scenes import draw_scene
 from paddleseg_ext.inference.predictor import Predictor
@@ -21,7 +22,7 @@ from paddleseg_ext.inference.web.folder import write_web
 from paddleseg_ext.scoring.verdict import FAILED, judge_image
 
 from .browser import find_browser
-from .conftest import Deployment
+from .conftest import Deployment, load_script
 from .serving import serving
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -117,7 +118,9 @@ def wait_for(page: Any, text: str) -> None:
 def label_map(page: Any, file: Path) -> np.ndarray:
     """The label map that the page makes of a file."""
     page.set_input_files("#file", file)
-    wait_for(page, f"Done: {file.name}")
+    playwright_api.expect(page.locator("#status")).to_contain_text(
+        f"Done: {file.name}", timeout=4 * WAIT_MS
+    )
     with page.expect_download() as download:
         page.get_by_role("button", name="Download label map").click()
     return np.asarray(Image.open(download.value.path()))
@@ -282,3 +285,37 @@ def test_the_service_offers_it(
         with Predictor.open(bundle, "onnxruntime", threads=1) as predictor:
             judged(predictor, file, label_map(page, file))
         context.close()
+
+
+@pytest.mark.slow
+def test_int8_and_webgpu_by_its_switches(
+    bundle: Path, deployment: Deployment, archive: Path, tmp_path: Path
+) -> None:
+    """WebGPU on Chromium's software adapter."""
+    page_folder, int8 = tmp_path / "page", tmp_path / "int8"
+    flags = ["--config", str(bundle / "deploy.yaml"), "--data", str(deployment.list)]
+    flags += ["--sensitivity", "False", "--keep_float", "0", "--save_dir", str(int8)]
+    with contextlib.suppress(CheckFailed):  # the weights are random
+        load_script("quantize").main([*flags, "--web", str(page_folder)])
+    server = serve_files(page_folder)
+    file = deployment.list.parent / "city1" / "frame.png"
+    software = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    software += ["--use-vulkan=swiftshader", "--enable-features=Vulkan", "--no-sandbox"]
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=software)
+        page = browser.new_page()
+        page.set_default_timeout(4 * WAIT_MS)
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        wait_for(page, "Ready")
+        page.get_by_label("Graph").select_option("int8")
+        playwright_api.expect(page.locator("#model")).to_contain_text("INT8", timeout=WAIT_MS)
+        with Predictor.open(int8, "onnxruntime_int8", threads=1) as predictor:
+            assert (label_map(page, file) != predictor(file).label_map).mean() < 0.01
+        page.get_by_label("Graph").select_option("fp32")
+        if page.get_by_label("Runs on").is_visible():
+            page.get_by_label("Runs on").select_option("webgpu")
+            playwright_api.expect(page.locator("#model")).to_contain_text("WebGPU", timeout=WAIT_MS)
+            with Predictor.open(bundle, "onnxruntime", threads=1) as predictor:
+                judged(predictor, file, label_map(page, file))
+        browser.close()
+    server.shutdown()

@@ -40,6 +40,7 @@ async function open() {
   say("Loading the network ...");
   const [provider, precision] = [find("provider").value, find("precision").value];
   startWorker();
+  const own = worker;
   try {
     const threads = Math.min(navigator.hardwareConcurrency ?? 1, MOST_THREADS);
     const opened = await ask({ kind: "open", provider, precision, threads });
@@ -48,9 +49,11 @@ async function open() {
       `${precision.toUpperCase()}, ${how}, in this browser`;
     say("Ready: nothing is sent anywhere, also without network.");
   } catch (error) {
+    if (own !== worker) return opening; // the switches were turned meanwhile
     say(`The network cannot be loaded: ${error.message}`, true);
     throw error;
   }
+  return undefined;
 }
 
 /* `image` is a blob, or an ImageBitmap of a camera. */
