@@ -148,12 +148,12 @@ def ours(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]
 
 def one_of(ways: list[list[str]], command: Callable[[list[str]], Any]) -> Any:
     """Run the first command, and each next one where those before fail."""
-    from paddleseg_ext.common.errors import CheckFailed
+    from paddleseg_ext.common.errors import CheckFailed, UsageError
 
     for way in ways[:-1]:
         try:
             return command(way)
-        except CheckFailed as error:
+        except (CheckFailed, UsageError) as error:
             print(f"failed: {error}")
     return command(ways[-1])
 
