@@ -6,7 +6,10 @@
 import argparse
 import io
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 WARNINGS = (
@@ -45,6 +48,27 @@ def silence() -> None:
     os.environ.setdefault(*NATIVE_LEVEL)
     for start in WARNINGS:
         warnings.filterwarnings("ignore", message=start)
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Hide the same lines while Paddle is imported for a caller from Python.
+
+    Everything else that is written to standard error meanwhile comes out afterwards.
+    """
+    if not QuietText.is_quiet:
+        yield
+        return
+    caught = io.StringIO()
+    try:
+        with warnings.catch_warnings(), redirect_stderr(caught):
+            for start in WARNINGS:
+                warnings.filterwarnings("ignore", message=start)
+            yield
+    finally:
+        for line in caught.getvalue().splitlines():
+            if not line.startswith(PRINTED):
+                print(line, file=sys.stderr)
 
 
 class Verbose(argparse.Action):

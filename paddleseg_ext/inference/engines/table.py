@@ -12,6 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from paddleseg_ext.common.chatter import quiet_import
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.common.native_output import without_lines
 from paddleseg_ext.common.packages import optional_imports
@@ -81,7 +82,7 @@ class EngineEntry:
         module, _, name = self.where.partition(":")
         if self.package == "paddle":
             fix_thread_count()  # Paddle reads the environment once, when it is imported
-        with optional_imports(f"engine {self.package}", self.extra):
+        with optional_imports(f"engine {self.package}", self.extra), quiet_import():
             if self.prints:
                 with without_lines(self.prints):
                     importlib.import_module(self.package)

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from contextlib import redirect_stderr
 
 import pytest
@@ -55,6 +56,14 @@ def test_warnings_of_the_native_part_are_hidden_unless_asked_for(monkeypatch):
     monkeypatch.setenv(name, "0")  # the user's own word
     chatter.silence()
     assert os.environ[name] == "0"
+
+
+def test_an_import_from_python_is_quiet_too(capsys, monkeypatch):
+    monkeypatch.setattr(chatter.QuietText, "is_quiet", True)
+    with warnings.catch_warnings(record=True) as shown, chatter.quiet_import():
+        _as_paddle_prints()
+        warnings.warn("No ccache found. Please be aware ...", stacklevel=1)
+    assert capsys.readouterr().err == "before\nafter\n" and not shown
 
 
 def test_verbose_shows_them(written):
