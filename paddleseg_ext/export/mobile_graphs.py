@@ -5,7 +5,6 @@ imported (`aliyun-log-python-sdk`), and sends a record of each conversion to its
 has a process of its own, which it may end.
 """
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -90,9 +89,12 @@ def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) ->
     Raises:
         CheckFailed: pnnx cannot convert the graph; the message has its reason, in one line.
     """
+    import onnx
+
     with tempfile.TemporaryDirectory(dir=param_file.parent) as folder:
         # It writes ten files beside its input.
-        graph = Path(shutil.copy(onnx_file, Path(folder) / "net.onnx"))
+        graph = Path(folder) / "net.onnx"
+        onnx.save(_with_modes(onnx.load(str(onnx_file))), str(graph))
         files = [Path(folder) / "net.ncnn.param", Path(folder) / "net.ncnn.bin"]
         shape = f"inputshape=[1,{','.join(map(str, input_shape[1:]))}]"
         command = [str(pnnx_program()), str(graph), shape, "fp16=0"]
@@ -100,6 +102,16 @@ def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) ->
         for file, target in zip(files, (param_file, param_file.with_suffix(".bin")), strict=True):
             file.replace(target)
     return {**entry, "file": param_file.name}
+
+
+def _with_modes(model: Any) -> Any:
+    """The model, the mode of each padding written out: pnnx does not know its default."""
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "Pad" and not any(each.name == "mode" for each in node.attribute):
+            node.attribute.append(helper.make_attribute("mode", "constant"))
+    return model
 
 
 def _written(command: Sequence[str], files: Sequence[Path], maker: str) -> dict[str, Any]:

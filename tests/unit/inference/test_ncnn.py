@@ -60,6 +60,26 @@ def test_odd_sides_are_right(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-4)
 
 
+def test_a_padding_without_a_mode_is_converted(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    file = write_onnx(tmp_path / "net.onnx", SIDES)
+    model = onnx.load(str(file))
+    pads = onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads")
+    model.graph.initializer.append(pads)
+    convolution = model.graph.node[0]
+    convolution.input[0] = "padded"
+    del convolution.attribute[:]
+    model.graph.node.insert(0, onnx.helper.make_node("Pad", ["x", "pads"], ["padded"]))
+    onnx.save(model, str(file))
+    graphs = {"ncnn": write_ncnn(file, tmp_path / "model.ncnn.param", SIDES)}
+    manifest = Manifest("Network", generic_table(8), graphs=graphs)
+    bundle = bundle_for_onnx(file, input_shape=[-1, *SIDES[1:]], manifest=manifest)
+    bundle = replace(bundle, deploy_file=tmp_path / "deploy.yaml")
+    batch = noise(*SIDES)
+    got = opened(bundle, threads=1).run(batch)
+    np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-4)
+
+
 def test_it_says_what_runs(bundle: Bundle) -> None:
     spec = RuntimeSpec("ncnn", threads=2, streams=2)
     told = open_engine(bundle, spec).describe()
