@@ -99,9 +99,20 @@ def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) ->
         shape = f"inputshape=[1,{','.join(map(str, input_shape[1:]))}]"
         command = [str(pnnx_program()), str(graph), shape, "fp16=0"]
         entry = _written(command, files, f"pnnx {metadata.version('pnnx')}")
+        if foreign := _foreign_layers(files[0]):
+            raise CheckFailed(
+                f"{entry['made_by']} cannot convert the ONNX graph: ncnn has no "
+                f"{', '.join(foreign)}"
+            )
         for file, target in zip(files, (param_file, param_file.with_suffix(".bin")), strict=True):
             file.replace(target)
     return {**entry, "file": param_file.name}
+
+
+def _foreign_layers(param_file: Path) -> list[str]:
+    """Operators that pnnx left as PyTorch's (`Tensor.slice`); those of ncnn have no dot."""
+    lines = param_file.read_text(encoding="utf-8").splitlines()[2:]  # a magic number, two counts
+    return sorted({line.split()[0] for line in lines if "." in line.split()[0]})
 
 
 def _with_modes(model: Any) -> Any:

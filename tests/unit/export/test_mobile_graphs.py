@@ -88,3 +88,10 @@ def test_ncnns_graph_needs_one_size_and_its_converter(monkeypatch: pytest.Monkey
     monkeypatch.setattr(mobile_graphs, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install --no-deps -r requirements/pnnx\.txt"):
         mobile_graphs.require_pnnx()
+
+
+def test_an_operator_that_ncnn_does_not_have_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "net.ncnn.param"
+    layers = ["Input in0 0 1 in0", "Tensor.slice a 1 1 in0 1", "Convolution b 1 1 1 out0 0=8"]
+    file.write_text("\n".join(["7767517", "3 3", *layers]) + "\n")
+    assert mobile_graphs._foreign_layers(file) == ["Tensor.slice"]
