@@ -6,8 +6,8 @@
 Arguments: replicas and replica_gpus (GPUs of each, 0.5 lets two share one); config (deploy.yaml)
 and api_key_file, both on every node; and, named as the flags of `paddleseg-ext serve` and
 explained there: backend, device, precision, num_classes, cpu_threads, queue_size, max_batch,
-max_wait_ms, deadline, max_mib, max_megapixels; allowed_host takes names separated by commas. Ray's
-own settings say where to listen (serve start).
+max_wait_ms, deadline, max_mib, max_megapixels, model_name; allowed_host takes names separated by
+commas. Ray's own settings say where to listen (serve start).
 """
 
 import argparse

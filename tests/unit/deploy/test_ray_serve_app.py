@@ -110,7 +110,7 @@ def test_a_replica_asks_ray_for_what_it_uses() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"backend": "torch"}, {"queue_size": "0"}, {"max_pixels": "1"}, {"precision": "bf16"}]
+    "given", [{"backend": "torch"}, {"queue_size": "0"}, {"max_pixels": "1"}, {"precision": "fp8"}]
 )
 def test_wrong_arguments_are_refused(given: dict) -> None:
     with pytest.raises(ValidationError):
