@@ -434,7 +434,8 @@ def test_bytes_are_not_made_of_what_is_none(value: float) -> None:
     [
         ("openvin", {}, r"did you mean 'openvino'"),
         ("onnxruntime", {"precision": "int9"}, "unknown 'int9'"),
-        ("onnxruntime", {"device": "gpu"}, "use --backend paddle for a GPU"),
+        ("openvino", {"device": "gpu"}, "use --backend paddle or onnxruntime_cuda for a GPU"),
+        ("onnxruntime", {"device": "gpu"}, "onnxruntime_cuda: onnxruntime-gpu is not installed"),
         ("openvino", {"precision": "fp16"}, "fp32 or bf16 or int8"),
         ("openvino", {"precision": "int8"}, "paddleseg-ext quantize"),
         ("onnxruntime", {"precision": "bf16"}, "fp32 or int8, got bf16"),
