@@ -31,6 +31,7 @@ from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.common.version import __version__
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import validation_data
+from paddleseg_ext.evaluation.bundle_protocol import rule_for_bundle
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.export.cost import count_cost
@@ -127,8 +128,13 @@ def export(
         shutil.rmtree(work, ignore_errors=True)
     _say_missing(missing, options)
     if options.web is not None:
-        log(f"--web: {write_web(read_bundle(options.save_dir), options.web)} is the page to serve")
+        _write_page(read_bundle(options.save_dir), options.web)
     return options.save_dir / DEPLOY_FILE
+
+
+def _write_page(bundle: Bundle, folder: Path) -> None:
+    page = write_web(bundle, folder, rule_for_bundle(bundle).make())
+    log(f"--web: {page} is the page to serve")
 
 
 def _checked(config: Config, options: ExportOptions) -> tuple[list[Any], ExportOptions]:

@@ -180,8 +180,6 @@ def _run_web(
     names: Mapping[str, str],
 ) -> str:
     """Run the page's scripts on the pixels; returns why they left no result."""
-    if not comparison.protocol.is_plain:
-        return f"it shows whole images once, and the protocol is {comparison.protocol.describe()}"
     files = [[str(results.parent / "pixels" / f"{stem}.png"), stem] for stem in names]
     precision = PRODUCERS[run.stage].precision
     job = {"precision": precision, "threads": run.threads, "images": files}

@@ -19,10 +19,16 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.images.functional import resize_logits
 from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.inference.outputs import LABEL_MAPS
 from paddleseg_ext.inference.runtime import RuntimeReport
-from paddleseg_ext.inference.web.folder import check_web, write_model, write_node_scripts
+from paddleseg_ext.inference.web.folder import (
+    check_protocol,
+    check_web,
+    write_model,
+    write_node_scripts,
+)
 from paddleseg_ext.inference.web.runtime_files import NODE_FILES, require_archive, unpack
 from paddleseg_ext.parity.compare import Comparison
 from paddleseg_ext.parity.reference import total_counts
@@ -66,13 +72,14 @@ class WebProgram:
         """Write it for a bundle.
 
         Raises:
-            UsageError: see `require_node`, `check_web` and `require_archive`.
+            UsageError: see `require_node`, `check_web`, `check_protocol` and `require_archive`.
         """
         node = require_node()
         check_web(comparison.bundle)
         unpack(require_archive(FLAG), folder / "runtime", NODE_FILES)
         write_node_scripts(folder)
-        write_model(comparison.bundle, folder)
+        check_protocol(comparison.bundle, comparison.protocol)
+        write_model(comparison.bundle, folder, comparison.protocol)
         return cls(node, folder)
 
     def run(self, comparison: Comparison, job: Mapping[str, Any], results: Path) -> str:
@@ -115,7 +122,11 @@ class WebProgram:
 
 def _compared(comparison: Comparison, image: Path, file: Path) -> str:
     """How an input tensor compares with the bundle's: `equal`, or by how much it is off."""
-    expected = comparison.bundle.preprocess()(read_image(image))[0]
+    bundle, protocol = comparison.bundle, comparison.protocol
+    expected, geometry = bundle.preprocess()(read_image(image))
+    if not protocol.is_plain:
+        height, width = protocol.scaled_hw(geometry.network_hw, protocol.scales[0])
+        expected = resize_logits(expected, (width, height), protocol.align_corners)
     if not file.is_file():
         return "missing"
     got = np.frombuffer(file.read_bytes(), expected.dtype)

@@ -22,6 +22,7 @@ from paddleseg_ext.common.flags import boolean, natural_int, positive_int
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.bundle_protocol import rule_for_bundle
 from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
@@ -162,7 +163,8 @@ def quantize(
     records = judging.record_all(new, trials, reference)
     log(f"written to {new.deploy_file}")
     if options.web is not None:
-        log(f"--web: {write_web(read_bundle(options.save_dir), options.web)} is the page to serve")
+        page = write_web(new, options.web, rule_for_bundle(new).make())
+        log(f"--web: {page} is the page to serve")
     return records
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -30,6 +31,7 @@ from paddleseg_ext.inference.web.runtime_files import (
     require_archive,
     unpack,
 )
+from paddleseg_ext.scoring.protocols import COINCHEUNG, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 FLAG = "--web"
 PAGE, MODEL, RUNTIME, SAMPLES, LICENCES = (
@@ -52,6 +54,7 @@ NODE_SCRIPTS = (*SCRIPTS, "png.js", "node.mjs")
 INTERPOLATIONS = ("LINEAR", "NEAREST", "PILLOW_LINEAR")  # that the scripts have
 NUM_SAMPLES = 3
 SAMPLE_SIZE_WH = (384, 192)  # of the embedded data set
+WHOLE = PROTOCOLS[DEFAULT_PROTOCOL]
 PRECISIONS = {"fp32": "onnx", "int8": "onnx_int8"}
 
 
@@ -139,7 +142,7 @@ def require_web_folder(folder: Path) -> None:
             )
 
 
-def write_web(bundle: Bundle, folder: str | Path) -> Path:
+def write_web(bundle: Bundle, folder: str | Path, protocol: Protocol = WHOLE) -> Path:
     """Write a folder that segments images in the browser, with this bundle's network.
 
     Any web server serves it; nothing of an image leaves the machine that opens it.
@@ -147,6 +150,8 @@ def write_web(bundle: Bundle, folder: str | Path) -> Path:
     Args:
         bundle: with an ONNX graph.
         folder: replaced where it is an earlier one.
+        protocol: how the page shows images to the network; one that it cannot follow is left out,
+            with a warning.
 
     Returns:
         Its page.
@@ -158,27 +163,44 @@ def write_web(bundle: Bundle, folder: str | Path) -> Path:
     check_web(bundle)
     check_folder(folder)
     archive = require_archive(FLAG)
-    _warn_of_protocol(bundle)
+    try:
+        check_protocol(bundle, protocol)
+    except UsageError as error:
+        warn(f"{FLAG}: {error}; the page shows whole images")
+        protocol = WHOLE
     with atomic_directory(folder) as work:
         for name in PAGE_SCRIPTS:
             write_bytes(work / name, static_file(name).read_bytes())
         write_text(work / PAGE, render_page(is_service=False, root="", browser=""))
         for number in range(NUM_SAMPLES):
             write_bytes(work / SAMPLES / f"{number}.png", draw_sample(number))
-        write_model(bundle, work)
+        write_model(bundle, work, protocol)
         unpack(archive, work / RUNTIME, PAGE_FILES)
         write_text(work / LICENCES, LICENCE)
     return folder / PAGE
 
 
-def write_model(bundle: Bundle, folder: Path) -> None:
+def check_protocol(bundle: Bundle, protocol: Protocol) -> None:
+    """Refuse a protocol that the scripts cannot follow: they look once, at the whole image.
+
+    Raises:
+        UsageError: it has several looks, halves bytes, or the bundle's graph takes bytes.
+    """
+    plain = replace(protocol, scales=(1.0,), side_multiple=1, align_corners=False, merge="logits")
+    if len(protocol.scales) > 1 or not plain.is_plain:
+        raise UsageError(f"protocol {protocol.name} is not offered in the browser")
+    if not protocol.is_plain and bundle.input_dtype != "float32":
+        raise UsageError(f"protocol {protocol.name} resizes tensors, and the graph takes bytes")
+
+
+def write_model(bundle: Bundle, folder: Path, protocol: Protocol = WHOLE) -> None:
     """Write `model.json` and the graphs that it names."""
     graphs = {}
     for precision, key in PRECISIONS.items():
         if bundle.manifest is not None and key in bundle.manifest.graphs:
             graphs[precision] = f"model_{precision}.onnx"
             write_bytes(folder / graphs[precision], bundle.onnx_file(precision).read_bytes())
-    write_json(folder / MODEL, describe(bundle, graphs))
+    write_json(folder / MODEL, describe(bundle, graphs, protocol))
 
 
 def write_node_scripts(folder: Path) -> Path:
@@ -189,7 +211,9 @@ def write_node_scripts(folder: Path) -> Path:
     return folder / "node.mjs"
 
 
-def describe(bundle: Bundle, graphs: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    bundle: Bundle, graphs: Mapping[str, str], protocol: Protocol = WHOLE
+) -> dict[str, Any]:
     """The description of a bundle for the scripts; `graphs` are precision -> file."""
     manifest, preprocess = bundle.manifest, bundle.preprocess()
     assert manifest is not None  # of `check_web`
@@ -213,6 +237,20 @@ def describe(bundle: Bundle, graphs: Mapping[str, str]) -> dict[str, Any]:
         "output_op": bundle.output_op,
         "upsampling": manifest.upsampling,
         "native_stride": manifest.native_stride,
+        "protocol": describe_protocol(protocol),
+    }
+
+
+def describe_protocol(protocol: Protocol) -> dict[str, Any] | None:
+    """What the scripts know of a protocol that `check_protocol` allows; None for the plain one."""
+    if protocol.is_plain:
+        return None
+    return {
+        "scale": protocol.scales[0],
+        "side_multiple": protocol.side_multiple,
+        "round_sides": protocol.round_sides,
+        "align_corners": protocol.align_corners,
+        "to_original": protocol.source == COINCHEUNG,
     }
 
 
@@ -228,12 +266,3 @@ def class_entries(table: ClassTable) -> list[dict[str, Any]]:
 def _finite(value: Any) -> Any:
     """JSON has no infinity; no side of an image is as long as this."""
     return 1e300 if isinstance(value, float) and math.isinf(value) else value
-
-
-def _warn_of_protocol(bundle: Bundle) -> None:
-    rule = bundle.manifest.evaluation if bundle.manifest else None
-    if rule is not None and not rule.make().is_plain:
-        warn(
-            f"{FLAG}: this network was evaluated by {rule.make().describe()}; the browser shows it "
-            "whole images"
-        )

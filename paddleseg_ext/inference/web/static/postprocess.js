@@ -12,6 +12,7 @@ const MOST_TAPS = 4; // in one direction
 
 function stagesOf(output, geometry, model) {
   const stages = [];
+  const aligned = model.protocol ? model.protocol.align_corners : model.upsampling === "aligned";
   const { width, height } = geometry;
   if (output.width !== width || output.height !== height) {
     // A network that pads its input by itself: what is beyond the input is cut off.
@@ -20,7 +21,7 @@ function stagesOf(output, geometry, model) {
     if (padded.width < width || padded.height < height) {
       throw new Error("the network's output is too small for its input; export the model again");
     }
-    stages.push({ ...padded, isCrop: false, aligned: model.upsampling === "aligned" });
+    stages.push({ ...padded, isCrop: false, aligned });
     if (padded.width !== width || padded.height !== height) stages.push({ width, height, isCrop: true });
   }
   for (const step of geometry.steps.slice().reverse()) {

@@ -1,6 +1,6 @@
 /* From an RGB image to the network's input, as `inference/preprocess.py`. */
 
-import { resizeImage, roundHalfEven } from "./resize.js";
+import { resizeImage, resizePlanes, roundHalfEven } from "./resize.js";
 
 function scaled(width, height, scale) {
   return [Math.max(1, roundHalfEven(width * scale)), Math.max(1, roundHalfEven(height * scale))];
@@ -92,7 +92,17 @@ function planesOf(image, channels, takesBytes) {
   return planes;
 }
 
-/* {tensor: planes of the network's input, geometry: the way back}. `rgb` is {data, width, height},
+/* The size at which a protocol shows an image, as `Protocol.scaled_hw`. */
+function lookOf({ width, height }, protocol) {
+  const half = protocol.round_sides ? 0.5 : 0;
+  const [wide, high] = [width, height].map((side) => {
+    const scaled = Math.max(1, Math.trunc(side * protocol.scale + half));
+    return Math.ceil(scaled / protocol.side_multiple) * protocol.side_multiple;
+  });
+  return { width: wide, height: high };
+}
+
+/* {tensor: planes of the network's input, look: their size, geometry: the way back}. `rgb` is {data, width, height},
    3 bytes a pixel; `model` is model.json. */
 export function prepare(rgb, model) {
   const takesBytes = model.input_dtype === "uint8";
@@ -115,6 +125,14 @@ export function prepare(rgb, model) {
       : resizeImage(image, width, height, transform.interp ?? "LINEAR");
   }
   const { width, height } = image;
-  const geometry = { width, height, steps, original: { width: rgb.width, height: rgb.height } };
-  return { tensor: planesOf(image, model.channels, takesBytes), geometry };
+  const original = { width: rgb.width, height: rgb.height };
+  let geometry = { width, height, steps, original };
+  let look = { width, height };
+  let tensor = planesOf(image, model.channels, takesBytes);
+  if (model.protocol) {
+    look = lookOf(geometry, model.protocol);
+    tensor = resizePlanes(tensor, model.channels, { width, height }, look, model.protocol.align_corners);
+    if (model.protocol.to_original) geometry = { ...original, steps: [], original };
+  }
+  return { tensor, look, geometry };
 }

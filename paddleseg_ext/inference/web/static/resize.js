@@ -73,6 +73,34 @@ function linearFloats(image, width, height) {
   return result;
 }
 
+/* A plane of float32 with corners kept in place: rows first, then columns, as NumPy. */
+function alignedPlane(data, from, width, height) {
+  const rows = axisOf(from.height, height, true), columns = axisOf(from.width, width, true);
+  const result = new Float32Array(width * height), row = new Float32Array(from.width);
+  for (let y = 0; y < height; y++) {
+    const low = rows.low[y] * from.width, high = rows.high[y] * from.width;
+    for (let x = 0; x < from.width; x++) row[x] = mixed(data[low + x], data[high + x], rows.weight[y], true);
+    for (let x = 0; x < width; x++) {
+      result[y * width + x] = mixed(row[columns.low[x]], row[columns.high[x]], columns.weight[x], true);
+    }
+  }
+  return result;
+}
+
+/* Planes of float32, one after the other, from {width, height} to another size. */
+export function resizePlanes(planes, count, from, to, aligned) {
+  if (from.width === to.width && from.height === to.height) return planes;
+  const [area, target] = [from.width * from.height, to.width * to.height];
+  const result = new Float32Array(count * target);
+  for (let c = 0; c < count; c++) {
+    const data = planes.subarray(c * area, (c + 1) * area);
+    const plane = aligned ? alignedPlane(data, from, to.width, to.height)
+      : linearFloats({ data, channels: 1, ...from }, to.width, to.height).data;
+    result.set(plane, c * target);
+  }
+  return result;
+}
+
 /* Source: OpenCV 4, modules/imgproc/src/resize.cpp, `resizeGeneric_` of bytes. */
 function linearBytes(image, width, height) {
   const { channels, data } = image;

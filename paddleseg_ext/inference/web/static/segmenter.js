@@ -41,11 +41,11 @@ export async function openSegmenter(ort, model, graph, provider = "wasm") {
   const shape = model.input_shape;
   return async (rgb) => {
     const times = [performance.now()];
-    const { tensor, geometry } = prepare(rgb, model);
-    checkSize(geometry, shape);
+    const { tensor, look, geometry } = prepare(rgb, model);
+    checkSize(look, shape);
     times.push(performance.now());
     const count = Math.max(1, shape[0]);
-    const dims = [count, model.channels, geometry.height, geometry.width];
+    const dims = [count, model.channels, look.height, look.width];
     const input = new ort.Tensor(model.input_dtype, batched(tensor, count), dims);
     const outputs = await session.run({ [name]: input });
     const output = outputs[result];
@@ -55,7 +55,7 @@ export async function openSegmenter(ort, model, graph, provider = "wasm") {
     for (const each of [input, ...Object.values(outputs)]) each.dispose();
     const [preprocess, network, postprocess] = [0, 1, 2].map((i) => times[i + 1] - times[i]);
     return { ids, width: rgb.width, height: rgb.height, tensor,
-      network: { width: geometry.width, height: geometry.height },
+      network: look,
       milliseconds: { preprocess, network, postprocess } };
   };
 }

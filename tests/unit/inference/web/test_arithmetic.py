@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paddleseg_ext.images.functional import resize_logits
 from paddleseg_ext.images.orientation import turn_upright
 from paddleseg_ext.images.reading import decode_image
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.preprocess import Preprocess
+from paddleseg_ext.inference.preprocess import Geometry, Preprocess
 from paddleseg_ext.inference.web import folder as web
+from paddleseg_ext.scoring.protocols import PROTOCOLS
 
 NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 TRANSFORMS: dict[str, list[dict[str, Any]]] = {
@@ -153,6 +155,30 @@ def test_label_maps_are_equal(tmp_path: Path) -> None:
     for (_, content), label_map, name in zip(run(tmp_path, cases), expected, names, strict=True):
         got = np.frombuffer(content, np.uint8).reshape(label_map.shape)
         np.testing.assert_array_equal(got, label_map, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["ss", "scale_0.5", "scale_0.75"])
+def test_one_look_of_a_protocol(name: str, tmp_path: Path) -> None:
+    """The tensor at the protocol's size, and the label map of scores that come from there."""
+    protocol = PROTOCOLS[name]
+    preprocess = Preprocess([{"type": "ResizeByShort", "short_size": 50}, NORMALIZE])
+    image = picture((61, 93))
+    tensor, geometry = preprocess(image)
+    height, width = protocol.scaled_hw(geometry.network_hw, protocol.scales[0])
+    tensor = resize_logits(tensor, (width, height), protocol.align_corners)
+    output = scores((5, height, width), 0, ties=False)
+    target = geometry
+    if name == "ss":
+        target = Geometry(geometry.original_hw, geometry.original_hw)
+    full = resize_logits(output, target.network_hw[::-1], protocol.align_corners)
+    model = model_of(preprocess) | {"protocol": web.describe_protocol(protocol)}
+    prepared = {"kind": "prepare", "height": 61, "width": 93, "model": model}
+    job = {"kind": "label_map", "classes": 5, "type": "float32", "height": height, "width": width}
+    job |= {"prepared": {"height": 61, "width": 93}, "model": model}
+    (_, first), (_, second) = run(tmp_path, [(prepared, image.tobytes()), (job, output.tobytes())])
+    np.testing.assert_array_equal(np.frombuffer(first, np.float32).reshape(tensor.shape), tensor)
+    expected = Postprocess().label_map(full, target)
+    np.testing.assert_array_equal(np.frombuffer(second, np.uint8).reshape(61, 93), expected)
 
 
 def test_what_a_network_padded_is_cut_off(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """The folder of `--web`: what is refused before it is written; its scripts are all there."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.export.options import ExportOptions
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.web import folder as web
+from paddleseg_ext.scoring.protocols import PROTOCOLS
 
 IMPORT = re.compile(r'(?:from|import\() ?"\./([^"]+)"')
 
@@ -45,3 +48,13 @@ def test_scripts_come_with_what_they_import(scripts: tuple[str, ...]) -> None:
     page = web.render_page(is_service=False, root="", browser="")
     named = set(re.findall(r'(?:src|href)="([^":]+\.(?:js|css))"', page))
     assert named <= {*web.PAGE_SCRIPTS, "browser.js"} and len(named) == 2
+
+
+@pytest.mark.parametrize("name", ["msf", "ssc", "slide", "half_resize", "label_1_8"])
+def test_protocols_of_several_looks_are_refused(name: str) -> None:
+    bundle = Bundle(Path("deploy.yaml"), Path("model.onnx"), None, [], None, "none", None)
+    with pytest.raises(UsageError, match=f"protocol {name} is not offered"):
+        web.check_protocol(bundle, PROTOCOLS[name])
+    web.check_protocol(bundle, PROTOCOLS["ss"])
+    with pytest.raises(UsageError, match="the graph takes bytes"):
+        web.check_protocol(replace(bundle, input_dtype="uint8"), PROTOCOLS["ss"])
