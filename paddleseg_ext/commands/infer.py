@@ -38,6 +38,7 @@ from paddleseg_ext.evaluation.prediction_run import (
 from paddleseg_ext.images.samples import Sample, collect_samples, image_sizes
 from paddleseg_ext.images.video import Source, open_camera, open_video
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
+from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.engines.tensorrt import shapes_of
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
@@ -157,8 +158,9 @@ def main(argv: list[str]) -> int:
     options, flags = read_options(InferOptions, args), read_options(RuntimeFlags, args)
     check_input_flags(args, options, flags)
     asked_runtime(flags)
-    bundle = read_bundle(args.config)
+    bundle = read_bundle(args.config, hashed=False)
     spec = runtime_of(flags, bundle)
+    bundle.warn_of_changes(ENGINES[spec.engine].graphs.get(spec.precision))
     rule = rule_for_bundle(bundle, options.protocol)
     bundle.preprocess()  # refuses unknown transforms before an engine is loaded
     wanted = options.outputs

@@ -40,6 +40,14 @@ ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
 MNN_FILE = "model.mnn"
 NCNN_FILES = ("model.ncnn.param", "model.ncnn.bin")  # the graph, its weights
+# Kind of graph -> its files; the others of a bundle are everybody's.
+GRAPH_FILES = {
+    "paddle": (*MODEL_FILES, PARAMS_FILE),
+    "onnx": (ONNX_FILE,),
+    "onnx_int8": (ONNX_INT8_FILE,),
+    "mnn": (MNN_FILE,),
+    "ncnn": NCNN_FILES,
+}
 ONNX_SUFFIX = ".onnx"
 OUTPUTS = ("confidence", "familiarity")  # of a segmentation, beside its label map
 FAMILIARITY = OUTPUTS[1]
@@ -299,6 +307,24 @@ class Bundle:
         named = self.manifest is not None and kind in self.manifest.graphs
         return named or (kind == "onnx" and self.is_onnx)
 
+    def warn_of_changes(self, kind: str | None = None) -> None:
+        """Warn of each file whose hash is not the manifest's.
+
+        Args:
+            kind: of the graph that runs, see `has_graph`: the files of others are left out. None
+                takes all.
+        """
+        if self.manifest is None:
+            return
+        others = [names for other, names in GRAPH_FILES.items() if kind and other != kind]
+        left_out = {name for names in others for name in names}
+        for name, expected in self.manifest.files.items():
+            file = self.deploy_file.parent / name
+            if name not in left_out and file.is_file() and sha256_of(file) != expected:
+                warn(
+                    f"{file} was changed after the export: its hash is not the one in the manifest"
+                )
+
     def graph_file(self, kind: str) -> Path:
         """The graph of a kind, see `has_graph`.
 
@@ -361,12 +387,16 @@ def check_outputs(outputs: Collection[str], unknown_below: float | None) -> None
         )
 
 
-def read_bundle(deploy_file: str | Path) -> Bundle:
+def read_bundle(deploy_file: str | Path, hashed: bool = True) -> Bundle:
     """Read and check a `deploy.yaml` and the files it names. Nothing in it is executed.
 
     A file whose hash is not the manifest's gives a warning: whether the bundle still predicts
     right is a matter of its scores. A file that was cut short is refused, since Paddle loads it
     without an error where only the last tensor is cut.
+
+    Args:
+        deploy_file: or the bundle's folder.
+        hashed: False leaves the hashes to `Bundle.warn_of_changes`, for who runs one of the graphs.
 
     Raises:
         UsageError: a missing or short file, an unknown key (the nearest is named), a wrong value.
@@ -403,6 +433,8 @@ def read_bundle(deploy_file: str | Path) -> Bundle:
         input_dtype=deploy.input_dtype,
     )
     _check_files(bundle)
+    if hashed:
+        bundle.warn_of_changes()
     return bundle
 
 
@@ -718,9 +750,8 @@ def _check_files(bundle: Bundle) -> None:
             )
         if not file.is_file():
             warn(f"{file} is named in {bundle.deploy_file.name} and missing")
-        elif sha256_of(file) != expected:
+        elif file.is_symlink() and sha256_of(file) != expected:
             _require_inside(file, folder)
-            warn(f"{file} was changed after the export: its hash is not the one in the manifest")
 
 
 def _require_inside(file: Path, folder: Path) -> None:

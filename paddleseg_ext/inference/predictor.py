@@ -211,7 +211,7 @@ class Predictor:
             return predictor.with_outputs(outputs)
         if config is not None:
             raise UsageError(f"config: only a checkpoint takes one; '{source}' is a bundle")
-        bundle = read_bundle(path)
+        bundle = read_bundle(path, hashed=False)
         bundle.require_outputs(outputs)  # before an engine is loaded
         if runtime == AUTO and settings.get("device", "cpu") == "cpu":
             spec, reason = choose_runtime(bundle, settings.pop("precision", "fp32"))
@@ -219,6 +219,7 @@ class Predictor:
             log(f"backend {spec.engine}: {reason}")
         else:
             spec = _spec_of(runtime, "paddle", settings)
+        bundle.warn_of_changes(ENGINES[spec.engine].graphs.get(spec.precision))
         return cls.of_bundle(bundle, spec, num_classes).with_outputs(outputs)
 
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference import bundle as bundle_module
 from paddleseg_ext.inference.bundle import (
@@ -72,6 +73,29 @@ def test_a_changed_file_is_a_warning(folder: Path, capsys: pytest.CaptureFixture
     (folder / "model.pdiparams").write_bytes(b"heights")
     read_bundle(folder)
     assert "model.pdiparams was changed after the export" in capsys.readouterr().out
+
+
+def test_only_the_files_of_the_graph_that_runs_are_hashed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model.json", "model.pdiparams", "model.onnx", "words.txt"):
+        (tmp_path / name).write_bytes(b"weights")
+    manifest = Manifest("Network", generic_table(2))
+    write_deploy_yaml(tmp_path, [], [-1, 3, -1, -1], "none", manifest)
+    for name in ("model.pdiparams", "model.onnx", "words.txt"):
+        (tmp_path / name).write_bytes(b"heights")
+    hashed: list[str] = []
+    monkeypatch.setattr(
+        bundle_module, "sha256_of", lambda file: hashed.append(file.name) or sha256_of(file)
+    )
+    bundle = read_bundle(tmp_path, hashed=False)
+    assert hashed == []
+    bundle.warn_of_changes("onnx")
+    assert sorted(hashed) == ["model.onnx", "words.txt"]
+    said = capsys.readouterr().out
+    assert said.count("was changed") == 2 and "pdiparams" not in said
+    bundle.warn_of_changes()
+    assert capsys.readouterr().out.count("was changed") == 3
 
 
 def test_a_file_cut_short_is_refused(folder: Path) -> None:
