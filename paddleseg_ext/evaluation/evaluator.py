@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptio
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import SizeHW
 from paddleseg_ext.scoring.confusion import ClassPixels, ConfusionMatrix, IntArray, count_pairs
-from paddleseg_ext.scoring.metrics import AbsentRule, Scores, summarize
+from paddleseg_ext.scoring.metrics import AbsentRule, Scores, plain, summarize
 from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 
 # Of outputs that are not yet label maps. 19 classes at 2048x1024 are 152 MiB: one at a time, beside
@@ -54,7 +54,8 @@ class Evaluation:
         protocol: how the network was run and where it was scored, in words.
         input_sizes: `WIDTHxHEIGHT` of the preprocessed images, each once, in order of appearance.
         ignored_pixels: pixels of the labels that are not scored.
-        unknown_pixels: labelled pixels that are unknown in the label maps: not scored.
+        unknown_labels: (C,) labelled pixels that are unknown in the label maps, in none of the
+            counts; None where none were marked.
         failed: name -> reason of the samples that are not in the counts.
         auc_roc: area under the ROC curve, where it was asked for.
     """
@@ -66,7 +67,7 @@ class Evaluation:
     protocol: str = PROTOCOLS[DEFAULT_PROTOCOL].describe()
     input_sizes: tuple[str, ...] = ()
     ignored_pixels: int = 0
-    unknown_pixels: int = 0
+    unknown_labels: IntArray | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
     auc_roc: float | None = None
 
@@ -87,6 +88,21 @@ class Evaluation:
         """All scores of the whole run."""
         return summarize(self.counts, self.absent)
 
+    @property
+    def unknown_pixels(self) -> int:
+        """Labelled pixels that are unknown in the label maps: not scored."""
+        return 0 if self.unknown_labels is None else int(self.unknown_labels.sum())
+
+    @property
+    def mean_iou_with_unknown(self) -> float:
+        """The mIoU where unknown pixels count as wrong: missed by their class, taken by none."""
+        classes = self.class_table.num_classes
+        counts = np.zeros((classes + 1, classes + 1), np.int64)
+        counts[:classes, :classes] = self.counts
+        counts[:classes, classes] = 0 if self.unknown_labels is None else self.unknown_labels
+        values = summarize(counts, self.absent).class_iou[:classes]
+        return float(np.nanmean(values)) if counts.any() else float("nan")
+
     def how(self) -> str:
         """Protocol, input sizes and rule for absent classes, in one line."""
         sizes = ", ".join(self.input_sizes[:3]) + (", ..." if len(self.input_sizes) > 3 else "")
@@ -94,7 +110,10 @@ class Evaluation:
         if not self.unknown_pixels:
             return how
         share = self.unknown_pixels / (self.unknown_pixels + int(self.counts.sum()))
-        return f"{how}; {share:.2%} of the labelled pixels are unknown and not scored"
+        return (
+            f"{how}; {share:.2%} of the labelled pixels are unknown and not scored; mIoU with them "
+            f"counted as wrong: {self.mean_iou_with_unknown:.4f}"
+        )
 
     def eval_lines(self) -> list[str]:
         """PaddleSeg's `[EVAL]` messages for tools; the last says how it was measured."""
@@ -155,11 +174,19 @@ class Evaluation:
             "ignore_index": self.class_table.ignore_index,
             "ignored_pixels": self.ignored_pixels,
             # Only where pixels were marked, so that programs that mark none write the same keys.
-            **({"unknown_pixels": self.unknown_pixels} if self.unknown_pixels else {}),
+            **self._unknown_figures(),
             "scores": self.scores.to_dict(),
             "counts": ClassPixels.of(self.counts).to_dict(),
             "confusion_matrix": self.counts.tolist(),
             "images": [{"name": image.name} | image.to_dict() for image in self.images],
+        }
+
+    def _unknown_figures(self) -> dict[str, Any]:
+        if not self.unknown_pixels:
+            return {}
+        return {
+            "unknown_pixels": self.unknown_pixels,
+            "mean_iou_with_unknown": plain(np.float64(self.mean_iou_with_unknown)),
         }
 
 
@@ -172,14 +199,14 @@ class Counted:
         pairs: (C, C) counts.
         image: what follows from them.
         input_hw: size of the preprocessed image.
-        unknown_pixels: labelled pixels that are unknown in the label map, in none of the counts.
+        unknown_labels: see `Evaluation`.
     """
 
     label: NDArray[np.uint8]
     pairs: IntArray
     image: ImageCounts
     input_hw: tuple[int, int] | None
-    unknown_pixels: int = 0
+    unknown_labels: IntArray | None = None
 
 
 class Scorer:
@@ -203,7 +230,8 @@ class Scorer:
         self._input_sizes: dict[str, None] = {}
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
-        self._ignored_pixels = self._unknown_pixels = 0
+        self._ignored_pixels = 0
+        self._unknown_labels: IntArray | None = None
 
     def add(
         self, sample: SampleLike, label_map: NDArray[np.uint8]
@@ -251,9 +279,10 @@ class Scorer:
                 f"{turned_hint(sample.image, label_map.shape, label.shape)}"
             )
         table = self.class_table
-        undecided, unknown_pixels = label_map == table.unknown, 0
+        undecided, unknown_labels = label_map == table.unknown, None
         if table.unknown is not None and undecided.any():
-            unknown_pixels = int(np.count_nonzero(undecided & (label != table.ignore_index)))
+            labelled = label[undecided & (label < table.num_classes)]
+            unknown_labels = np.bincount(labelled, minlength=table.num_classes)
             label = np.where(undecided, np.uint8(table.ignore_index), label)
             label_map = np.where(undecided, np.uint8(0), label_map)
         try:
@@ -261,14 +290,16 @@ class Scorer:
         except ValueError as error:
             raise DataError(f"{sample.image}: {error}") from None
         image = ImageCounts(**vars(ClassPixels.of(pairs)), name=sample.name)
-        return Counted(label, pairs, image, input_hw, unknown_pixels)
+        return Counted(label, pairs, image, input_hw, unknown_labels)
 
     def add_counted(self, counted: "Counted") -> None:
         """Add a result of `count`."""
         self._matrix.merge(counted.pairs)
         scored = int(counted.pairs.sum())
-        self._ignored_pixels += counted.label.size - scored - counted.unknown_pixels
-        self._unknown_pixels += counted.unknown_pixels
+        self._ignored_pixels += counted.label.size - scored
+        if counted.unknown_labels is not None:
+            self._ignored_pixels -= int(counted.unknown_labels.sum())
+            self._unknown_labels = _added(self._unknown_labels, counted.unknown_labels)
         if counted.input_hw is not None:
             self._input_sizes["{1}x{0}".format(*counted.input_hw)] = None
         self._images.append(counted.image)
@@ -288,7 +319,7 @@ class Scorer:
             protocol=self.protocol.describe(),
             input_sizes=tuple(self._input_sizes),
             ignored_pixels=self._ignored_pixels,
-            unknown_pixels=self._unknown_pixels,
+            unknown_labels=self._unknown_labels,
         )
 
 
@@ -401,9 +432,16 @@ def merge_evaluations(parts: Sequence[Evaluation], names: Sequence[str]) -> Eval
         images=tuple(images[name] for name in names if name in images),
         input_sizes=tuple(sizes),
         ignored_pixels=sum(part.ignored_pixels for part in parts),
-        unknown_pixels=sum(part.unknown_pixels for part in parts),
+        unknown_labels=reduce(_added, (part.unknown_labels for part in parts)),
         failed=failed,
     )
+
+
+def _added(first: IntArray | None, second: IntArray | None) -> IntArray | None:
+    """The sum of counts, of which any may be missing."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 def format_array(values: NDArray[np.float64]) -> str:

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -257,3 +257,17 @@ def test_unknown_pixels_are_counted_and_not_scored(samples: list[FakeSample]) ->
     share = unknown / (label != 255).sum()
     assert f"{share:.2%} of the labelled pixels are unknown and not scored" in found.how()
     assert "unknown" not in other.result().how()
+
+    # As a class of its own that no label has: the unknown pixels are missed by their classes.
+    wrong = np.where(marked == table.unknown, 99, marked).astype(np.uint8)
+    expected = []
+    for number in range(NUM_CLASSES):
+        is_label, is_guess = label == number, (wrong == number) & (label != 255)
+        union = (is_label | is_guess).sum()
+        if union:
+            expected.append((is_label & is_guess).sum() / union)
+    assert found.mean_iou_with_unknown == pytest.approx(np.mean(expected))
+    assert found.to_json()["mean_iou_with_unknown"] == pytest.approx(np.mean(expected))
+    assert found.mean_iou_with_unknown < found.scores.mean_iou
+    both = merge_evaluations([found, replace(other.result(), images=())], [samples[0].name])
+    assert both.unknown_pixels == unknown
