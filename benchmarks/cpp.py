@@ -26,7 +26,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured."""
+    """The runs that are measured."""
 
     config: str = option(MISSING, "deploy.yaml of a bundle with an ONNX graph", metavar="YAML")
     images: str = option(MISSING, "a folder or list of images", metavar="PATH")
@@ -38,7 +38,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took."""
+    """Time and memory of a process."""
 
     processor_s: float
     resident_mib: float

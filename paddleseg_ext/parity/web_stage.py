@@ -57,7 +57,7 @@ def require_node() -> str:
 
 @dataclass(frozen=True)
 class WebProgram:
-    """What runs a bundle's graphs under node.
+    """The runner of a bundle's graphs under node.
 
     Attributes:
         node: the program.
