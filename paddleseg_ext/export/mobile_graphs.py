@@ -13,9 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.packages import how_to_install
-from paddleseg_ext.export.onnx_conversion import ending_of, reason_of, run_alone
+from paddleseg_ext.export.onnx_conversion import ending_of, fold_sizes, reason_of, run_alone
 from paddleseg_ext.inference.engines.table import ENGINES
 
 MNN_PROGRAM = """
@@ -93,11 +96,15 @@ def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) ->
 
     with tempfile.TemporaryDirectory(dir=param_file.parent) as folder:
         # It writes ten files beside its input.
-        graph = Path(folder) / "net.onnx"
-        onnx.save(_with_modes(onnx.load(str(onnx_file))), str(graph))
+        graph, shape = Path(folder) / "net.onnx", (1, *input_shape[1:])
+        model = onnx.load(str(onnx_file))
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        onnx.save(model, str(graph))
+        fold_sizes(graph, shape, "float32")  # that of a free batch computes shapes
+        onnx.save(_as_pnnx_reads_it(onnx.load(str(graph))), str(graph))
         files = [Path(folder) / "net.ncnn.param", Path(folder) / "net.ncnn.bin"]
-        shape = f"inputshape=[1,{','.join(map(str, input_shape[1:]))}]"
-        command = [str(pnnx_program()), str(graph), shape, "fp16=0"]
+        sides = f"inputshape=[{','.join(map(str, shape))}]"
+        command = [str(pnnx_program()), str(graph), sides, "fp16=0"]
         entry = _written(command, files, f"pnnx {metadata.version('pnnx')}")
         if foreign := _foreign_layers(files[0]):
             raise CheckFailed(
@@ -115,14 +122,38 @@ def _foreign_layers(param_file: Path) -> list[str]:
     return sorted({line.split()[0] for line in lines if "." in line.split()[0]})
 
 
-def _with_modes(model: Any) -> Any:
-    """The model, the mode of each padding written out: pnnx does not know its default."""
-    from onnx import helper
+def _as_pnnx_reads_it(model: Any) -> Any:
+    """The model with the mode of each padding written out, and repeated rows as a Resize.
 
+    pnnx does not know the default of the first, and ncnn gathers nothing.
+    """
+    from onnx import helper, numpy_helper
+
+    held = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Pad" and not any(each.name == "mode" for each in node.attribute):
             node.attribute.append(helper.make_attribute("mode", "constant"))
+        factor = _repeats(held.get(node.input[1])) if node.op_type == "Gather" else 0
+        if factor:
+            axis = next((each.i for each in node.attribute if each.name == "axis"), 0)
+            scales = np.ones(4, np.float32)
+            scales[axis] = factor
+            name = f"{node.output[0]}.scales"
+            model.graph.initializer.append(numpy_helper.from_array(scales, name))
+            words = {"mode": "nearest", "nearest_mode": "floor"}
+            words["coordinate_transformation_mode"] = "asymmetric"
+            inputs = [node.input[0], "", name]
+            node.CopyFrom(helper.make_node("Resize", inputs, list(node.output), node.name, **words))
     return model
+
+
+def _repeats(indices: NDArray | None) -> int:
+    """How often each row is taken, by indices that take all, in order, so often; else 0."""
+    if indices is None or indices.ndim != 1:
+        return 0
+    factor = int(np.count_nonzero(indices == 0))
+    whole = factor and np.array_equal(indices, np.arange(len(indices)) // factor)
+    return factor if whole else 0
 
 
 def _written(command: Sequence[str], files: Sequence[Path], maker: str) -> dict[str, Any]:

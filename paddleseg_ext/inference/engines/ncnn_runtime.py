@@ -60,7 +60,9 @@ class Ncnn(GraphEngine):
         status, output = extractor.extract(self._output)
         if code or status:
             raise RuntimeError(f"error {code or status}")
-        return np.array(output)
+        array = np.array(output)
+        # Of an output that was reshaped last, the axis of the batch is there.
+        return array.reshape(array.shape[-3:]) if array.shape[:-3] == (1,) else array
 
     def describe(self) -> RuntimeReport:
         """See `Engine.describe`; the layers are the graph's, the precision their results'."""

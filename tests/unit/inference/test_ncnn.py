@@ -25,11 +25,14 @@ SIDES = (1, 3, 64, 64)
 
 
 def make_bundle(folder: Path, sides: tuple[int, ...] = SIDES) -> Bundle:
-    onnx = write_onnx(folder / "net.onnx", sides)
-    graphs = {"ncnn": write_ncnn(onnx, folder / "model.ncnn.param", sides)}
+    return bundle_of(write_onnx(folder / "net.onnx", sides), sides)
+
+
+def bundle_of(onnx: Path, sides: tuple[int, ...] = SIDES) -> Bundle:
+    graphs = {"ncnn": write_ncnn(onnx, onnx.with_name("model.ncnn.param"), sides)}
     manifest = Manifest("Network", generic_table(8), graphs=graphs)
     bundle = bundle_for_onnx(onnx, input_shape=[-1, *sides[1:]], manifest=manifest)
-    return replace(bundle, deploy_file=folder / "deploy.yaml")
+    return replace(bundle, deploy_file=onnx.with_name("deploy.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +74,46 @@ def test_a_padding_without_a_mode_is_converted(tmp_path: Path) -> None:
     del convolution.attribute[:]
     model.graph.node.insert(0, onnx.helper.make_node("Pad", ["x", "pads"], ["padded"]))
     onnx.save(model, str(file))
-    graphs = {"ncnn": write_ncnn(file, tmp_path / "model.ncnn.param", SIDES)}
-    manifest = Manifest("Network", generic_table(8), graphs=graphs)
-    bundle = bundle_for_onnx(file, input_shape=[-1, *SIDES[1:]], manifest=manifest)
-    bundle = replace(bundle, deploy_file=tmp_path / "deploy.yaml")
+    bundle = bundle_of(file)
     batch = noise(*SIDES)
     got = opened(bundle, threads=1).run(batch)
     np.testing.assert_allclose(got, convolved(batch), rtol=0, atol=1e-4)
+
+
+def test_rows_that_are_taken_several_times_are_a_resize(tmp_path: Path) -> None:
+    """So a pooled map is upsampled in the exported graphs; ncnn gathers nothing."""
+    onnx = pytest.importorskip("onnx")
+    file = write_onnx(tmp_path / "net.onnx", SIDES)
+    model = onnx.load(str(file))
+    model.graph.node[0].output[0] = "small"
+    for axis, (source, target) in ((2, ("small", "tall")), (3, ("tall", "y"))):
+        rows = onnx.numpy_helper.from_array(np.arange(SIDES[axis] * 2) // 2, f"rows{axis}")
+        model.graph.initializer.append(rows)
+        words = [source, f"rows{axis}"]
+        model.graph.node.append(onnx.helper.make_node("Gather", words, [target], axis=axis))
+    for dim in model.graph.output[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = dim.dim_param * 2
+    onnx.save(model, str(file))
+    bundle = bundle_of(file)
+    batch = noise(*SIDES)
+    expected = convolved(batch).repeat(2, axis=2).repeat(2, axis=3)
+    got = opened(bundle, threads=1).run(batch)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+def test_an_output_that_is_reshaped_last_has_no_axis_too_many(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    file = write_onnx(tmp_path / "net.onnx", SIDES)
+    model = onnx.load(str(file))
+    model.graph.node[0].output[0] = "z"
+    shape = onnx.numpy_helper.from_array(np.array([1, 8, 32, 128]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["z", "shape"], ["y"]))
+    onnx.save(model, str(file))
+    bundle = bundle_of(file)
+    batch = noise(*SIDES)
+    expected = convolved(batch).reshape(1, 8, 32, 128)
+    np.testing.assert_allclose(opened(bundle, threads=1).run(batch), expected, rtol=0, atol=1e-4)
 
 
 def test_it_says_what_runs(bundle: Bundle) -> None:
