@@ -36,8 +36,9 @@ class RuntimeFlags:
 
     backend: str = option(
         AUTO,
-        f"runtime of the network: {', '.join(NAMES)}; those of ONNX engines need an ONNX graph in "
-        "the bundle. auto takes the fastest that the bundle records as right",
+        f"runtime of the network: {', '.join(NAMES)}; those of other engines than Paddle need "
+        "their graph in the bundle (export --onnx, --mnn, --ncnn). auto takes the fastest that the "
+        "bundle records as right",
         choices=(AUTO, *NAMES),
         metavar="NAME",
     )
@@ -72,8 +73,8 @@ class RuntimeFlags:
     )
     streams: int = option(
         1,
-        "batches that run at a time, for onnxruntime and openvino: 1 gives the shortest run, one "
-        "per core the most images",
+        "batches that run at a time, not for Paddle: 1 gives the shortest run, one per "
+        "core the most images",
         at_least=1,
     )
     cpu_affinity: bool = option(

@@ -25,7 +25,7 @@ from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
 from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
-from paddleseg_ext.inference.engines.table import ENGINES
+from paddleseg_ext.inference.engines.table import ENGINES, PADDLE
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import REDUCED, RuntimeSpec, known_runtimes
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT
@@ -130,8 +130,11 @@ def _faults_of_weights(stage: RuntimeSpec) -> dict[str, Fault]:
     """Those that change the graph that a stage runs, where it is not the bundle's own."""
     if stage.precision == INT8:
         return {CHANGED_WEIGHTS: change_one_scale, STALE_CHECKPOINT: change_every_scale}
-    if ENGINES[stage.engine].runs_onnx:
+    entry = ENGINES[stage.engine]
+    if entry.runs_onnx:
         return {CHANGED_WEIGHTS: change_one_onnx_weight, STALE_CHECKPOINT: change_every_onnx_weight}
+    if entry.graphs[stage.precision] != PADDLE:
+        return dict.fromkeys((CHANGED_WEIGHTS, STALE_CHECKPOINT), leave_weights)
     return {}
 
 
@@ -253,6 +256,11 @@ def change_every_weight(bundle: Bundle, reference: Reference, folder: Path) -> B
         return tensor * (1 + steps)
 
     return copy if change_tensors(copy, change) else f"{bundle.model_file.name} has no weights"
+
+
+def leave_weights(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:
+    """Why the weights of a graph of another kind stay as they are."""
+    return "weights are changed in Paddle's graphs and in ONNX only"
 
 
 def change_one_onnx_weight(bundle: Bundle, reference: Reference, folder: Path) -> Bundle | str:

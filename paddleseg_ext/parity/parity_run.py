@@ -108,7 +108,7 @@ class ParityOptions(CheckedOptions):
     negative_controls: bool = switch(
         "also run faults that the comparison must notice (a changed weight, a stale checkpoint, a "
         "dropped Normalize, swapped channels, shifted labels, a wrong fuse pass), and fail if it "
-        "does not, or calls one by another name; INT8 stages run them, too"
+        "does not, or calls one by another name; stages of bf16 and INT8 run them, too"
     )
     quick: bool = switch(
         f"a smaller claim in a fraction of the time: {QUICK_IMAGES} images, evenly from the list, "

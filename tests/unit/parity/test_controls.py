@@ -165,3 +165,18 @@ def test_a_fault_that_changes_nothing_is_said_and_not_counted(tmp_path, fault):
     (tmp_path / "copy").mkdir()
     why = fault(sound, None, tmp_path / "copy")
     assert isinstance(why, str) and why.startswith("net.onnx has no ")
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed"),
+    [
+        ("openvino_bf16", controls.change_one_onnx_weight),
+        ("openvino_int8", controls.change_one_scale),
+        ("ncnn_bf16", controls.leave_weights),
+        ("paddle_onednn_bf16", None),
+    ],
+)
+def test_a_stage_with_a_budget_has_its_own_graph_changed(stage, changed):
+    faults = controls._faults_of_weights(RuntimeSpec.parse(stage))
+    assert faults.get("one weight changed") is changed
+    assert len(faults) == (0 if changed is None else 2)
