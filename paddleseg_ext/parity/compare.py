@@ -170,6 +170,17 @@ def _with_shapes(
     return replace(spec, tensorrt=replace(spec.tensorrt, shapes=shapes))
 
 
+def evidence_of(spec: RuntimeSpec, comparison: Comparison) -> Evidence:
+    """The evidence for a runtime's run; in oneDNN's FP32 with the same graph without oneDNN.
+
+    In bf16 that would blame oneDNN for the rounding.
+    """
+    if spec.engine != "paddle_onednn" or spec.precision != "fp32":
+        return comparison.evidence
+    plain = replace(spec, engine="paddle")
+    return replace(comparison.evidence, without_onednn=partial(comparison.open, plain))
+
+
 def compare_run(
     run: ParityRun, comparison: Comparison, open_predictor: Callable[[], Predictor] | None = None
 ) -> Outcome:
@@ -186,10 +197,7 @@ def compare_run(
     reference, spec = comparison.reference, run.spec
     outcome = Outcome(run.name, spec.name, None, precision=spec.precision)
     pictures, counts = WorstImages(reference), list[IntArray | None]()
-    evidence = comparison.evidence
-    if spec.engine == "paddle_onednn":
-        plain = replace(spec, engine="paddle")
-        evidence = replace(evidence, without_onednn=partial(comparison.open, plain))
+    evidence = evidence_of(spec, comparison)
     try:
         predictor = open_predictor() if open_predictor else comparison.open(spec)
         count = partial(count_pixels, table=reference.table)

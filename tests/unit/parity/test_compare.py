@@ -24,6 +24,7 @@ from paddleseg_ext.parity.compare import (
     compare_all,
     compare_run,
     describe,
+    evidence_of,
     judge_folder,
     judge_reference,
 )
@@ -316,3 +317,12 @@ def test_what_is_not_kept_is_computed_again(comparison, tmp_path, monkeypatch):
     scores = reference.scores(0)
     np.testing.assert_array_equal(scores.argmax(axis=0), reference.label_map(0))
     assert Counting.runs == 2
+
+
+def test_rounding_in_bf16_is_not_blamed_on_onednn(comparison):
+    """FP32 is compared with the same graph without oneDNN, which bf16 does not have."""
+    named = {
+        name: evidence_of(RuntimeSpec.parse(name), comparison).without_onednn is not None
+        for name in ("paddle", "paddle_onednn", "paddle_onednn_bf16", "openvino_bf16")
+    }
+    assert [name for name, blamed in named.items() if blamed] == ["paddle_onednn"]
