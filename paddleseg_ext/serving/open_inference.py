@@ -144,7 +144,9 @@ def _add_infer(
         async with within(deadline_s):
             service.require_room()
             body = await reading(read_body(request, most, arriving))
-            asked = await service.help(_parsing(body, request.headers.get(HEADER_LENGTH)))
+            # Whole bodies are no longer counted as arriving: each has a place while it is parsed.
+            async with service.admission():
+                asked = await service.help(_parsing(body, request.headers.get(HEADER_LENGTH)))
             async with service.admission(len(asked.images)):
                 answers = await unless_gone(request, _segment_all(service, asked))
                 content, length = await service.help(lambda: _write(name, asked, answers))

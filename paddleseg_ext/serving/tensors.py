@@ -54,7 +54,7 @@ def read_infer_request(body: bytes, header_length: str | None) -> InferRequest:
     header, tail = _parts(body, header_length)
     inputs = _sections(header, "inputs", required=True)
     if len(inputs) != 1 or inputs[0].get("name") != IMAGE:
-        names = ", ".join(cut(str(entry.get("name"))) for entry in inputs[:4]) or "none"
+        names = ", ".join(shown(entry.get("name")) for entry in inputs[:4]) or "none"
         raise Refused(422, f"inputs: one tensor '{IMAGE}' is expected, got {names}")
     request_id = header.get("id")
     if request_id is not None and not isinstance(request_id, str):
@@ -139,12 +139,13 @@ def _image(section: Mapping[str, Any], tail: bytes) -> NDArray[np.uint8]:
 def _from_json(data: Any, count: int) -> NDArray[np.uint8]:
     wanted = f"{IMAGE}: data: {count} whole numbers from 0 to 255 are expected"
     try:
-        values = np.asarray(data)
-    except (ValueError, OverflowError):  # lists of unlike lengths
+        # As objects: of numbers beside a text NumPy would make as many texts of its length.
+        values = np.asarray(data, object)
+    except ValueError:  # lists of unlike lengths
         raise Refused(400, wanted) from None
-    if values.dtype.kind != "i" or values.size != count:
+    if values.size != count:
         raise Refused(400, f"{wanted}, got {values.size} values")
-    if values.min() < 0 or values.max() > 255:
+    if not all(type(value) is int and 0 <= value <= 255 for value in values.flat):
         raise Refused(400, wanted)
     return values.astype(np.uint8).ravel()
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.serving import tensors
+from paddleseg_ext.serving import open_inference, tensors
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.service import SegmentationService
 from paddleseg_ext.serving.tensors import HEADER_LENGTH
@@ -92,7 +92,8 @@ SMALL = noise(4, 5)[None]
         ({}, 400, "inputs: a list of objects"),
         ({"inputs": []}, 422, "one tensor 'image' is expected, got none"),
         ({"inputs": [image_of(SMALL)] * 2}, 422, "one tensor"),
-        ({"inputs": [image_of(SMALL, name="x")]}, 422, "got x"),
+        ({"inputs": [image_of(SMALL, name="x")]}, 422, "got 'x'"),
+        ({"inputs": [image_of(SMALL, name="\udc80")]}, 422, r"got '\udc80'"),
         ({"inputs": [image_of(SMALL, datatype="FP32")]}, 422, "UINT8 is expected"),
         ({"inputs": [image_of(SMALL, shape=[4, 5, 3])]}, 422, "[images, height, width, 3]"),
         ({"inputs": [image_of(SMALL, shape=[1, 4, 5, 1])]}, 422, "[images, height, width, 3]"),
@@ -103,6 +104,8 @@ SMALL = noise(4, 5)[None]
         ({"inputs": [image_of(SMALL, data=[256] * 60)]}, 400, "from 0 to 255"),
         ({"inputs": [image_of(SMALL, data=[0.5] * 60)]}, 400, "whole numbers"),
         ({"inputs": [image_of(SMALL, data={"a": 1})]}, 400, "whole numbers"),
+        ({"inputs": [image_of(SMALL, data=[True] * 60)]}, 400, "whole numbers"),
+        ({"inputs": [image_of(SMALL, data=[2**70] * 60)]}, 400, "whole numbers"),
         ({"inputs": [image_of(SMALL)], "id": 7}, 400, "id: a text"),
         ({"inputs": [image_of(SMALL)], "outputs": [{"name": "masks"}]}, 422, "labels and conf"),
         ({"inputs": [image_of(SMALL)], "outputs": 7}, 400, "outputs: a list"),
@@ -115,8 +118,33 @@ SMALL = noise(4, 5)[None]
     ],
 )
 def test_refusals(body: Any, status: int, sentence: str, client: TestClient) -> None:
-    answer = client.post(f"{MODEL}/infer", json=body)
+    answer = client.post(f"{MODEL}/infer", content=json.dumps(body))
     assert answer.status_code == status and sentence in answer.json()["error"]
+
+
+def test_a_long_text_among_numbers_takes_no_memory_of_its_own_per_number(
+    client: TestClient,
+) -> None:
+    pixels = np.zeros((1, 100, 1000, 3), np.uint8)
+    data = [0] * (pixels.size - 1) + ["x" * 1_000_000]  # as texts of one length: 1.2 TB
+    answer = client.post(f"{MODEL}/infer", json={"inputs": [image_of(pixels, data=data)]})
+    assert answer.status_code == 400 and "whole numbers" in answer.json()["error"]
+
+
+def test_a_body_that_waits_to_be_parsed_has_a_place(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(queue_size=1)
+    admitted: list[int] = []
+
+    def note(body: bytes, header_length: str | None) -> tensors.InferRequest:
+        admitted.append(service._admitted)
+        return tensors.read_infer_request(body, header_length)
+
+    monkeypatch.setattr(open_inference, "read_infer_request", note)
+    with TestClient(create_app(service)) as client:
+        assert client.post(f"{MODEL}/infer", **as_bytes(SMALL)).status_code == 200
+    assert admitted == [1] and service._admitted == 0
 
 
 def test_refusals_of_bodies(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
