@@ -127,10 +127,13 @@ def test_tensors_are_equal(input_dtype: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(got, tensor, err_msg=name)
 
 
-def scores(shape: tuple[int, ...], seed: int, ties: bool) -> np.ndarray:
+def scores(shape: tuple[int, ...], seed: int, kind: str) -> np.ndarray:
+    """Random ones, whole numbers (`ties`), or classes that differ by rounding alone (`near`)."""
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(shape).astype(np.float32)
-    return np.round(values) if ties else values
+    if kind == "near":
+        values = values[:1] * np.float32(1) + rng.integers(-2, 3, shape) * np.float32(2**-23)
+    return np.round(values) if kind == "ties" else values.astype(np.float32)
 
 
 def test_label_maps_are_equal(tmp_path: Path) -> None:
@@ -139,11 +142,11 @@ def test_label_maps_are_equal(tmp_path: Path) -> None:
     for name in ("plain", "down", "up", "padded", "ratio"):
         for upsampling in ("graph", "half_pixel", "aligned"):
             for stride in (1, 4, 8):
-                for ties in (False, True):
+                for kind in ("random", "ties", "near"):
                     preprocess = Preprocess(TRANSFORMS[name])
                     _, geometry = preprocess(picture((64, 96)))
                     size_hw = tuple(max(2, side // stride) for side in geometry.network_hw)
-                    output = scores((5, *size_hw), stride, ties)
+                    output = scores((5, *size_hw), stride, kind)
                     job = {"kind": "label_map", "classes": 5, "type": "float32"}
                     job |= {"height": size_hw[0], "width": size_hw[1]}
                     job |= {"prepared": {"width": 96, "height": 64}}
@@ -151,7 +154,7 @@ def test_label_maps_are_equal(tmp_path: Path) -> None:
                     cases.append((job, output.tobytes()))
                     postprocess = Postprocess(upsampling=upsampling, sparse=False)
                     expected.append(postprocess.label_map(output, geometry))
-                    names.append(f"{name} {upsampling} 1/{stride}, ties: {ties}")
+                    names.append(f"{name} {upsampling} 1/{stride} {kind}")
     for (_, content), label_map, name in zip(run(tmp_path, cases), expected, names, strict=True):
         got = np.frombuffer(content, np.uint8).reshape(label_map.shape)
         np.testing.assert_array_equal(got, label_map, err_msg=name)
@@ -166,7 +169,7 @@ def test_one_look_of_a_protocol(name: str, tmp_path: Path) -> None:
     tensor, geometry = preprocess(image)
     height, width = protocol.scaled_hw(geometry.network_hw, protocol.scales[0])
     tensor = resize_logits(tensor, (width, height), protocol.align_corners)
-    output = scores((5, height, width), 0, ties=False)
+    output = scores((5, height, width), 0, "random")
     target = geometry
     if name == "ss":
         target = Geometry(geometry.original_hw, geometry.original_hw)
@@ -187,7 +190,7 @@ def test_what_a_network_padded_is_cut_off(tmp_path: Path) -> None:
         preprocess = Preprocess(TRANSFORMS[name])
         _, geometry = preprocess(picture((60, 90)))
         size_hw = tuple(side // 8 + 2 for side in geometry.network_hw)
-        output = scores((5, *size_hw), 3, ties=False)
+        output = scores((5, *size_hw), 3, "random")
         job = {"kind": "label_map", "classes": 5, "type": "float32"}
         job |= {"height": size_hw[0], "width": size_hw[1]}
         job |= {"prepared": {"width": 90, "height": 60}}
