@@ -25,6 +25,7 @@ include_patterns = [
     "docs/**.md",
     "configs/**.md",
     "deploy/**.md",
+    "examples/**.md",
     "test_tipc/**.md",
     "api/**",
 ]
@@ -41,7 +42,7 @@ NAVIGATION = {
         "docs/tutorial docs/data docs/own_data docs/training docs/runs docs/distributed "
         "docs/configs docs/paddleseg docs/python docs/evaluation docs/deployment "
         "docs/quantization docs/gpu docs/cpp docs/web docs/edge docs/parity docs/trust "
-        "test_tipc/README docs/performance docs/serving deploy/README docs/scale"
+        "test_tipc/README docs/performance docs/serving deploy/README docs/scale examples/*"
     ),
     "Networks and results": "docs/networks docs/adding_a_model configs/*/README docs/results/*",
     "Project": (
@@ -50,6 +51,10 @@ NAVIGATION = {
     "中文": "README_zh docs/zh/* docs/zh/results/*",
     "Reference": "api/paddleseg_ext/index",
 }
+
+if tags.has("pages"):  # noqa: F821 (Sphinx defines it); `-t pages` leaves the reference out
+    extensions.remove("autoapi.extension")
+    del NAVIGATION["Reference"]
 
 autoapi_dirs = [str(PROJECT / "paddleseg_ext")]
 autoapi_root = "api"

@@ -16,7 +16,6 @@ from .browser import find_browser
 
 pytest.importorskip("sphinx")
 pytest.importorskip("autoapi")
-pytestmark = pytest.mark.slow
 # What a browser loads by itself: addresses of these attributes, of style sheets, of scripts.
 LOADED = re.compile(
     r"<(?:img|script|iframe|source|video|audio|link)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//"
@@ -31,17 +30,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("paddle", "paddleseg", "cv2"):
         (folder / "broken").mkdir(exist_ok=True)
         (folder / "broken" / f"{name}.py").write_text("raise SystemExit('imported')\n")
-    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
-    command += ["-c", "docs/site", "-d", str(folder / "cache"), ".", str(folder / "html")]
-    built = subprocess.run(
-        command,
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(folder / "broken")},
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr[-3000:]
+    build(folder, PYTHONPATH=str(folder / "broken"))
     return folder / "html"
+
+
+def build(folder: Path, *flags: str, **environment: str) -> None:
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    command += ["-c", "docs/site", "-d", str(folder / "cache"), *flags]
+    command += [".", str(folder / "html")]
+    given = {**os.environ, **environment}
+    built = subprocess.run(command, cwd=PROJECT, env=given, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-3000:]
+
+
+def test_the_pages_are_read_without_a_warning(tmp_path: Path) -> None:
+    """Each is in the table of contents, its links lead to pages, its code is of its language."""
+    build(tmp_path, "-t", "pages", "-b", "dummy")
 
 
 def test_the_makefile_builds_it_so() -> None:
@@ -50,6 +54,7 @@ def test_the_makefile_builds_it_so() -> None:
     assert "-c docs/site" in makefile and ". output/site" in makefile
 
 
+@pytest.mark.slow
 def test_both_languages_and_the_reference_are_there(site: Path) -> None:
     for page in PROJECT.glob("docs/**/*.md"):
         assert (site / page.relative_to(PROJECT).with_suffix(".html")).is_file(), page
@@ -58,6 +63,7 @@ def test_both_languages_and_the_reference_are_there(site: Path) -> None:
     assert 'id="paddleseg_ext.inference.predictor.Predictor.stream"' in predictor
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     assert LOADED.search('<script src="https://cdn.example/x.js">')
     for path in site.rglob("*"):
@@ -66,6 +72,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
             assert not found, f"{path.relative_to(site)}: {found[0]}"
 
 
+@pytest.mark.slow
 def test_links_within_the_site_lead_somewhere(site: Path) -> None:
     pages = {path: path.read_text() for path in site.rglob("*.html")}
     ids = {path: set(re.findall(r"\bid=\"([^\"]+)\"", text)) for path, text in pages.items()}
@@ -104,6 +111,7 @@ def search(site: Path) -> Iterator[Any]:
         browser.close()
 
 
+@pytest.mark.slow
 def test_search_finds_both_languages_and_the_reference(search: Any) -> None:
     assert any("docs/trust.html" in link for link in search("calibrate temperature"))
     assert any("docs/zh/training.html" in link for link in search("学习率"))

@@ -242,7 +242,7 @@ def describe(
 
 
 def describe_protocol(protocol: Protocol) -> dict[str, Any] | None:
-    """What the scripts know of a protocol that `check_protocol` allows; None for the plain one."""
+    """A protocol that `check_protocol` allows, for the scripts; None for the plain one."""
     if protocol.is_plain:
         return None
     return {
