@@ -116,6 +116,13 @@ def order(node: Any, _: Any) -> bool:
     return True
 
 
+def minus(node: Any, graph: Any) -> bool:
+    held = parameters(graph)
+    if any(name in held and not numpy_helper.to_array(held[name]).any() for name in node.input):
+        return False  # a bias of zeros: the fault would change nothing
+    return become(node, "Sub")
+
+
 def to(kind: str, **values: Any) -> Callable[[Any, Any], bool]:
     return lambda node, _: become(node, kind, **values)
 
@@ -131,7 +138,7 @@ FAULTS: dict[str, dict[str, Callable[[Any, Any], bool]]] = {
     "AveragePool": {"padding": padding},
     "Resize": {"interpolation": interpolation, "centres": centres},
     "Concat": {"order": order},
-    "Add": {"operator": to("Sub")},
+    "Add": {"operator": minus},
     "Mul": {"operator": to("Add")},
     "Relu": {"operator": to("Abs")},
     "LeakyRelu": {"operator": to("Relu")},
