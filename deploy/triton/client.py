@@ -44,6 +44,8 @@ from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.serving.keys import read_api_key
 from paddleseg_ext.serving.tensors import IMAGE, LABELS
 
+NO_SERVER = "a server of the Open Inference Protocol v2 is expected there"
+
 
 @dataclass(frozen=True)
 class ClientOptions:
@@ -140,20 +142,20 @@ class Remote(Engine):
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         with optional_imports("client", "triton"):
             self._library: Any = importlib.import_module(f"tritonclient.{options.protocol}")
-            self._error: type[Exception] = importlib.import_module(
-                "tritonclient.utils"
-            ).InferenceServerException
         self._threads = threading.local()  # its HTTP client belongs to the thread that made it
         described = self._ask("get_model_metadata")
-        self._input, self._output = described["inputs"][0], described["outputs"][0]
+        self._input, self._output = (
+            self._first_of(described, key) for key in ("inputs", "outputs")
+        )
         self.takes_images = (self._input["name"], self._output["name"]) == (IMAGE, LABELS)
 
     def checkpoint(self) -> str | None:
         """The checkpoint's sha256 that Triton's configuration names; None where it names none."""
-        found = self._ask("get_model_config")
-        parameters = found.get("config", found).get("parameters", {})
-        text: str | None = parameters.get("checkpoint_sha256", {}).get("string_value")
-        return text
+        answer = self._ask("get_model_config")
+        found: Any = answer.get("config", answer)
+        for key in ("parameters", "checkpoint_sha256", "string_value"):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, str) else None
 
     def run(self, batch: NDArray) -> NDArray:
         """See `Engine.run`.
@@ -169,7 +171,9 @@ class Remote(Engine):
             answer = self._client.infer(
                 self.name, [tensor], outputs=[output], headers=dict(self._headers), **self._limit()
             )
-        found: NDArray = answer.as_numpy(self._output["name"])
+            found: NDArray | None = answer.as_numpy(self._output["name"])
+        if found is None:
+            raise DataError(f"{self._place}: the answer has no tensor '{self._output['name']}'")
         return found
 
     def describe(self) -> RuntimeReport:
@@ -199,20 +203,36 @@ class Remote(Engine):
     def _ask(self, question: str) -> dict[str, Any]:
         more = {"as_json": True, **self._limit()} if self._is_grpc else {}
         with self._errors(UsageError):
-            answer: dict[str, Any] = getattr(self._client, question)(
+            answer = getattr(self._client, question)(
                 self.name, headers=dict(self._headers), **more
             )
+        if not isinstance(answer, dict):
+            raise UsageError(f"{self._place}: {NO_SERVER}")
         return answer
+
+    def _first_of(self, described: dict[str, Any], key: str) -> dict[str, Any]:
+        """The first tensor of the model's inputs or outputs."""
+        found = described.get(key)
+        first = found[0] if isinstance(found, list) and found else None
+        if not isinstance(first, dict) or not {"name", "datatype"} <= first.keys():
+            raise UsageError(f"{self._place}: it names no {key}: {NO_SERVER}")
+        return first
+
+    @property
+    def _place(self) -> str:
+        return f"{self._options.protocol}://{self._options.url}: {self.name}"
 
     @contextmanager
     def _errors(self, kind: type[UsageError]) -> Iterator[None]:
         """Errors of the client library, and of the network, as one line."""
-        place = f"{self._options.protocol}://{self._options.url}: {self.name}"
         try:
             yield
-        except (self._error, OSError, ValueError) as error:
+        except MemoryError:
+            raise
+        # Beside its own, those of the HTTP library below it, which have no common type.
+        except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise kind(f"{place}: {reason[0]}") from error
+            raise kind(f"{self._place}: {reason[0]}") from error
 
 
 if __name__ == "__main__":
