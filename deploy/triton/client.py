@@ -203,9 +203,7 @@ class Remote(Engine):
     def _ask(self, question: str) -> dict[str, Any]:
         more = {"as_json": True, **self._limit()} if self._is_grpc else {}
         with self._errors(UsageError):
-            answer = getattr(self._client, question)(
-                self.name, headers=dict(self._headers), **more
-            )
+            answer = getattr(self._client, question)(self.name, headers=dict(self._headers), **more)
         if not isinstance(answer, dict):
             raise UsageError(f"{self._place}: {NO_SERVER}")
         return answer

@@ -90,7 +90,7 @@ def calibrate(
     Raises:
         UsageError: see `labelled_for`.
         DataError: the first image or label that cannot be read.
-        CheckFailed: the second half is no better for it; the bundle is as it was.
+        CheckFailed: the second half is no better for it; the bundle's temperature is as it was.
     """
     bundle = predictor.bundle
     if bundle is None:
@@ -109,7 +109,7 @@ def calibrate(
     if judgement.after.nll >= judgement.before.nll:
         raise CheckFailed(
             f"{bundle.deploy_file}: {_words(record)} is no better on the images that the fit did "
-            "not see; the bundle is as it was"
+            "not see; the bundle's temperature is as it was"
         )
     record_calibration(bundle, record)
     return record

@@ -43,6 +43,7 @@ FOLDER, RECORD = "explain", "explain.json"
 MOST_CLASSES = 3  # of a picture, where none is named
 MOST_DOTS = 2  # in the names of layers that a message lists
 HEAT_WEIGHT = 0.55  # of the colours in an overlay
+MOST_LETTERS = 60  # of a name in the name of a file, of 3 bytes in some scripts
 _STRANGE = re.compile(r"[^\w.-]+")
 
 
@@ -299,7 +300,7 @@ def class_numbers(names: Sequence[str], table: ClassTable) -> list[int] | None:
                 f"--explain: there is no class '{name}'{nearest_name(name, table.class_names)}; "
                 f"a name or a number of 0 to {table.num_classes - 1} is expected"
             )
-    return numbers or None
+    return list(dict.fromkeys(numbers)) or None
 
 
 def explainer_of(
@@ -377,8 +378,20 @@ def _save_one(
     written = {}
     for heat in explainer.explain(prepared.tensor):
         plane = predictor.postprocess.full_logits(heat.plane[np.newaxis], prepared.geometry)[0]
-        name = f"{heat.kind}_{_STRANGE.sub('_', heat.name)}.jpg"
+        name = f"{heat.kind}_{_stem_of(heat, predictor.class_table)}.jpg"
         picture = overlay(prepared.image, plane, heat.note, stretch=heat.kind == "gate")
         write_bytes(save_dir / FOLDER / sample.name / name, encode_jpeg(picture))
         written[name] = heat.note
     return written
+
+
+def _stem_of(heat: Heat, table: ClassTable) -> str:
+    """The name of a layer or class as a file may have it; with its number where others share it."""
+    stem = _in_file_name(heat.name)
+    if heat.kind == "cam" and [*map(_in_file_name, table.class_names)].count(stem) > 1:
+        return f"{stem}_{table.class_names.index(heat.name)}"
+    return stem
+
+
+def _in_file_name(name: str) -> str:
+    return _STRANGE.sub("_", name)[:MOST_LETTERS]

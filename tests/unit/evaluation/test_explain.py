@@ -20,7 +20,7 @@ from paddleseg_ext.evaluation.explain import (
     gates_of,
     overlay,
 )
-from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess
@@ -162,7 +162,7 @@ def test_the_bins_of_pyramid_pooling_are_no_coarsest_map() -> None:
 
 def test_class_numbers() -> None:
     assert class_numbers([], TABLE) is None
-    assert class_numbers(["right", "0"], TABLE) == [1, 0]
+    assert class_numbers(["right", "0", "1"], TABLE) == [1, 0]
     with pytest.raises(UsageError, match=r"no class 'lefd' .did you mean 'left'"):
         class_numbers(["lefd"], TABLE)
     with pytest.raises(UsageError, match="0 to 1 is expected"):
@@ -181,16 +181,35 @@ def test_an_overlay_is_red_where_the_map_is_high() -> None:
     assert right[0] > right[2] + 50 and left[2] > left[0]
 
 
-def test_files_and_a_record_are_written_and_a_bad_image_is_left_out(tmp_path: Path) -> None:
+def by_hand(table: ClassTable) -> Predictor:
     model = ByHand([logit(0.25), logit(0.75)])
     model.eval()
-    predictor = Predictor(
+    return Predictor(
         EagerEngine(model),
         Preprocess([{"type": "Normalize"}]),
         Postprocess(),
-        TABLE,
+        table,
         RuntimeSpec("eager"),
     )
+
+
+def test_classes_whose_names_are_alike_in_a_file_have_a_file_each(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    sample = SimpleNamespace(image=tmp_path / "a.png", label=None, name="a")
+    for names, expected in (
+        (["a b", "a/b"], ["cam_a_b_0.jpg", "cam_a_b_1.jpg"]),
+        (["\u9053" * 100, "right"], ["cam_" + "\u9053" * 60 + ".jpg", "cam_right.jpg"]),
+    ):
+        predictor = by_hand(generic_table(2, names))
+        out = tmp_path / names[1]
+        explainer = explainer_of(predictor, names, None, [sample], out)
+        assert explain_and_save(predictor, explainer, [sample], out) == 0
+        files = {p.name for p in (out / "explain/a").iterdir()}
+        assert files == {*expected, "gate_arm.jpg"}
+
+
+def test_files_and_a_record_are_written_and_a_bad_image_is_left_out(tmp_path: Path) -> None:
+    predictor = by_hand(TABLE)
     cv2.imwrite(
         str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     )
