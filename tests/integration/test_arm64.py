@@ -46,7 +46,7 @@ def test_one_image_is_segmented_as_by_the_network(deployment: Deployment, tmp_pa
         assert done.returncode == 0, done.stderr
         results.append(f"arm64 {engine}={tmp_path / engine}")
     judged = call(
-        "paddleseg-ext", "parity", "--bundle", bundle, "--image_list", one, "--config",
+        "paddleseg_ext", "parity", "--bundle", bundle, "--image_list", one, "--config",
         config, "--model_path", deployment.weights, "--stages", "paddle", "--results",
         *results, "--save_dir", tmp_path / "parity",
     )  # fmt: skip
