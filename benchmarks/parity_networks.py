@@ -157,6 +157,9 @@ def _config_of(network: Network, samples: Path, size_wh: tuple[int, int]) -> dic
     resize = {"type": "Resize", "target_size": [side - smaller for side in size_wh]}
     content: dict[str, Any] = {
         "_base_": str((CONFIGS / network.yml).resolve()),
+        # The images are compared as they are, not by the authors' protocols, which start from the
+        # full size.
+        "test_config": {"_inherited_": False},
         "val_dataset": {
             "_inherited_": False,
             "type": "ListDataset",
