@@ -62,6 +62,12 @@ class Mnn(GraphEngine):
             # Its exceptions have no type of their own.
             except Exception as error:
                 raise self.cannot_load(error) from error
+        for interpreter, session in sessions:
+            # MNN would read past the end of another type's memory.
+            if interpreter.getSessionInput(session).getDataType() is not TYPES[self.input_dtype]:
+                raise self.cannot_load(
+                    ValueError(f"its input is not {self.input_dtype}, as Deploy.input_dtype says")
+                )
         self._precision = "fp32" if HIGH in printed else "unknown"
         self._threads, self._tiles = sum(shares), tiles
         self._idle: SimpleQueue[tuple[Any, Any]] = SimpleQueue()

@@ -15,12 +15,15 @@ import ncnn
 import numpy as np
 from numpy.typing import NDArray
 
+from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.machine import available_cores
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import GraphEngine, RunTimes
 from paddleseg_ext.inference.runtime import RuntimeReport
 
 IN_FLOAT = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_vulkan_compute")
+FLOAT = "float32"  # its only input
 AS_IT_IS = 1  # of `extract`: no conversion to float32
 # Layers whose precision is that of the arithmetic; the others move or reshape.
 COMPUTES = ("Convolution", "ConvolutionDepthWise", "InnerProduct", "Gemm", "MatMul", "Pooling")
@@ -33,15 +36,21 @@ class Ncnn(GraphEngine):
 
     def _load(self, bundle: Bundle) -> None:
         self.file = bundle.graph_file("ncnn")
+        if self.input_dtype != FLOAT:  # ncnn would read four bytes for each one
+            raise UsageError(
+                f"{bundle.deploy_file}: Deploy.input_dtype: {FLOAT} is expected where ncnn runs, "
+                f"got {self.input_dtype}; export the bundle without --fold_normalize"
+            )
         self._share = max(1, (self.spec.threads or available_cores()) // self.streams)
         self._net = ncnn.Net()
         self._net.opt.num_threads = self._share
         self._net.opt.use_bf16_storage = self.spec.precision == "bf16"
         for name in IN_FLOAT:
             setattr(self._net.opt, name, False)
+        weights = require_file(self.file.with_suffix(".bin"), f"{bundle.deploy_file}: ncnn")
         for load, file in (
             (self._net.load_param, self.file),
-            (self._net.load_model, self.file.with_suffix(".bin")),
+            (self._net.load_model, weights),
         ):
             if load(str(file)):
                 raise self.cannot_load(ValueError(f"{file.name} is no file of this ncnn's"))

@@ -53,6 +53,11 @@ def test_the_graph_runs_at_any_size_and_outputs_are_apart(bundle: Bundle) -> Non
         np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE)
 
 
+def test_another_type_of_input_than_the_graphs_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match=r"its input is not uint8, as Deploy\.input_dtype says"):
+        opened(replace(bundle, input_dtype="uint8"))
+
+
 def test_it_says_what_runs(bundle: Bundle) -> None:
     spec = RuntimeSpec("mnn", threads=3, streams=2)
     told = open_engine(bundle, spec).describe()

@@ -56,6 +56,15 @@ def test_images_of_a_batch_run_one_by_one_and_outputs_are_apart(bundle: Bundle) 
     np.testing.assert_allclose(second, convolved(-batch), rtol=0, atol=1e-4)
 
 
+def test_another_type_of_input_and_missing_weights_are_refused(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    with pytest.raises(UsageError, match="float32 is expected where ncnn runs, got uint8"):
+        opened(replace(bundle, input_dtype="uint8"))
+    (tmp_path / "model.ncnn.bin").unlink()
+    with pytest.raises(UsageError, match=r"deploy.yaml: ncnn: .*model.ncnn.bin"):
+        opened(bundle)
+
+
 def test_odd_sides_are_right(tmp_path: Path) -> None:
     """Its own images have rows that are padded to 16 bytes."""
     batch = noise(1, 3, 9, 31)
