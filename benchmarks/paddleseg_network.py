@@ -220,30 +220,38 @@ def alone(yml: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         if np.abs(first - again).max() > 1e-3 * np.abs(first).max():
             raise RuntimeError("it gives another result each time it runs")
 
-    def save_graph(*shape: int) -> None:
-        spec = [paddle.static.InputSpec(shape, "float32")]
-        static = paddle.jit.to_static(made["model"], input_spec=spec, full_graph=True)
-        paddle.jit.save(static, "alone/model")
-
-    def export() -> None:
-        try:
-            save_graph(-1, 3, -1, -1)
-        except Exception as error:  # of the network's code and Paddle's
-            print(f"failed: {error}")
-            save_graph(1, 3, SIDE, SIDE)
-
-    def infer() -> None:
-        config = paddle.inference.Config("alone/model.json", "alone/model.pdiparams")
-        config.disable_mkldnn()
-        predictor = paddle.inference.create_predictor(config)
-        predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images[:1].numpy())
-        predictor.run()
-
     yield "builds", build
     yield "trains", train
     yield "evaluates", evaluate
-    yield "exports", export
-    yield "infers", infer
+    yield "exports", lambda: save_graph(made["model"])
+    yield "infers", lambda: run_graph(images[:1].numpy())
+
+
+def save_graph(model: Any) -> None:
+    """Trace a network for any size, or, where its code cannot be traced so, for `SIDE`."""
+    import paddle
+
+    def save(*shape: int) -> None:
+        spec = [paddle.static.InputSpec(shape, "float32")]
+        static = paddle.jit.to_static(model, input_spec=spec, full_graph=True)
+        paddle.jit.save(static, "alone/model")
+
+    try:
+        save(-1, 3, -1, -1)
+    except Exception as error:  # of the network's code and Paddle's
+        print(f"failed: {error}")
+        save(1, 3, SIDE, SIDE)
+
+
+def run_graph(images: Any) -> None:
+    """Run the traced network in Paddle Inference, without oneDNN."""
+    import paddle
+
+    config = paddle.inference.Config("alone/model.json", "alone/model.pdiparams")
+    config.disable_mkldnn()
+    predictor = paddle.inference.create_predictor(config)
+    predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(images)
+    predictor.run()
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def confusions(counts: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[s
 
 
 @dataclass(frozen=True)
-class WorstImage:
+class FaultyImage:
     """The image in which most pixels of a class are wrong.
 
     Attributes:
@@ -99,7 +99,7 @@ class ClassShelf:
 
     def __init__(self, table: ClassTable):
         self._table = table
-        self._worst: dict[int, WorstImage] = {}
+        self._worst: dict[int, FaultyImage] = {}
 
     def add(self, prediction: Prediction, label: NDArray[np.uint8], counts: ImageCounts) -> None:
         """Look at one scored image."""
@@ -109,7 +109,7 @@ class ClassShelf:
             kept = self._worst.get(number)
             if kept is not None and kept.wrong >= wrong[number]:
                 continue
-            self._worst[number] = WorstImage(
+            self._worst[number] = FaultyImage(
                 prediction.sample.name,
                 int(wrong[number]),
                 float(counts.intersection[number] / union[number]),
@@ -123,7 +123,7 @@ class ClassShelf:
             if kept is None or (image.wrong, kept.name) > (kept.wrong, image.name):
                 self._worst[number] = image
 
-    def images(self) -> Iterator[tuple[int, WorstImage]]:
+    def images(self) -> Iterator[tuple[int, FaultyImage]]:
         """Class number and image, for every class that was wrong anywhere."""
         yield from sorted(self._worst.items())
 

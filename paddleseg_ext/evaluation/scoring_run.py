@@ -116,12 +116,7 @@ def score_checkpoint(
     with joined_world(device) as world:
         wanted = _with_findings(options, protocol)
         extras = Extras(wanted, table, [sample.image for sample in samples])
-        if wanted.label_maps is not None:
-            folder = wanted.label_maps / LABEL_MAPS
-            check_inputs_stay(samples, (folder / f"{sample.name}.png" for sample in samples))
-        if extras.submission is not None:
-            outputs = [extras.submission.path_of(sample.image) for sample in samples]
-            check_inputs_stay(samples, outputs, "--save_submission")
+        _check_outputs(samples, wanted, extras)
         postprocess = Postprocess(nearest_labels=options.nearest_labels)
         predictor = eager_predictor(config, weights, device, table, postprocess)
         share = world.share_of(samples)
@@ -147,6 +142,15 @@ def score_checkpoint(
         if world.is_first:
             _print_and_write(evaluation, extras, predictor, str(weights), options)
         return evaluation
+
+
+def _check_outputs(samples: Sequence[Sample], wanted: ExtraOptions, extras: Extras) -> None:
+    if wanted.label_maps is not None:
+        folder = wanted.label_maps / LABEL_MAPS
+        check_inputs_stay(samples, (folder / f"{sample.name}.png" for sample in samples))
+    if extras.submission is not None:
+        outputs = [extras.submission.path_of(sample.image) for sample in samples]
+        check_inputs_stay(samples, outputs, "--save_submission")
 
 
 def _with_findings(options: ScoringOptions, protocol: Protocol) -> ExtraOptions:

@@ -132,6 +132,7 @@ def create_app(
     in_queue = settings.queue_size * settings.limits.max_bytes
     arriving = Arriving(max(in_queue, most_body_bytes(service)) + ENVELOPE_BYTES)
     _add_segmentation(app, service, guard, arriving)
+    _add_batch(app, service, guard, arriving)
     _add_information(app, service, guard)
     add_open_inference(app, service, guard, arriving)
     add_pages(app, web)
@@ -192,6 +193,14 @@ def _add_segmentation(
                 )
                 answer = await unless_gone(request, work)
         return _respond(service, answer, output)
+
+
+def _add_batch(
+    app: FastAPI, service: SegmentationService, guard: list[Any], arriving: Arriving
+) -> None:
+    deadline_s = service.settings.deadline
+    max_bytes = service.settings.limits.max_bytes
+    refusals = REFUSALS | (UNKNOWN_KEY if guard else {})
 
     @app.post(
         "/v1/segment:batch",
