@@ -114,6 +114,8 @@ def _losses(
     """The terms: those of PaddleSeg's `distill_loss:` where it is given, one per head."""
     theirs = config.distill_loss
     if theirs is None:
+        if not options.losses:
+            raise UsageError(f"{SECTION}.losses: at least one loss is expected, got none")
         return [_term(spec, f"{SECTION}.losses[{i}]") for i, spec in enumerate(options.losses)]
     if "losses" in (config.distillation or {}):
         raise UsageError(f"'{SECTION}.losses' and '{OF_PADDLESEG}' are both given: leave out one")

@@ -229,6 +229,7 @@ def test_without_classes_in_a_manifest_the_tensors_shapes_decide(
         ({"distillation": 5}, "'distillation' must be a section"),
         ({"distillation": {"teacher": "TEACHER", "losses": [{"type": "X"}]}}, "unknown.*'X'|'X'"),
         ({"distillation": {"teacher": "TEACHER", "losses": [5]}}, "losses"),
+        ({"distillation": {"teacher": "TEACHER", "losses": []}}, "losses: at least one loss"),
         (
             {"distillation": {"teacher": "TEACHER", "losses": [{"type": "X", "weight": 0}]}},
             r"losses\[0\]: a weight above 0",
