@@ -151,15 +151,22 @@ def _from_json(data: Any, count: int) -> NDArray[np.uint8]:
 
 
 def _asked_for(header: Mapping[str, Any]) -> dict[str, bool]:
-    as_bytes = bool(_parameters(header, "parameters").get("binary_data_output", False))
+    as_bytes = _switch(_parameters(header, "parameters"), "binary_data_output", False)
     asked: dict[str, bool] = {}
     for section in _sections(header, "outputs"):
         name = section.get("name")
         if not isinstance(name, str) or name not in OUTPUTS:
             known = " and ".join(OUTPUTS)
             raise Refused(422, f"outputs: {known} are offered, got {shown(name)}")
-        asked[name] = bool(_parameters(section, name).get("binary_data", as_bytes))
+        asked[name] = _switch(_parameters(section, name), "binary_data", as_bytes)
     return asked or {LABELS: as_bytes}
+
+
+def _switch(parameters: Mapping[str, Any], key: str, default: bool) -> bool:
+    found = parameters.get(key, default)
+    if not isinstance(found, bool):
+        raise Refused(400, f"parameters.{key}: true or false is expected, got {shown(found)}")
+    return found
 
 
 def write_infer_answer(

@@ -110,6 +110,19 @@ SMALL = noise(4, 5)[None]
         ({"inputs": [image_of(SMALL)], "outputs": [{"name": "masks"}]}, 422, "labels and conf"),
         ({"inputs": [image_of(SMALL)], "outputs": 7}, 400, "outputs: a list"),
         (
+            {"inputs": [image_of(SMALL)], "parameters": {"binary_data_output": "no"}},
+            400,
+            "binary_data_output: true or false is expected, got 'no'",
+        ),
+        (
+            {
+                "inputs": [image_of(SMALL)],
+                "outputs": [{"name": "labels", "parameters": {"binary_data": 0}}],
+            },
+            400,
+            "binary_data: true or false is expected, got 0",
+        ),
+        (
             {"inputs": [image_of(SMALL, parameters={"shared_memory_region": "x"})]},
             422,
             "shared memory",
