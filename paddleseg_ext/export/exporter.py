@@ -148,7 +148,7 @@ def _checked(config: Config, options: ExportOptions) -> tuple[list[Any], ExportO
     preprocess = Preprocess(transforms, channels=config.img_channels)
     warn_of_export_section(config)
     if options.web is not None:
-        prepare_web(options.web, preprocess)
+        prepare_web(options.web, preprocess, options.save_dir)
     return transforms, with_channels(options, config.img_channels)
 
 

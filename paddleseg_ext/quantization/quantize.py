@@ -145,7 +145,7 @@ def quantize(
     bundle.onnx_file()  # names the command that makes it, where there is none
     import_quantizer()
     if options.web is not None:
-        prepare_web(options.web, bundle.preprocess())
+        prepare_web(options.web, bundle.preprocess(), options.save_dir)
     check_save_dir(options.save_dir, bundle)
     require_writable(options.save_dir.parent, "--save_dir")
     calibration, judged = divide(

@@ -106,12 +106,23 @@ def check_transforms(preprocess: Preprocess, where: str) -> None:
             )
 
 
-def prepare_web(folder: Path, preprocess: Preprocess) -> None:
+def prepare_web(folder: Path, preprocess: Preprocess, save_dir: Path) -> None:
     """Refuse what `write_web` will refuse, before an export, and fetch what it needs.
 
+    Args:
+        folder: of the page.
+        preprocess: of the bundle.
+        save_dir: that the bundle will be written into.
+
     Raises:
-        UsageError: see `check_transforms`, `check_folder` and `require_archive`.
+        UsageError: the folder is the bundle's or holds it; or see `check_transforms`,
+            `check_folder` and `require_archive`.
     """
+    own = save_dir.resolve()
+    if folder.resolve() in (own, *own.parents):
+        raise UsageError(
+            f"{FLAG}: another folder than --save_dir, or one around it, is expected, got '{folder}'"
+        )
     check_transforms(preprocess, FLAG)
     check_folder(folder)
     require_archive(FLAG)

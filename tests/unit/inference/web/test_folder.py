@@ -34,6 +34,14 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     web.check_folder(tmp_path / "new")
 
 
+@pytest.mark.parametrize("save_dir", ["page", "page/bundle", "other/../page"])
+def test_the_bundles_own_folder_is_refused_before_it_is_there(
+    save_dir: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="--web: another folder than --save_dir, or one around it"):
+        web.prepare_web(tmp_path / "page", Preprocess([]), tmp_path / save_dir)
+
+
 def test_the_page_needs_the_onnx_graph() -> None:
     assert ExportOptions(web=Path("page")).onnx is True
     with pytest.raises(UsageError, match="--web needs --onnx True"):
