@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common import html
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.json_files import MOST_LISTED_BYTES, read_json
+from paddleseg_ext.common.log import warn
 from paddleseg_ext.common.options import check_kind
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images import functional
@@ -62,11 +63,13 @@ class ScoredRun:
         folder: of `val.json`; label maps are below it.
         table: the classes.
         samples: name -> image and label file.
+        hits: name -> pixels that were right when it was scored.
     """
 
     folder: Path
     table: ClassTable
     samples: dict[str, tuple[Path, Path]]
+    hits: dict[str, int]
 
     def label_map(self, name: str) -> NDArray[np.uint8]:
         """The predicted classes of an image.
@@ -99,7 +102,9 @@ def read_run(path: str | Path) -> ScoredRun:
         if len(files) != 2 or ".." in Path(name).parts or Path(name).is_absolute():
             raise UsageError(f"{where}.samples: an image and a label per name are expected")
         pairs[name] = (Path(files[0]), Path(files[1]))
-    return ScoredRun(Path(path).parent, table, pairs)
+    scored = content["evaluation"]["images"]  # checked by `compare.read_evaluation`
+    hits = {image["name"]: sum(image["intersection"]) for image in scored}
+    return ScoredRun(Path(path).parent, table, pairs, hits)
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,13 @@ class Changed:
     Attributes:
         gained: (C,) pixels by class of the label.
         lost: the same.
+        as_scored: whether each run's label map is the one that its `val.json` counts.
     """
 
     name: str
     gained: NDArray[np.int64]
     lost: NDArray[np.int64]
+    as_scored: tuple[bool, ...]
 
     @property
     def net(self) -> int:
@@ -130,6 +137,8 @@ class Changed:
 def changes(first: ScoredRun, second: ScoredRun) -> list[Changed]:
     """Gained and lost pixels of every image that both runs have.
 
+    Label maps that a run has not scored, since another one wrote them, give a warning.
+
     Raises:
         UsageError: no image in common.
         DataError: a label or a label map cannot be read, or they differ in size.
@@ -137,7 +146,16 @@ def changes(first: ScoredRun, second: ScoredRun) -> list[Changed]:
     names = [name for name in first.samples if name in second.samples]
     if not names:
         raise UsageError("--compare ... --report: the two runs have no image in common")
-    return [_changed(name, first, second) for name in track(names, "compare", total=len(names))]
+    found = [_changed(name, first, second) for name in track(names, "compare", total=len(names))]
+    for number, run in enumerate((first, second)):
+        others = [each.name for each in found if not each.as_scored[number]]
+        if others:
+            warn(
+                f"{run.folder / LABEL_MAPS}: {len(others)} of {len(names)} are not the label maps "
+                f"or labels that val.json counts, the first: {others[0]}; another run wrote there, "
+                "or labels were changed: score it again with val --report"
+            )
+    return found
 
 
 def _changed(name: str, first: ScoredRun, second: ScoredRun) -> Changed:
@@ -149,7 +167,9 @@ def _changed(name: str, first: ScoredRun, second: ScoredRun) -> Changed:
         np.bincount(label[scored & mask], minlength=count)[:count].astype(np.int64)
         for mask in (right[1] & ~right[0], right[0] & ~right[1])
     )
-    return Changed(name, gained, lost)
+    pairs = zip((first, second), right, strict=True)
+    as_scored = tuple(run.hits.get(name) == np.count_nonzero(scored & mask) for run, mask in pairs)
+    return Changed(name, gained, lost, as_scored)
 
 
 def _maps(

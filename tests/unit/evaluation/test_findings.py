@@ -143,6 +143,20 @@ def test_gained_and_lost_pixels_of_two_runs(tmp_path: Path) -> None:
     assert found["c"].net == 0
 
 
+def test_label_maps_of_another_run_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (read_run(path) for path in runs(tmp_path))
+    changes(first, second)
+    assert "val.json counts" not in capsys.readouterr().out
+    maps = [tmp_path / run / "label_maps/a.png" for run in ("first", "second")]
+    maps[1].write_bytes(maps[0].read_bytes())
+    changes(first, second)
+    said = capsys.readouterr().out
+    assert "second/label_maps: 1 of 3 are not the label maps" in said and "the first: a;" in said
+    assert "first/label_maps" not in said
+
+
 def test_the_page_of_two_runs(tmp_path: Path) -> None:
     from paddleseg_ext.evaluation.compare import compare, comparison_lines, read_evaluation
 
