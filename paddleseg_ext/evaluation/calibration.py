@@ -182,11 +182,12 @@ def _about_unknown(
     if options.train_data is not None:
         samples = labelled_of(options.train_data, "--train_data")
         statistics = class_statistics(predictor, samples)
-        record_class_statistics(bundle, statistics)
         found["class_statistics"] = statistics.to_dict()
     if options.unknown_data is not None:
         samples = labelled_of(options.unknown_data, "--unknown_data")
         found["unknown"] = measure_unknown(predictor, samples, statistics, options.resamples)
+    if options.train_data is not None and statistics is not None:
+        record_class_statistics(bundle, statistics)  # where nothing was refused
     return found
 
 

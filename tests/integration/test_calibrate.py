@@ -96,6 +96,12 @@ def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_pat
         assert done.status == 2 and message in done.err, done.err
         assert len(done.err.strip().splitlines()) == 1
     assert copied.read_text() == content and not (tmp_path / "out").exists()
+    lists = [part for name in ("data", "train_data", "unknown_data")
+             for part in (f"--{name}", deployment.list)]  # fmt: skip
+    flags = ["--device", "cpu", "--save_dir", tmp_path / "out"]
+    done = call("paddleseg_ext", "calibrate", "--config", copied, *lists, *flags)
+    assert done.status == 2 and "unknown pixels are expected" in done.err
+    assert copied.read_text() == content
     edited = yaml.safe_load(content)
     for wrong in ({"means": [float("nan")] * 5, "deviations": [1.0] * 5},
                   {"means": [1.0] * 4, "deviations": [1.0] * 5},
