@@ -190,6 +190,7 @@ def predict_video(
         if not outcome.num_written:
             raise DataError(f"{source.path}: not one frame of it can be decoded")
         check_written(temporary, path, outcome.num_written)
+    files.delete_older()
     if steadiness is not None:
         outcome.consistency = steadiness.consistency
         outcome.compared_pixels = steadiness.compared_share

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ class FrameFiles:
     save_dir: Path
     video: str
     with_label_maps: bool = False
+    _written: set[Path] = field(default_factory=set)
 
     def write(self, segmentation: Segmentation, number: int) -> None:
         """Write the files of frame `number`."""
@@ -131,5 +132,14 @@ class FrameFiles:
         for kind in [*kinds, *([LABEL_MAPS] if self.with_label_maps else [])]:
             write_bytes(self._path(kind, number), self._path(kind, first).read_bytes())
 
+    def delete_older(self) -> None:
+        """Delete frames of an earlier run, of another length or step, that this one left there."""
+        for kind in (CONFIDENCE, LABEL_MAPS):
+            for file in (self.save_dir / kind / self.video).glob("[0-9]*.png"):
+                if file.stem.isdecimal() and file not in self._written:
+                    file.unlink()
+
     def _path(self, kind: str, number: int) -> Path:
-        return self.save_dir / kind / self.video / f"{number:06}.png"
+        path = self.save_dir / kind / self.video / f"{number:06}.png"
+        self._written.add(path)
+        return path

@@ -45,6 +45,8 @@ from paddleseg_ext.serving.tensors import (
 
 VERSION = "1"  # of the model; the bundle's own is in /v1/model
 FREE = -1
+# The model's paths, and whether the description lists them: the second one says nothing new.
+MODELS = (("/v2/models/{name}", True), (f"/v2/models/{{name}}/versions/{VERSION}", False))
 PATHS = ("/v2", "/v2/health/live", "/v2/health/ready")
 ModelName = Annotated[str, Path(description="`--model_name`, by default segmentation.")]
 
@@ -73,7 +75,8 @@ def most_body_bytes(service: SegmentationService) -> int:
 def model_paths(service: SegmentationService) -> list[str]:
     """The paths of the one model, for counting."""
     model = f"/v2/models/{service.settings.model_name}"
-    return [*PATHS, model, f"{model}/ready", f"{model}/infer"]
+    models = (model, f"{model}/versions/{VERSION}")
+    return [*PATHS, *(f"{model}{route}" for model in models for route in ("", "/ready", "/infer"))]
 
 
 def _add_health(app: FastAPI, service: SegmentationService) -> None:
@@ -88,12 +91,15 @@ def _add_health(app: FastAPI, service: SegmentationService) -> None:
         _require_ready(service)
         return Ready(ready=True)
 
-    @app.get("/v2/models/{name}/ready", responses=UNKNOWN_MODEL | {503: refusal("Not ready")})
     def model_ready(name: ModelName) -> Ready:
         """Whether the model accepts images."""
         _require_model(service, name)
         _require_ready(service)
         return Ready(ready=True)
+
+    refusals = UNKNOWN_MODEL | {503: refusal("Not ready")}
+    for path, listed in MODELS:
+        app.get(f"{path}/ready", responses=refusals, include_in_schema=listed)(model_ready)
 
 
 def _add_metadata(app: FastAPI, service: SegmentationService, guard: list[Any]) -> None:
@@ -106,7 +112,6 @@ def _add_metadata(app: FastAPI, service: SegmentationService, guard: list[Any]) 
             name="paddleseg_ext", version=__version__, extensions=["binary_tensor_data"]
         )
 
-    @app.get("/v2/models/{name}", dependencies=guard, responses=refusals | UNKNOWN_MODEL)
     def model(name: ModelName) -> ModelMetadata:
         """The model's tensors."""
         _require_model(service, name)
@@ -123,6 +128,10 @@ def _add_metadata(app: FastAPI, service: SegmentationService, guard: list[Any]) 
             ],
         )
 
+    responses = refusals | UNKNOWN_MODEL
+    for path, listed in MODELS:
+        app.get(path, dependencies=guard, responses=responses, include_in_schema=listed)(model)
+
 
 def _add_infer(
     app: FastAPI, service: SegmentationService, guard: list[Any], arriving: Arriving
@@ -131,13 +140,6 @@ def _add_infer(
     most = most_body_bytes(service)
     refusals = REFUSALS | UNKNOWN_MODEL | (UNKNOWN_KEY if guard else {})
 
-    @app.post(
-        "/v2/models/{name}/infer",
-        dependencies=guard,
-        response_class=Response,
-        responses=refusals | TENSORS_OUT,
-        openapi_extra={"requestBody": TENSORS_IN},
-    )
     async def infer(name: ModelName, request: Request) -> Response:
         """Segment images of one size, (N, H, W, 3) RGB: label maps (N, H, W) of class ids."""
         _require_model(service, name)
@@ -153,6 +155,16 @@ def _add_infer(
         headers = {} if length is None else {HEADER_LENGTH: str(length)}
         media = "application/json" if length is None else "application/octet-stream"
         return Response(content, media_type=media, headers=headers)
+
+    for path, listed in MODELS:
+        app.post(
+            f"{path}/infer",
+            include_in_schema=listed,
+            dependencies=guard,
+            response_class=Response,
+            responses=refusals | TENSORS_OUT,
+            openapi_extra={"requestBody": TENSORS_IN},
+        )(infer)
 
 
 def _parsing(body: bytes, header_length: str | None) -> Callable[[], InferRequest]:

@@ -41,6 +41,11 @@ class Ncnn(GraphEngine):
                 f"{bundle.deploy_file}: Deploy.input_dtype: {FLOAT} is expected where ncnn runs, "
                 f"got {self.input_dtype}; export the bundle without --fold_normalize"
             )
+        if not all(side and side > 0 for side in (self.input_shape or [])[1:] or [None]):
+            raise UsageError(  # ncnn computes another size without a word, and wrongly
+                f"{bundle.deploy_file}: Deploy.input_shape: the size of {self.file.name} is "
+                f"expected, got {self.input_shape}; export the bundle with --input_shape again"
+            )
         self._share = max(1, (self.spec.threads or available_cores()) // self.streams)
         self._net = ncnn.Net()
         self._net.opt.num_threads = self._share

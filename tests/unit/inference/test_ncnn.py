@@ -65,6 +65,11 @@ def test_another_type_of_input_and_missing_weights_are_refused(tmp_path: Path) -
         opened(bundle)
 
 
+def test_a_bundle_that_says_no_size_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match=r"Deploy\.input_shape: the size of .* is expected"):
+        opened(replace(bundle, input_shape=[-1, 3, -1, -1]))
+
+
 def test_odd_sides_are_right(tmp_path: Path) -> None:
     """Its own images have rows that are padded to 16 bytes."""
     batch = noise(1, 3, 9, 31)

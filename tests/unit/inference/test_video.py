@@ -295,6 +295,12 @@ def test_label_maps_per_frame(tmp_path: Path, brightness: BrightnessNetwork) -> 
     for path, pixels in zip(found, frames, strict=True):
         expected = predictor(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)).label_map
         np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+    (tmp_path / "out/label_maps/in/notes.png").write_bytes(b"a user's")
+    (tmp_path / "shorter").mkdir()
+    shorter = write_video(tmp_path / "shorter/in.mp4", 2)
+    run(open_video(shorter), tmp_path / "out", brightness, save_label_maps=True)
+    left = sorted(path.name for path in (tmp_path / "out/label_maps/in").iterdir())
+    assert left == ["000000.png", "000001.png", "notes.png"]
     run(open_video(tmp_path / "in.mp4"), tmp_path / "none", brightness)
     assert not (tmp_path / "none/label_maps").exists()
 

@@ -52,6 +52,16 @@ def test_what_the_server_says_of_itself(client: TestClient) -> None:
     assert [entry["name"] for entry in model["outputs"]] == ["labels", "confidence"]
 
 
+def test_the_version_may_be_named(client: TestClient) -> None:
+    body = {"inputs": [image_of(noise(20, 30)[None])]}
+    versioned = f"{MODEL}/versions/1"
+    assert client.get(versioned).json() == client.get(MODEL).json()
+    assert client.get(f"{versioned}/ready").json() == {"ready": True}
+    answers = [client.post(f"{path}/infer", json=body).json() for path in (MODEL, versioned)]
+    assert answers[0] == answers[1] and answers[0]["model_version"] == "1"
+    assert client.get(f"{MODEL}/versions/2").status_code == 404
+
+
 def test_numbers_in_and_out(client: TestClient) -> None:
     pixels = noise(20, 30)[None]
     for data in (pixels.ravel().tolist(), pixels.tolist()):  # flat, and nested
