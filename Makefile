@@ -34,6 +34,7 @@ $(VENV)/run.stamp: requirements.txt requirements/paddleseg.txt pyproject.toml se
 $(VENV)/dev.stamp: $(VENV)/run.stamp $(wildcard requirements/*.txt)
 	@echo "== installing what tests and linters need"
 	@$(INSTALL) -r requirements/dev.txt
+	@$(INSTALL) --no-deps -r requirements/pnnx.txt
 	@touch $@
 
 # The second leg. Its NumPy and OpenCV would take the first one's place, so VENV must be another folder.
