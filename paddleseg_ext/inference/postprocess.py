@@ -139,9 +139,6 @@ class Postprocess:
             DataError: the scores hold NaN.
             UsageError: the output is not what `output_op` says, or it holds class ids.
         """
-        self._check(output)
-        if output.ndim != 3:
-            raise UsageError(NO_SCORES)
         is_resized_after, planes = self._planes(output, geometry)
         if len(self.class_temperatures):
             found = _best_then_confidence(planes, self.class_temperatures)
@@ -161,9 +158,6 @@ class Postprocess:
             DataError: the scores hold NaN.
             UsageError: the output is not what `output_op` says, or it holds class ids.
         """
-        self._check(output)
-        if output.ndim != 3:
-            raise UsageError(NO_SCORES)
         is_resized_after, planes = self._planes(output, geometry)
         found = _largest(planes())
         if is_resized_after:
@@ -175,6 +169,9 @@ class Postprocess:
         self, output: NDArray[np.float32], geometry: Geometry
     ) -> tuple[bool, Callable[[], Iterator[NDArray[np.float32]]]]:
         """Whether the best class is found before resizing, and each class's scores there."""
+        self._check(output)
+        if output.ndim != 3:
+            raise UsageError(NO_SCORES)
         target = geometry
         if self.nearest_labels:
             target = Geometry(geometry.network_hw, geometry.network_hw)
