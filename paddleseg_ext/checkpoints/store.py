@@ -30,15 +30,55 @@ if TYPE_CHECKING:
 _SAME_NETWORK = "Network, class count and options must be those of the checkpoint"
 # Paddle adds this entry to a saved state dict: structured name -> parameter name.
 _NAME_TABLE = "StructuredToParameterName@@"
+# Entries of a saved optimizer: the schedule's counters, and float32 copies of float16 weights.
+_SCHEDULE, MASTER_WEIGHTS = "LR_Scheduler", "master_weights"
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """Arrays of a `.pdparams` or `.pdopt` file by name; nothing in the file is executed.
 
+    The schedule's counters in an optimizer's state are left out, and its `master_weights` have
+    names such as `master_weights/conv2d_0.w_0`.
+
     Raises:
         UsageError: the file is missing, empty, damaged or unsafe, or contains something else.
     """
-    path = require_file(path, "checkpoint")
+    content = _read_dict(require_file(path, "checkpoint"))
+    masters = content.pop(MASTER_WEIGHTS, {})
+    if isinstance(masters, dict):
+        content |= {f"{MASTER_WEIGHTS}/{name}": value for name, value in masters.items()}
+    allowance = Allowance(str(path), Path(path).stat().st_size)
+    arrays = {}
+    for name, value in content.items():
+        if name in (_NAME_TABLE, _SCHEDULE):
+            continue
+        # Paddle 2.0 and older wrote a tensor as (name, array).
+        if isinstance(value, tuple) and len(value) == 2:
+            value = value[1]
+        if not isinstance(name, str) or not isinstance(value, ArrayRecord):
+            raise UsageError(
+                f"{path}: '{cut(str(name))}' is not an array but a {type(value).__name__}"
+            )
+        with damage_is_one_line(f"{path}: '{cut(name)}'"):
+            arrays[name] = value.to_array(allowance)
+    return arrays
+
+
+def read_parameter_names(path: str | Path) -> dict[str, str]:
+    """Parameter name -> structured name, such as `conv2d_0.w_0` -> `stem.conv.weight`.
+
+    A `.pdparams` has both where Paddle saved a network's state dict; else the result is empty.
+
+    Raises:
+        UsageError: as `read_arrays`.
+    """
+    table = _read_dict(require_file(path, "checkpoint")).get(_NAME_TABLE, {})
+    if not isinstance(table, Mapping):
+        return {}
+    return {str(parameter): str(structured) for structured, parameter in table.items()}
+
+
+def _read_dict(path: Path) -> dict[Any, Any]:
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(16)
@@ -55,21 +95,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise UsageError(
             f"{path}: a dict of arrays is expected, the file contains a {type(content).__name__}"
         )
-    allowance = Allowance(str(path), size)
-    arrays = {}
-    for name, value in content.items():
-        if name == _NAME_TABLE:
-            continue
-        # Paddle 2.0 and older wrote a tensor as (name, array).
-        if isinstance(value, tuple) and len(value) == 2:
-            value = value[1]
-        if not isinstance(name, str) or not isinstance(value, ArrayRecord):
-            raise UsageError(
-                f"{path}: '{cut(str(name))}' is not an array but a {type(value).__name__}"
-            )
-        with damage_is_one_line(f"{path}: '{cut(name)}'"):
-            arrays[name] = value.to_array(allowance)
-    return arrays
+    return dict(content)
 
 
 def require_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:

@@ -61,6 +61,8 @@ def build_model(config: Config, num_classes: int) -> "nn.Layer":
     theirs = means_paddlesegs(MODELS, spec, config.only_paddleseg)
     with _paddlesegs_building() if theirs else nullcontext():
         model = _build(config, spec, num_classes, theirs)
+    if theirs:
+        _name_apart(model)
     replace_gpu_norms(model)
     return model
 
@@ -107,6 +109,14 @@ def _paddlesegs_building() -> Iterator[None]:
     finally:
         for backbone, init_weight in zip(backbones, theirs, strict=True):
             backbone.init_weight = init_weight
+
+
+def _name_apart(model: "nn.Layer") -> None:
+    """Give parameters names that no network of this process has: optimizers tell them by these."""
+    from paddle.utils import unique_name
+
+    for parameter in model.parameters():
+        parameter.name = unique_name.generate(parameter.name)
 
 
 def replace_gpu_norms(model: "nn.Layer") -> None:

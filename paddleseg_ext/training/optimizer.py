@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from paddleseg_ext.checkpoints.store import MASTER_WEIGHTS
 from paddleseg_ext.common.errors import UsageError, nearest_name
 from paddleseg_ext.common.options import from_section, option
 from paddleseg_ext.training.parameter_groups import (
@@ -26,8 +27,6 @@ _TYPES = {"sgd": SGD, "momentum": SGD, "adam": ADAM, "adamw": ADAMW, _CAE: ADAMW
 # State per parameter of Paddle's optimizers, by the class's name.
 _MOMENTS = {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
 _SLOTS = {"Momentum": {"velocity_0"}, ADAM: _MOMENTS, ADAMW: _MOMENTS}
-# Paddle's entry for the float32 copies of float16 weights: parameter name -> tensor.
-_MASTER_WEIGHTS = "master_weights"
 _ONLY_FOR = {
     **dict.fromkeys(("momentum", "nesterov"), (SGD,)),
     **dict.fromkeys(("beta1", "beta2", "epsilon"), (ADAM, ADAMW)),
@@ -208,19 +207,36 @@ def _clip(options: OptimizerOptions) -> Any:
 def optimizer_arrays(
     optimizer: "paddle.optimizer.Optimizer", model: "nn.Layer"
 ) -> dict[str, np.ndarray]:
-    """The optimizer's state under the network's parameter names.
+    """The optimizer's state under the network's parameter names, as `stem.weight/velocity_0`.
 
     Paddle's names, such as `conv2d_7.w_0`, count the layers that a process has made.
     """
     names = {parameter.name: name for name, parameter in model.named_parameters()}
     saved = dict(optimizer.state_dict())
-    masters = saved.pop(_MASTER_WEIGHTS, {})
-    state = {f"{names[key]}/{_MASTER_WEIGHTS}": value.numpy() for key, value in masters.items()}
+    masters = saved.pop(MASTER_WEIGHTS, {})
+    saved |= {f"{MASTER_WEIGHTS}/{name}": tensor for name, tensor in masters.items()}
+    renamed = under_structured_names(saved, names)
+    return {name: tensor.numpy() for name, tensor in renamed.items()}
+
+
+def under_structured_names(saved: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Entries of Paddle's optimizer state under the names of `optimizer_arrays`.
+
+    Args:
+        saved: `conv2d_7.w_0_velocity_0` -> value; the float32 copy of a float16 weight as
+            `master_weights/conv2d_7.w_0`.
+        names: parameter name -> structured name. Entries of other parameters are left out.
+    """
+    renamed = {}
     for key, value in saved.items():
+        kind, _, parameter = key.rpartition("/")
+        if kind == MASTER_WEIGHTS and parameter in names:
+            renamed[f"{names[parameter]}/{MASTER_WEIGHTS}"] = value
+            continue
         owner = max((n for n in names if key.startswith(f"{n}_")), key=len, default=None)
         if owner is not None:
-            state[f"{names[owner]}/{key[len(owner) + 1 :]}"] = value.numpy()
-    return state
+            renamed[f"{names[owner]}/{key[len(owner) + 1 :]}"] = value
+    return renamed
 
 
 def restore_optimizer(
@@ -237,7 +253,7 @@ def restore_optimizer(
     import paddle
 
     # Paddle begins with zeros, in silence, where a state is missing.
-    slots = {key.rpartition("/")[2] for key in arrays} - {_MASTER_WEIGHTS}
+    slots = {key.rpartition("/")[2] for key in arrays} - {MASTER_WEIGHTS}
     if slots != _SLOTS[type(optimizer).__name__]:
         raise UsageError(
             f"{source}: the state of another optimizer than {type(optimizer).__name__} (it has "
@@ -250,10 +266,10 @@ def restore_optimizer(
         name, _, slot = key.rpartition("/")
         if name not in names:
             raise UsageError(f"{source}: '{name}' is no parameter of {type(model).__name__}")
-        if slot == _MASTER_WEIGHTS:
+        if slot == MASTER_WEIGHTS:
             masters[names[name]] = paddle.to_tensor(array)
         else:
             state[f"{names[name]}_{slot}"] = paddle.to_tensor(array)
     if masters:
-        state[_MASTER_WEIGHTS] = masters
+        state[MASTER_WEIGHTS] = masters
     optimizer.set_state_dict(state)

@@ -43,8 +43,8 @@ class TrainingPlan:
         rules: that evaluations go by. The names of `keep_best:`, or None as the only name for
             the protocol of `test_config:`.
         resumed: the `iter_N` folder that the run continues from; None for a new run.
-        begun: the iteration of a checkpoint of PaddleSeg's that `options.resume_model` names, whose
-            weights the run begins with; 0 else.
+        begun: the iteration of a checkpoint of PaddleSeg's that `options.resume_model` names and
+            the run goes on from; 0 else.
         threads: CPU threads per process.
     """
 

@@ -28,6 +28,7 @@ from paddleseg_ext.checkpoints.store import (
     load_arrays_into,
     load_into,
     read_arrays,
+    read_parameter_names,
     save_arrays,
     weights_of,
 )
@@ -42,7 +43,11 @@ from paddleseg_ext.common.files import (
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.training.ema import WeightAverage
 from paddleseg_ext.training.history import HISTORY
-from paddleseg_ext.training.optimizer import optimizer_arrays, restore_optimizer
+from paddleseg_ext.training.optimizer import (
+    optimizer_arrays,
+    restore_optimizer,
+    under_structured_names,
+)
 from paddleseg_ext.training.precision import Precision
 from paddleseg_ext.training.state import NEVER, STATE, WEIGHTS, TrainState
 
@@ -156,8 +161,7 @@ def find_resume_folder(resume_model: str | None, save_dir: Path) -> Path | None:
 def iteration_of_paddlesegs(resume_model: str | None) -> int | None:
     """The iteration of a checkpoint that PaddleSeg wrote, `iter_N`; None for any other.
 
-    It has no state of ours beside it. Its optimizer's state names parameters by the order in
-    which that process made them, so only the weights can be continued from.
+    It has no state of ours beside it.
     """
     if resume_model in (None, "auto"):
         return None
@@ -428,3 +432,27 @@ def load_iteration(folder: Path, learner: Learner, state: TrainState) -> TrainSt
     learner.precision.restore(saved.loss_scaling)
     log(f"resumed from {folder} at iteration {saved.iteration}: {report.describe()}")
     return replace(saved, iters=state.iters, threads=state.threads)
+
+
+def load_paddlesegs_iteration(folder: Path, learner: Learner) -> None:
+    """Restore weights and optimizer of a checkpoint that PaddleSeg wrote, in place of `begin`.
+
+    Raises:
+        UsageError: it is of another network or another type of optimizer, or a file is damaged.
+    """
+    weights = folder / WEIGHTS
+    report = load_into(learner.model, weights)
+    learner.begin()
+    # `.pdopt` counts the layers of that process; the table in `.pdparams` says which they were.
+    names = read_parameter_names(weights)
+    arrays = under_structured_names(read_arrays(folder / OPTIMIZER), names)
+    how = "its weights and optimizer"
+    if names:
+        restore_optimizer(learner.optimizer, learner.model, arrays, str(folder / OPTIMIZER))
+    else:
+        how = f"its weights; the optimizer begins anew, for {weights.name} does not name its layers"
+    warn(
+        f"{weights} was written by PaddleSeg: the run goes on with {how}; the order of the samples "
+        "is ours"
+    )
+    log(f"{weights}: {report.describe()}")

@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
-from paddleseg_ext.checkpoints.store import load_into, save_arrays
+from paddleseg_ext.checkpoints.store import save_arrays
 from paddleseg_ext.common.errors import UsageError, shortened
 from paddleseg_ext.common.files import delete_leftovers
 from paddleseg_ext.common.log import log, warn
@@ -51,6 +51,7 @@ from paddleseg_ext.training.run_folder import (
     is_in,
     later_bests,
     load_iteration,
+    load_paddlesegs_iteration,
     note_evaluation,
     require_room_for_checkpoints,
     save_iteration,
@@ -270,12 +271,14 @@ def begin_or_resume(
     if plan.resumed is not None:
         return resume(plan, plan.resumed, learner, fresh, world)
     if plan.begun:
-        fresh = begin_from_paddlesegs(plan, learner, fresh)
-    elif options.finetune:
-        load_for_finetuning(plan.config, learner.model, num_classes, options.finetune)
+        load_paddlesegs_iteration(Path(str(options.resume_model)), learner)
+        fresh = replace(fresh, iteration=plan.begun)
     else:
-        load_pretrained(plan.config, learner.model)
-    learner.begin()
+        if options.finetune:
+            load_for_finetuning(plan.config, learner.model, num_classes, options.finetune)
+        else:
+            load_pretrained(plan.config, learner.model)
+        learner.begin()
     if world.is_first:
         starts = files_to_start_from(plan.config)
         if begun_with := options.finetune or starts.get(
@@ -286,21 +289,6 @@ def begin_or_resume(
         require_room_for_checkpoints(save_dir, learner, saves)
         set_earlier_run_aside(save_dir)
     return fresh, {}
-
-
-def begin_from_paddlesegs(plan: TrainingPlan, learner: Learner, fresh: TrainState) -> TrainState:
-    """Load the weights of a checkpoint that PaddleSeg wrote; returns the state at its iteration.
-
-    Raises:
-        UsageError: it is of another network.
-    """
-    weights = Path(str(plan.options.resume_model)) / WEIGHTS
-    log(f"{weights}: {load_into(learner.model, weights).describe()}")
-    warn(
-        f"{weights} was written by PaddleSeg: the run goes on at iteration {plan.begun} with its "
-        "weights; the optimizer begins anew, and the order of the samples is ours"
-    )
-    return replace(fresh, iteration=plan.begun)
 
 
 def resume(

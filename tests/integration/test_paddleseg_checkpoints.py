@@ -45,7 +45,7 @@ def test_every_command_takes_them(tmp_path: Path) -> None:
     )  # fmt: skip
     assert resumed.status == 0, resumed.err
     assert "iter: 7/8" in resumed.out and "iter: 6/8" not in resumed.out
-    assert "written by PaddleSeg: the run goes on at iteration 6 with its weights" in resumed.out
+    assert "by PaddleSeg: the run goes on with its weights and optimizer" in resumed.out
     tuned = call(
         "train.py", *common, "--finetune", folder / "model.pdparams", "--iters", 1,
         "--save_dir", tmp_path / "tuned",

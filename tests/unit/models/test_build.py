@@ -38,6 +38,13 @@ def network(**spec: Any) -> Config:
     return Config(Path("a.yml"), {"model": spec})
 
 
+def test_no_two_networks_of_a_process_share_a_parameters_name() -> None:
+    """An optimizer's state would be the other one's: `conv2d_0.w_0_velocity_1`."""
+    config = network(type="FastSCNN")
+    first, second = ({p.name for p in build_model(config, 3).parameters()} for _ in range(2))
+    assert len(first) == len(second) > 10 and not first & second
+
+
 @pytest.mark.parametrize("name", ["ResNet18_vd", "paddleseg.ResNet18_vd"])
 def test_a_network_of_paddleseg_gets_its_backbone(name: str) -> None:
     spec = {"backbone": {"type": name}, "backbone_indices": [0, 1, 2, 3]}

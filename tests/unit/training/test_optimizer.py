@@ -1,10 +1,13 @@
 """Optimizer groups by hand-computed steps, and the state's way to a file and back."""
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
 
+from paddleseg_ext.checkpoints.store import read_arrays, read_parameter_names
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.training.optimizer import (
     OptimizerOptions,
@@ -12,6 +15,7 @@ from paddleseg_ext.training.optimizer import (
     l2_loss,
     optimizer_arrays,
     restore_optimizer,
+    under_structured_names,
 )
 from paddleseg_ext.training.parameter_groups import group_parameters
 
@@ -84,6 +88,35 @@ def test_the_state_of_another_optimizer_is_refused(old: str | None, new: str) ->
     other = make_optimizer(OptimizerOptions.from_section({"type": new}), model, 0.1)
     with pytest.raises(UsageError, match=r"a file: the state of another optimizer than"):
         restore_optimizer(other, model, arrays, "a file")
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_an_optimizer_that_paddleseg_saved_goes_on_to_the_bit(kind: str, tmp_path: Path) -> None:
+    """Its file names parameters by a count of layers, of which this process has made others."""
+    theirs = nn.Sequential(("stem", nn.Conv2D(2, 3, 3)), ("head", nn.Conv2D(3, 1, 1)))
+    rate = paddle.optimizer.lr.PolynomialDecay(0.1, 100, 0.1)
+    kinds = {"sgd": paddle.optimizer.Momentum, "adam": paddle.optimizer.Adam}
+    optimizer = kinds[kind](rate, parameters=theirs.parameters())
+    one_step(theirs, optimizer)
+    paddle.save(theirs.state_dict(), str(tmp_path / "model.pdparams"))
+    paddle.save(optimizer.state_dict(), str(tmp_path / "model.pdopt"))
+
+    ours = nn.Sequential(("stem", nn.Conv2D(2, 3, 3)), ("head", nn.Conv2D(3, 1, 1)))
+    ours.set_state_dict(read_arrays(tmp_path / "model.pdparams"))
+    names = read_parameter_names(tmp_path / "model.pdparams")
+    arrays = under_structured_names(read_arrays(tmp_path / "model.pdopt"), names)
+    other = make_optimizer(OptimizerOptions.from_section({"type": kind}), ours, 0.1)
+    restore_optimizer(other, ours, arrays, "a file")
+    one_step(theirs, optimizer)
+    one_step(ours, other)
+    for mine, other_ones in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other_ones.numpy())
+
+
+def test_copies_of_float16_weights_keep_their_owner() -> None:
+    saved = {"conv2d_1.w_0_velocity_0": 1, "master_weights/conv2d_1.w_0": 2, "conv2d_11.w_0_x": 3}
+    renamed = under_structured_names(saved, {"conv2d_1.w_0": "stem.weight"})
+    assert renamed == {"stem.weight/velocity_0": 1, "stem.weight/master_weights": 2}
 
 
 def test_whole_numbers_are_numbers() -> None:
