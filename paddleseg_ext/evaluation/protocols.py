@@ -172,16 +172,8 @@ class ProtocolPredictor(Predictor):
                 f"protocol {self.protocol.name}: an image of {width}x{height} (width x height) "
                 f"leaves nothing at scale {scale:g}"
             )
-        pixels = [
-            cv2.resize(
-                np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.uint8),
-                None,
-                fx=scale,
-                fy=scale,
-                interpolation=cv2.INTER_LINEAR,
-            )
-            for image in batch
-        ]
+        images = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in batch)
+        pixels = [scaled_bytes(image.astype(np.uint8), scale) for image in images]
         raw = np.stack(pixels).transpose(0, 3, 1, 2)  # (N, 3, h, w) uint8
         windows = self.protocol.windows
         if windows is None:
@@ -247,6 +239,12 @@ def check_protocol(protocol: Protocol, preprocess: Preprocess) -> None:
             f"protocol {protocol.name} starts from the image at its own size: take what "
             "resizes or pads out of val_dataset.transforms (--opts val_dataset.transforms=...)"
         )
+
+
+def scaled_bytes(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """(H, W, 3) pixels at a scale, as the protocols that are `bytes_first` resize them."""
+    scaled = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    return scaled.astype(np.uint8, copy=False)
 
 
 def _slide(images: NDArray, windows: Windows, score: Callable[[Any], Scores]) -> Scores:

@@ -19,6 +19,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import write_json
 from paddleseg_ext.common.log import log
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.protocols import scaled_bytes
 from paddleseg_ext.images.functional import resize_logits
 from paddleseg_ext.images.reading import read_image, read_label
 from paddleseg_ext.inference.outputs import LABEL_MAPS
@@ -123,8 +124,11 @@ class WebProgram:
 def _compared(comparison: Comparison, image: Path, file: Path) -> str:
     """How an input tensor compares with the bundle's: `equal`, or by how much it is off."""
     bundle, protocol = comparison.bundle, comparison.protocol
-    expected, geometry = bundle.preprocess()(read_image(image))
-    if not protocol.is_plain:
+    pixels = read_image(image)
+    if protocol.bytes_first:
+        pixels = scaled_bytes(pixels, protocol.scales[0])
+    expected, geometry = bundle.preprocess()(pixels)
+    if not protocol.is_plain and not protocol.bytes_first:
         height, width = protocol.scaled_hw(geometry.network_hw, protocol.scales[0])
         expected = resize_logits(expected, (width, height), protocol.align_corners)
     if not file.is_file():

@@ -63,6 +63,21 @@ def test_the_scripts_are_the_same_network(project: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_protocol_that_halves_bytes(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.yml").write_text(
+        f"_base_: {project}/net.yml\ntest_config: {{protocol: half_resize}}\n"
+        "val_dataset:\n  transforms: [{type: Normalize}]\n"
+    )
+    given = f"--config {tmp_path}/half.yml --model_path {project}/model.pdparams --stages web"
+    given += f" --image_list {project}/data/val.list --save_dir {tmp_path} --cpu_threads 1"
+    cli.main(given.split())
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    (run,) = [run for run in runs if run["stage"] == "web"]
+    assert run["grade"] in ("identical", "near-tie"), run
+    assert run["backend"]["input_tensor"] == "equal"
+
+
+@pytest.mark.slow
 def test_another_input_tensor_is_no_pass(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

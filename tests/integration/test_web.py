@@ -1,6 +1,8 @@
 """The page of `export --web` in headless Chromium, beside `infer`."""
 
 import contextlib
+import json
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,8 +16,11 @@ import pytest
 from PIL import Image
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
+from paddleseg_ext.common.files import write_json
 from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.scenes import draw_scene
+from paddleseg_ext.inference.bundle import read_bundle, record_calibration
+from paddleseg_ext.inference.calibration import Calibration
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.web import runtime_files
 from paddleseg_ext.inference.web.folder import write_web
@@ -50,8 +55,6 @@ def bundle(deployment: Deployment) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(bundle: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from paddleseg_ext.inference.bundle import read_bundle
-
     return write_web(read_bundle(bundle), tmp_path_factory.mktemp("web") / "page").parent
 
 
@@ -162,6 +165,49 @@ def test_label_maps_are_those_of_infer_also_without_network(
     names = ["decode", "preprocess", "network", "postprocess", "in all"]
     assert [step.split("\t")[0] for step in steps] == names
     assert "BiSeNetV1, 5 classes, FP32, WebAssembly" in page.locator("#model").inner_text()
+
+
+PAINTED = """canvas => Array.from(canvas.getContext("2d")
+  .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 0))"""
+
+
+def test_confidence_in_place_of_the_classes(
+    browser: Any, bundle: Path, archive: Path, tmp_path: Path
+) -> None:
+    """By the bundle's temperatures, as `infer` writes it; a page without scores says why not."""
+    own = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    record_calibration(read_bundle(own), Calibration(2.0, [0.5, 2.0, 1.0, 0.25, 3.0]))
+    page_folder = write_web(read_bundle(own), tmp_path / "page").parent
+    (file,) = write_scenes(tmp_path, 1)
+    with Predictor.open(own, "onnxruntime", threads=1, outputs={"confidence"}) as predictor:
+        expected = np.rint(255 * predictor(file).confidence)
+    server = serve_files(page_folder)
+    address = f"http://127.0.0.1:{server.server_port}/"
+    context = browser.new_context()
+    for page in opened(context, address):
+        label_map(page, file)
+        classes = page.locator("#colors").evaluate(PAINTED)
+        box = page.get_by_label("Confidence instead of classes")
+        box.check()
+        wait_for(page, "of the pixels are below 0.5")
+        shown = np.array(page.locator("#colors").evaluate(PAINTED)).reshape(expected.shape)
+        assert expected.max() - expected.min() > 50
+        np.testing.assert_allclose(shown, expected, rtol=0, atol=1)
+        page.locator("#stage").press("ArrowRight")
+        assert ", confidence 0." in page.locator("#hover").inner_text()
+        box.uncheck()
+        assert page.locator("#colors").evaluate(PAINTED) == classes
+        box.check()
+        label_map(page, file)
+        assert not box.is_checked()  # of another image it is not known yet
+    model = json.loads((page_folder / "model.json").read_text())
+    write_json(page_folder / "model.json", model | {"no_confidence": "no scores"})
+    for page in opened(context, address):
+        label_map(page, file)
+        assert page.get_by_label("Confidence instead of classes").is_hidden()
+        assert page.get_by_text("Confidence is not offered: no scores.").is_visible()
+    context.close()
+    server.shutdown()
 
 
 def test_files_of_other_kinds(page: Any, bundle: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from paddleseg_ext.common.version import __version__
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.images.scenes import draw_scene
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.calibration import Calibration
+from paddleseg_ext.inference.postprocess import NO_SCORES
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.web.runtime_files import (
     LICENCE,
@@ -195,9 +197,10 @@ def check_protocol(bundle: Bundle, protocol: Protocol) -> None:
     """Refuse a protocol that the scripts cannot follow: they look once, at the whole image.
 
     Raises:
-        UsageError: it has several looks, halves bytes, or the bundle's graph takes bytes.
+        UsageError: it has several looks, or the bundle's graph takes bytes.
     """
     plain = replace(protocol, scales=(1.0,), side_multiple=1, align_corners=False, merge="logits")
+    plain = replace(plain, bytes_first=False)
     if len(protocol.scales) > 1 or not plain.is_plain:
         raise UsageError(f"protocol {protocol.name} is not offered in the browser")
     if not protocol.is_plain and bundle.input_dtype != "float32":
@@ -230,6 +233,7 @@ def describe(
     assert manifest is not None  # of `check_web`
     (_, reading), *transforms = preprocess.settings
     shape = bundle.input_shape or [None, preprocess.channels, None, None]
+    calibration = manifest.calibration or Calibration()
     return {
         "written_by": f"paddleseg_ext {__version__}",
         "network": manifest.network,
@@ -249,7 +253,21 @@ def describe(
         "upsampling": manifest.upsampling,
         "native_stride": manifest.native_stride,
         "protocol": describe_protocol(protocol),
+        "calibration": {
+            "temperature": calibration.temperature,
+            "class_temperatures": calibration.class_temperatures,
+        },
+        "no_confidence": _why_no_confidence(bundle, protocol),
     }
+
+
+def _why_no_confidence(bundle: Bundle, protocol: Protocol) -> str:
+    """Why `infer` makes no confidence of this bundle; empty where it does."""
+    if bundle.output_op == "argmax":
+        return NO_SCORES
+    if not protocol.is_plain:
+        return f"it is the softmax of one run of the whole image, and the protocol {protocol.name}"
+    return ""
 
 
 def describe_protocol(protocol: Protocol) -> dict[str, Any] | None:
@@ -262,6 +280,8 @@ def describe_protocol(protocol: Protocol) -> dict[str, Any] | None:
         "round_sides": protocol.round_sides,
         "align_corners": protocol.align_corners,
         "to_original": protocol.source == COINCHEUNG,
+        "bytes_first": protocol.bytes_first,
+        "softmax": protocol.merge == "window_softmax",
     }
 
 

@@ -1,7 +1,7 @@
 /* The page of `--web`: the browser predicts, and nothing leaves the machine. */
 
 import { encodeLabels } from "./png.js";
-import { find, listen, say, show, showTimings, state } from "./view.js";
+import { find, listen, offerConfidence, say, show, showTimings, state } from "./view.js";
 
 const MOST_THREADS = 8; // more gain little in WebAssembly
 const waiting = new Map();
@@ -69,13 +69,15 @@ async function segment(image, name, isNext = false) {
   const start = performance.now();
   try {
     const isFrame = image instanceof ImageBitmap;
-    const found = await (isFrame ? ask({ kind: "run", bitmap: image }, [image]) : ask({ kind: "run", blob: image }));
+    const asked = { kind: "run", withConfidence: isNext && find("confidence").checked };
+    const found = await (isFrame ? ask({ ...asked, bitmap: image }, [image]) : ask({ ...asked, blob: image }));
     const total = performance.now() - start;
     if (number !== request) return; // another image was chosen meanwhile
     const picture = await createImageBitmap(asPicture(found), { colorSpaceConversion: "none" });
     const { ids, width, height } = found;
     const labels = () => encodeLabels(ids, width, height, new Uint8Array(state.palette.flat()));
-    show({ ids, width, height, picture, name, labels, isNext });
+    const confidence = found.confidence && asGrey(found.confidence, width, height);
+    show({ ids, width, height, picture, name, labels, confidence, isNext });
     showTimings([...Object.entries(found.milliseconds), ["in all", total]]);
     const size = `${found.network.width} x ${found.network.height}`;
     say(`Done: ${name}, ${width} x ${height} pixels (the network saw ${size}), ${Math.round(total)} ms.`);
@@ -92,6 +94,17 @@ function asPicture({ rgb, width, height }) {
     for (let c = 0; c < 3; c++) rgba[to + c] = rgb[from++];
   }
   return new ImageData(rgba, width, height);
+}
+
+function asGrey(bytes, width, height) {
+  const rgba = new Uint8ClampedArray(width * height * 4).fill(255);
+  bytes.forEach((each, i) => rgba.fill(each, 4 * i, 4 * i + 3));
+  return new ImageData(rgba, width, height);
+}
+
+async function loadConfidence() {
+  const { width, height } = state;
+  return asGrey((await ask({ kind: "confidence" })).confidence, width, height);
 }
 
 function stopCamera() {
@@ -127,6 +140,7 @@ async function toggleCamera() {
 
 async function start() {
   const model = await (await fetch("model.json")).json();
+  offerConfidence(model.no_confidence);
   Object.assign(state, { classes: model.classes, palette: model.palette, network: model.network });
   find("precisions").hidden = Object.keys(model.graphs).length < 2;
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
@@ -135,7 +149,7 @@ async function start() {
   await opening;
 }
 
-listen((blob, name) => segment(blob, name), async (address) => (await fetch(address)).blob());
+listen((blob, name) => segment(blob, name), async (address) => (await fetch(address)).blob(), loadConfidence);
 find("camera").addEventListener("click", toggleCamera);
 for (const id of ["provider", "precision"]) {
   find(id).addEventListener("change", () => {

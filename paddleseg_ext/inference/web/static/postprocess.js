@@ -4,7 +4,7 @@
    `classes` 0. Where an interpolation is left, only places are interpolated where classes meet; why
    that gives the label map of interpolating everywhere is in `inference/sparse_upsampling.py`. */
 
-import { axisOf, mixed, nearest } from "./resize.js";
+import { axisOf, mixed, nearest, resizePlanes } from "./resize.js";
 
 const DOUBT = 2 ** -17; // of the largest sample
 const SMALLEST = 1e-30, LARGEST = 1e30; // outside, float32 rounds in other ways
@@ -35,8 +35,59 @@ export function labelMap(output, geometry, model) {
   const stages = stagesOf(output, geometry, model);
   if (output.classes === 0) return labelsThrough(output, stages);
   if (hasNan(output.data)) throw new Error("the network's output holds NaN");
+  if (model.protocol?.softmax) output = softmaxOf(output);
   if (stages.every((stage) => stage.isCrop)) return labelsThrough(bestOf(output), stages);
   return sparse(output, stages) ?? dense(output, stages);
+}
+
+/* (H, W) bytes: 255 times the largest softmax of each pixel, after all that resizes.
+
+   `ids` is the label map: a bundle may have a temperature for each class. A graph that ends in softmax
+   returns probabilities; the largest one is taken. */
+export function confidenceMap(output, geometry, model, ids) {
+  const { temperature, class_temperatures: own } = model.calibration;
+  const scales = Float32Array.from({ length: output.classes }, (_, c) => 1 / (own[c] ?? temperature));
+  const stages = stagesOf(output, geometry, model);
+  const best = new Float32Array(ids.length).fill(-Infinity), total = new Float32Array(ids.length);
+  for (let c = 0; c < output.classes; c++) {
+    const plane = planeThrough(output, c, stages);
+    for (let i = 0; i < plane.length; i++) {
+      const value = plane[i], before = best[i];
+      // Both may be infinite, and their difference is no number then.
+      const share = value === before ? 1 : Math.exp(-Math.abs(value - before) * scales[ids[i]]);
+      total[i] = value > before ? total[i] * share + 1 : total[i] + share;
+      if (value > before) best[i] = value;
+    }
+  }
+  const isProbability = model.output_op === "softmax";
+  return Uint8Array.from(ids, (_, i) =>
+    Math.round(255 * (isProbability ? Math.min(Math.max(best[i], 0), 1) : 1 / total[i])));
+}
+
+/* The scores of one class at the image's size. */
+function planeThrough({ data, width, height }, c, stages) {
+  let plane = { data: data.subarray(c * width * height, (c + 1) * width * height), width, height };
+  for (const stage of stages) {
+    plane = stage.isCrop ? cropped(plane, stage)
+      : { ...stage, data: resizePlanes(plane.data, 1, plane, stage, stage.aligned) };
+  }
+  return plane.data;
+}
+
+/* The scores as probabilities, before they are resized. */
+function softmaxOf(output) {
+  const { data, classes, width, height } = output, area = width * height;
+  const result = new Float32Array(classes * area);
+  for (let i = 0; i < area; i++) {
+    let best = -Infinity, total = 0;
+    for (let at = i; at < result.length; at += area) best = Math.max(best, data[at]);
+    for (let at = i; at < result.length; at += area) {
+      result[at] = Math.exp(Math.fround(data[at] - best));
+      total += result[at];
+    }
+    for (let at = i; at < result.length; at += area) result[at] /= total;
+  }
+  return { ...output, data: result };
 }
 
 function hasNan(data) {

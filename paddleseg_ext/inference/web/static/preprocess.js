@@ -1,6 +1,6 @@
 /* From an RGB image to the network's input, as `inference/preprocess.py`. */
 
-import { resizeImage, resizePlanes, roundHalfEven } from "./resize.js";
+import { resizeImage, resizePlanes, roundHalfEven, scaleBytes } from "./resize.js";
 
 function scaled(width, height, scale) {
   return [Math.max(1, roundHalfEven(width * scale)), Math.max(1, roundHalfEven(height * scale))];
@@ -102,9 +102,17 @@ function lookOf({ width, height }, protocol) {
   return { width: wide, height: high };
 }
 
+/* A protocol that halves bytes and normalises then: the scores come back to the image's size at once. */
+function prepareScaled(rgb, model) {
+  const scaled = scaleBytes({ ...rgb, channels: 3 }, model.protocol.scale);
+  const { width, height } = rgb, original = { width, height };
+  return { ...prepare(scaled, { ...model, protocol: null }), geometry: { ...original, steps: [], original } };
+}
+
 /* {tensor: planes of the network's input, look: their size, geometry: the way back}. `rgb` is {data, width, height},
    3 bytes a pixel; `model` is model.json. */
 export function prepare(rgb, model) {
+  if (model.protocol?.bytes_first) return prepareScaled(rgb, model);
   const takesBytes = model.input_dtype === "uint8";
   let data = model.channels === 1 ? asGrey(rgb.data) : rgb.data;
   if (model.color_order === "BGR") data = inverted(data);

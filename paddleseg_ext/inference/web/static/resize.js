@@ -103,11 +103,16 @@ export function resizePlanes(planes, count, from, to, aligned) {
 
 /* Source: OpenCV 4, modules/imgproc/src/resize.cpp, `resizeGeneric_` of bytes. */
 function linearBytes(image, width, height) {
+  const by = { x: 1 / (width / image.width), y: 1 / (height / image.height) };
+  return linearBytesBy(image, width, height, by);
+}
+
+function linearBytesBy(image, width, height, by) {
   const { channels, data } = image;
   const result = blank(image, width, height);
-  if (image.width === 2 * width && image.height === 2 * height) return halved(image, result);
-  const columns = bytesAxis(image.width, width, true);
-  const rows = bytesAxis(image.height, height, false);
+  if (by.x === 2 && by.y === 2) return halved(image, result);
+  const columns = bytesAxis(image.width, width, by.x, true);
+  const rows = bytesAxis(image.height, height, by.y, false);
   const wide = image.width * channels;
   for (let y = 0; y < height; y++) {
     const top = Math.min(Math.max(rows.start[y], 0), image.height - 1) * wide;
@@ -127,9 +132,17 @@ function linearBytes(image, width, height) {
   return result;
 }
 
-function bytesAxis(from, to, isClamped) {
+/* Bytes by a factor, as `cv2.resize` with `fx` and `fy`: it steps by the factor, not by the sizes. */
+export function scaleBytes(image, factor) {
+  const [width, height] = [image.width, image.height].map((side) => roundHalfEven(side * factor));
+  if (width < 1 || height < 1) {
+    throw new Error(`an image of ${image.width}x${image.height} leaves nothing at scale ${factor}`);
+  }
+  return linearBytesBy(image, width, height, { x: 1 / factor, y: 1 / factor });
+}
+
+function bytesAxis(from, to, scale, isClamped) {
   const axis = { start: new Int32Array(to), low: new Int32Array(to), high: new Int32Array(to) };
-  const scale = 1 / (to / from);
   for (let i = 0; i < to; i++) {
     let place = Math.fround((i + 0.5) * scale - 0.5);
     let start = Math.floor(place);
@@ -143,15 +156,20 @@ function bytesAxis(from, to, isClamped) {
   return axis;
 }
 
+/* The mean of 2x2 pixels; at the end of an odd side of those that there are. */
 function halved(image, result) {
   const { channels, data } = image;
   const wide = image.width * channels;
   for (let y = 0; y < result.height; y++) {
+    const isLow = 2 * y + 1 < image.height;
     for (let x = 0; x < result.width; x++) {
+      const isWide = 2 * x + 1 < image.width;
       for (let c = 0; c < channels; c++) {
         const at = 2 * y * wide + 2 * x * channels + c;
-        const sum = data[at] + data[at + channels] + data[at + wide] + data[at + wide + channels];
-        result.data[(y * result.width + x) * channels + c] = (sum + 2) >> 2;
+        const right = isWide ? data[at + channels] : 0, below = isLow ? data[at + wide] : 0;
+        const sum = data[at] + right + below + (isWide && isLow ? data[at + wide + channels] : 0);
+        result.data[(y * result.width + x) * channels + c] = isWide && isLow ? (sum + 2) >> 2
+          : roundHalfEven(sum / ((isWide ? 2 : 1) * (isLow ? 2 : 1)));
       }
     }
   }

@@ -1,6 +1,6 @@
 /* A bundle's network in ONNX Runtime Web, from RGB pixels to a label map. */
 
-import { labelMap } from "./postprocess.js";
+import { confidenceMap, labelMap } from "./postprocess.js";
 import { prepare } from "./preprocess.js";
 
 const ERRORS_ONLY = 3; // of ONNX Runtime's log
@@ -30,8 +30,9 @@ function firstOf({ dims, data, type }) {
   return { data: data.subarray(0, length), classes, width, height };
 }
 
-/* Load a graph. Returns a function: {data, width, height} of 3 bytes a pixel -> {ids, width, height,
-   network: {width, height}, tensor, milliseconds: {preprocess, network, postprocess}}.
+/* Load a graph. Returns a function: {data, width, height} of 3 bytes a pixel, and whether confidence is
+   wanted -> {ids, confidence, width, height, network: {width, height}, tensor,
+   milliseconds: {preprocess, network, postprocess}}; confidence is a byte a pixel, or null.
 
    `model` is model.json, `graph` the bytes of its ONNX file, `provider` wasm or webgpu. */
 export async function openSegmenter(ort, model, graph, provider = "wasm") {
@@ -39,7 +40,7 @@ export async function openSegmenter(ort, model, graph, provider = "wasm") {
   const session = await ort.InferenceSession.create(graph, options);
   const [name] = session.inputNames, [result] = session.outputNames;
   const shape = model.input_shape;
-  return async (rgb) => {
+  return async (rgb, withConfidence = false) => {
     const times = [performance.now()];
     const { tensor, look, geometry } = prepare(rgb, model);
     checkSize(look, shape);
@@ -51,10 +52,11 @@ export async function openSegmenter(ort, model, graph, provider = "wasm") {
     const output = outputs[result];
     times.push(performance.now());
     const ids = labelMap(firstOf(output), geometry, model);
+    const confidence = withConfidence ? confidenceMap(firstOf(output), geometry, model, ids) : null;
     times.push(performance.now());
     for (const each of [input, ...Object.values(outputs)]) each.dispose();
     const [preprocess, network, postprocess] = [0, 1, 2].map((i) => times[i + 1] - times[i]);
-    return { ids, width: rgb.width, height: rgb.height, tensor,
+    return { ids, confidence, width: rgb.width, height: rgb.height, tensor,
       network: look,
       milliseconds: { preprocess, network, postprocess } };
   };

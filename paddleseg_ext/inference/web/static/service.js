@@ -1,11 +1,10 @@
 /* The service's page: the service predicts. */
 
 import { decodeLabels } from "./png.js";
-import { find, listen, say, show, showColors, showTimings, state } from "./view.js";
+import { find, listen, offerConfidence, say, show, showTimings, state } from "./view.js";
 
 let request = 0;
 let blob = null;
-let confidence = null;
 
 async function ask(path, options = {}) {
   const key = find("key").value;
@@ -20,7 +19,7 @@ async function ask(path, options = {}) {
 async function loadModel() {
   const model = await (await ask("/v1/model")).json();
   state.classes = model.classes;
-  find("doubt").hidden = model.output_op === "argmax"; // such a graph returns no scores
+  offerConfidence(model.output_op === "argmax" ? "the graph ends in argmax and returns no scores" : "");
   find("model").textContent = `${model.network ?? "A network"}, ${model.classes.length} classes, ` +
     `${model.backend.name}`;
 }
@@ -45,8 +44,7 @@ async function segment(image, name) {
     const labels = await decodeLabels(buffer);
     if (number !== request) return; // another image was chosen meanwhile
     if (!picture) throw new Error("the browser cannot show this image");
-    [blob, confidence] = [image, null];
-    find("confidence").checked = false;
+    blob = image;
     show({ ...labels, picture, name, labels: () => new Blob([buffer], { type: "image/png" }) });
     const steps = (response.headers.get("Server-Timing") ?? "").split(", ").filter(Boolean);
     showTimings([...steps.map((step) => step.split(";dur=")), ["in all, with the transfer", total]]);
@@ -58,42 +56,17 @@ async function segment(image, name) {
 
 /* Asked for when it is shown: confidence costs more than a label map. */
 async function loadConfidence() {
-  const number = request;
   const path = `/v1/segment?output=confidence&orientation=${shownAs(blob)}`;
   const response = await ask(path, { method: "POST", body: blob });
   const picture = await createImageBitmap(await response.blob(), { colorSpaceConversion: "none" });
-  if (number !== request) return;
   const canvas = Object.assign(document.createElement("canvas"),
-    { width: state.width, height: state.height });
+    { width: picture.width, height: picture.height });
   const context = canvas.getContext("2d");
   context.drawImage(picture, 0, 0);
-  confidence = context.getImageData(0, 0, state.width, state.height);
-  state.noted = (at) => `, confidence ${(confidence.data[4 * at] / 255).toFixed(2)}`;
+  return context.getImageData(0, 0, picture.width, picture.height);
 }
 
-function doubtful(data) {
-  let below = 0;
-  for (let i = 0; i < data.length; i += 4) below += data[i] < 127.5;
-  return ((400 * below) / data.length).toFixed(1);
-}
-
-async function toggleConfidence() {
-  try {
-    if (find("confidence").checked && !confidence) {
-      say("Confidence ...");
-      await loadConfidence();
-      say(`Confidence: ${doubtful(confidence.data)}% of the pixels are below 0.5.`);
-    }
-  } catch (error) {
-    find("confidence").checked = false;
-    say(error.message, true);
-  }
-  state.shade = find("confidence").checked ? confidence : null;
-  showColors();
-}
-
-listen(segment, async (address) => (await ask(address)).blob());
-find("confidence").addEventListener("change", toggleConfidence);
+listen(segment, async (address) => (await ask(address)).blob(), loadConfidence);
 find("key").addEventListener("change", () =>
   loadModel().then(() => say(""), (error) => say(error.message, true)));
 loadModel().catch((error) => say(error.message, true));

@@ -2,10 +2,10 @@
 
 export const find = (id) => document.getElementById(id);
 const OVERLAY_DEFAULT = { opacity: 60, split: 0 };
-/* classes: id, name, color each. labels: a function that makes the PNG. shade: ImageData in place of
-   the classes, and noted: what it adds to the words about a pixel. */
+/* classes: id, name, color each. labels: a function that makes the PNG. confidence: ImageData that may be
+   shown in place of the classes, grey; null until it was asked for. */
 export const state = { classes: [], ids: null, width: 0, height: 0, hidden: new Set(), labels: null,
-  name: "image", cursor: null, shade: null, noted: null };
+  name: "image", cursor: null, confidence: null };
 
 export function say(text, bad = false) {
   find("status").textContent = text;
@@ -13,9 +13,9 @@ export function say(text, bad = false) {
 }
 
 /* Show a result: ids, width, height, name, labels, and `picture`, an ImageBitmap. `isNext` keeps
-   sliders, switches and the cursor, as for the next frame of a camera. */
+   sliders, switches and the cursor, as for the next frame of a camera. `confidence` may come with it. */
 export function show({ picture, isNext = false, ...result }) {
-  Object.assign(state, result, { name: result.name.replace(/\.[^.]*$/, ""), shade: null, noted: null });
+  Object.assign(state, { confidence: null }, result, { name: result.name.replace(/\.[^.]*$/, "") });
   for (const canvas of [find("photo"), find("colors")]) {
     if (canvas.width !== state.width) canvas.width = state.width;
     if (canvas.height !== state.height) canvas.height = state.height;
@@ -30,6 +30,7 @@ export function show({ picture, isNext = false, ...result }) {
     state.cursor = null;
     find("hover").textContent = "";
     find("cross").hidden = true;
+    find("confidence").checked = false;
     for (const [id, value] of Object.entries(OVERLAY_DEFAULT)) find(id).value = value;
   } else if (state.cursor) pointAt(...state.cursor);
   showColors();
@@ -51,9 +52,9 @@ function rgbOf(entry) {
   return [1, 3, 5].map((at) => parseInt(entry.color.slice(at, at + 2), 16));
 }
 
-export function showColors() {
-  if (state.shade) {
-    find("colors").getContext("2d").putImageData(state.shade, 0, 0);
+function showColors() {
+  if (find("confidence").checked && state.confidence) {
+    find("colors").getContext("2d").putImageData(state.confidence, 0, 0);
     return;
   }
   const table = new Uint32Array(256);
@@ -65,6 +66,36 @@ export function showColors() {
   for (let i = 0; i < pixels.length; i++) pixels[i] = table[state.ids[i]];
   const data = new ImageData(new Uint8ClampedArray(pixels.buffer), state.width, state.height);
   find("colors").getContext("2d").putImageData(data, 0, 0);
+}
+
+/* Offer the confidence, or say why there is none. */
+export function offerConfidence(reason) {
+  find("doubt").hidden = Boolean(reason);
+  find("no-confidence").hidden = !reason;
+  find("no-confidence").textContent = `Confidence is not offered: ${reason}.`;
+}
+
+function doubtful({ data }) {
+  let below = 0;
+  for (let i = 0; i < data.length; i += 4) below += data[i] < 127.5;
+  return ((400 * below) / data.length).toFixed(1);
+}
+
+async function toggleConfidence(load) {
+  const { ids } = state;
+  try {
+    if (find("confidence").checked && !state.confidence) {
+      say("Confidence ...");
+      const found = await load();
+      if (state.ids !== ids) return; // another image is shown meanwhile
+      state.confidence = found;
+      say(`Confidence: ${doubtful(found)}% of the pixels are below 0.5.`);
+    }
+  } catch (error) {
+    find("confidence").checked = false;
+    say(error.message, true);
+  }
+  showColors();
 }
 
 function showLegend() {
@@ -117,8 +148,8 @@ function pointAt(x, y) {
   const at = state.cursor[1] * state.width + state.cursor[0];
   const id = state.ids[at];
   const entry = state.classes.find((candidate) => candidate.id === id);
-  find("hover").textContent =
-    `${entry?.name ?? `class ${id}`}${state.noted?.(at) ?? ""} (${state.cursor.join(", ")})`;
+  const confidence = state.confidence ? `, confidence ${(state.confidence.data[4 * at] / 255).toFixed(2)}` : "";
+  find("hover").textContent = `${entry?.name ?? `class ${id}`}${confidence} (${state.cursor.join(", ")})`;
   find("cross").hidden = false;
   find("cross").style.left = `${(100 * (state.cursor[0] + 0.5)) / state.width}%`;
   find("cross").style.top = `${(100 * (state.cursor[1] + 0.5)) / state.height}%`;
@@ -144,8 +175,8 @@ function saveOverlay() {
 }
 
 /* Call `segment(blob, name)` for every image that is chosen, pasted, dropped or taken from the
-   samples; `load(address)` fetches a sample. */
-export function listen(segment, load) {
+   samples; `load(address)` fetches a sample, `loadConfidence()` makes the ImageData of the shown image. */
+export function listen(segment, load, loadConfidence) {
   find("file").addEventListener("change", (event) => {
     const file = event.target.files[0];
     if (file) segment(file, file.name);
@@ -176,6 +207,7 @@ export function listen(segment, load) {
       }
     });
   }
+  find("confidence").addEventListener("change", () => toggleConfidence(loadConfidence));
   for (const id of ["opacity", "split"]) find(id).addEventListener("input", applySliders);
   find("stage").addEventListener("pointermove", (event) => {
     const box = find("photo").getBoundingClientRect();

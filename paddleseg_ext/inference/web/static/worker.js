@@ -8,6 +8,7 @@ const FILES = { wasm: ["ort.wasm.min.js", "ort-wasm-simd-threaded"],
   webgpu: ["ort.webgpu.min.js", "ort-wasm-simd-threaded.asyncify"] };
 let model = null;
 let segment = null;
+let last = null; // the pixels, for their confidence
 
 /* `threads` above 1 need a page that is isolated from other origins. */
 async function open({ provider, precision, threads }) {
@@ -28,18 +29,26 @@ async function fetched(name) {
   return response;
 }
 
-async function run({ blob, bitmap }) {
+async function run({ blob, bitmap, withConfidence }) {
   const start = performance.now();
   const rgb = bitmap ? pixelsOf(bitmap) : await decodeFile(blob, model.orientation);
   const decode = performance.now() - start;
-  const { ids, width, height, network, milliseconds } = await segment(rgb);
-  return { ids, rgb: rgb.data, width, height, network, milliseconds: { decode, ...milliseconds } };
+  last = { ...rgb, data: rgb.data.slice() }; // those of the answer go to the page
+  const { tensor, milliseconds, ...found } = await segment(rgb, withConfidence);
+  return { ...found, rgb: rgb.data, milliseconds: { decode, ...milliseconds } };
 }
+
+/* Run again where it is shown: confidence costs more than a label map. */
+async function confidence() {
+  return { confidence: (await segment(last, true)).confidence };
+}
+
+const KINDS = { open, run, confidence };
 
 self.onmessage = async ({ data }) => {
   try {
-    const answer = data.kind === "open" ? await open(data) : await run(data);
-    const buffers = answer.ids ? [answer.ids.buffer, answer.rgb.buffer] : [];
+    const answer = await KINDS[data.kind](data);
+    const buffers = [answer.ids, answer.rgb, answer.confidence].filter(Boolean).map((each) => each.buffer);
     self.postMessage({ number: data.number, answer }, buffers);
   } catch (error) {
     self.postMessage({ number: data.number, error: String(error?.message ?? error) });

@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 const folder = process.argv[2];
 const load = (name) => import(pathToFileURL(join(folder, name)));
 const { prepare } = await load("preprocess.js");
-const { labelMap } = await load("postprocess.js");
+const { confidenceMap, labelMap } = await load("postprocess.js");
 const { decodeRgb, encodeLabels, decodeLabels } = await load("png.js");
 const { kindOf, takeOrientation, turned } = await load("images.js");
 const kinds = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array, uint8: Uint8Array };
@@ -18,11 +18,13 @@ for (const [number, job] of JSON.parse(await readFile(join(folder, "cases.json")
     if (job.kind === "prepare") {
       const { tensor, geometry } = prepare({ data: bytes, width: job.width, height: job.height }, job.model);
       [output, answer] = [tensor, geometry];
-    } else if (job.kind === "label_map") {
+    } else if (job.kind === "label_map" || job.kind === "confidence") {
       const { prepared } = job;
       const data = new kinds[job.type](bytes.buffer);
       const { geometry } = prepare({ data: new Uint8Array(3 * prepared.width * prepared.height), ...prepared }, job.model);
-      output = labelMap({ data, classes: job.classes, width: job.width, height: job.height }, geometry, job.model);
+      const scores = { data, classes: job.classes, width: job.width, height: job.height };
+      output = labelMap(scores, geometry, job.model);
+      if (job.kind === "confidence") output = confidenceMap(scores, geometry, job.model, output);
     } else if (job.kind === "turn") {
       const tag = takeOrientation(bytes, kindOf(bytes));
       const data = Uint8Array.from({ length: 3 * job.width * job.height }, (_, i) => i);

@@ -6,14 +6,19 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from engines import FakeEngine, predictor_of
 from PIL import Image
+from scipy.special import softmax as scipy_softmax
 
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.functional import resize_logits
 from paddleseg_ext.images.orientation import turn_upright
 from paddleseg_ext.images.reading import decode_image
@@ -160,6 +165,38 @@ def test_label_maps_are_equal(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got, label_map, err_msg=name)
 
 
+def test_confidence_is_that_of_infer(tmp_path: Path) -> None:
+    """Of logits and probabilities, with a temperature or one for each class: one grey level."""
+    cases, expected, names = [], [], []
+    calibrations: list[dict[str, Any]] = [
+        {"temperature": 1.0, "class_temperatures": []},
+        {"temperature": 0.4, "class_temperatures": []},
+        {"temperature": 9.0, "class_temperatures": [0.3, 2.0, 1.0, 0.5, 4.0]},
+    ]
+    ways = product(("plain", "down", "up", "padded"), ("graph", "aligned"), (1, 8), calibrations)
+    for (name, upsampling, stride, calibration), op in product(ways, ("none", "softmax")):
+        preprocess = Preprocess(TRANSFORMS[name])
+        _, geometry = preprocess(picture((64, 96)))
+        size_hw = tuple(max(2, side // stride) for side in geometry.network_hw)
+        output = scores((5, *size_hw), stride, "random") * np.float32(3)
+        if name == "plain" and stride == 1:  # interpolated, infinity is no number
+            output[:, 0, 0], output[1, 0, 1] = (np.inf, 0, np.inf, 0, 0), 1e30
+        if op == "softmax":
+            output = scipy_softmax(np.nan_to_num(output, posinf=50), axis=0).astype(np.float32)
+            calibration = calibrations[0]
+        job = {"kind": "confidence", "classes": 5, "type": "float32"}
+        job |= {"height": size_hw[0], "width": size_hw[1], "prepared": {"width": 96, "height": 64}}
+        model = model_of(preprocess, op, upsampling) | {"calibration": calibration}
+        cases.append((job | {"model": model}, output.tobytes()))
+        found = Postprocess(op, upsampling=upsampling, **calibration).best(output, geometry)
+        expected.append(np.rint(found.confidence * 255))
+        names.append(f"{name} {upsampling} 1/{stride} {op} {calibration}")
+    for (_, content), wanted, name in zip(run(tmp_path, cases), expected, names, strict=True):
+        got = np.frombuffer(content, np.uint8).reshape(wanted.shape).astype(float)
+        assert wanted.max() - wanted.min() > 100, name
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1, err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["ss", "scale_0.5", "scale_0.75"])
 def test_one_look_of_a_protocol(name: str, tmp_path: Path) -> None:
     """The tensor at the protocol's size, and the label map of scores that come from there."""
@@ -182,6 +219,45 @@ def test_one_look_of_a_protocol(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.frombuffer(first, np.float32).reshape(tensor.shape), tensor)
     expected = Postprocess().label_map(full, target)
     np.testing.assert_array_equal(np.frombuffer(second, np.uint8).reshape(61, 93), expected)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.25, 0.8])
+def test_bytes_are_scaled_first(scale: float, tmp_path: Path) -> None:
+    """`half_resize`, at even and odd sides: tensors to the bit, labels but where two tie."""
+    protocol = replace(PROTOCOLS["half_resize"], scales=(scale,))
+    cases, tensors, sums = [], [], []
+    for size_hw, order in product(((64, 96), (61, 93), (63, 95), (35, 6)), ("RGB", "BGR")):
+        preprocess = Preprocess([NORMALIZE], order)
+        image = picture(size_hw)
+        engine = Recorder()
+        predictor = by_protocol(predictor_of(engine, 5, preprocess), protocol)
+        model = model_of(preprocess) | {"protocol": web.describe_protocol(protocol)}
+        sizes = {"height": size_hw[0], "width": size_hw[1]}
+        cases.append(({"kind": "prepare", "model": model} | sizes, image.tobytes()))
+        prepared = predictor.prepare(image)
+        (total,) = predictor.run(prepared.tensor[None], [prepared.geometry]).outputs
+        tensors.append(engine.batch[0])
+        job = {"kind": "label_map", "classes": 5, "type": "float32", "prepared": sizes}
+        height, width = engine.batch.shape[2:]
+        job |= {"height": height, "width": width, "model": model}
+        cases.append((job, engine.output.tobytes()))
+        sums.append(total)
+    results = run(tmp_path, cases)
+    for (_, content), tensor in zip(results[::2], tensors, strict=True):
+        np.testing.assert_array_equal(np.frombuffer(content, np.float32), tensor.ravel())
+    for (_, content), total in zip(results[1::2], sums, strict=True):
+        got = np.frombuffer(content, np.uint8).reshape(total.shape[1:]).astype(int)
+        assert (got != total.argmax(axis=0)).mean() < 0.01
+        chosen = np.take_along_axis(total, got[None], axis=0)[0]
+        np.testing.assert_allclose(chosen, total.max(axis=0), rtol=0, atol=1e-6)
+
+
+class Recorder(FakeEngine):
+    """Gives random scores, and keeps what it was given and gave."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        self.batch, self.output = batch, scores((1, 5, *batch.shape[2:]), 0, "random")
+        return self.output.copy()  # which the softmax overwrites
 
 
 def test_what_a_network_padded_is_cut_off(tmp_path: Path) -> None:

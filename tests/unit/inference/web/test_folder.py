@@ -3,12 +3,15 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.export.options import ExportOptions
-from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.images.labels import generic_table
+from paddleseg_ext.inference.bundle import Bundle, Manifest, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.calibration import Calibration
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.web import folder as web
 from paddleseg_ext.scoring.protocols import PROTOCOLS
@@ -58,11 +61,30 @@ def test_scripts_come_with_what_they_import(scripts: tuple[str, ...]) -> None:
     assert named <= {*web.PAGE_SCRIPTS, "browser.js"} and len(named) == 2
 
 
-@pytest.mark.parametrize("name", ["msf", "ssc", "slide", "half_resize", "label_1_8"])
+@pytest.mark.parametrize("name", ["msf", "ssc", "slide", "torchseg", "label_1_8"])
 def test_protocols_of_several_looks_are_refused(name: str) -> None:
     bundle = Bundle(Path("deploy.yaml"), Path("model.onnx"), None, [], None, "none", None)
     with pytest.raises(UsageError, match=f"protocol {name} is not offered"):
         web.check_protocol(bundle, PROTOCOLS[name])
-    web.check_protocol(bundle, PROTOCOLS["ss"])
+    for offered in ("whole", "ss", "scale_0.75", "half_resize"):
+        web.check_protocol(bundle, PROTOCOLS[offered])
     with pytest.raises(UsageError, match="the graph takes bytes"):
         web.check_protocol(replace(bundle, input_dtype="uint8"), PROTOCOLS["ss"])
+
+
+def test_what_the_page_is_told_of_confidence(tmp_path: Path) -> None:
+    def described(output_op: str, protocol: str = "whole", **values: Any) -> dict[str, Any]:
+        for name in ("model.json", "model.pdiparams"):
+            (tmp_path / name).write_bytes(b"x")
+        manifest = Manifest("Net", generic_table(2), **values)
+        write_deploy_yaml(tmp_path, [], [-1, 3, -1, -1], output_op, manifest)
+        return web.describe(read_bundle(tmp_path), {}, PROTOCOLS[protocol])
+
+    plain = described("none")
+    assert plain["no_confidence"] == ""
+    assert plain["calibration"] == {"temperature": 1.0, "class_temperatures": []}
+    fitted = described("none", calibration=Calibration(0.5, [0.25, 2.0]))
+    assert fitted["calibration"] == {"temperature": 0.5, "class_temperatures": [0.25, 2.0]}
+    assert described("softmax")["no_confidence"] == ""
+    assert "export" in described("argmax")["no_confidence"]
+    assert "protocol scale_0.5" in described("none", "scale_0.5")["no_confidence"]
