@@ -36,6 +36,20 @@ def warn_of_other_preprocessing(config: Config, weights: str | Path) -> None:
         _compare(found, recorded, config, weights)
 
 
+def other_size(config: Config, weights: str | Path) -> str:
+    """How `val_dataset:` resizes or pads otherwise than the manifest's; empty where it does not.
+
+    Empty too where the values differ: then the images are not the same at another size.
+    """
+    recorded = _recorded(read_manifest(weights))
+    section = config.raw.get("val_dataset") or {}
+    found = _settings({**section, "orientation": config.orientation})
+    if recorded in (None, found) or _values_only(found) != _values_only(recorded or []):
+        return ""
+    ours, theirs = _sizes_only(found), _sizes_only(recorded or [])
+    return f"it scored with {_describe(theirs)}, and {config.path} has {_describe(ours)}"
+
+
 def warn_of_other_training(config: Config, weights: str | Path) -> None:
     """The same for the start of a training: sizes may change there, values may not.
 
@@ -84,6 +98,10 @@ def _of_transform(spec: Any) -> tuple[str, Any]:
 def _values_only(settings: Settings) -> Settings:
     """The settings that change pixel values, without those that change the size."""
     return [each for each in settings if each[0] in (NORMALIZE, *READING)]
+
+
+def _sizes_only(settings: Settings) -> Settings:
+    return [each for each in settings if each not in _values_only(settings)]
 
 
 def _compare(found: Settings, recorded: Settings, config: Config, weights: str | Path) -> None:

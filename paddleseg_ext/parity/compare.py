@@ -378,8 +378,16 @@ def judge_training(
     scores: dict[str, Any] | None,
     reference: Reference,
     protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
+    other_size: str = "",
 ) -> Outcome:
-    """The outcome of the evaluation that the training run wrote beside its checkpoint."""
+    """The outcome of the evaluation that the training run wrote beside its checkpoint.
+
+    Args:
+        scores: of the checkpoint's manifest; None where it was not evaluated.
+        reference: to compare with.
+        protocol: of the reference.
+        other_size: how the training run resized images otherwise; empty where it did not.
+    """
     name = "evaluation while training"
     if not scores:
         note = "the checkpoint's manifest holds no evaluation (train.py --do_eval writes one)"
@@ -393,6 +401,8 @@ def judge_training(
     ):  # as `keep_best:` or `test_config:` asked for
         note = f"it scored by another protocol, {scores['protocol']}"
         return Outcome(name, "train", None, note=note)
+    if other_size:
+        return Outcome(name, "train", None, note=other_size)
     try:
         counts = _counts_of(scores, len(reference.table.class_names))
     except ValueError as error:
@@ -444,6 +454,7 @@ def compare_all(
     runs: Sequence[ParityRun],
     folders: Sequence[tuple[str, Path]],
     training_scores: dict[str, Any] | None,
+    other_size: str = "",
 ) -> list[Outcome]:
     """The outcomes of the evaluation while training, of commands and of runs; logs each.
 
@@ -454,6 +465,7 @@ def compare_all(
         runs: done here.
         folders: name and `--save_dir` of commands.
         training_scores: of the checkpoint's manifest; None where it was not evaluated.
+        other_size: see `judge_training`.
     """
     outcomes: list[Outcome] = []
 
@@ -466,7 +478,8 @@ def compare_all(
         if fallen:
             add(fallen)
     if comparison.reference.stage == EAGER:
-        add(judge_training(training_scores, comparison.reference, comparison.protocol))
+        reference, protocol = comparison.reference, comparison.protocol
+        add(judge_training(training_scores, reference, protocol, other_size))
     for name, folder in folders:
         add(judge_folder(name, folder, comparison))
     opened = _LastOpened(comparison)

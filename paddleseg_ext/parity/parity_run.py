@@ -31,6 +31,7 @@ from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.budgets import read_budgets
 from paddleseg_ext.evaluation.bundle_protocol import bundle_rule, why_not_by_graph
 from paddleseg_ext.evaluation.eager import EagerEngine, eager_predictor
+from paddleseg_ext.evaluation.other_preprocessing import other_size
 from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
@@ -283,8 +284,11 @@ def compare_bundle(
             warn(f"[PARITY] {fault}")
         others = [stage for stage in stages if stage.name != reference.stage]
         runs = runs_of(bundle, others, *options.ways(), reference.samples)
-        scores = read_manifest(options.model_path).scores if options.model_path else None
-        outcomes = compare_all(comparison, runs, read_folders(options.results), scores)
+        scores, resized = None, ""
+        if options.model_path and config:
+            scores = read_manifest(options.model_path).scores
+            resized = other_size(config, options.model_path)
+        outcomes = compare_all(comparison, runs, read_folders(options.results), scores, resized)
         produced = producer_runs(options.producers(), *options.ways())
         with tempfile.TemporaryDirectory(prefix="producers-") as work:
             outcomes += compare_producers(produced, comparison, Path(work))

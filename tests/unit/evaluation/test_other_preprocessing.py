@@ -10,6 +10,7 @@ from paddleseg_ext.checkpoints.manifest import CheckpointManifest
 from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.config import Config, check_config
 from paddleseg_ext.evaluation.other_preprocessing import (
+    other_size,
     warn_of_other_preprocessing,
     warn_of_other_training,
 )
@@ -115,3 +116,23 @@ def test_the_orientation_of_a_training_is_compared(
         assert "orientation upright, and net.yml has orientation stored" in said(capsys)[0]
         warn_of(replace(given, orientation="upright"), path)
         assert not said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "differs"),
+    [
+        ([HALF], [RESIZE, HALF], True),
+        ([RESIZE, HALF], [HALF], True),
+        ([HALF], [HALF], False),
+        ([HALF], [RESIZE, IMAGENET], False),  # not the same images at another size
+    ],
+)
+def test_another_size_alone(tmp_path: Path, trained: list, given: list, differs: bool) -> None:
+    weights = checkpoint(tmp_path, trained, ignore_index=255)
+    found = other_size(configured("val_dataset", given), weights)
+    assert bool(found) is differs
+    assert not differs or ("it scored with" in found and "Resize(target_wh=(64, 32)" in found)
+
+
+def test_of_an_unknown_size_nothing_is_said(tmp_path: Path) -> None:
+    assert other_size(configured("val_dataset", [RESIZE]), checkpoint(tmp_path, None)) == ""

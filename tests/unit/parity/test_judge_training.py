@@ -27,6 +27,11 @@ def test_equal_and_unequal_counts(reference):
     assert judge_training(scores("whole", COUNTS.T), reference).verdict.grade == "failed"
 
 
+def test_another_size_is_not_compared(reference):
+    outcome = judge_training(scores("whole", COUNTS.T), reference, other_size="it scored with X")
+    assert (outcome.verdict, outcome.note) == (None, "it scored with X")
+
+
 def test_another_protocol_is_not_compared(reference):
     outcome = judge_training(scores("scale_0.75", COUNTS.T), reference)
     assert outcome.verdict is None
