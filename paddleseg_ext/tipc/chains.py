@@ -1,7 +1,7 @@
-"""TIPC's other chains: ONNX, INT8, C++, serving, training in static graph, training speed.
+"""TIPC's other chains: ONNX, INT8, C++, edge, serving, training in static graph, training speed.
 
-Those of ONNX, INT8, C++ and serving start from bundles and checkpoints of the chains before; the
-last two train on their own.
+Those of ONNX, INT8, C++, edge and serving start from bundles and checkpoints of the chains before;
+the last two train on their own.
 """
 
 import re
@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from paddleseg_ext.common.errors import UsageError
+from paddleseg_ext.common.errors import UsageError, check_choice
 from paddleseg_ext.common.packages import how_to_install
+from paddleseg_ext.export.mobile_graphs import require_pnnx
 from paddleseg_ext.inference.engines.table import ENGINES
 from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.web.runtime_files import archive_file
+from paddleseg_ext.parity.web_stage import require_node
 from paddleseg_ext.tipc import train_infer, txt
 from paddleseg_ext.tipc.plan import ChainRun, Judgement, Plan, read_config
 from paddleseg_ext.tipc.verbs import Verbs
@@ -157,6 +160,67 @@ def plan_cpp(path: Path, mode: str) -> Plan:
     judged = Judgement(
         "python_parity_cpp", params["--config"], weights, float_bundle, images, needs,
         params["--budgets"],
+    )  # fmt: skip
+    return plan.judge(judged)
+
+
+def _why_no_ncnn() -> str:
+    return why_no_engine("ncnn") or _why_not(require_pnnx)
+
+
+def _why_no_web() -> str:
+    if reason := _why_not(require_node):
+        return reason
+    archive = archive_file()
+    if archive.is_file():
+        return ""
+    return f"{archive} is missing, which 'export_model.py --web DIR' fetches once (docs/web.md)"
+
+
+def _why_not(require: Callable[[], object]) -> str:
+    try:
+        require()
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+# Stage -> why it cannot run here; empty where it can.
+EDGE_STAGES: Mapping[str, Callable[[], str]] = {
+    "mnn": lambda: why_no_engine("mnn"),
+    "ncnn": _why_no_ncnn,
+    "web": _why_no_web,
+}
+
+
+def plan_edge(path: Path, mode: str) -> Plan:
+    """`test_inference_edge.sh`: phones' engines and the browser's scripts, each compared.
+
+    Raises:
+        UsageError: the file or the mode is wrong, or the checkpoint is missing.
+    """
+    params = read_config(path, "edge_infer_params", mode, ("whole_infer",))["edge_infer_params"]
+    plan = Plan.of(params, "edge")
+    config, folder = params["--config"], Path(params["--save_dir"])
+    weights = _made_by(TRAIN_SCRIPT, Path(params["--model_path"]))
+    reasons = {}
+    for stage in txt.choices_of(params["--stages"]):
+        check_choice(f"{path}: --stages", stage, EDGE_STAGES)
+        reasons[stage] = why_no_engine("onnxruntime") or EDGE_STAGES[stage]()
+    able = tuple(stage for stage, reason in reasons.items() if not reason)
+    flags: dict[str, object] = {stage: True for stage in able if stage != "web"}
+    if "web" in able:
+        flags["web"] = plan.log_dir / "page"
+    words = plan.words(params["2edge"], config=config, model_path=weights, save_dir=folder, **flags)
+    reason = "" if able else next(iter(reasons.values()))
+    export = plan.add(ChainRun("export", "python_edge_export", words, reason))
+    bundle, images = folder / "deploy.yaml", params["--image_list"]
+    for stage in (stage for stage in reasons if stage not in able):
+        words = plan.words(params["inference"], bundle=bundle, image_list=images, stages=stage)
+        plan.add(ChainRun("parity", f"python_parity_edge_{stage}", words, reasons[stage]))
+    judged = Judgement(
+        "python_parity_edge", config, weights, bundle, images, (export,),
+        command=params["inference"], stages=("static", *able),
     )  # fmt: skip
     return plan.judge(judged)
 
@@ -343,6 +407,7 @@ CHAINS: dict[str, Callable[..., Plan]] = {
     "paddle2onnx": plan_paddle2onnx,
     "ptq": plan_ptq,
     "cpp": plan_cpp,
+    "edge": plan_edge,
     "dy2static": plan_dy2static,
     "serving": plan_serving,
     "benchmark": plan_benchmark,

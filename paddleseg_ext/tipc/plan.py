@@ -57,6 +57,8 @@ class Judgement:
         image_list: the images.
         needs: as of a run.
         budgets: a yml for `--budgets`.
+        command: runs `parity`.
+        stages: of the bundle, that are compared, too.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Judgement:
     image_list: str
     needs: tuple[str, ...]
     budgets: str = ""
+    command: str = "-m paddleseg_ext parity"
+    stages: tuple[str, ...] = ("static",)
 
 
 @dataclass
@@ -132,11 +136,11 @@ class Plan:
             }
         save_dir = save_dir or self.log_dir
         words = self.words(
-            "-m paddleseg_ext parity", config=judged.config, model_path=judged.weights,
+            judged.command, config=judged.config, model_path=judged.weights,
             bundle=judged.bundle, image_list=judged.image_list, save_dir=save_dir,
             budgets=judged.budgets,
         )  # fmt: skip
-        words += ("--negative_controls", "--stages", "static")
+        words += ("--negative_controls", "--stages", *judged.stages)
         if results:
             words += ("--results", *(f"{name}={folder}" for name, folder in results.items()))
         verdict = save_dir / "results.json"

@@ -40,6 +40,7 @@ ENTRIES = (
     Entry("paddle2onnx", "paddle2onnx_python.txt", "whole_infer"),
     Entry("ptq", "train_ptq_infer_python.txt", "klquant_whole_infer"),
     Entry("cpp", "inference_cpp.txt", "whole_infer"),
+    Entry("edge", "inference_edge.txt", "whole_infer"),
     Entry("dy2static", "train_infer_python.txt", "lite_train_lite_infer"),
     Entry("serving", "serving_infer_python.txt", "whole_infer"),
     Entry("benchmark", "train_infer_python.txt", "benchmark_train"),

@@ -106,6 +106,12 @@ FILE_FORMS: dict[str, dict[str, SectionForm]] = {
             "--cpu_threads --batch_size --image_path! --budgets"
         ),
     },
+    "edge_infer_params": {
+        "edge_infer_params": _form(
+            "model_name! python! 2edge!$ --config! --model_path --save_dir inference!$ --stages! "
+            "--image_list!"
+        ),
+    },
     "serving_params": {
         "serving_params": _form(
             "model_name! python! --config! --dirname! web_service!$ --backend! pipline!$ "

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from paddleseg_ext.tipc.chains import EDGE_STAGES
+
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = PROJECT / "test_tipc/configs/bisenetv1/train_infer_python.txt"
 MODE = "lite_train_lite_infer"
@@ -108,20 +110,55 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def tipc(workspace: Path, action: str, mode: str = MODE) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "paddleseg_ext", "tipc", action, "net.txt", mode]
+def tipc(
+    workspace: Path, action: str, mode: str = MODE, file: str = "net.txt"
+) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "paddleseg_ext", "tipc", action, file, mode]
     environment = {**ENVIRONMENT, "CITYSCAPES_ROOT": "city"}
     return subprocess.run(
         command, cwd=workspace, env=environment, capture_output=True, text=True, check=False
     )
 
 
-@pytest.mark.slow
-@pytest.mark.tipc
-def test_a_whole_chain_passes_and_a_tampered_bundle_fails_by_its_counts(workspace):
+@pytest.fixture(scope="module")
+def trained(workspace):
+    """The folder after the train-infer chain, which passed."""
     assert tipc(workspace, "prepare").returncode == 0
     done = tipc(workspace, "run")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return workspace
+
+
+@pytest.mark.slow
+@pytest.mark.tipc
+def test_the_edge_chain_runs_what_is_installed_and_names_the_rest(trained):
+    text = CONFIG.with_name("inference_edge.txt").read_text()
+    text = re.sub(r"(?m)^--config:.*", "--config:net.yml", text)
+    text = text.replace(":export_model.py", f":{PROJECT / 'export_model.py'}")
+    (trained / "edge.txt").write_text(text)
+    reasons = {stage: why() for stage, why in EDGE_STAGES.items()}
+    able = {stage for stage, reason in reasons.items() if not reason}
+    if not able:
+        pytest.skip("; ".join(reasons.values()))
+    done = tipc(trained, "run", "whole_infer", "edge.txt")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    logs = trained / "test_tipc/output/bisenetv1/edge"
+    results = json.loads((logs / "results.json").read_text())
+    compared = {run["stage"]: run["grade"] for run in results["runs"]}
+    assert set(compared) >= {"static", *able}
+    assert set(compared.values()) <= {"identical", "near-tie"}
+    assert len(results["negative_controls"]) >= 5
+    assert all(control["caught"] is not False for control in results["negative_controls"])
+    not_run = [line for line in (logs / "results_python.log").read_text().splitlines()
+               if line.startswith("Not run")]  # fmt: skip
+    assert len(not_run) == len(reasons) - len(able)
+    assert (logs / "page/index.html").is_file() is ("web" in able)
+
+
+@pytest.mark.slow
+@pytest.mark.tipc
+def test_a_whole_chain_passes_and_a_tampered_bundle_fails_by_its_counts(trained):
+    workspace = trained
     logs = workspace / "test_tipc/output/bisenetv1" / MODE
     lines = (logs / "results_python.log").read_text().splitlines()
     assert len(lines) == 12

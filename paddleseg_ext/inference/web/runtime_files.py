@@ -72,15 +72,20 @@ def require_archive(needed_for: str) -> Path:
     Raises:
         UsageError: it is neither in the cache nor reachable, or another file than the pinned one.
     """
-    named = os.environ.get(ARCHIVE_VARIABLE)
-    archive = Path(named) if named else _cache() / ARCHIVE
+    archive = archive_file()
     if not archive.is_file():
-        if named:
+        if named := os.environ.get(ARCHIVE_VARIABLE):
             raise UsageError(f"{ARCHIVE_VARIABLE}={named}: no such file; {_by_hand()}")
         write_bytes(archive, _fetch(needed_for))
     if archive.stat().st_size != BYTES or not _is_pinned(archive.read_bytes()):
         raise UsageError(f"{archive}: this is not onnxruntime-web {VERSION}; {_by_hand()}")
     return archive
+
+
+def archive_file() -> Path:
+    """Where the archive is, or will be once it was fetched."""
+    named = os.environ.get(ARCHIVE_VARIABLE)
+    return Path(named) if named else _cache() / ARCHIVE
 
 
 def unpack(archive: Path, folder: Path, files: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
+from paddleseg_ext.export import mobile_graphs
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
 from paddleseg_ext.inference.engines import table
@@ -88,6 +89,57 @@ def test_the_cpp_program_is_run_in_each_precision_and_judged(make_plan, trained)
     verdict = plan.runs[-1]
     assert "--negative_controls" in verdict.command
     assert set(verdict.needs) == {run.name for run in plan.runs[:4]}
+
+
+def test_graphs_of_phones_and_the_browser_are_compared(make_plan, trained, monkeypatch):
+    monkeypatch.setattr(chains, "EDGE_STAGES", dict.fromkeys(("mnn", "ncnn", "web"), str))
+    plan = make_plan(CONFIGS / "inference_edge.txt", "whole_infer")
+    assert kinds(plan) == ["export", "parity"]
+    export, verdict = (run.command for run in plan.runs)
+    page = "--web=test_tipc/output/bisenetv1/edge/page"
+    assert {"--mnn=True", "--ncnn=True", page} <= set(export)
+    assert export[1:5] == ("export_model.py", "--input_shape", "256", "512")
+    place = verdict.index("--stages")
+    assert verdict[place:] == ("--stages", "static", "mnn", "ncnn", "web")
+    assert "--negative_controls" in verdict
+    assert "--bundle=test_tipc/output/bisenetv1/edge/bundle/deploy.yaml" in verdict
+
+
+def test_an_edge_stage_that_cannot_run_is_not_run_and_not_converted(
+    make_plan, trained, monkeypatch
+):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    able = {**chains.EDGE_STAGES, "ncnn": lambda: "no pnnx"}
+    monkeypatch.setattr(chains, "EDGE_STAGES", able)
+    plan = make_plan(CONFIGS / "inference_edge.txt", "whole_infer")
+    assert kinds(plan) == ["export", "parity", "parity", "parity"]
+    export, ncnn, web, verdict = plan.runs
+    assert "--mnn=True" in export.command
+    assert not [word for word in export.command if word.startswith(("--ncnn", "--web"))]
+    assert (ncnn.name, ncnn.reason) == ("python_parity_edge_ncnn", "no pnnx")
+    assert "node, which is not installed" in web.reason
+    assert verdict.command[-2:] == ("static", "mnn")
+    monkeypatch.setattr(chains, "EDGE_STAGES", {**able, "mnn": lambda: "no MNN"})
+    plan = make_plan(CONFIGS / "inference_edge.txt", "whole_infer")
+    assert all(run.reason or export.name in run.needs for run in plan.runs)
+
+
+def test_what_an_edge_stage_needs(monkeypatch, tmp_path):
+    monkeypatch.setattr(chains, "why_no_engine", lambda name: "")
+    monkeypatch.setattr(mobile_graphs, "pnnx_program", lambda: None)
+    assert "requirements/pnnx.txt" in chains.EDGE_STAGES["ncnn"]()
+    monkeypatch.setattr(chains, "require_node", lambda: "node")
+    monkeypatch.setenv("PADDLESEG_EXT_ONNXRUNTIME_WEB", str(tmp_path / "web.tgz"))
+    assert "export_model.py --web DIR" in chains.EDGE_STAGES["web"]()
+    (tmp_path / "web.tgz").touch()
+    assert chains.EDGE_STAGES["web"]() == ""
+
+
+def test_an_unknown_edge_stage_stops_at_once(make_plan, trained):
+    text = (PROJECT / CONFIGS / "inference_edge.txt").read_text()
+    Path("net.txt").write_text(text.replace("mnn|ncnn|web", "mnn|ncn"))
+    with pytest.raises(UsageError, match=r"--stages.*'ncn'"):
+        make_plan(Path("net.txt"), "whole_infer")
 
 
 def test_int8_is_quantised_once_and_asked_for_of_each_runtime(make_plan, trained):
@@ -173,6 +225,7 @@ def test_mixed_precision_needs_a_gpu_and_nothing_of_it_runs(make_plan, trained, 
         ("serving_infer_python.txt", "test_train_inference_python.sh"),
         ("train_ptq_infer_python.txt", "test_paddle2onnx.sh"),
         ("inference_cpp.txt", "test_paddle2onnx.sh"),
+        ("inference_edge.txt", "test_train_inference_python.sh"),
     ],
 )
 def test_without_what_they_start_from_the_others_say_what_to_run(make_plan, trained, file, script):

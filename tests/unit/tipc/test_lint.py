@@ -40,7 +40,7 @@ def change(tmp_path):
 
 
 def test_every_config_of_the_project_is_clean(verbs):
-    assert len(CONFIGS) == 42
+    assert len(CONFIGS) == 48
     assert [str(problem) for problem in lint_files(CONFIGS, verbs)] == []
 
 
