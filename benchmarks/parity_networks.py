@@ -5,11 +5,12 @@ r"""The table of docs/results/parity.md: networks in every runtime, PaddleSeg's 
 Weights are random; batch statistics are those of the validation images, and the last convolution
 is scaled so that the classes compete. That is harder on a runtime than trained weights: a network
 that has learnt is decided nearly everywhere. The first validation images are made small, and label
-maps are compared at that size. Prints a Markdown table.
+maps are compared at that size. Prints a Markdown table. `--stages mnn ncnn web` compares these; for
+MNN and ncnn the graph is exported at that size.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from paddleseg_ext.common.log import log
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RUNTIMES = ("static", "paddle", "paddle_onednn", "onnxruntime", "openvino")
+PHONES = ("mnn", "ncnn")  # have graphs of their own
 NUM_IMAGES = 4
 SMALLER_PX = 12  # makes sides that no stride divides
 NUM_CLASSES = 19
@@ -88,6 +90,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=flags.natural_int, default=0, help="of the weights")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--stages", nargs="+", default=RUNTIMES, metavar="STAGE")
     arguments = parser.parse_args()
     for name in arguments.networks:
         if name not in NETWORKS:
@@ -101,7 +104,8 @@ def main() -> None:
     for number, name in enumerate(arguments.networks):
         log(f"== {name}")
         folder = Path(arguments.save_dir) / str(number)
-        lines += table_rows(name, measure(NETWORKS[name], folder, samples, size_wh, arguments.seed))
+        made = measure(NETWORKS[name], folder, samples, size_wh, arguments.seed, arguments.stages)
+        lines += table_rows(name, made)
         write_text(Path(arguments.save_dir) / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -125,9 +129,15 @@ def make_images(dataset_root: str, folder: Path, size_wh: tuple[int, int]) -> Pa
 
 
 def measure(
-    network: Network, folder: Path, samples: Path, size_wh: tuple[int, int], seed: int
+    network: Network,
+    folder: Path,
+    samples: Path,
+    size_wh: tuple[int, int],
+    seed: int,
+    stages: Sequence[str] = RUNTIMES,
 ) -> dict[str, Any]:
     """Calibrate, export, compare; gives `results.json`, or `refused` where export found a fault."""
+    from paddleseg_ext.commands import export
     from paddleseg_ext.commands import parity as cli
     from paddleseg_ext.config import load_config
 
@@ -138,12 +148,20 @@ def measure(
     model = make_weights(config, weights, seed)
     command = ["--config", str(yml), "--model_path", str(weights), "--image_list", str(samples)]
     command += ["--save_dir", str(folder), "--cpu_threads", "1", "--batch_size", "1"]
+    graphs: list[str] = []
     if network.paddlesegs_way:
         bundle = export_paddlesegs_way(model, config, folder / "paddleseg")
         command += ["--bundle", str(bundle), "--stages", "paddle", "paddle_onednn"]
     else:
-        command += ["--stages", *RUNTIMES, "--negative_controls"]
+        command += ["--stages", *stages, "--negative_controls"]
+        graphs = [name for name in PHONES if any(stage.startswith(name) for stage in stages)]
     try:
+        if graphs:
+            sides = [str(side) for side in reversed(size_wh)]
+            target = ["--save_dir", str(folder / "bundle"), "--input_shape", *sides]
+            asked = [word for name in graphs for word in (f"--{name}", "True")]
+            export.main([*command[:4], *target, *asked])
+            command += ["--bundle", str(folder / "bundle")]
         cli.main(command)
     except CheckFailed as failure:
         log(str(failure))
