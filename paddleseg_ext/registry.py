@@ -177,6 +177,7 @@ TRANSFORMS = Registry(
         "paddleseg_ext.data.transforms:Normalize",
         "paddleseg_ext.data.transforms:Padding",
         "paddleseg_ext.data.transforms:RandomDistort",
+        "paddleseg_ext.data.transforms:GenerateInstanceTargets",
         "paddleseg_ext.data.transforms:RandomHorizontalFlip",
         "paddleseg_ext.data.transforms:RandomPaddingCrop",
         "paddleseg_ext.data.transforms:Resize",

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import paddle
 from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError
@@ -89,7 +91,42 @@ class _Step:
                     "'edge: True' in train_dataset"
                 )
             return loss(logits, self.edges)
+        if kind == "MaskFormerLoss":
+            return loss(logits, class_masks(self.labels, loss.ignore_index))
         return _scalar(loss(logits, self.labels))
+
+
+class _OfImages:
+    """A tensor per image, to be indexed as a batch: `batch[0, ...]`."""
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        self.shape = [len(tensors)]
+        self._tensors = tensors
+
+    def __getitem__(self, key: tuple[Any, ...]) -> Tensor:
+        return self._tensors[key[0]]
+
+
+def class_masks(labels: Tensor, ignore_index: int) -> dict[str, _OfImages]:
+    """The classes of each image and their masks, as MaskFormerLoss takes them.
+
+    PaddleSeg makes them in a transform, GenerateInstanceTargets: of labels that ADE20K shifts
+    later, and padded to all classes, where NumPy 2 fails in its loss. Here nothing is padded.
+
+    Args:
+        labels: `(N, H, W)` int64.
+        ignore_index: no class in `labels`.
+
+    Returns:
+        `gt_classes`, `(K,)` int64 per image, and `gt_masks`, `(K, H, W)` float32 of 0 and 1.
+    """
+    found = [np.unique(label) for label in labels.numpy()]
+    classes = [paddle.to_tensor(each[each != ignore_index], "int64") for each in found]
+    masks = [
+        (label == own.unsqueeze([1, 2])).astype("float32")
+        for label, own in zip(labels, classes, strict=True)
+    ]
+    return {"gt_classes": _OfImages(classes), "gt_masks": _OfImages(masks)}
 
 
 def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:

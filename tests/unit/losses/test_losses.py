@@ -12,7 +12,7 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.config import Config
 from paddleseg_ext.losses.cross_entropy import CrossEntropyLoss, DiceLoss
 from paddleseg_ext.losses.detail import DetailAggregateLoss, MMSegDetailLoss
-from paddleseg_ext.losses.multi_head import build_loss
+from paddleseg_ext.losses.multi_head import build_loss, class_masks
 from paddleseg_ext.losses.ohem import CoinCheungOhemLoss, OhemCrossEntropyLoss, StdcOhemLoss
 from paddleseg_ext.models.build import build_model
 
@@ -214,6 +214,34 @@ def test_losses_get_what_paddleseg_gives_them(two_heads: tuple[list, Any, Any]) 
     inside = mixed(types[2], {"type": "BCELoss", "edge_label": True}, coef=[1, 3])
     loss = build_loss(section(types=[inside], coef=[1]), 255)
     assert float(loss(heads[2:], labels, edges)[0]) == pytest.approx(4 * float(each[2]), rel=1e-6)
+
+
+def test_maskformer_gets_the_masks_of_paddlesegs_transform() -> None:
+    """GenerateInstanceTargets of PaddleSeg, without the classes that it adds to each image."""
+    from paddleseg.transforms import GenerateInstanceTargets
+
+    labels = np.random.default_rng(0).integers(0, 3, (2, 8, 8))
+    labels[0, :, :4], labels[1] = 255, np.where(labels[1] == 1, 2, labels[1])
+    masks = class_masks(paddle.to_tensor(labels), 255)
+    for number, label in enumerate(labels):
+        given = {"img": np.zeros((8, 8, 3)), "label": label}
+        theirs = GenerateInstanceTargets(3)(given)["instances"]
+        own = theirs["gt_classes"] != 255
+        for name, ours in masks.items():
+            np.testing.assert_array_equal(ours[number, ...].numpy(), theirs[name][own])
+    assert masks["gt_masks"].shape[0] == 2 and masks["gt_classes"][1, ...].tolist() == [0, 2]
+
+
+def test_maskformers_loss_of_images_with_few_classes_and_with_none() -> None:
+    paddle.seed(0)
+    logits = {"pred_logits": paddle.randn([2, 5, 4]), "pred_masks": paddle.randn([2, 5, 4, 4])}
+    spec = {"type": "MaskFormerLoss", "num_classes": 3}
+    loss = build_loss(section(types=[spec], coef=[2]), 255, 3)
+    for first, second in ((0, 1), (0, 255), (255, 255)):
+        labels = paddle.full([2, 8, 8], first, "int64")
+        labels[1] = second
+        total, each = loss([logits], labels)
+        assert np.isfinite(total.item()) and total.item() == pytest.approx(2 * each[0].item())
 
 
 def test_losses_that_lack_something_are_refused(two_heads: tuple[list, Any, Any]) -> None:
