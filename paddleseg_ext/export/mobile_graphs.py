@@ -123,9 +123,10 @@ def _foreign_layers(param_file: Path) -> list[str]:
 
 
 def _as_pnnx_reads_it(model: Any) -> Any:
-    """The model with the mode of each padding written out, and repeated rows as a Resize.
+    """The model with the mode of each padding written out, and resizes as PyTorch writes them.
 
-    pnnx does not know the default of the first, and ncnn gathers nothing.
+    pnnx does not know the default of the first, and no other form of the second; ncnn gathers
+    nothing, so repeated rows are a resize, too.
     """
     from onnx import helper, numpy_helper
 
@@ -133,6 +134,8 @@ def _as_pnnx_reads_it(model: Any) -> Any:
     for node in model.graph.node:
         if node.op_type == "Pad" and not any(each.name == "mode" for each in node.attribute):
             node.attribute.append(helper.make_attribute("mode", "constant"))
+        if node.op_type == "Resize" and len(node.input) == 4:
+            node.CopyFrom(_linear_as_pytorch(node))
         factor = _repeats(held.get(node.input[1])) if node.op_type == "Gather" else 0
         if factor:
             axis = next((each.i for each in node.attribute if each.name == "axis"), 0)
@@ -145,6 +148,20 @@ def _as_pnnx_reads_it(model: Any) -> Any:
             inputs = [node.input[0], "", name]
             node.CopyFrom(helper.make_node("Resize", inputs, list(node.output), node.name, **words))
     return model
+
+
+def _linear_as_pytorch(node: Any) -> Any:
+    """A Resize by sizes without what it leaves empty; as it was, where it is not linear."""
+    from onnx import helper
+
+    words = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if words.get("mode") != b"linear":
+        return node
+    words |= {"cubic_coeff_a": -0.75, "nearest_mode": "floor"}  # of other modes
+    kept = ("coordinate_transformation_mode", "cubic_coeff_a", "mode", "nearest_mode")
+    inputs = [node.input[0], "", "", node.input[3]]
+    attributes = {name: words[name] for name in kept if name in words}
+    return helper.make_node("Resize", inputs, list(node.output), node.name, **attributes)
 
 
 def _repeats(indices: NDArray | None) -> int:

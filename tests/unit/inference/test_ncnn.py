@@ -11,6 +11,7 @@ from engines import assert_bf16_is_proven, convolved, write_onnx
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.machine import has_bf16
 from paddleseg_ext.export.mobile_graphs import pnnx_program, write_ncnn
+from paddleseg_ext.images.functional import resize_logits
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle, Manifest, bundle_for_onnx
 from paddleseg_ext.inference.engines.base import Engine
@@ -113,6 +114,27 @@ def test_rows_that_are_taken_several_times_are_a_resize(tmp_path: Path) -> None:
     expected = convolved(batch).repeat(2, axis=2).repeat(2, axis=3)
     got = opened(bundle, threads=1).run(batch)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["half_pixel", "align_corners"])
+def test_logits_are_upsampled_in_the_graph(mode: str, tmp_path: Path) -> None:
+    """In the form that Paddle's converter writes: empty roi and scales, and sizes."""
+    onnx = pytest.importorskip("onnx")
+    file = write_onnx(tmp_path / "net.onnx", SIDES)
+    model = onnx.load(str(file))
+    model.graph.node[0].output[0] = "small"
+    empty, sizes = np.zeros(0, np.float32), np.array([1, 8, 128, 256])
+    for name, values in (("roi", empty), ("scales", empty), ("sizes", sizes)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    words = {"coordinate_transformation_mode": mode, "mode": "linear", "exclude_outside": 0}
+    words |= {"cubic_coeff_a": -0.75, "nearest_mode": "round_prefer_floor"}
+    names = ["small", "roi", "scales", "sizes"]
+    model.graph.node.append(onnx.helper.make_node("Resize", names, ["y"], "Resize_1", **words))
+    onnx.save(model, str(file))
+    batch = noise(*SIDES)
+    expected = resize_logits(convolved(batch)[0], (256, 128), mode == "align_corners")
+    got = opened(bundle_of(file), threads=1).run(batch)
+    np.testing.assert_allclose(got[0], expected, rtol=0, atol=1e-4)
 
 
 def test_an_output_that_is_reshaped_last_has_no_axis_too_many(tmp_path: Path) -> None:
