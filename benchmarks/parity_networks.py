@@ -142,6 +142,7 @@ def measure(
     from paddleseg_ext.config import load_config
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").unlink(missing_ok=True)  # of an earlier run, perhaps another network
     yml, weights = folder / "network.yml", folder / "model.pdparams"
     write_text(yml, yaml.safe_dump(_config_of(network, samples, size_wh)))
     config = load_config(yml)
