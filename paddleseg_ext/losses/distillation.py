@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddleseg_ext.common.errors import UsageError, check_choice
@@ -34,9 +33,14 @@ class _KLLoss(nn.Layer):
 
     def divergences(self, student: Tensor, teacher: Tensor, axis: int) -> Tensor:
         """The divergence of each distribution along `axis`, times T^2."""
-        ours = F.log_softmax(student / self.temperature, axis=axis)
-        theirs = F.log_softmax(teacher / self.temperature, axis=axis)
+        ours = _log_softmax(student / self.temperature, axis)
+        theirs = _log_softmax(teacher / self.temperature, axis)
         return (theirs.exp() * (theirs - ours)).sum(axis=axis) * self.temperature**2
+
+
+def _log_softmax(logits: Tensor, axis: int) -> Tensor:
+    """F.log_softmax, which on a CPU takes 300 times as long over 50,000 pixels (Paddle 3.2.2)."""
+    return logits - logits.logsumexp(axis=axis, keepdim=True)
 
 
 class ChannelWiseKLLoss(_KLLoss):
