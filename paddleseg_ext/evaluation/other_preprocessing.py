@@ -47,7 +47,7 @@ def other_size(config: Config, weights: str | Path) -> str:
     if recorded in (None, found) or _values_only(found) != _values_only(recorded or []):
         return ""
     ours, theirs = _sizes_only(found), _sizes_only(recorded or [])
-    return f"it scored with {_describe(theirs)}, and {config.path} has {_describe(ours)}"
+    return f"{config.path} has {_describe(ours)}, and the training had {_describe(theirs)}"
 
 
 def warn_of_other_training(config: Config, weights: str | Path) -> None:

@@ -9,6 +9,7 @@ behind: of so many bits each is what it was computed with, and `describe` counts
 
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import ncnn
@@ -45,6 +46,11 @@ class Ncnn(GraphEngine):
             raise UsageError(  # ncnn computes another size without a word, and wrongly
                 f"{bundle.deploy_file}: Deploy.input_shape: the size of {self.file.name} is "
                 f"expected, got {self.input_shape}; export the bundle with --input_shape again"
+            )
+        if self.spec.precision == "bf16" and (layer := _wrong_in_bf16(self.file)):
+            raise UsageError(
+                f"{self.file}: ncnn computes '{layer}' wrongly in bf16, a convolution in groups "
+                "of several outputs: take ncnn or openvino_bf16"
             )
         self._share = max(1, (self.spec.threads or available_cores()) // self.streams)
         self._net = ncnn.Net()
@@ -108,3 +114,13 @@ class Ncnn(GraphEngine):
                 _, left = extractor.extract(names[layer.tops[0]], AS_IT_IS)
                 found[str(left.elembits())] += 1
         return found
+
+
+def _wrong_in_bf16(param_file: Path) -> str:
+    """The first layer whose results in bf16 are no numbers of this network; empty where none is."""
+    for line in param_file.read_text(encoding="utf-8", errors="replace").splitlines():
+        kind, _, rest = line.partition(" ")
+        values = dict(word.split("=", 1) for word in rest.split() if "=" in word)
+        if kind == "ConvolutionDepthWise" and values.get("0") != values.get("7"):  # outputs, groups
+            return rest.split()[0]
+    return ""

@@ -131,7 +131,7 @@ def test_another_size_alone(tmp_path: Path, trained: list, given: list, differs:
     weights = checkpoint(tmp_path, trained, ignore_index=255)
     found = other_size(configured("val_dataset", given), weights)
     assert bool(found) is differs
-    assert not differs or ("it scored with" in found and "Resize(target_wh=(64, 32)" in found)
+    assert not differs or ("the training had" in found and "Resize(target_wh=(64, 32)" in found)
 
 
 def test_of_an_unknown_size_nothing_is_said(tmp_path: Path) -> None:

@@ -168,6 +168,23 @@ def test_bf16_is_proven_by_what_the_layers_leave(bundle: Bundle) -> None:
     assert_bf16_is_proven(bundle, "ncnn")
 
 
+@pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+def test_groups_of_several_outputs_are_refused_in_bf16(tmp_path: Path) -> None:
+    """As in BiSeNetV2, whose features were of the order of 1e35."""
+    onnx = pytest.importorskip("onnx")
+    file = write_onnx(tmp_path / "net.onnx", SIDES)
+    model = onnx.load(str(file))
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("group", 3))
+    weights = np.random.default_rng(0).standard_normal((18, 1, 3, 3)).astype(np.float32)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 18
+    onnx.save(model, str(file))
+    bundle = bundle_of(file)
+    assert opened(bundle, threads=1).run(noise(*SIDES)).shape == (1, 18, 64, 64)
+    with pytest.raises(UsageError, match="in groups of several outputs: take ncnn"):
+        opened(bundle, precision="bf16")
+
+
 def test_several_threads_may_run_at_once(bundle: Bundle) -> None:
     engine = opened(bundle, threads=2, streams=2)
     batches = [noise(1, *SIDES[1:]) * factor for factor in range(1, 7)]
