@@ -109,8 +109,8 @@ class QuantizableGraph:
 def _round_after_relu(graph: Any) -> None:
     """Round what a ReLU makes of a convolution, instead of what it reads and then what it makes.
 
-    About half of the 256 steps before a ReLU are of negative values, which it drops. Both runtimes
-    make one INT8 kernel of the convolution and its ReLU.
+    About half of the 256 steps before a ReLU are of negative values, which it drops. ONNX Runtime
+    makes one INT8 kernel of the convolution and its ReLU.
     """
     maker = {output: node for node in graph.node for output in node.output}
     for relu in [node for node in graph.node if node.op_type == "Relu"]:
