@@ -49,8 +49,11 @@ def write_mnn(onnx_file: Path, mnn_file: Path) -> dict[str, Any]:
     Raises:
         CheckFailed: MNN cannot convert the graph; the message has its reason, in one line.
     """
-    command = [sys.executable, "-P", "-c", MNN_PROGRAM, str(onnx_file), str(mnn_file)]
-    return _written(command, [mnn_file], f"MNN {metadata.version('MNN')}")
+    files = [str(file.resolve()) for file in (onnx_file, mnn_file)]
+    command = [sys.executable, "-P", "-c", MNN_PROGRAM, *files]
+    with tempfile.TemporaryDirectory(dir=mnn_file.parent) as folder:
+        # It writes a file of its own where it runs.
+        return _written(command, [mnn_file], f"MNN {metadata.version('MNN')}", Path(folder))
 
 
 def pnnx_program() -> Path | None:
@@ -94,7 +97,7 @@ def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) ->
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(dir=param_file.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=param_file.parent.resolve()) as folder:
         # It writes ten files beside its input.
         graph, shape = Path(folder) / "net.onnx", (1, *input_shape[1:])
         model = onnx.load(str(onnx_file))
@@ -105,7 +108,7 @@ def write_ncnn(onnx_file: Path, param_file: Path, input_shape: Sequence[int]) ->
         files = [Path(folder) / "net.ncnn.param", Path(folder) / "net.ncnn.bin"]
         sides = f"inputshape=[{','.join(map(str, shape))}]"
         command = [str(pnnx_program()), str(graph), sides, "fp16=0"]
-        entry = _written(command, files, f"pnnx {metadata.version('pnnx')}")
+        entry = _written(command, files, f"pnnx {metadata.version('pnnx')}", Path(folder))
         if foreign := _foreign_layers(files[0]):
             raise CheckFailed(
                 f"{entry['made_by']} cannot convert the ONNX graph: ncnn has no "
@@ -173,9 +176,11 @@ def _repeats(indices: NDArray | None) -> int:
     return factor if whole else 0
 
 
-def _written(command: Sequence[str], files: Sequence[Path], maker: str) -> dict[str, Any]:
-    """The manifest's entry of files that a converter writes."""
-    done = run_alone(command)
+def _written(
+    command: Sequence[str], files: Sequence[Path], maker: str, folder: Path
+) -> dict[str, Any]:
+    """The manifest's entry of files that a converter writes, running in `folder`."""
+    done = run_alone(command, folder)
     if done.returncode or not all(file.is_file() for file in files):
         for file in files:
             file.unlink(missing_ok=True)

@@ -128,10 +128,18 @@ def write_onnx(model_file: Path, params_file: Path, onnx_file: Path) -> dict[str
     return {"file": onnx_file.name, "opset": OPSET, "made_by": maker}
 
 
-def run_alone(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """A converter that ran in a process of its own; `stdout` has all that it printed."""
+def run_alone(
+    command: Sequence[str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A converter that ran in a process of its own; `stdout` has all that it printed.
+
+    Args:
+        command: with absolute paths where `folder` is given.
+        folder: that it runs in, and may litter; None is the caller's.
+    """
     return subprocess.run(
         command,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

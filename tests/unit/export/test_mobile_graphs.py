@@ -74,6 +74,18 @@ def test_nothing_is_installed_or_sent_while_converting(tmp_path: Path) -> None:
     assert not (tmp_path / "called").exists()
 
 
+def test_what_the_converter_leaves_where_it_runs_is_deleted(  # type: ignore[no-untyped-def]
+    stand_in, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNN's writes `.__convert_external_data.bin`."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    stand_in("    open('litter.bin', 'w').close(); open(words[6], 'w').write('a graph')")
+    assert not list(here.iterdir()) and (tmp_path / "m.mnn").read_text() == "a graph"
+    assert not list(tmp_path.rglob("litter.bin"))
+
+
 def test_it_is_made_of_the_onnx_graph() -> None:
     assert ExportOptions(mnn=True).onnx is True
     with pytest.raises(UsageError, match="--mnn True needs --onnx True"):
