@@ -129,7 +129,8 @@ def ours(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]
     weights = ["--model_path", f"{folder}/train/iter_1/model.pdparams"]
     lines = {
         "trains": [
-            "train", *common, "--iters", "1", "--batch_size", "2", "--save_dir", f"{folder}/train"
+            "train", *common, "--iters", "1", "--batch_size", "2", "--save_dir", f"{folder}/train",
+            "--learning_rate", "1e-4",  # without pretrained weights STDC2 diverges by 0.01
         ],
         "evaluates": ["val", *common, *weights, "--save_dir", f"{folder}/val"],
     }  # fmt: skip
