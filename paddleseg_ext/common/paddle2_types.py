@@ -1,6 +1,7 @@
 """Tensors of different types as Paddle 2 calculated with them: the right one gets the left one's.
 
-Paddle 3 refuses `float32 * int64` and `float32 + bool`, which PaddleSeg's code is written with.
+Paddle 3 refuses `float32 * int64` and `float32 + bool`, which PaddleSeg's code is written with. It
+also joins sizes, which were tensors of one number in Paddle 2 and have no axis now.
 
 Source: Paddle 2.5, fluid/pybind/eager_math_op_patch.cc.
 """
@@ -26,7 +27,8 @@ def types_for(*layers: Any) -> AbstractContextManager[None]:
 def with_paddle2_types() -> Iterator[None]:
     """A context with Paddle 2's rule for operators on two tensors of which one holds no floats.
 
-    It holds for dynamic and for static graphs.
+    In it `paddle.concat` takes single numbers, and whole numbers of different types. It holds for
+    dynamic and for static graphs.
     """
     import paddle
 
@@ -35,11 +37,14 @@ def with_paddle2_types() -> Iterator[None]:
         kinds.append(paddle.pir.Value)
     floats = {paddle.float16, paddle.bfloat16, paddle.float32, paddle.float64}
     plain = [(kind, name, getattr(kind, name)) for kind in kinds for name in _OPERATORS]
+    concat = paddle.concat
     try:
+        paddle.concat = _joining_numbers(concat)
         for kind, name, operator in plain:
             setattr(kind, name, _converting(operator, tuple(kinds), floats))
         yield
     finally:
+        paddle.concat = concat
         for kind, name, operator in plain:
             setattr(kind, name, operator)
 
@@ -55,3 +60,15 @@ def _converting(
         return operator(left, right)
 
     return converted
+
+
+def _joining_numbers(concat: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(concat)
+    def joined(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(x, list | tuple):
+            x = [tensor if len(tensor.shape) else tensor.reshape([1]) for tensor in x]
+            if not any(tensor.is_floating_point() for tensor in x):
+                x = [tensor.astype(x[0].dtype) for tensor in x]
+        return concat(x, *args, **kwargs)
+
+    return joined

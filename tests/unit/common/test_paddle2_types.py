@@ -37,3 +37,17 @@ def test_operators_are_paddles_again_afterwards() -> None:
         assert (1 - whole).dtype == paddle.int64 and (whole + truths).dtype == paddle.int64
     with pytest.raises(TypeError):
         _ = whole * floats
+
+
+def test_sizes_can_be_joined() -> None:
+    """As ISANet (its padding) and PointRend (numbers of points) do."""
+    plain = paddle.concat
+    sizes = [paddle.to_tensor(6, "int64") // 2, paddle.to_tensor([4, 5], "int32")]
+    with with_paddle2_types():
+        joined = paddle.concat(sizes)
+        assert joined.dtype == paddle.int64 and joined.tolist() == [3, 4, 5]
+        halves = [paddle.zeros([2, 1], "float16"), paddle.ones([2, 1], "float16")]
+        assert paddle.concat(halves, axis=1).tolist() == [[0, 1], [0, 1]]
+    assert paddle.concat is plain
+    with pytest.raises(ValueError, match="data_type"):
+        paddle.concat([sizes[0].reshape([1]), sizes[1]])
