@@ -1,5 +1,6 @@
 """Messages about networks that cannot be exported."""
 
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,18 @@ def test_a_size_in_python_exports_where_it_is_fixed(tmp_path: Path) -> None:
     options = ExportOptions(tmp_path, input_shape=(1, 3, 8, 8))
     trace(ShapeInNumpy(), options, tmp_path / "model")
     assert list(tmp_path.glob("model.*"))
+
+
+def test_no_call_stack_is_taken_of_each_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a large graph they took two thirds of the time."""
+    taken = []
+    monkeypatch.setattr(traceback, "extract_stack", lambda *args, **kwargs: taken.append(1) or [])
+    trace(ShapeInNumpy(), ExportOptions(tmp_path, input_shape=(1, 3, 8, 8)), tmp_path / "model")
+    assert not taken
+    traceback.extract_stack()
+    assert taken
 
 
 @pytest.mark.parametrize("network", [Random, Dropping])
