@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import paddle
 from paddle import Tensor, nn
@@ -86,7 +87,8 @@ def trace(model: nn.Layer, options: ExportOptions, path: Path) -> None:
     network = _DeployNetwork(model, options.output_op)
     network.eval()
     conversion = _conversion(model, options)
-    with conversion, without_call_stacks(), traced_operators(), types_for(network.model):
+    operators = traced_operators()
+    with conversion, without_call_stacks(), finite_loops(), operators, types_for(network.model):
         static = paddle.jit.to_static(
             network,
             input_spec=[paddle.static.InputSpec(shape, options.input_dtype, "images")],
@@ -108,6 +110,33 @@ def without_call_stacks() -> Iterator[None]:
         yield
     finally:
         traceback.extract_stack = extract
+
+
+@contextmanager
+def finite_loops() -> Iterator[None]:
+    """A context in which a loop over as many items as the input decides is an error.
+
+    Python would read items from 0 on without end: no index is beyond an unknown length.
+    """
+    value = getattr(getattr(paddle, "pir", None), "Value", None)
+    if value is None:  # Paddle 2
+        yield
+        return
+    before = value.__dict__.get("__iter__")
+    try:
+        value.__iter__ = _items
+        yield
+    finally:
+        if before is None:
+            del value.__iter__
+        else:
+            value.__iter__ = before
+
+
+def _items(value: Any) -> Iterator[Any]:
+    if not value.shape or value.shape[0] < 0:
+        raise ValueError("a loop in Python over as many items as the input decides")
+    return (value[number] for number in range(value.shape[0]))
 
 
 @contextmanager

@@ -44,6 +44,13 @@ class DynamicOnly(Network):
         return logits
 
 
+class Looping(Network):
+    """Goes through the images of a batch in Python."""
+
+    def spoil(self, logits: Tensor) -> Tensor:
+        return paddle.stack([logits[number] for number in range(logits.shape[0])])
+
+
 class Enlarged(Network):
     align_corners = False
 
@@ -79,6 +86,7 @@ class Dropping(Network):
     [
         (ShapeInNumpy, (-1, 3, -1, -1), True),
         (DynamicOnly, (-1, 3, -1, -1), True),
+        (Looping, (-1, 3, 8, 8), True),
         (DynamicOnly, (1, 3, 8, 8), False),
     ],
 )
@@ -92,9 +100,10 @@ def test_a_conversion_that_fails_is_one_line(
     assert "\n" not in str(failed.value)
 
 
-def test_a_size_in_python_exports_where_it_is_fixed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", [ShapeInNumpy, Looping])
+def test_a_size_in_python_exports_where_it_is_fixed(network: type[Network], tmp_path: Path) -> None:
     options = ExportOptions(tmp_path, input_shape=(1, 3, 8, 8))
-    trace(ShapeInNumpy(), options, tmp_path / "model")
+    trace(network(), options, tmp_path / "model")
     assert list(tmp_path.glob("model.*"))
 
 
