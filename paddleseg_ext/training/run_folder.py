@@ -450,7 +450,7 @@ def load_paddlesegs_iteration(folder: Path, learner: Learner) -> None:
     if names:
         restore_optimizer(learner.optimizer, learner.model, arrays, str(folder / OPTIMIZER))
     else:
-        how = f"its weights; the optimizer begins anew, for {weights.name} does not name its layers"
+        how = f"its weights; the optimizer starts from zero: {weights.name} has no names of layers"
     warn(
         f"{weights} was written by PaddleSeg: the run goes on with {how}; the order of the samples "
         "is ours"
