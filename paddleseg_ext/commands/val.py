@@ -68,8 +68,9 @@ class ValOptions:
     )
     report: Path | None = option(
         None,
-        "folder of an HTML page: what each class is confused with, objects by size (where there "
-        "are instance ids), images by loss, pictures; keeps SAVE_DIR/label_maps for --compare",
+        "folder of an HTML page: what each class is confused with, objects by size and pixels by "
+        "distance (where there are instance ids or depth), images by loss, pictures; keeps "
+        "SAVE_DIR/label_maps for --compare",
         metavar="DIR",
     )
     save_submission: Path | None = option(

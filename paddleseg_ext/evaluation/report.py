@@ -59,18 +59,24 @@ predicted as it, the share that is labelled as another one.</p>
 {{ picture.iou }}</p>
 {{ picture_row(picture.parts) }}
 {% endfor %}
-{% if objects %}
-<h2>Objects</h2>
-<p>Share of the labelled pixels that are right, by the size of the object that they belong to, and
-by their distance from its outline in pixels; of {{ objects.images }} images with instance ids.</p>
-{% for table in objects.tables %}
+{% macro share_table(table) %}
 <div class="scroll"><table>
 <tr><th>class</th>{% for name in table.columns %}<th>{{ name }}</th>{% endfor %}</tr>
 {% for row in table.rows %}
 <tr><td>{{ row.name }}</td>{% for cell in row.cells %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </table></div>
-{% endfor %}
+{% endmacro %}
+{% if objects %}
+<h2>Objects</h2>
+<p>Share of the labelled pixels that are right, by the size of the object that they belong to, and
+by their distance from its outline in pixels; of {{ objects.images }} images with instance ids.</p>
+{% for table in objects.tables %}{{ share_table(table) }}{% endfor %}
+{% endif %}
+{% if depth %}
+<h2>Distance from the camera</h2>
+<p>Share of the labelled pixels that are right, of {{ depth.images }} images with depth.</p>
+{{ share_table(depth.table) }}
 {% endif %}
 
 <h2>Images</h2>
@@ -140,6 +146,7 @@ def report_html(
         confused=_confused(evaluation, result),
         class_pictures=_class_pictures(evaluation, findings),
         objects=_objects(result.get("objects")),
+        depth=_depth(result.get("depth")),
         losses=_losses(evaluation, result.get("images_by_loss") or []),
         shelves=findings.shelf.shelves(),
     )
@@ -206,25 +213,37 @@ def _objects(found: dict[str, Any] | None) -> dict[str, Any] | None:
     if not found:
         return None
 
-    def cells(row: dict[str, Any], share: str, count: str, unit: str) -> list[str]:
-        return [
-            "none" if value is None else f"{value:.1%} ({number:,}{unit})"
-            for value, number in zip(row[share], row[count], strict=True)
-        ]
-
     sizes, distances = [], []
     for name, row in found["classes"].items():
         objects = int(np.sum(row["objects"]))
         detected = f"{int(np.sum(row['found'])):,} of {objects:,}"
-        by_size = cells(row, "size_recall", "objects", " objects")
+        by_size = _share_cells(row, "size_recall", "objects", " objects")
         sizes.append({"name": name, "cells": [*by_size, detected]})
-        by_distance = cells(row, "distance_recall", "distance_pixels", " px")
+        by_distance = _share_cells(row, "distance_recall", "distance_pixels", " px")
         distances.append({"name": name, "cells": by_distance})
     tables = [
         {"columns": [*found["sizes"], "half of it found"], "rows": sizes},
         {"columns": found["distances"], "rows": distances},
     ]
     return {"images": found["num_images"], "tables": tables}
+
+
+def _depth(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A table of shares with their counts."""
+    if not found:
+        return None
+    rows = [
+        {"name": name, "cells": _share_cells(row, "recall", "pixels", " px")}
+        for name, row in found["classes"].items()
+    ]
+    return {"images": found["num_images"], "table": {"columns": found["ranges"], "rows": rows}}
+
+
+def _share_cells(row: dict[str, Any], share: str, count: str, unit: str) -> list[str]:
+    return [
+        "none" if value is None else f"{value:.1%} ({number:,}{unit})"
+        for value, number in zip(row[share], row[count], strict=True)
+    ]
 
 
 def _losses(evaluation: Evaluation, ranked: list[dict[str, Any]]) -> list[dict[str, str]]:

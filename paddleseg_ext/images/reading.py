@@ -218,17 +218,24 @@ def decode_label_values(content: bytes, name: str) -> np.ndarray:
     return label
 
 
-def read_instance_ids(path: str | Path) -> np.ndarray:
-    """Read instance ids as `(H, W)` int32: the stored values, of 8 or 16 bits.
+def read_whole_numbers(path: str | Path, what: str, fewest_bits: int = 8) -> np.ndarray:
+    """Read an image of whole numbers as `(H, W)` int32: the stored values, of up to 16 bits.
+
+    Args:
+        path: the file.
+        what: the numbers are, for the error.
+        fewest_bits: 16 where 8 bits would be a picture of the numbers and not these.
 
     Raises:
-        DataError: it is missing, truncated, no image, lossy, a colour image, or has fractions.
+        DataError: it is missing, truncated, no image, lossy, a colour image, or has fractions or
+            another number of bits.
     """
     name = str(path)
     content, header = _decodable(read_file(path), name, LABEL_FORMATS)
     values = _one_channel(_stored_values(content, header, name), name)
-    if values.dtype.kind not in "iu" or header.bits > 16:
-        raise DataError(f"{name}: instance ids are whole numbers of 8 or 16 bits")
+    if values.dtype.kind not in "iu" or not fewest_bits <= header.bits <= 16:
+        bits = "16 bits" if fewest_bits == 16 else "8 or 16 bits"
+        raise DataError(f"{name}: {what} are whole numbers of {bits}, got {header.bits} bits")
     return values.astype(np.int32)
 
 

@@ -14,6 +14,7 @@ from paddleseg_ext.evaluation.compare_page import changes, comparison_html, read
 from paddleseg_ext.evaluation.evaluator import Evaluation, Scorer
 from paddleseg_ext.evaluation.findings import Findings, finding_lines
 from paddleseg_ext.evaluation.image_loss import gives_logits, image_loss
+from paddleseg_ext.evaluation.report import report_html
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.pipeline import Prediction
@@ -206,3 +207,31 @@ def test_the_worst_is_said_on_the_terminal() -> None:
         "[EVAL] car, pixels found by size: small 12.5% of 3 objects",
     ]
     assert lines[3] == "[EVAL] loss 9.0000: image_0" and len(lines) == 3 + 5
+
+
+def test_objects_and_depth_reach_the_terminal_and_the_page(tmp_path: Path) -> None:
+    label = np.zeros((20, 30), np.uint8)
+    label[:, 20:] = 2
+    found = label.copy()
+    found[:5, 20:] = 1
+    items = [prediction_of(tmp_path, name, found, label) for name in ("a", "b")]
+    depth, ids = np.full((20, 30), 5 * 256, np.uint16), np.zeros((20, 30), np.uint16)
+    depth[:10] = 15 * 256
+    ids[:, 20:] = 26001
+    cv2.imwrite(str(tmp_path / "a_label_depth.png"), depth)
+    cv2.imwrite(str(tmp_path / "a_label_instanceIds.png"), ids)
+    cv2.imwrite(str(tmp_path / "b_label_depth.png"), depth[:9])  # another size: not counted
+    findings = Findings(TABLE, None, with_loss=False)
+    evaluation = score(findings, items)
+    figures = findings.figures(evaluation)
+    assert figures["depth"]["num_images"] == 1
+    assert figures["depth"]["classes"]["car"]["recall"] == [1.0, 0.5, None, None]
+    lines = finding_lines(figures)
+    assert (
+        "[EVAL] car, pixels found by distance from the camera: < 10 m 100.0% of 100 pixels, "
+        "10 to 20 m 50.0% of 100 pixels" in lines
+    )
+    assert "[EVAL] car, pixels found by size: small (< 32²) 75.0% of 1 objects" in lines
+    page = report_html("title", evaluation, figures, findings)
+    assert "Distance from the camera" in page and "50.0% (100 px)" in page
+    assert "75.0% (1 objects)" in page

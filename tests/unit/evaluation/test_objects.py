@@ -9,7 +9,7 @@ import pytest
 from paddleseg_ext.common.errors import DataError
 from paddleseg_ext.evaluation.objects import ObjectCounts, instance_file
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.images.reading import read_instance_ids
+from paddleseg_ext.images.reading import read_whole_numbers
 
 TABLE = generic_table(3)
 
@@ -98,11 +98,11 @@ def test_files_of_instance_ids(tmp_path: Path) -> None:
     ]
     names = [path and path.name for path in found]
     assert names == ["a_gtFine_instanceIds.png"] * 2 + ["b_instanceIds.png", None]
-    ids = read_instance_ids(tmp_path / "b_instanceIds.png")
+    ids = read_whole_numbers(tmp_path / "b_instanceIds.png", "ids")
     assert ids.tolist() == [[7, 24001], [33011, 0]] and ids.dtype == np.int32
     cv2.imwrite(str(tmp_path / "colours.png"), np.eye(3, dtype=np.uint8)[None] * 9)
     with pytest.raises(DataError, match="one channel"):
-        read_instance_ids(tmp_path / "colours.png")
+        read_whole_numbers(tmp_path / "colours.png", "ids")
     (tmp_path / "cut.png").write_bytes((tmp_path / "b_instanceIds.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"cut\.png"):
-        read_instance_ids(tmp_path / "cut.png")
+        read_whole_numbers(tmp_path / "cut.png", "ids")
