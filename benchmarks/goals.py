@@ -64,16 +64,19 @@ class Goal:
 
 
 SPARSE = "sparse upsampling + arg-max"
+STREAMS = "  with a stream for each core"
 GOALS = (
     Goal("FP32 network + arg-max", "network fp32", "network dense", 1.4),
     Goal("FP32 folder run", "folder fp32", "folder sequential", 1.6),
+    Goal(STREAMS, "folder fp32 streams", "folder sequential", 1.6),
     Goal("bf16 network + arg-max", "network bf16", "network dense", 2.0),
     Goal("bf16 folder run", "folder bf16", "folder sequential", 2.1),
     Goal("INT8 network + arg-max", "network int8", "network dense", 2.9),
     Goal("INT8 folder run", "folder int8", "folder sequential", 2.9),
-    Goal("  with a stream for each core", "folder int8 streams", "folder sequential", 2.9),
+    Goal(STREAMS, "folder int8 streams", "folder sequential", 2.9),
     Goal(SPARSE, "map sparse", "map dense", 4.5),
     Goal("pipeline throughput against its bound", "folder fp32", "bound", 0.93),
+    Goal(STREAMS, "folder fp32 streams", "bound", 0.93),
 )
 FEW_CLASSES, LEAST_SPARSE_OF_FEW = 12, 3.5  # the dense way interpolates each class
 # Of each precision, the first that is installed and for which there is a graph.
@@ -283,6 +286,7 @@ def main() -> None:
         spec = partial(RuntimeSpec.parse, threads=threads)
         ways = {
             "fp32": load(arguments.host, spec(ours["fp32"]), size),
+            "fp32 streams": load(arguments.host, spec(ours["fp32"], streams=threads), size),
             "int8": load(arguments.int8, spec(ours["int8"]), size),
             "int8 streams": load(arguments.int8, spec(ours["int8"], streams=threads), size),
             "dense": load(arguments.argmax, spec("onnxruntime"), size),
@@ -301,7 +305,7 @@ def main() -> None:
         measures = {
             **{
                 f"folder {n}": run(n, None)
-                for n in ("fp32", "bf16", "int8", "int8 streams")
+                for n in ("fp32", "fp32 streams", "bf16", "int8", "int8 streams")
                 if n in ways
             },
             "folder sequential": run("sequential", 0),

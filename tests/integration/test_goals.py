@@ -32,7 +32,7 @@ def test_every_goal_is_measured(deployment: Deployment, tmp_path: Path) -> None:
     )  # fmt: skip
     assert finished.status == 0, finished.err
     written = json.loads((tmp_path / "out/goals.json").read_text())
-    assert len(written["goals"]) == 9
+    assert len(written["goals"]) == 11
     measured = [goal for goal in written["goals"] if "bf16" not in goal["title"] or has_bf16()]
     assert all(goal["ratio"] > 0 for goal in measured)
     assert written["goals"][0]["processor_ratio"] > 0
