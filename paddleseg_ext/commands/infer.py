@@ -17,12 +17,18 @@ recorded or flags of Paddle's are given. The log names the runtime and the reaso
 """
 
 import argparse
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from paddleseg_ext.commands.output_flags import unknown_below_option
-from paddleseg_ext.commands.runtime_flags import RuntimeFlags, asked_runtime, runtime_of
+from paddleseg_ext.commands.runtime_flags import (
+    RuntimeFlags,
+    asked_runtime,
+    for_many_images,
+    runtime_of,
+)
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.flags import make_parser, natural_int, positive_int
@@ -169,6 +175,8 @@ def main(argv: list[str]) -> int:
         check_smoothing(bundle.output_op, spec.streams)
     require_writable(options.save_dir, "--save_dir")
     inputs = open_inputs(args, options)
+    if flags.streams is None and not isinstance(inputs, Source) and not options.benchmark:
+        spec = for_many_images(spec, math.ceil(len(inputs) / options.batch_size))
     if spec.tensorrt is not None:
         spec = with_shapes(spec, bundle, inputs, options.batch_size)
     predictor = Predictor.of_bundle(bundle, spec, options.num_classes)
@@ -182,10 +190,12 @@ def main(argv: list[str]) -> int:
         what_ran["smooth"] = options.smooth
         predictor = SmoothedPredictor(predictor, options.smooth)
     if isinstance(inputs, Source):
-        return run_video(predictor, inputs, read_options(VideoSettings, args, what_ran=what_ran))
+        film = read_options(VideoSettings, args, what_ran=what_ran, streams=spec.streams)
+        return run_video(predictor, inputs, film)
     settings = read_options(
         RunSettings,
         args,
+        streams=spec.streams,
         title="inference",
         absent=options.absent_class or rule.absent_class,
         benchmark_log=options.save_log_path,
@@ -202,7 +212,7 @@ def check_input_flags(args: argparse.Namespace, options: InferOptions, flags: Ru
     Raises:
         UsageError: naming them.
     """
-    if options.benchmark and flags.streams > 1:
+    if options.benchmark and (flags.streams or 1) > 1:
         raise UsageError("--benchmark times one run after the other: leave --streams out")
     is_film = args.image_path is None
     refuse_idle(options, {BENCHMARK: options.benchmark, IMAGES: not is_film, FILM: is_film})

@@ -27,6 +27,8 @@ NAMES = tuple(name for name, spec in known_runtimes().items() if spec.engine in 
 
 TENSORRT = "TensorRT: --use_trt True, or a backend of its name"
 
+MOST_STREAMS = 8  # unless asked: each holds a batch, and in MNN the network
+
 thread_count = number_parser(int, {"at least": 1, "at most": MOST_THREADS})
 
 
@@ -71,10 +73,11 @@ class RuntimeFlags:
     cpu_threads: int | None = option(
         None, "threads of a run (default: OMP_NUM_THREADS, else every core)", parse=thread_count
     )
-    streams: int = option(
-        1,
-        "batches that run at a time, not for Paddle: 1 gives the shortest run, one per "
-        "core the most images",
+    streams: int | None = option(
+        None,
+        "batches that run at a time, not for Paddle: 1 gives the shortest run, one per core the "
+        f"most images (default: infer of several images one per core, at most {MOST_STREAMS}; "
+        "else 1)",
         at_least=1,
     )
     cpu_affinity: bool = option(
@@ -138,7 +141,7 @@ def named_runtime(flags: RuntimeFlags, device: str, threads: int) -> RuntimeSpec
         precision=flags.precision or named.precision,
         device="gpu" if named.device == "gpu" else device,
         threads=threads,
-        streams=flags.streams,
+        streams=flags.streams or 1,
         pinned=flags.cpu_affinity,
         tensorrt=TensorRtOptions(None, flags.min_subgraph_size, flags.trt_cache_dir)
         if uses_trt
@@ -169,8 +172,23 @@ def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> Runtime
     spec = replace(
         chosen,
         threads=fix_thread_count(flags.cpu_threads),
-        streams=flags.streams,
+        streams=flags.streams or 1,
         pinned=flags.cpu_affinity,
     )
     spec.check()
     return spec
+
+
+def for_many_images(spec: RuntimeSpec, num_batches: int) -> RuntimeSpec:
+    """The runtime with a stream for each of its threads, for a run whose batches need not wait.
+
+    Threads that share a run wait for one another, and those that decode and encode beside them
+    make one of them late (docs/results/speed.md).
+
+    Args:
+        spec: on a CPU, with the number of its threads.
+        num_batches: no more streams than these are made.
+    """
+    if not ENGINES[spec.engine].streams or spec.device != "cpu":
+        return spec
+    return replace(spec, streams=max(1, min(spec.threads or 1, num_batches, MOST_STREAMS)))

@@ -10,6 +10,7 @@ from paddleseg_ext.commands import runtime_flags as module
 from paddleseg_ext.commands.runtime_flags import (
     RuntimeFlags,
     asked_runtime,
+    for_many_images,
     named_runtime,
     runtime_of,
 )
@@ -89,3 +90,22 @@ def test_the_same_flags_with_tensorrt() -> None:
 def test_infer_refuses_flags_of_another_mode(given: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         infer.main(["--config", "nowhere", *given])
+
+
+@pytest.mark.parametrize(
+    ("spec", "num_batches", "streams"),
+    [
+        (RuntimeSpec("openvino", threads=4), 100, 4),
+        (RuntimeSpec("mnn", threads=2), 100, 2),
+        (RuntimeSpec("mnn", threads=4), 3, 3),
+        (RuntimeSpec("mnn", threads=4), 1, 1),
+        (RuntimeSpec("mnn", threads=4), 0, 1),
+        (RuntimeSpec("onnxruntime", threads=64), 100, module.MOST_STREAMS),
+        (RuntimeSpec("onnxruntime", device="gpu", threads=4), 100, 1),
+        (RuntimeSpec("paddle_onednn", threads=4), 100, 1),
+    ],
+)
+def test_many_images_have_a_stream_for_each_thread(
+    spec: RuntimeSpec, num_batches: int, streams: int
+) -> None:
+    assert for_many_images(spec, num_batches).streams == streams
