@@ -111,17 +111,17 @@ def main(argv: list[str]) -> None:
     save_dir = require_writable(args.save_dir, "--save_dir")
     fix_thread_count()
     bundle = open_bundle(args, options, config, save_dir)
-    write_graph = None
-    if config is not None and options.model_path is not None and has_paddle2onnx():
-        write_graph = partial(write_reference_graph, config, options.model_path, bundle)
-    result = compare_bundle(bundle, options, config, write_graph)
+    export_network = None
+    if config is not None and options.model_path is not None:
+        export_network = partial(export_like, bundle, config, options.model_path)
+    result = compare_bundle(bundle, options, config, export_network)
     result.write(save_dir)
     record(bundle, result.outcomes, result.faults, options.quick)
     result.check()
 
 
-def write_reference_graph(config: Config, model_path: str, bundle: Bundle, folder: Path) -> Path:
-    """The ONNX file of the network itself, exported as the bundle was."""
+def export_like(bundle: Bundle, config: Config, model_path: str, folder: Path) -> Bundle:
+    """The bundle of the network itself, exported into a folder as the given one was."""
     from paddleseg_ext.export.exporter import export
     from paddleseg_ext.export.options import ExportOptions
 
@@ -133,11 +133,11 @@ def write_reference_graph(config: Config, model_path: str, bundle: Bundle, folde
         if bundle.input_shape
         else (-1, 3, -1, -1),
         output_op=cast(Any, bundle.output_op),
-        onnx=True,
+        onnx=has_paddle2onnx(),
         fold_normalize=bundle.input_dtype == "uint8",
         upsample="graph" if upsampling == "graph" else "host",
     )
-    return read_bundle(export(config, model_path, options)).onnx_file("fp32")
+    return read_bundle(export(config, model_path, options))
 
 
 def open_bundle(

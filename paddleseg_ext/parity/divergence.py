@@ -15,7 +15,9 @@ from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor, Prepared
 from paddleseg_ext.parity.checkpoint import CHANGED_WEIGHTS, STALE_CHECKPOINT, Checkpoint
-from paddleseg_ext.parity.layers import Layer, LayerFinder
+from paddleseg_ext.parity.layer_finder import LayerFinder
+from paddleseg_ext.parity.layers import Layer
+from paddleseg_ext.parity.looks import worst_look
 from paddleseg_ext.parity.reference import Reference, run_one
 from paddleseg_ext.scoring.confusion import IntArray
 from paddleseg_ext.scoring.verdict import FAILED, GRADES, IDENTICAL, NEAR_TIE, ImageVerdict
@@ -39,7 +41,7 @@ class Divergence:
         image: the sample that was followed; empty where only counts are compared.
         text: by how much, one line.
         cause: the likely one; empty where none can be inferred.
-        layer: the first of the graph that differs, where the runtime shows its layers.
+        layer: of the graph, that is to blame, where the runtime shows its layers.
     """
 
     place: str
@@ -52,7 +54,7 @@ class Divergence:
         """One line for logs."""
         name = f"{self.image}: " if self.image else ""
         cause = f" (looks like: {self.cause})" if self.cause else ""
-        layer = f"; first layer to differ: {self.layer.text}" if self.layer else ""
+        layer = f"; {self.layer.title}: {self.layer.text}" if self.layer else ""
         return f"{name}{self.text}{layer}{cause}"
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Evidence:
         transforms: of the yml that the reference was made with.
         checkpoint: the reference's; None where there is a graph only.
         without_onednn: opens the same graph with oneDNN off; None where it was off.
-        find_layer: names the first layer that differs; None does not look for it.
+        find_layer: names the layer that is to blame; None does not look for it.
     """
 
     transforms: Sequence[dict[str, Any]] = ()
@@ -169,12 +171,11 @@ def locate(
     if not failed:
         return Divergence(LOGITS, name, f"equal input; {text}")
     cause, layer = _cause_of_logits(prepared, scores, bundle, evidence), None
-    if (
-        evidence.find_layer is not None
-        and predictor.spec is not None
-        and not isinstance(predictor, ProtocolPredictor)
-    ):
-        layer = evidence.find_layer(bundle, predictor.spec, prepared.tensor)
+    if evidence.find_layer is not None and predictor.spec is not None:
+        tensor = prepared.tensor
+        if isinstance(predictor, ProtocolPredictor):
+            tensor = worst_look(predictor, reference.predictor.engine, prepared)
+        layer = evidence.find_layer(bundle, predictor.spec, tensor)
     return Divergence(LOGITS, name, f"equal input; {text}", cause, layer)
 
 

@@ -46,7 +46,7 @@ from paddleseg_ext.parity.classes import why_other_classes
 from paddleseg_ext.parity.compare import Comparison, Outcome, compare_all, runs_of
 from paddleseg_ext.parity.controls import Control, run_controls
 from paddleseg_ext.parity.divergence import Evidence
-from paddleseg_ext.parity.layers import LayerFinder
+from paddleseg_ext.parity.layer_finder import LayerFinder
 from paddleseg_ext.parity.producers import (
     PRODUCERS,
     compare_producers,
@@ -251,7 +251,7 @@ def compare_bundle(
     bundle: Bundle,
     options: ParityOptions,
     config: Config | None = None,
-    write_reference_graph: Callable[[Path], Path] | None = None,
+    export_network: Callable[[Path], Bundle] | None = None,
 ) -> ParityResult:
     """Run a bundle in every stage and compare each run with the network's own predictions.
 
@@ -260,8 +260,8 @@ def compare_bundle(
         options: the images, the checkpoint, the stages.
         config: the network's configuration; needed with a checkpoint, and for a bundle that does
             not hold its classes.
-        write_reference_graph: writes the ONNX graph of the network itself into an empty folder, so
-            that a failed ONNX graph is compared with it layer by layer.
+        export_network: writes the network's own bundle into an empty folder, so that a failed graph
+            is compared with it layer by layer.
 
     Raises:
         UsageError: see `ParityOptions.check`; or the classes are unknown.
@@ -276,8 +276,8 @@ def compare_bundle(
     ):
         first = stages[0] if stages else RuntimeSpec(EAGER)
         comparison = _open_comparison(bundle, options, config, first, Path(folder))
-        write = write_reference_graph and partial(write_reference_graph, Path(graphs))
-        evidence = replace(comparison.evidence, find_layer=LayerFinder(write))
+        export = export_network and partial(export_network, Path(graphs))
+        evidence = replace(comparison.evidence, find_layer=LayerFinder(export))
         comparison = replace(comparison, evidence=evidence)
         reference, faults = comparison.reference, comparison.faults
         for fault in faults:

@@ -12,11 +12,8 @@ pytest.importorskip("paddle2onnx")
 pytest.importorskip("onnxruntime")
 
 from paddleseg_ext.config import load_config  # noqa: E402
-from paddleseg_ext.parity.layers import (  # noqa: E402
-    OnnxGraph,
-    first_layer_between,
-    first_layer_in,
-)
+from paddleseg_ext.parity.layers import first_layer_between, first_layer_in  # noqa: E402
+from paddleseg_ext.parity.onnx_layers import OnnxGraph  # noqa: E402
 from tests.planted_faults import Fault, faults_of  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -35,13 +32,10 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
 
 
-def graph_of(name: str, folder: Path, is_fixed: bool = True) -> Any:
-    """The ONNX graph of a network with random weights."""
+def network_of(name: str) -> Any:
+    """A network with random weights."""
     import paddle
 
-    from paddleseg_ext.export.onnx_conversion import fold_sizes, write_onnx
-    from paddleseg_ext.export.options import ExportOptions
-    from paddleseg_ext.export.tracing import write_graph
     from paddleseg_ext.models.build import build_model
 
     paddle.seed(0)
@@ -50,6 +44,16 @@ def graph_of(name: str, folder: Path, is_fixed: bool = True) -> Any:
     for _ in range(3):  # batch statistics of such images
         model(paddle.to_tensor(np.repeat(image(), 2, axis=0)))
     model.eval()
+    return model
+
+
+def graph_of(name: str, folder: Path, is_fixed: bool = True) -> Any:
+    """The ONNX graph of a network with random weights."""
+    from paddleseg_ext.export.onnx_conversion import fold_sizes, write_onnx
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.export.tracing import write_graph
+
+    model = network_of(name)
     options = ExportOptions(folder, input_shape=SHAPE if is_fixed else (-1, 3, -1, -1))
     write_graph(model, options, None, folder / "model")
     file = folder / "model.onnx"
