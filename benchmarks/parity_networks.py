@@ -144,7 +144,7 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").unlink(missing_ok=True)  # of an earlier run, perhaps another network
     yml, weights = folder / "network.yml", folder / "model.pdparams"
-    write_text(yml, yaml.safe_dump(_config_of(network, samples, size_wh)))
+    write_text(yml, yaml.safe_dump(config_of(network, samples, size_wh)))
     config = load_config(yml)
     model = make_weights(config, weights, seed)
     command = ["--config", str(yml), "--model_path", str(weights), "--image_list", str(samples)]
@@ -173,7 +173,8 @@ def measure(
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
-def _config_of(network: Network, samples: Path, size_wh: tuple[int, int]) -> dict[str, Any]:
+def config_of(network: Network, samples: Path, size_wh: tuple[int, int]) -> dict[str, Any]:
+    """The configuration of a network on small images, compared as they are."""
     smaller = SMALLER_PX if network.odd else 0
     resize = {"type": "Resize", "target_size": [side - smaller for side in size_wh]}
     content: dict[str, Any] = {

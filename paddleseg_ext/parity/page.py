@@ -27,7 +27,7 @@ TEMPLATE = """
 <p><b>First to differ:</b> {{ first.run }}
 {% if first.place %}, at the {{ first.place }}{% endif %}:
 {{ first.image }} {{ first.text }}
-{% if first.layer %}<br><b>First layer to differ:</b> {{ first.layer.text }}{% endif %}
+{% if first.layer %}<br><b>{{ first.layer.title|capitalize }}:</b> {{ first.layer.text }}{% endif %}
 {% if first.cause %}
 <br><b>Looks like: {{ first.cause }}</b>
 {% endif %}</p>

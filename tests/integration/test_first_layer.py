@@ -12,6 +12,8 @@ pytest.importorskip("paddle2onnx")
 pytest.importorskip("onnxruntime")
 
 from paddleseg_ext.config import load_config  # noqa: E402
+from paddleseg_ext.inference.bundle import Bundle  # noqa: E402
+from paddleseg_ext.parity.int8_layers import MOST_LOSS, Int8Parts  # noqa: E402
 from paddleseg_ext.parity.layers import first_layer_between, first_layer_in  # noqa: E402
 from paddleseg_ext.parity.onnx_layers import OnnxGraph  # noqa: E402
 from tests.planted_faults import Fault, faults_of  # noqa: E402
@@ -96,3 +98,84 @@ def test_every_planted_fault_is_placed_and_no_network_is_an_alarm(tmp_path: Path
     print(total, dict(kinds))
     assert not wrong
     assert total >= 50
+
+
+def paddle_bundle(model: Any, folder: Path, is_plain: bool) -> Bundle:
+    """The graph of a network, as this project traces it or as Paddle does."""
+    import paddle
+
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.export.tracing import write_graph
+
+    folder.mkdir()
+    if is_plain:
+        static = paddle.jit.to_static(
+            model,
+            input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "images")],
+            full_graph=True,
+        )
+        paddle.jit.save(static, str(folder / "model"))
+    else:
+        write_graph(model, ExportOptions(folder), None, folder / "model")
+    files = folder / "model.json", folder / "model.pdiparams"
+    return Bundle(folder / "deploy.yaml", *files, [], [-1, 3, -1, -1], "none", None)
+
+
+# The operator that oneDNN computes wrongly in a graph of Paddle's own, at a size no stride divides.
+WRONG = {
+    "BiSeNetV1": "bilinear_interp",
+    "BiSeNetV2": "nearest_interp",
+    "STDC1-Seg": "nearest_interp",
+    "STDC2-Seg": "nearest_interp",
+    "DABNet R18": "",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_what_onednn_computes_wrongly_is_named(name: str, tmp_path: Path) -> None:
+    from paddleseg_ext.parity.paddle_layers import PaddleGraph
+
+    model = network_of(name)
+    odd = np.random.default_rng(1).standard_normal((1, 3, 58, 116)).astype(np.float32)
+    sound = PaddleGraph(paddle_bundle(model, tmp_path / "sound", is_plain=False))
+    for engine in ("paddle", "paddle_onednn"):
+        assert first_layer_in(sound, odd, engine) is None, engine
+    plain = PaddleGraph(paddle_bundle(model, tmp_path / "plain", is_plain=True))
+    assert first_layer_between(plain, sound, odd) is None
+    assert first_layer_in(plain, odd, "paddle") is None
+    found = first_layer_in(plain, odd, "paddle_onednn")
+    print(name, found and found.text)
+    assert (found.kind if found else "") == WRONG[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BiSeNetV1", "STDC1-Seg", "STDC2-Seg"])
+def test_a_wrong_scale_in_int8_is_placed_and_no_network_is_an_alarm(
+    name: str, tmp_path: Path
+) -> None:
+    from paddleseg_ext.parity.controls import WEIGHT_FACTOR
+    from paddleseg_ext.parity.weights import change_scales
+    from paddleseg_ext.quantization.graph import QuantizableGraph
+
+    pytest.importorskip("openvino")
+    model = graph_of(name, tmp_path)
+    (tmp_path / "work").mkdir()
+    quantizable = QuantizableGraph(tmp_path / "model.onnx", tmp_path / "work")
+    quantizable.calibrate([image()])
+    file = tmp_path / "model_int8.onnx"
+    quantizable.write(file, quantizable.layers)
+    given = OnnxGraph(model)
+    for engine in ("onnxruntime", "openvino"):
+        losses = Int8Parts(OnnxGraph(file), given).losses(engine, image())
+        most = max(losses, key=lambda loss: loss.share)
+        print(name, engine, len(losses), f"{most.share:.1%}", most.node.kind, most.output)
+        assert most.share < MOST_LOSS
+    changed = len(quantizable.layers) // 3
+    count = iter(range(len(quantizable.layers)))
+    change_scales(file, lambda scale: scale * (WEIGHT_FACTOR if next(count) == changed else 1))
+    losses = Int8Parts(OnnxGraph(file), given).losses("onnxruntime", image())
+    wrong = [loss for loss in losses if loss.share > MOST_LOSS]
+    assert len(wrong) == 1, [(loss.output, loss.share) for loss in wrong]
+    convolutions = [node for node in given.layers if node.kind == "Conv"]
+    assert wrong[0].node is convolutions[changed]
