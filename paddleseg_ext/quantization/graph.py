@@ -16,6 +16,7 @@ from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.packages import optional_imports
 
 QUANTIZED_OPERATORS = ("Conv",)
+ERRORS_ONLY = 3  # of ONNX Runtime's log
 
 
 def import_quantizer() -> Any:
@@ -26,7 +27,10 @@ def import_quantizer() -> Any:
     """
     with optional_imports("quantize", "onnx"):
         import onnx  # noqa: F401
+        import onnxruntime
         from onnxruntime import quantization
+    # Its sessions take no options of ours, and warn of each constant that they drop.
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     return quantization
 
 

@@ -70,6 +70,20 @@ def bundle(tmp_path: Path) -> Bundle:
     return bundle_for_onnx(write_convolutions(tmp_path / "four.onnx"))
 
 
+def test_constants_that_nothing_reads_are_dropped_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime writes a coloured line for each of them, 50 for a network."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(2)  # as it starts
+    model = onnx.load(str(write_convolutions(tmp_path / "four.onnx")))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3), "unread"))
+    onnx.save(model, str(tmp_path / "with.onnx"))
+    QuantizableGraph(tmp_path / "with.onnx", tmp_path)
+    assert "unread" not in capfd.readouterr().err
+
+
 @pytest.fixture
 def batches() -> list[np.ndarray]:
     rng = np.random.default_rng(1)
