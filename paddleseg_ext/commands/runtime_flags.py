@@ -76,8 +76,8 @@ class RuntimeFlags:
     streams: int | None = option(
         None,
         "batches that run at a time, not for Paddle: 1 gives the shortest run, one per core the "
-        f"most images (default: infer of several images one per core, at most {MOST_STREAMS}; "
-        "else 1)",
+        f"most images (default: 1; infer of several images in mnn one per core, at most "
+        f"{MOST_STREAMS})",
         at_least=1,
     )
     cpu_affinity: bool = option(
@@ -180,15 +180,15 @@ def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> Runtime
 
 
 def for_many_images(spec: RuntimeSpec, num_batches: int) -> RuntimeSpec:
-    """The runtime with a stream for each of its threads, for a run whose batches need not wait.
+    """The runtime with a stream for each of its threads, in an engine that is faster so.
 
-    Threads that share a run wait for one another, and those that decode and encode beside them
-    make one of them late (docs/results/speed.md).
+    MNN's threads wait for one another at work, and those that decode and encode beside them make
+    one of them late; OpenVINO gained nothing (docs/results/speed.md).
 
     Args:
-        spec: on a CPU, with the number of its threads.
+        spec: with the number of its threads.
         num_batches: no more streams than these are made.
     """
-    if not ENGINES[spec.engine].streams or spec.device != "cpu":
+    if not ENGINES[spec.engine].slow_sharing:
         return spec
     return replace(spec, streams=max(1, min(spec.threads or 1, num_batches, MOST_STREAMS)))

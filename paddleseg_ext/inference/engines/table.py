@@ -38,6 +38,7 @@ class EngineEntry:
         graphs: precision on a CPU -> the bundle's graph that it runs (`Bundle.graph_file`).
         devices: that it runs on.
         streams: whether several runs at a time are possible.
+        slow_sharing: whether runs on a thread each finish more images than runs that share all.
         pinning: whether its threads can be bound to cores.
         prints: how the lines begin that the package prints, past Python, and that are hidden.
     """
@@ -50,6 +51,7 @@ class EngineEntry:
     graphs: Mapping[str, str]
     devices: tuple[str, ...] = ("cpu",)
     streams: bool = False
+    slow_sharing: bool = False
     pinning: bool = False
     prints: tuple[str, ...] = ()
 
@@ -122,6 +124,7 @@ ENGINES: Mapping[str, EngineEntry] = {
         "mnn",
         {"fp32": MNN},
         streams=True,
+        slow_sharing=True,
         prints=("The device supports: ", "MNN use "),
     ),
     "ncnn": EngineEntry(
