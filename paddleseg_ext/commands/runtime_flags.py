@@ -76,7 +76,7 @@ class RuntimeFlags:
     streams: int | None = option(
         None,
         "batches that run at a time, not for Paddle: 1 gives the shortest run, one per core the "
-        f"most images (default: 1; infer of several images in mnn one per core, at most "
+        "most images (default: 1; infer of several images in mnn or ncnn one per core, at most "
         f"{MOST_STREAMS})",
         at_least=1,
     )
@@ -182,8 +182,8 @@ def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> Runtime
 def for_many_images(spec: RuntimeSpec, num_batches: int) -> RuntimeSpec:
     """The runtime with a stream for each of its threads, in an engine that is faster so.
 
-    MNN's threads wait for one another at work, and those that decode and encode beside them make
-    one of them late; OpenVINO gained nothing (docs/results/speed.md).
+    Threads of MNN and ncnn wait for one another at work, and those that decode and encode beside
+    them make one of them late; OpenVINO gained nothing (docs/results/speed.md).
 
     Args:
         spec: with the number of its threads.

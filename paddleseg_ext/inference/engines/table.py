@@ -135,6 +135,7 @@ ENGINES: Mapping[str, EngineEntry] = {
         "ncnn",
         dict.fromkeys(("fp32", "bf16"), NCNN),
         streams=True,
+        slow_sharing=True,
     ),
     "static": _paddle(f"{_HERE}.static_graph:StaticGraph", "static_graph"),
     # The only reference upwards: a checkpoint needs the networks and PaddleSeg's parts.

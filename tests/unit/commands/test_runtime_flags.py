@@ -100,11 +100,12 @@ def test_infer_refuses_flags_of_another_mode(given: list[str], message: str) -> 
         (RuntimeSpec("mnn", threads=4), 1, 1),
         (RuntimeSpec("mnn", threads=4), 0, 1),
         (RuntimeSpec("mnn", threads=64), 100, module.MOST_STREAMS),
+        (RuntimeSpec("ncnn", threads=4), 100, 4),
         (RuntimeSpec("openvino", threads=4), 100, 1),
         (RuntimeSpec("paddle_onednn", threads=4), 100, 1),
     ],
 )
-def test_many_images_have_a_stream_for_each_thread_of_mnn(
+def test_many_images_have_a_stream_for_each_thread_of_some_engines(
     spec: RuntimeSpec, num_batches: int, streams: int
 ) -> None:
     assert for_many_images(spec, num_batches).streams == streams
