@@ -347,6 +347,35 @@ def test_the_first_layer_that_differs_is_named(project):
     assert "First layer to differ:" in page and "its weights differ in" in page
 
 
+@pytest.mark.slow  # two exports with their checks
+def test_a_layer_is_named_under_a_protocol_that_resizes(project):
+    """In Paddle's graph, by the image that the protocol makes."""
+    from paddleseg_ext.config import load_config
+    from paddleseg_ext.export.exporter import export
+    from paddleseg_ext.export.options import ExportOptions
+    from paddleseg_ext.inference.bundle import read_bundle
+    from paddleseg_ext.parity.weights import change_tensors
+
+    content = yaml.safe_load((project / "net.yml").read_text())
+    content["test_config"] = {"protocol": "scale_0.75"}
+    (project / "scaled.yml").write_text(yaml.safe_dump(content))
+    folder = project / "scaled"
+    export(load_config("scaled.yml"), "model.pdparams", ExportOptions(folder, onnx=False))
+    changed = []
+
+    def change(tensor):
+        if tensor.ndim != 1 or tensor.size < 2 or changed:
+            return None
+        changed.append(tensor.size)
+        return tensor + np.eye(1, tensor.size, dtype=np.float32)[0] * 5
+
+    change_tensors(read_bundle(folder / "deploy.yaml"), change)
+    more = ("--stages", "paddle", *QUICK, "--config", "scaled.yml")
+    found = run(project, "scaled_results", "scaled", *more)["first_divergence"]
+    assert changed and found["layer"]["number"] < found["layer"]["total"]
+    assert f"differ in 1 of {changed[0]} values" in found["layer"]["text"]
+
+
 def test_an_onnx_graph_from_elsewhere_needs_no_checkpoint(project):
     for package in ("onnxruntime", "openvino"):
         pytest.importorskip(package)
