@@ -1,45 +1,45 @@
-"""The layers of an INT8 graph that lose most, each measured alone.
+"""The layers of an INT8 graph with the largest quantization error, each measured alone.
 
-Each part of the graph between two roundings is run by itself, on the float graph's tensors, and
-gives what the next part would be given. So a layer's own loss is seen, not what it inherits.
+Each part of the graph between two roundings is run by itself, on the float graph's tensors. So
+the error of a layer does not contain the errors of the layers before it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.parity.layers import PLAIN, Layer, Node, ancestors, described
-from paddleseg_ext.parity.onnx_layers import RUNTIMES, OnnxGraph
+from paddleseg_ext.parity.onnx_layers import RUNTIMES, OnnxGraph, part_of
+from paddleseg_ext.scoring.metrics import relative_error
 
-# Of a layer's output, root mean square: more than 256 steps explain.
-MOST_LOSS = 0.1
+# Relative error of a layer's output; 256 steps cause less.
+MOST_ERROR = 0.1
 NAMED = 3
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 MADE, STEPS, ROUNDED = "/made", "/steps", "/rounded"
-FAULT, ROUNDING = "first layer beyond rounding", "layers that lose most by rounding"
+FAULT, ROUNDING = "first layer beyond rounding", "layers with the largest quantization error"
 
 
 @dataclass(frozen=True)
-class Loss:
-    """What one layer loses.
+class LayerError:
+    """The quantization error of one layer.
 
     Attributes:
         node: of the float graph.
-        output: that is rounded.
-        share: root mean square of the change over that of the output.
+        output: name of the tensor that is rounded.
+        error: relative error of that tensor (`relative_error`).
     """
 
     node: Node
     output: str
-    share: float
+    error: float
 
 
-def lossy_layers(bundle: Bundle, engine: str, image: NDArray) -> Layer | None:
-    """The first layer that loses more than rounding explains, else those that lose most.
+def worst_layers(bundle: Bundle, engine: str, image: NDArray) -> Layer | None:
+    """The first layer whose error exceeds `MOST_ERROR`, else the three with the largest errors.
 
     Args:
         bundle: with a float and an INT8 ONNX graph.
@@ -51,19 +51,19 @@ def lossy_layers(bundle: Bundle, engine: str, image: NDArray) -> Layer | None:
     """
     given = OnnxGraph(bundle.onnx_file("fp32"))
     parts = Int8Parts(OnnxGraph(bundle.onnx_file("int8")), given)
-    losses = parts.losses(engine, image)
-    if not losses:
+    errors = parts.errors(engine, image)
+    if not errors:
         return None
     order = {output: number for number, output in enumerate(parts.ends)}
-    wrong = [loss for loss in losses if not loss.share <= MOST_LOSS]
+    wrong = [each for each in errors if not each.error <= MOST_ERROR]
     if not wrong:
-        most = sorted(losses, key=lambda loss: -loss.share)[:NAMED]
-        text = "; ".join(f"{_named(given, loss.node)}: {loss.share:.1%}" for loss in most)
+        most = sorted(errors, key=lambda each: -each.error)[:NAMED]
+        text = "; ".join(f"{_named(given, each.node)}: {each.error:.1%}" for each in most)
         return _layer(given, most[0], text, ROUNDING)
-    first = min(wrong, key=lambda loss: order[loss.output])
-    plain = parts.losses(PLAIN, image, [first.output])[0].share
-    text = f"{_named(given, first.node)}: alone it loses {first.share:.1%} of its output"
-    if plain <= MOST_LOSS:
+    first = min(wrong, key=lambda each: order[each.output])
+    plain = parts.errors(PLAIN, image, [first.output])[0].error
+    text = f"{_named(given, first.node)}: alone it changes its output by {first.error:.1%}"
+    if plain <= MOST_ERROR:
         text += f", and {plain:.1%} as the graph is written: {engine} computes it wrongly"
     return _layer(given, first, text, FAULT)
 
@@ -72,9 +72,9 @@ def _named(graph: OnnxGraph, node: Node) -> str:
     return f"layer {graph.layers.index(node) + 1} of {len(graph.layers)}, {described(graph, node)}"
 
 
-def _layer(graph: OnnxGraph, loss: Loss, text: str, title: str) -> Layer:
-    number = graph.layers.index(loss.node) + 1
-    return Layer(number, len(graph.layers), loss.node.kind, loss.output, text, title)
+def _layer(graph: OnnxGraph, of: LayerError, text: str, title: str) -> Layer:
+    number = graph.layers.index(of.node) + 1
+    return Layer(number, len(graph.layers), of.node.kind, of.output, text, title)
 
 
 class Int8Parts:
@@ -108,8 +108,10 @@ class Int8Parts:
         }
         self._inputs = {name: list(node.input) for node in self._nodes for name in node.output}
 
-    def losses(self, engine: str, image: NDArray, ends: Sequence[str] | None = None) -> list[Loss]:
-        """The loss of each part.
+    def errors(
+        self, engine: str, image: NDArray, ends: Sequence[str] | None = None
+    ) -> list[LayerError]:
+        """The quantization error of each part.
 
         Args:
             engine: runs the parts; `PLAIN` as they are written.
@@ -123,7 +125,7 @@ class Int8Parts:
             del asked[:at_a_time]
         return found
 
-    def _run(self, engine: str, image: NDArray, ends: Sequence[str]) -> list[Loss]:
+    def _run(self, engine: str, image: NDArray, ends: Sequence[str]) -> list[LayerError]:
         outputs = [self._outputs[end] for end in ends]
         needed = ancestors(outputs, self._inputs)
         nodes = [node for node in self._nodes if needed & set(node.output)]
@@ -135,7 +137,7 @@ class Int8Parts:
             feeds[self._graph.input] = image
         got = RUNTIMES[engine](self._part(nodes, feeds, outputs), feeds)
         return [
-            Loss(self._node(end), end, _loss(output, tensors[end]))
+            LayerError(self._node(end), end, relative_error(output, tensors[end]))
             for end, output in zip(ends, got, strict=True)
         ]
 
@@ -145,18 +147,12 @@ class Int8Parts:
         import onnx
 
         value, kind_of = onnx.helper.make_tensor_value_info, onnx.helper.np_dtype_to_tensor_dtype
-        read = {name for node in nodes for name in node.input}
-        part = onnx.helper.make_graph(
+        return part_of(
+            self._graph.model,
             nodes,
-            "parts",
             [value(name, kind_of(fed.dtype), fed.shape) for name, fed in feeds.items()],
             [value(name, onnx.TensorProto.FLOAT, None) for name in outputs],
-            [tensor for tensor in self._graph.model.graph.initializer if tensor.name in read],
         )
-        model = onnx.helper.make_model(part, opset_imports=self._graph.model.opset_import)
-        model.ir_version = self._graph.model.ir_version
-        content: bytes = model.SerializeToString()
-        return content
 
     def _node(self, end: str) -> Node:
         """The layer of a part: its last one with weights, else the one that makes its output."""
@@ -172,7 +168,7 @@ class Int8Parts:
 
 
 def _rounding(end: str, rounds: Mapping[str, Any]) -> list[Any]:
-    """What rounds the output of a part as the next part reads it; nothing where it is not."""
+    """Returns the nodes that round the output of a part; none where the graph does not round it."""
     import onnx
 
     if end not in rounds:
@@ -185,8 +181,3 @@ def _rounding(end: str, rounds: Mapping[str, Any]) -> list[Any]:
     for node in made:
         node.attribute.extend(rounds[end].attribute)
     return made
-
-
-def _loss(got: NDArray, expected: NDArray) -> float:
-    difference = np.sqrt(np.mean(np.square(got - expected), dtype=np.float64))
-    return float(difference / max(1e-12, np.sqrt(np.mean(np.square(expected), dtype=np.float64))))

@@ -12,7 +12,7 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import as_input, filled
 from paddleseg_ext.inference.engines.table import ONNX_ENGINES
 from paddleseg_ext.inference.runtime import RuntimeSpec
-from paddleseg_ext.parity.int8_layers import lossy_layers
+from paddleseg_ext.parity.int8_layers import worst_layers
 from paddleseg_ext.parity.layers import Graph, Layer, first_layer_between, first_layer_in
 from paddleseg_ext.parity.onnx_layers import OnnxGraph
 from paddleseg_ext.parity.stages import STATIC
@@ -76,7 +76,7 @@ class LayerFinder:
         if spec.device != "cpu":
             return None
         if spec.engine in ONNX_ENGINES and spec.precision == "int8":
-            return partial(lossy_layers, bundle, spec.engine)
+            return partial(worst_layers, bundle, spec.engine)
         if spec.precision != "fp32":
             return None
         if spec.engine in ONNX_ENGINES:

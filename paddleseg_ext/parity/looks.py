@@ -1,4 +1,4 @@
-"""What a network is given while a protocol looks at an image: scales, mirrors, windows."""
+"""The inputs that a protocol makes of one image: scaled, mirrored, cut into windows."""
 
 import copy
 

@@ -75,17 +75,34 @@ class OnnxGraph(Graph):
         nodes = [node for node in graph.node if needed & set(node.output)]
         read = {name for node in nodes for name in node.input}
         empty = onnx.helper.make_empty_tensor_value_info
-        part = onnx.helper.make_graph(
+        return part_of(
+            self.model,
             nodes,
-            "part",
             [value for value in graph.input if value.name in read],
             [self._types.get(name) or empty(name) for name in names],
-            [tensor for tensor in graph.initializer if tensor.name in read],
         )
-        model = onnx.helper.make_model(part, opset_imports=self.model.opset_import)
-        model.ir_version = self.model.ir_version
-        content: bytes = model.SerializeToString()
-        return content
+
+
+def part_of(
+    model: Any, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]
+) -> bytes:
+    """Returns an ONNX file of some nodes of a model, with the initializers that they read.
+
+    Args:
+        model: `onnx.ModelProto`; its opset and version are kept.
+        nodes: in order.
+        inputs: value infos of the part's inputs.
+        outputs: value infos of its outputs.
+    """
+    import onnx
+
+    read = {name for node in nodes for name in node.input}
+    initializers = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    graph = onnx.helper.make_graph(nodes, "part", inputs, outputs, initializers)
+    part = onnx.helper.make_model(graph, opset_imports=model.opset_import)
+    part.ir_version = model.ir_version
+    content: bytes = part.SerializeToString()
+    return content
 
 
 def _layer_of(node: Any) -> Node:

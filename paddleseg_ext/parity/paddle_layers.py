@@ -131,7 +131,7 @@ class PaddleGraph(Graph):
 
 
 def _operands(operator: Any) -> Iterator[Any]:
-    """What an operator reads, with the items of lists."""
+    """Yields the values that an operator reads; of a list each item."""
     for value in operator.operands_source():
         maker = value.get_defining_op()
         if maker is None:  # an option that is left out

@@ -201,9 +201,3 @@ class _Reader:
 
     def get_next(self) -> dict[str, NDArray] | None:
         return next(self._feeds, None)
-
-
-def relative_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Root mean square of the difference over that of what was expected."""
-    difference = np.sqrt(np.mean(np.square(got - expected), dtype=np.float64))
-    return float(difference / max(1e-12, np.sqrt(np.mean(np.square(expected), dtype=np.float64))))

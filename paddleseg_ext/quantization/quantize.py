@@ -43,7 +43,8 @@ from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.inference.web.folder import prepare_web, write_web
-from paddleseg_ext.quantization.graph import QuantizableGraph, import_quantizer, relative_error
+from paddleseg_ext.quantization.graph import QuantizableGraph, import_quantizer
+from paddleseg_ext.scoring.metrics import relative_error
 from paddleseg_ext.scoring.verdict import Budget
 
 REPORT = "quantization.json"

@@ -125,3 +125,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(each) for each in value]
     return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def relative_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Root mean square of `got - expected` over that of `expected`."""
+    difference = np.sqrt(np.mean(np.square(got - expected), dtype=np.float64))
+    return float(difference / max(1e-12, np.sqrt(np.mean(np.square(expected), dtype=np.float64))))

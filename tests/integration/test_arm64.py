@@ -17,7 +17,7 @@ from paddleseg_ext.export.mobile_graphs import pnnx_program
 from .conftest import Deployment
 
 ARM64_PYTHON = os.environ.get("ARM64_PYTHON", "")
-# With weights that nobody trained `export` refuses the ncnn graph of BiSeNetV2 and both of DABNet
+# With random weights `export` refuses the ncnn graph of BiSeNetV2 and both of DABNet
 # EffB1, and STDC2-Seg drifts by more than a near tie.
 ENGINES = {
     "BiSeNetV1": ("mnn", "ncnn"),

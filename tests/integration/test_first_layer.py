@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime")
 
 from paddleseg_ext.config import load_config  # noqa: E402
 from paddleseg_ext.inference.bundle import Bundle  # noqa: E402
-from paddleseg_ext.parity.int8_layers import MOST_LOSS, Int8Parts  # noqa: E402
+from paddleseg_ext.parity.int8_layers import MOST_ERROR, Int8Parts  # noqa: E402
 from paddleseg_ext.parity.layers import first_layer_between, first_layer_in  # noqa: E402
 from paddleseg_ext.parity.onnx_layers import OnnxGraph  # noqa: E402
 from tests.planted_faults import Fault, faults_of  # noqa: E402
@@ -167,15 +167,15 @@ def test_a_wrong_scale_in_int8_is_placed_and_no_network_is_an_alarm(
     quantizable.write(file, quantizable.layers)
     given = OnnxGraph(model)
     for engine in ("onnxruntime", "openvino"):
-        losses = Int8Parts(OnnxGraph(file), given).losses(engine, image())
-        most = max(losses, key=lambda loss: loss.share)
-        print(name, engine, len(losses), f"{most.share:.1%}", most.node.kind, most.output)
-        assert most.share < MOST_LOSS
+        errors = Int8Parts(OnnxGraph(file), given).errors(engine, image())
+        most = max(errors, key=lambda each: each.error)
+        print(name, engine, len(errors), f"{most.error:.1%}", most.node.kind, most.output)
+        assert most.error < MOST_ERROR
     changed = len(quantizable.layers) // 3
     count = iter(range(len(quantizable.layers)))
     change_scales(file, lambda scale: scale * (WEIGHT_FACTOR if next(count) == changed else 1))
-    losses = Int8Parts(OnnxGraph(file), given).losses("onnxruntime", image())
-    wrong = [loss for loss in losses if loss.share > MOST_LOSS]
-    assert len(wrong) == 1, [(loss.output, loss.share) for loss in wrong]
+    errors = Int8Parts(OnnxGraph(file), given).errors("onnxruntime", image())
+    wrong = [each for each in errors if each.error > MOST_ERROR]
+    assert len(wrong) == 1, [(each.output, each.error) for each in wrong]
     convolutions = [node for node in given.layers if node.kind == "Conv"]
     assert wrong[0].node is convolutions[changed]

@@ -1,4 +1,4 @@
-"""The layers that lose most in INT8, in a small graph."""
+"""The layers with the largest quantization error, in a small graph."""
 
 from dataclasses import replace
 from pathlib import Path

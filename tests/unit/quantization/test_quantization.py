@@ -17,7 +17,7 @@ from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.engines.table import open_engine
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.quantization import quantize as module
-from paddleseg_ext.quantization.graph import QuantizableGraph, relative_error
+from paddleseg_ext.quantization.graph import QuantizableGraph
 from paddleseg_ext.quantization.quantize import (
     QuantizeOptions,
     Sensitivity,
@@ -27,6 +27,7 @@ from paddleseg_ext.quantization.quantize import (
     keep_within_budget,
     rank_layers,
 )
+from paddleseg_ext.scoring.metrics import relative_error
 from paddleseg_ext.scoring.verdict import Budget
 
 onnx = pytest.importorskip("onnx")
