@@ -180,10 +180,10 @@ def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> Runtime
 
 
 def for_many_images(spec: RuntimeSpec, num_batches: int) -> RuntimeSpec:
-    """The runtime with a stream for each of its threads, in an engine that is faster so.
+    """The runtime with one stream per thread, if several images run faster that way.
 
-    Threads of MNN and ncnn wait for one another at work, and those that decode and encode beside
-    them make one of them late; OpenVINO gained nothing (docs/results/speed.md).
+    In MNN and ncnn one run per thread is faster than one run on all threads; in OpenVINO it is not
+    (docs/results/speed.md).
 
     Args:
         spec: with the number of its threads.

@@ -29,7 +29,7 @@ def import_quantizer() -> Any:
         import onnx  # noqa: F401
         import onnxruntime
         from onnxruntime import quantization
-    # Its sessions take no options of ours, and warn of each constant that they drop.
+    # The quantiser makes sessions without options, and these warn of each constant they remove.
     onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     return quantization
 

@@ -38,7 +38,7 @@ class EngineEntry:
         graphs: precision on a CPU -> the bundle's graph that it runs (`Bundle.graph_file`).
         devices: that it runs on.
         streams: whether several runs at a time are possible.
-        slow_sharing: whether runs on a thread each finish more images than runs that share all.
+        slow_sharing: whether one run per thread gives more images per second than one on all.
         pinning: whether its threads can be bound to cores.
         prints: how the lines begin that the package prints, past Python, and that are hidden.
     """

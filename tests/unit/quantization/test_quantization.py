@@ -74,7 +74,7 @@ def bundle(tmp_path: Path) -> Bundle:
 def test_constants_that_nothing_reads_are_dropped_without_a_word(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """ONNX Runtime writes a coloured line for each of them, 50 for a network."""
+    """ONNX Runtime warns of each on standard error, in some 50 lines for a network."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(2)  # as it starts
