@@ -18,7 +18,7 @@ from paddleseg_ext.common import transform_arguments, yml
 from paddleseg_ext.common.files import write_text
 from paddleseg_ext.images import labels
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
-from paddleseg_ext.inference import bundle, outputs, preprocess, verified, video_files
+from paddleseg_ext.inference import manifest, outputs, preprocess, verified, video_files
 from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
 from paddleseg_ext.scoring.protocols import COINCHEUNG, PROTOCOLS, EvaluationRule, Protocol
@@ -27,13 +27,13 @@ HEADER = Path(__file__).parent / "src" / "bundle_keys.hpp"
 # Those that a graph runs; `evaluation.bundle_protocol` has the same names.
 SECTIONS = {
     "kTop": None,
-    "kDeploy": bundle.DeploySection,
-    "kManifest": bundle._ManifestKeys,
-    "kCheckpoint": bundle._Checkpoint,
-    "kVariables": bundle._Variables,
-    "kPreprocess": bundle._PreprocessKeys,
-    "kPostprocess": bundle._PostprocessKeys,
-    "kCost": bundle._Cost,
+    "kDeploy": manifest.DeploySection,
+    "kManifest": manifest.ManifestKeys,
+    "kCheckpoint": manifest.CheckpointKeys,
+    "kVariables": manifest.VariablesKeys,
+    "kPreprocess": manifest.PreprocessKeys,
+    "kPostprocess": manifest.PostprocessKeys,
+    "kCost": manifest.CostKeys,
     "kClasses": labels._Entries,
     "kEvaluation": EvaluationRule,
     "kVerified": verified.Verified,
@@ -77,8 +77,8 @@ DONE = {
 KINDS = {str: "text", int: "whole", float: "number", bool: "flag", list: "list", dict: "section"}
 KINDS |= {tuple: "list", Any: "any"}
 CONSTANTS = {
-    "kFormat": bundle.MANIFEST_FORMAT,
-    "kLargestSide": bundle.LARGEST_SIDE,
+    "kFormat": manifest.MANIFEST_FORMAT,
+    "kLargestSide": transform_arguments.LARGEST_SIDE,
     "kMostClasses": labels.MAX_CLASSES,
     "kMostYamlBytes": yml.MOST_BYTES,
     "kMostValues": yml.MOST_VALUES,
@@ -89,9 +89,9 @@ CONSTANTS = {
     "kLongestJpegSide": outputs.LONGEST_JPEG_SIDE,
 }
 NAMES = {
-    "kModelFiles": bundle.MODEL_FILES,
+    "kModelFiles": manifest.MODEL_FILES,
     "kOutputOps": OUTPUT_OPS,
-    "kInputTypes": bundle.INPUT_DTYPES,
+    "kInputTypes": manifest.INPUT_DTYPES,
     "kInterpolations": preprocess.INTERPOLATIONS,
     "kAbsentRules": ABSENT_RULES,
     "kImageSuffixes": IMAGE_SUFFIXES,

@@ -11,7 +11,7 @@ from typing import Any
 
 from paddleseg_ext.common.errors import UsageError, shown
 
-LARGEST_SIDE = 1 << 16
+LARGEST_SIDE = 1 << 16  # pixels; no image file has more
 
 
 def _number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:

@@ -48,17 +48,15 @@ from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
     MNN_FILE,
-    MODEL_FILES,
     NCNN_FILES,
     ONNX_FILE,
     ONNX_INT8_FILE,
-    PARAMS_FILE,
     Bundle,
-    Manifest,
     read_bundle,
     record_verified,
     write_deploy_yaml,
 )
+from paddleseg_ext.inference.manifest import MODEL_FILES, PARAMS_FILE, Manifest
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.inference.web.folder import prepare_web, write_web

@@ -13,7 +13,8 @@ import yaml
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
 from paddleseg_ext.common.files import write_text
 from paddleseg_ext.common.version import __version__
-from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
+from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.model_card import (
     CARD_FILE,
     VERDICTS,

@@ -12,30 +12,34 @@ An ONNX file from elsewhere is a bundle, too: `Deploy.model` names it, or `bundl
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from paddleseg_ext.common.errors import UsageError, check_choice, check_keys, cut, shown
 from paddleseg_ext.common.files import require_file, sha256_of, write_text
 from paddleseg_ext.common.log import warn
-from paddleseg_ext.common.options import from_section, option
-from paddleseg_ext.common.text import check_file_name, check_name, check_names
+from paddleseg_ext.common.options import from_section
+from paddleseg_ext.common.text import check_file_name
 from paddleseg_ext.common.yml import dump_yaml, read_sections
-from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.images.orientation import Orientation
 from paddleseg_ext.inference.calibration import Calibration, ClassStatistics
+from paddleseg_ext.inference.manifest import (
+    INPUT_DTYPES,
+    MODEL_FILES,
+    PARAMS_FILE,
+    DeploySection,
+    Manifest,
+    check_format,
+    manifest_section,
+    read_manifest,
+)
 from paddleseg_ext.inference.model_card import CARD_FILE, rewrite_verdicts
-from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS, RESIZE_BACK, Postprocess
+from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS, Postprocess
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.verified import Verified
-from paddleseg_ext.scoring.protocols import EvaluationRule
 
-MANIFEST_FORMAT = 1
 DEPLOY_FILE = "deploy.yaml"
 DEPLOY_SECTION = "the section 'Deploy:' of a deploy.yaml, which export_model.py writes,"
-MODEL_FILES = ("model.json", "model.pdmodel")
-PARAMS_FILE = "model.pdiparams"
 ONNX_FILE = "model.onnx"
 ONNX_INT8_FILE = "model_int8.onnx"
 MNN_FILE = "model.mnn"
@@ -55,145 +59,6 @@ NO_STATISTICS = (
     "familiarity compares with the classes of training images; paddleseg-ext calibrate "
     "--train_data LIST stores their statistics in the bundle"
 )
-INPUT_DTYPES = ("float32", "uint8")
-INPUT_AXES = ("N", "3", "H", "W")
-LARGEST_SIDE = 1 << 16
-
-
-@dataclass(frozen=True)
-class DeploySection:
-    """The section `Deploy:`, by PaddleSeg's keys; `input_dtype` is ours."""
-
-    model: str = MODEL_FILES[0]
-    params: str = PARAMS_FILE
-    transforms: Any = None
-    input_shape: list[int | None] | None = None
-    input_dtype: str = INPUT_DTYPES[0]
-    output_op: str | None = None
-    output_dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        """
-        Raises:
-            ValueError: an `input_shape` that is not that of images.
-        """
-        shape = self.input_shape
-        if shape is not None and (
-            len(shape) != len(INPUT_AXES)
-            or any(side is not None and not -1 <= side <= LARGEST_SIDE for side in shape)
-        ):
-            raise ValueError(
-                f"input_shape: {len(INPUT_AXES)} numbers up to {LARGEST_SIDE} are expected "
-                f"([{', '.join(INPUT_AXES)}], -1 where a side is free), got {shown(shape)}"
-            )
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    path: str | None = None
-    sha256: str | None = None
-    iteration: int | None = option(None, "", at_least=0)
-
-
-@dataclass(frozen=True)
-class _Variables:
-    loaded: int = option(0, "", at_least=0)
-    total: int = option(0, "", at_least=0)
-
-
-@dataclass(frozen=True)
-class _PreprocessKeys:
-    color_order: Literal["RGB", "BGR"] = "RGB"
-    orientation: Orientation = "stored"
-    value_range: list[int] | None = None
-    layout: str | None = None
-
-
-@dataclass(frozen=True)
-class _PostprocessKeys:
-    classes: Any
-    output_op: str | None = None
-    upsampling: Literal["graph", "half_pixel", "aligned"] = "graph"
-    resize_back: str | None = None
-    calibration: dict[str, Any] = field(default_factory=dict)
-    class_statistics: dict[str, Any] = field(default_factory=dict)
-    native_stride: int = option(0, "", at_least=0)
-
-
-@dataclass(frozen=True)
-class _Cost:
-    parameters: int | None = option(None, "", at_least=0)
-    multiply_adds: int | None = option(None, "", at_least=0)
-    input_shape: list[int] | None = None
-
-
-@dataclass(frozen=True)
-class _ManifestKeys:
-    """The section `Manifest:`; older bundles have no key that has a default."""
-
-    format: int
-    network: str
-    checkpoint: dict[str, Any]
-    variables: dict[str, Any]
-    preprocess: dict[str, Any]
-    postprocess: dict[str, Any]
-    versions: dict[str, str | None]
-    files: dict[str, str]
-    sizes: dict[str, int]
-    graphs: dict[str, dict] = field(default_factory=dict)
-    verified: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, Any] = field(default_factory=dict)
-    evaluation: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A bundle's description of itself.
-
-    Attributes:
-        network: the model's `type`.
-        checkpoint: `path`, `sha256` and `iteration` of the weights; values None where unknown.
-        variables_loaded: tensors of the network that the checkpoint filled.
-        variables_total: tensors that the network has.
-        class_table: names, palette, ignore index and label lookup.
-        color_order: RGB or BGR, of the tensor that the network sees.
-        orientation: how image files are read, `stored` or `upright`.
-        upsampling: how the scores come to the size of the input: in the `graph`, or in
-            postprocessing (`half_pixel` or `aligned`).
-        native_stride: of a network that pads its input, see `Postprocess`; 0 otherwise.
-        versions: of Python and of the packages that made the bundle.
-        files: file name -> sha256, of every file of the bundle but `deploy.yaml` and
-            `MODEL_CARD.md`.
-        sizes: file name -> bytes, of the same files.
-        graphs: `onnx`, `onnx_int8`, `mnn` and `ncnn`, where there is one: its `file`, `opset`, how
-            it was made and what its check found.
-        verified: runtime (`onnxruntime`, `openvino_int8`, ...) -> the record of its comparison with
-            the network.
-        cost: `parameters` that run, and `multiply_adds` for an `input_shape`; empty where they
-            were not counted.
-        evaluation: how the network is evaluated; None where that is unknown.
-        calibration: of the confidence; None where there was none.
-        class_statistics: of the familiarity; None where there are none.
-    """
-
-    network: str
-    class_table: ClassTable
-    checkpoint: Mapping[str, Any] = field(default_factory=dict)
-    variables_loaded: int = 0
-    variables_total: int = 0
-    color_order: str = "RGB"
-    orientation: Orientation = "stored"
-    upsampling: str = "graph"
-    native_stride: int = 0
-    versions: Mapping[str, str | None] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    verified: Mapping[str, Verified] = field(default_factory=dict)
-    cost: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: EvaluationRule | None = None
-    calibration: Calibration | None = None
-    class_statistics: ClassStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -409,13 +274,13 @@ def read_bundle(deploy_file: str | Path, hashed: bool = True) -> Bundle:
     if not isinstance(raw.get("Deploy"), dict):
         raise UsageError(f"{path}: {DEPLOY_SECTION} is expected")
     if "Manifest" in raw:
-        _check_format(raw["Manifest"], f"{path}: Manifest")
+        check_format(raw["Manifest"], f"{path}: Manifest")
     check_keys(str(path), raw, ("Deploy", "Manifest"))
     deploy = from_section(DeploySection, raw["Deploy"], f"{path}: Deploy")
     output_op = deploy.output_op or "none"
     check_choice(f"{path}: output_op", output_op, OUTPUT_OPS)
     check_choice(f"{path}: input_dtype", deploy.input_dtype, INPUT_DTYPES)
-    manifest = _read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
+    manifest = read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
     check_file_name(f"{path}: Deploy.model", deploy.model)
     check_file_name(f"{path}: Deploy.params", deploy.params)
     model_file = _find_model(path, deploy.model)
@@ -571,74 +436,10 @@ def write_deploy_yaml(
         sizes={file.name: file.stat().st_size for file in files},
     )
     path = folder / DEPLOY_FILE
-    content = {"Deploy": asdict(deploy), "Manifest": _manifest_section(manifest, deploy)}
+    content = {"Deploy": asdict(deploy), "Manifest": manifest_section(manifest, deploy)}
     write_text(path, dump_yaml(content))
     rewrite_verdicts(folder, manifest.verified, manifest.calibration)
     return path
-
-
-def _manifest_section(manifest: Manifest, deploy: DeploySection) -> dict[str, Any]:
-    output_op = deploy.output_op or "none"
-    keys = [entry.name for entry in fields(_Checkpoint)]
-    return {
-        "format": MANIFEST_FORMAT,
-        "network": manifest.network,
-        "checkpoint": {key: manifest.checkpoint.get(key) for key in keys},
-        "variables": {"loaded": manifest.variables_loaded, "total": manifest.variables_total},
-        "preprocess": {
-            "color_order": manifest.color_order,
-            "orientation": manifest.orientation,
-            "value_range": [0, 255],
-            "layout": f"NCHW {deploy.input_dtype}, after Deploy.transforms",
-        },
-        "postprocess": {
-            "output_op": output_op,
-            "upsampling": manifest.upsampling,
-            **({"native_stride": manifest.native_stride} if manifest.native_stride else {}),
-            "resize_back": RESIZE_BACK[output_op],
-            "classes": manifest.class_table.to_dict(),
-            **_calibration_section(manifest),
-        },
-        "versions": dict(manifest.versions),
-        "files": dict(manifest.files),
-        "sizes": dict(manifest.sizes),
-        "graphs": {name: dict(graph) for name, graph in manifest.graphs.items()},
-        "verified": {name: record.to_dict() for name, record in manifest.verified.items()},
-        "cost": dict(manifest.cost),
-        "evaluation": manifest.evaluation.to_dict() if manifest.evaluation else {},
-    }
-
-
-def _calibration_section(manifest: Manifest) -> dict[str, Any]:
-    records = {
-        "calibration": manifest.calibration,
-        "class_statistics": manifest.class_statistics,
-    }
-    return {key: record.to_dict() for key, record in records.items() if record is not None}
-
-
-def _read_calibration(
-    post: _PostprocessKeys, num_classes: int, where: str
-) -> tuple[Calibration | None, ClassStatistics | None]:
-    calibration = statistics = None
-    if post.calibration:
-        calibration = from_section(Calibration, post.calibration, f"{where}.calibration")
-        if calibration.class_temperatures:
-            at = f"{where}.calibration.class_temperatures"
-            _require_one_each(calibration.class_temperatures, num_classes, at)
-    if post.class_statistics:
-        at = f"{where}.class_statistics"
-        statistics = from_section(ClassStatistics, post.class_statistics, at)
-        _require_one_each(statistics.means, num_classes, f"{at}.means")
-        _require_one_each(statistics.deviations, num_classes, f"{at}.deviations")
-    return calibration, statistics
-
-
-def _require_one_each(values: Sequence[float], num_classes: int, where: str) -> None:
-    if len(values) != num_classes:
-        raise UsageError(
-            f"{where}: {num_classes} numbers are expected, one for each class, got {len(values)}"
-        )
 
 
 def _list_of_dicts(value: Any, where: str) -> list[dict[str, Any]]:
@@ -659,78 +460,6 @@ def _find_model(path: Path, name: str) -> Path:
             warn(f"{path} names {named.name}, which is not there; using {other}")
             return path.parent / other
     return require_file(named, f"{path}: model")
-
-
-def _check_format(manifest: Any, where: str) -> None:
-    """The format comes first: the keys of a later one are not this release's to judge."""
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if isinstance(found, int) and found > MANIFEST_FORMAT:
-        raise UsageError(
-            f"{where}: format {MANIFEST_FORMAT} is expected, got {found}: a later release of "
-            "paddleseg_ext wrote it; use that one"
-        )
-    if found != MANIFEST_FORMAT or isinstance(found, bool):
-        raise UsageError(
-            f"{where}: format {MANIFEST_FORMAT} is expected, got {shown(found)}; "
-            "export the model again"
-        )
-
-
-def _read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
-    where = f"{path}: Manifest"
-    keys = from_section(_ManifestKeys, raw, where)
-    check_name(f"{where}.network", keys.network)
-    check_names(f"{where}.versions", (v for v in keys.versions.values() if v is not None))
-    for name in keys.files:
-        check_file_name(f"{where}.files", name)
-    for name, graph in keys.graphs.items():
-        check_file_name(f"{where}.graphs.{cut(name)}.file", graph.get("file"))
-    post = from_section(_PostprocessKeys, keys.postprocess, f"{where}.postprocess")
-    if post.output_op != output_op:
-        raise UsageError(
-            f"{where}.postprocess: output_op {shown(post.output_op)} and Deploy's "
-            f"'{output_op}' differ; export the model again"
-        )
-    if post.upsampling != "graph" and output_op != "none":
-        raise UsageError(
-            f"{where}.postprocess.upsampling: 'graph' is expected where output_op is not 'none', "
-            f"got '{post.upsampling}'"
-        )
-    if post.calibration and output_op != "none":
-        raise UsageError(
-            f"{where}.postprocess.calibration: a temperature divides logits; output_op 'none' is "
-            f"expected, got '{output_op}'"
-        )
-    variables = from_section(_Variables, keys.variables, f"{where}.variables")
-    preprocess = from_section(_PreprocessKeys, keys.preprocess, f"{where}.preprocess")
-    cost = from_section(_Cost, keys.cost, f"{where}.cost") if keys.cost else None
-    table = ClassTable.from_dict(post.classes, f"{where}.postprocess.classes")
-    calibration, statistics = _read_calibration(post, table.num_classes, f"{where}.postprocess")
-    return Manifest(
-        network=keys.network,
-        class_table=table,
-        checkpoint=asdict(from_section(_Checkpoint, keys.checkpoint, f"{where}.checkpoint")),
-        variables_loaded=variables.loaded,
-        variables_total=variables.total,
-        color_order=preprocess.color_order,
-        orientation=preprocess.orientation,
-        upsampling=post.upsampling,
-        native_stride=post.native_stride,
-        versions=keys.versions,
-        files=keys.files,
-        sizes=keys.sizes,
-        graphs=keys.graphs,
-        verified={
-            name: Verified.from_dict(record, f"{where}.verified.{cut(name)}")
-            for name, record in keys.verified.items()
-        },
-        cost=asdict(cost) if cost else {},
-        calibration=calibration,
-        class_statistics=statistics,
-        evaluation=from_section(EvaluationRule, keys.evaluation, f"{where}.evaluation")
-        if keys.evaluation
-        else None,
-    )
 
 
 def _check_files(bundle: Bundle) -> None:

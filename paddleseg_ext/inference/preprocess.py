@@ -22,7 +22,7 @@ from paddleseg_ext.common.errors import (
     shown,
 )
 from paddleseg_ext.common.options import check_kind
-from paddleseg_ext.common.transform_arguments import check_transform
+from paddleseg_ext.common.transform_arguments import LARGEST_SIDE, check_transform
 from paddleseg_ext.images import functional
 from paddleseg_ext.images.orientation import Orientation
 
@@ -30,7 +30,6 @@ FloatImage = NDArray[np.float32]
 SizeHW = tuple[int, int]
 SizeWH = tuple[int, int]
 
-LARGEST_SIDE = 1 << 16  # pixels; what no image of a file has
 INTERPOLATIONS = tuple(
     name.upper() for name in (*functional.INTERPOLATIONS, functional.PILLOW_LINEAR)
 )

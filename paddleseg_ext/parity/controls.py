@@ -23,9 +23,10 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.labels import ClassTable
-from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle, Manifest
+from paddleseg_ext.inference.bundle import DEPLOY_FILE, Bundle
 from paddleseg_ext.inference.engines.paddle_inference import WRONG_LEGACY_PASSES
 from paddleseg_ext.inference.engines.table import ENGINES, PADDLE
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import REDUCED, RuntimeSpec, known_runtimes
 from paddleseg_ext.parity.checkpoint import STALE_CHECKPOINT

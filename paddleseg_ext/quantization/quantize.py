@@ -28,16 +28,14 @@ from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
-    MODEL_FILES,
     ONNX_FILE,
     ONNX_INT8_FILE,
-    PARAMS_FILE,
     Bundle,
-    Manifest,
     read_bundle,
     write_deploy_yaml,
 )
 from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.manifest import MODEL_FILES, PARAMS_FILE, Manifest
 from paddleseg_ext.inference.model_card import CARD_FILE
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeSpec

@@ -381,7 +381,7 @@ def test_no_recipe_is_refused(program, images, tmp_path):
     """Every recipe's transforms, protocol and classes, around the tests' graph."""
     from paddleseg_ext.data.build import class_table_of
     from paddleseg_ext.evaluation.protocol_choice import requested_rule
-    from paddleseg_ext.inference.bundle import DeploySection, Manifest, _manifest_section
+    from paddleseg_ext.inference.manifest import DeploySection, Manifest, manifest_section
 
     assert read_bundle(TINY).manifest is not None
     refused = []
@@ -400,7 +400,7 @@ def test_no_recipe_is_refused(program, images, tmp_path):
             evaluation=requested_rule(config.test_config, config.absent_class),
         )
         manifest = replace(manifest, orientation=getattr(config, "orientation", "stored"))
-        section = _manifest_section(manifest, deploy)
+        section = manifest_section(manifest, deploy)
         (folder / "deploy.yaml").write_text(
             dump_yaml({"Deploy": dict(vars(deploy)), "Manifest": section})
         )

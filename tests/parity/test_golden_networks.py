@@ -48,8 +48,9 @@ def deployed_logits(network, images: np.ndarray, directory: Path, onednn: bool) 
     from paddleseg_ext.export.options import ExportOptions
     from paddleseg_ext.export.tracing import GRAPH_NAME, trace
     from paddleseg_ext.images.labels import generic_table
-    from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+    from paddleseg_ext.inference.bundle import read_bundle, write_deploy_yaml
     from paddleseg_ext.inference.engines.paddle_inference import PaddleInference
+    from paddleseg_ext.inference.manifest import Manifest
     from paddleseg_ext.inference.runtime import RuntimeSpec
 
     if not (directory / "deploy.yaml").exists():

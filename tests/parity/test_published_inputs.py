@@ -14,7 +14,8 @@ import pytest
 from paddleseg_ext.config import load_config
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.reading import read_image
-from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.bundle import read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.preprocess import Preprocess
 
 pytestmark = pytest.mark.parity

@@ -29,9 +29,10 @@ from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.evaluation.turns import PARTS
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import Engine, RunTimes
 from paddleseg_ext.inference.engines.table import EngineEntry
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 from paddleseg_ext.inference.verified import Verified
 

@@ -8,9 +8,10 @@ from paddleseg_ext.bench.tune import mark_preferred, taken_before
 from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.evaluation.turns import Measured
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.bundle import Bundle, read_bundle, write_deploy_yaml
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.table import ENGINES
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.verified import Verified
 
 JITTER = np.tile([0.97, 1.03], 6)

@@ -3,7 +3,8 @@
 import pytest
 
 from deploy.cpp import generate_keys
-from paddleseg_ext.inference.bundle import DeploySection, read_bundle
+from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.manifest import DeploySection
 from paddleseg_ext.inference.preprocess import TRANSFORMS
 
 

@@ -15,8 +15,9 @@ from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.common.options import parse_options
 from paddleseg_ext.images.header import FORMATS
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
 pytest.importorskip("fsspec")

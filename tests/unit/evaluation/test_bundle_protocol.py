@@ -11,7 +11,8 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.evaluation.bundle_protocol import by_its_rule, rule_for_bundle
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess

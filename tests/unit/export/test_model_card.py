@@ -8,7 +8,8 @@ import pytest
 from paddleseg_ext.checkpoints.manifest import CheckpointManifest
 from paddleseg_ext.export.model_card import write_card
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.bundle import Bundle, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.model_card import CARD_FILE, YOURS
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.scoring.protocols import EvaluationRule

@@ -14,12 +14,12 @@ from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference import bundle as bundle_module
 from paddleseg_ext.inference.bundle import (
     Bundle,
-    Manifest,
     bundle_for_onnx,
     read_bundle,
     record_verified,
     write_deploy_yaml,
 )
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.verified import Verified
 
 TRANSFORMS = [

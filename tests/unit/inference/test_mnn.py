@@ -10,9 +10,10 @@ from engines import convolved, write_onnx
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest, bundle_for_onnx
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeSpec
 
 pytest.importorskip("MNN")

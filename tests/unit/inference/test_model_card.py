@@ -5,12 +5,8 @@ from pathlib import Path
 import pytest
 
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import (
-    Manifest,
-    read_bundle,
-    record_verified,
-    write_deploy_yaml,
-)
+from paddleseg_ext.inference.bundle import read_bundle, record_verified, write_deploy_yaml
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.model_card import (
     CARD_FILE,
     MOST_BYTES,

@@ -13,9 +13,10 @@ from paddleseg_ext.common.machine import has_bf16
 from paddleseg_ext.export.mobile_graphs import pnnx_program, write_ncnn
 from paddleseg_ext.images.functional import resize_logits
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest, bundle_for_onnx
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.engines.table import open_engine
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeSpec
 
 pytest.importorskip("ncnn")

@@ -15,7 +15,8 @@ from PIL import Image
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.pipeline import StreamOptions
 from paddleseg_ext.inference.predictor import Predictor, find_class_table
 from paddleseg_ext.inference.preprocess import Preprocess

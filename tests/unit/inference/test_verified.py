@@ -8,9 +8,10 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest, bundle_for_onnx
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.table import EngineEntry
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.verified import Verified
 
 RIGHT = {

@@ -223,8 +223,9 @@ def test_deployed_equals_eager(name: str, tmp_path: Path) -> None:
     from paddleseg_ext.export.options import ExportOptions
     from paddleseg_ext.export.tracing import GRAPH_NAME, trace
     from paddleseg_ext.images.labels import generic_table
-    from paddleseg_ext.inference.bundle import Manifest, read_bundle, write_deploy_yaml
+    from paddleseg_ext.inference.bundle import read_bundle, write_deploy_yaml
     from paddleseg_ext.inference.engines.table import open_engine
+    from paddleseg_ext.inference.manifest import Manifest
     from paddleseg_ext.inference.runtime import RuntimeSpec
 
     model = NETWORKS[name]()

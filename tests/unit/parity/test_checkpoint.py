@@ -9,7 +9,8 @@ import pytest
 
 from paddleseg_ext.common.files import sha256_of
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.parity.checkpoint import Checkpoint
 from paddleseg_ext.parity.weights import tensor_shapes
 

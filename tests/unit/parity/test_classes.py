@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from paddleseg_ext.images.labels import CITYSCAPES, ClassTable, generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.parity.classes import why_other_classes
 
 NAMES = Path("b/deploy.yaml"), Path("model.json"), Path("model.pdiparams")

@@ -10,8 +10,9 @@ from PIL import Image
 
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.images.samples import Sample
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.preprocess import Preprocess

@@ -7,15 +7,10 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.machine import cpu_name
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import (
-    Bundle,
-    Manifest,
-    bundle_for_onnx,
-    read_bundle,
-    write_deploy_yaml,
-)
+from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle, write_deploy_yaml
 from paddleseg_ext.inference.choice import choose_runtime
 from paddleseg_ext.inference.engines.table import ENGINES
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.inference.verified import Verified
 from paddleseg_ext.parity import record as record_module

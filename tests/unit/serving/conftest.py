@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest
+from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import Engine
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.serving.images import ImageLimits

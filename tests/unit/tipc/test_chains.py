@@ -11,8 +11,9 @@ import pytest
 from paddleseg_ext.common.errors import CheckFailed, DataError, UsageError
 from paddleseg_ext.export import mobile_graphs
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
+from paddleseg_ext.inference.bundle import write_deploy_yaml
 from paddleseg_ext.inference.engines import table
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.tipc import chains, train_infer
 from paddleseg_ext.tipc.chains import ChainRequest

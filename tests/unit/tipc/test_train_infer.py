@@ -8,7 +8,8 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference import runtime
-from paddleseg_ext.inference.bundle import Manifest, write_deploy_yaml
+from paddleseg_ext.inference.bundle import write_deploy_yaml
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.runtime import RuntimeSpec, TensorRtOptions
 from paddleseg_ext.tipc import train_infer
 

@@ -10,8 +10,9 @@ import pytest
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.export.options import ExportOptions
 from paddleseg_ext.images.labels import generic_table
-from paddleseg_ext.inference.bundle import Bundle, Manifest, read_bundle, write_deploy_yaml
+from paddleseg_ext.inference.bundle import Bundle, read_bundle, write_deploy_yaml
 from paddleseg_ext.inference.calibration import Calibration
+from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.web import folder as web
 from paddleseg_ext.scoring.protocols import PROTOCOLS
