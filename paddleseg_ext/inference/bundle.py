@@ -30,8 +30,8 @@ from paddleseg_ext.inference.manifest import (
     DeploySection,
     Manifest,
     check_format,
+    manifest_from_section,
     manifest_section,
-    read_manifest,
 )
 from paddleseg_ext.inference.model_card import CARD_FILE, rewrite_verdicts
 from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS, Postprocess
@@ -273,14 +273,15 @@ def read_bundle(deploy_file: str | Path, hashed: bool = True) -> Bundle:
     raw = read_sections(path, DEPLOY_SECTION)
     if not isinstance(raw.get("Deploy"), dict):
         raise UsageError(f"{path}: {DEPLOY_SECTION} is expected")
+    section = raw.get("Manifest")
     if "Manifest" in raw:
-        check_format(raw["Manifest"], f"{path}: Manifest")
+        check_format(section, f"{path}: Manifest")
     check_keys(str(path), raw, ("Deploy", "Manifest"))
     deploy = from_section(DeploySection, raw["Deploy"], f"{path}: Deploy")
     output_op = deploy.output_op or "none"
     check_choice(f"{path}: output_op", output_op, OUTPUT_OPS)
     check_choice(f"{path}: input_dtype", deploy.input_dtype, INPUT_DTYPES)
-    manifest = read_manifest(raw["Manifest"], output_op, path) if "Manifest" in raw else None
+    manifest = manifest_from_section(section, output_op, path) if "Manifest" in raw else None
     check_file_name(f"{path}: Deploy.model", deploy.model)
     check_file_name(f"{path}: Deploy.params", deploy.params)
     model_file = _find_model(path, deploy.model)

@@ -253,7 +253,7 @@ def check_format(manifest: Any, where: str) -> None:
         )
 
 
-def read_manifest(raw: Any, output_op: str, path: Path) -> Manifest:
+def manifest_from_section(raw: Any, output_op: str, path: Path) -> Manifest:
     """The manifest that a section `Manifest:` describes.
 
     Args:
