@@ -14,7 +14,7 @@ from paddleseg_ext.bench.report import Row, advice_lines, part_lines, table_line
 from paddleseg_ext.bench.worker import Bench, Candidate, Worker, start_gemm
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import boolean, natural_int, positive_int
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import available_cores, cpu_name
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
@@ -221,10 +221,17 @@ def take_turns(
     for name, worker in workers.items():
         rows[name].throughput_hw = worker.call("throughput_hw")
         if options.video is not None:
-            steady = worker.call("consistency", options.video, options.video_frames)
-            rows[name].consistency = steady
+            rows[name].consistency = consistency(worker, name, options.video, options.video_frames)
         rows[name].peak_memory_mb = worker.call("peak_memory_mb")
     return peak
+
+
+def consistency(worker: Worker, name: str, video: Path, most_frames: int) -> float | None:
+    """Temporal consistency of a candidate; None where there is none, and a warning says why."""
+    found, why_none = worker.call("consistency", video, most_frames)
+    if why_none:
+        warn(f"{name}: --video {video}: no temporal consistency: {why_none}")
+    return found
 
 
 def settled(worker: Worker, method: str, *arguments: Any) -> Any:

@@ -144,8 +144,8 @@ class Bench:
         """Size of the network's input in `throughput`."""
         return self.predictor.prepare(self._samples[0].image).geometry.network_hw
 
-    def consistency(self, video: Path, most_frames: int) -> float | None:
-        """Temporal consistency of the first frames of a video; None where none can be compared."""
+    def consistency(self, video: Path, most_frames: int) -> tuple[float | None, str]:
+        """Temporal consistency of the first frames of a video, or None and why there is none."""
         steadiness, source = Steadiness(), open_video(video)
         try:
             with closing(read_frames(source)) as frames:
@@ -154,7 +154,7 @@ class Bench:
                     steadiness.add(found.image, found.label_map)
         finally:
             source.capture.release()
-        return steadiness.consistency
+        return steadiness.consistency, steadiness.why_none()
 
     def peak_memory_mb(self) -> float:
         """The most memory that this process has had."""

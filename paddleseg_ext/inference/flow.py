@@ -97,6 +97,14 @@ class Steadiness:
             self.pixels += grey.size
         self._before = (grey, label_map)
 
+    def repeat(self) -> None:
+        """Count a frame that equals the one before: each pixel is found and keeps its class."""
+        assert self._before is not None
+        size = self._before[0].size
+        self.kept += size
+        self.compared += size
+        self.pixels += size
+
     @property
     def consistency(self) -> float | None:
         """Share of the compared pixels that keep their class; None where there are none."""
@@ -106,3 +114,11 @@ class Steadiness:
     def compared_share(self) -> float | None:
         """Share of the pixels that were compared; None where there are none."""
         return self.compared / self.pixels if self.pixels else None
+
+    def why_none(self) -> str:
+        """Why there is no consistency; empty where there is one."""
+        if self.compared:
+            return ""
+        if not self.pixels:
+            return "there is no pair of frames of one size to compare"
+        return "optical flow finds no pixel of a frame again in the next one"

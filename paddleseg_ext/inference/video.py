@@ -100,6 +100,7 @@ class VideoOutcome:
         consistency: share of the pixels that optical flow finds again in the next frame which keep
             their class; None where it was not asked for.
         compared_pixels: share of all pixels that this is of.
+        no_consistency: why there is none where it was asked for.
     """
 
     num_predicted: int = 0
@@ -116,6 +117,7 @@ class VideoOutcome:
     seconds: float = 0.0
     consistency: float | None = None
     compared_pixels: float | None = None
+    no_consistency: str = ""
 
 
 def result_path(source: Source, save_dir: Path, codec: str) -> Path:
@@ -194,6 +196,7 @@ def predict_video(
     if steadiness is not None:
         outcome.consistency = steadiness.consistency
         outcome.compared_pixels = steadiness.compared_share
+        outcome.no_consistency = steadiness.why_none()
     return outcome
 
 
@@ -271,6 +274,8 @@ class _Pen:
             self.outcome.num_equal += self.last.error is None
             self._write(self.last, frame)
             if self.last.segmentation is not None:
+                if self.steadiness is not None:
+                    self.steadiness.repeat()
                 self.files.repeat(self.last.segmentation, first, frame.number)
             yield frame
 

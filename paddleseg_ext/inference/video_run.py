@@ -90,6 +90,17 @@ def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> 
     return max(0, expected - (outcome.num_written - outcome.num_repeated))
 
 
+def _report_consistency(source: Source, outcome: VideoOutcome) -> None:
+    if outcome.consistency is not None and outcome.compared_pixels is not None:
+        log(
+            f"temporal consistency {outcome.consistency:.4f}: of the "
+            f"{outcome.compared_pixels:.1%} of the pixels that optical flow finds again in the "
+            "next frame, those that keep their class"
+        )
+    if outcome.no_consistency:
+        warn(f"{source.path}: no temporal consistency: {outcome.no_consistency}")
+
+
 def _report(
     source: Source,
     outcome: VideoOutcome,
@@ -106,12 +117,7 @@ def _report(
         + (f", {outcome.num_equal} of them equal to the one before" if outcome.num_equal else "")
         + (f", {outcome.num_dropped} dropped" if source.is_camera else "")
     )
-    if outcome.consistency is not None and outcome.compared_pixels is not None:
-        log(
-            f"temporal consistency {outcome.consistency:.4f}: of the "
-            f"{outcome.compared_pixels:.1%} of the pixels that optical flow finds again in the "
-            "next frame, those that keep their class"
-        )
+    _report_consistency(source, outcome)
     if outcome.num_repeated:
         log(
             f"{source.path}: its frames come at a variable rate; {outcome.num_repeated} overlays "

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,6 +206,21 @@ def test_the_speed_counts_the_label_map(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(bench.predictor.postprocess, "label_map", lambda *_: time.sleep(0.01))
     speed = bench.throughput(2)
     assert speed is not None and speed <= 100
+
+
+def test_a_film_without_consistency_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import cv2
+
+    film = tmp_path / "one.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"MJPG"), 10, (48, 32))
+    writer.write(np.zeros((32, 48, 3), np.uint8))
+    writer.release()
+    bench = open_fake(monkeypatch, tmp_path, "cpu", synchronised=True)
+    worker = SimpleNamespace(call=lambda method, *given: getattr(bench, method)(*given))
+    assert run_module.consistency(worker, "a onnxruntime", film, 50) is None
+    assert f"--video {film}: no temporal consistency: there is no pair" in capsys.readouterr().out
 
 
 def test_a_bundle_without_manifest_is_encoded_too(

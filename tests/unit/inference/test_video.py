@@ -18,6 +18,7 @@ from PIL import Image
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.images.video import Source, open_camera, open_video, read_frames
+from paddleseg_ext.inference.flow import Steadiness
 from paddleseg_ext.inference.outputs import blend
 from paddleseg_ext.inference.video import VideoSettings, predict_video
 from paddleseg_ext.inference.video_files import CODECS, PLAYED_BY_BROWSERS
@@ -137,6 +138,41 @@ def test_equal_frames_are_predicted_once(
     expected = [0] * 4 + [1] * 3 + [2] * 2 + [3]
     for got, number in zip(frames, expected, strict=True):
         assert np.abs(got[24, 4 * number + 2].astype(int) - frames[-1][24, 14]).mean() < CLOSE
+
+
+def test_equal_frames_keep_their_classes(tmp_path: Path, brightness: BrightnessNetwork) -> None:
+    _, result = run(open_video(still(tmp_path / "in.avi")), tmp_path, brightness, consistency=True)
+    assert result["num_equal"] > 0 and result["no_consistency"] == ""
+    steadiness = Steadiness()
+    for frame in read_frames(open_video(tmp_path / "in.avi")):
+        found = predictor_of(brightness)(cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB))
+        steadiness.add(found.image, found.label_map)
+    assert result["consistency"] == pytest.approx(steadiness.consistency, abs=1e-3)
+    assert result["compared_pixels"] == pytest.approx(steadiness.compared_share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "size_wh", "why"),
+    [(1, (WIDTH, HEIGHT), "there is no pair of frames"), (3, (16, 10), "finds no pixel")],
+)
+def test_a_film_without_consistency_says_why(
+    tmp_path: Path,
+    brightness: BrightnessNetwork,
+    capsys: pytest.CaptureFixture,
+    num_frames: int,
+    size_wh: tuple[int, int],
+    why: str,
+) -> None:
+    path = tmp_path / "in.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 12.5, size_wh)
+    for number in range(num_frames):
+        writer.write(cv2.resize(frame_of(number), size_wh))
+    writer.release()
+    status, result = run(open_video(path), tmp_path, brightness, consistency=True)
+    assert status == 0 and result["consistency"] is None and why in result["no_consistency"]
+    assert f"{path}: no temporal consistency: {result['no_consistency']}" in capsys.readouterr().out
+    run(open_video(path), tmp_path, brightness)
+    assert "consistency" not in capsys.readouterr().out, "it was not asked for"
 
 
 def test_equal_frames_share_failure_and_confidence(tmp_path: Path) -> None:
