@@ -10,14 +10,16 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+from PIL import ImageFile
 
 from paddleseg_ext.common.errors import DataError
-from paddleseg_ext.images.header import load_pixels
+from paddleseg_ext.images.header import load_pixels, opened_header
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 259, 262, 274
-SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT = 277, 338, 339
+SAMPLES, PLANES, EXTRA_SAMPLES, SAMPLE_FORMAT = 277, 284, 338, 339
 MIN_IS_WHITE = 0
-ASSOCIATED = 1  # alpha by which the colours were multiplied
+SEPARATE = 2  # a plane of its own per channel
+UNSPECIFIED, ASSOCIATED = 0, 1  # of unknown meaning; alpha by which the colours were multiplied
 MAX_TAGS = 4096
 _FORMATS = {2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
 _UNSIGNED = (1, 4)  # 4: undefined
@@ -90,7 +92,8 @@ def stored_values(content: bytes, name: str) -> np.ndarray:
     """The values of a label, `(H, W)` or `(H, W, channels)`, as stored.
 
     Raises:
-        DataError: lossy compression, inverted values, or several channels of 16 bits.
+        DataError: lossy compression, inverted values, several channels of 16 bits, or a second
+            channel of unknown meaning, which Pillow drops.
     """
     tags, _ = read_tags(content)
     bits = max(tags.get(BITS, (1,)))
@@ -103,7 +106,7 @@ def stored_values(content: bytes, name: str) -> np.ndarray:
         raise DataError(
             f"{name}: the values of this TIFF are inverted (0 is white); save it as PNG"
         )
-    if bits > 8 and tags.get(SAMPLES, (1,)) > (1,):
+    if tags.get(SAMPLES, (1,)) > (1,) and (bits > 8 or UNSPECIFIED in tags.get(EXTRA_SAMPLES, ())):
         raise DataError(f"{name}: a label has one channel; this is a TIFF of {describe(tags)}")
     values, mode = _load(content, name, f"a TIFF of {describe(tags)}")
     if mode == "L" and bits in (2, 4):
@@ -121,10 +124,44 @@ def describe(tags: Tags) -> str:
 
 def _load(content: bytes, name: str, what: str, to_rgb: bool = False) -> tuple[np.ndarray, str]:
     """The pixels that Pillow decodes, not turned, and their mode."""
-    _, place = read_tags(content)
+    tags, place = read_tags(content)
     if place:
         upright = struct.pack("<H" if content[:2] == b"II" else ">H", 1)
         # A LONG of a big-endian file has its low bytes last.
         place += 2 if content[:2] == b"MM" and content[place : place + 2] == b"\0\0" else 0
         content = content[:place] + upright + content[place + 2 :]
+    _require_all_parts(content, tags, name)
     return load_pixels(content, "TIFF", name, what, to_rgb)
+
+
+def _require_all_parts(content: bytes, tags: Tags, name: str) -> None:
+    """Refuse what Pillow fills in by itself.
+
+    A missing PHOTOMETRIC is 0 for it, white, and inverts the picture; of uncompressed strips and
+    tiles that are not listed the pixels are black, and of those that a sparse file leaves out
+    (offset 0) the header's own bytes. Of compressed ones libtiff says so.
+
+    Raises:
+        DataError: naming what is missing.
+    """
+    if PHOTOMETRIC not in tags:
+        raise DataError(
+            f"{name}: damaged: the TIFF does not say what its values mean "
+            "(PhotometricInterpretation); save it as PNG"
+        )
+    try:
+        with opened_header(content, name, ("TIFF",), any_size=True) as opened:
+            assert isinstance(opened, ImageFile.ImageFile)
+            width, height = opened.size
+            parts = [tile for tile in opened.tile if tile.codec_name == "raw"]
+    except DataError:
+        return  # of a kind that Pillow does not read, which is said where it is loaded
+    if not parts:
+        return
+    layers = tags.get(SAMPLES, (1,))[0] if tags.get(PLANES) == (SEPARATE,) else 1
+    listed = sum((box[2] - box[0]) * (box[3] - box[1]) for part in parts if (box := part.extents))
+    if listed < width * height * layers or not all(part.offset for part in parts):
+        raise DataError(
+            f"{name}: some strips or tiles of the TIFF are missing (a sparse or damaged file); "
+            "write it in full, for example as PNG"
+        )

@@ -15,6 +15,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.packages import optional_imports
 from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, checked_form, split_of
 from paddleseg_ext.data.prepare.shapes import Shape, ellipse, outline, rectangle, runs
+from paddleseg_ext.images.reading import read_file
 
 NO_AREA = ("polyline", "points", "cuboid", "skeleton")
 
@@ -23,12 +24,15 @@ def read(source: Path, files: ImageFiles) -> Export:
     """The annotations of `annotations.xml`, or of every XML file of the export."""
     with optional_imports("data prepare cvat", "prepare"):
         from defusedxml.common import DefusedXmlException
-        from defusedxml.ElementTree import ParseError, parse
+        from defusedxml.ElementTree import ParseError, fromstring
     export = Export(upright=True, classes=[])
     for path in sorted(source.rglob("[!.]*.xml") if source.is_dir() else [source]):
         try:
-            root = parse(path).getroot()
-        except (OSError, ParseError, DefusedXmlException, ValueError) as error:
+            root = fromstring(read_file(path))
+        except DataError as error:
+            export.problems.append(str(error))
+            continue
+        except (ParseError, DefusedXmlException, ValueError) as error:
             export.problems.append(f"{path}: no XML can be read: {error}")
             continue
         if root.find("track") is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from paddleseg_ext.common.errors import DataError, shortened
 from paddleseg_ext.data.prepare.shapes import Shape
 from paddleseg_ext.images.functional import IMAGE_SUFFIXES
+from paddleseg_ext.images.reading import read_file
 
 # The names of parts in published and exported data -> ours.
 SPLITS = {
@@ -124,11 +125,11 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        DataError: it cannot be read, or is no JSON.
+        DataError: it cannot be read, is no regular file, or is no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no JSON can be read: {error}") from None
 
 

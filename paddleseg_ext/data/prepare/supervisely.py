@@ -107,7 +107,8 @@ def _bitmap(text: str, where: str, image_wh: tuple[int, int]) -> np.ndarray:
         content = zlib.decompressobj().decompress(unpacked(text, where), MAX_BITMAP_BYTES)
     except zlib.error as error:
         raise DataError(f"{where}: the bitmap is damaged: {error}") from None
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    stored = np.frombuffer(content, np.uint8)
+    image = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if stored.size else None
     if image is None:
         raise DataError(f"{where}: the bitmap is no PNG")
     return (image if image.ndim == 2 else image[:, :, -1]) > 0

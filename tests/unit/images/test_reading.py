@@ -72,6 +72,41 @@ def test_a_tiff_of_other_samples_is_refused_by_name(dtype: str, channels: int) -
         decode_image(by_opencv(".tif", pixels), "x")
 
 
+def with_entry(content: bytes, tag: int, value: int, renamed: int = 0) -> bytes:
+    """A little-endian TIFF with another value of a tag, or another tag in its place."""
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    places = (start + 2 + 12 * number for number in range(count))
+    place = next(at for at in places if struct.unpack_from("<H", content, at) == (tag,))
+    entry = struct.pack("<HHII", renamed or tag, 4, 1, value)
+    return content[:place] + entry + content[place + 12 :]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "renamed", "said"),
+    [
+        (278, 12, 0, "some strips or tiles of the TIFF are missing"),  # of 24 rows, and one strip
+        (273, 0, 0, "some strips or tiles of the TIFF are missing"),  # sparse, as GDAL writes it
+        (262, 1, 263, "does not say what its values mean"),  # no PhotometricInterpretation
+    ],
+)
+def test_a_tiff_of_which_pillow_makes_up_pixels(
+    tag: int, value: int, renamed: int, said: str
+) -> None:
+    content = with_entry(encoded(Image.fromarray(CLASSES), "TIFF"), tag, value, renamed)
+    for decode in (decode_image, decode_label_values):
+        with pytest.raises(DataError, match=f"^x: .*{said}"):
+            decode(content, "x")
+
+
+def test_a_second_channel_of_a_tiff_label_is_not_dropped() -> None:
+    both = Image.fromarray(np.dstack([CLASSES, np.full_like(CLASSES, 255)]), "LA")
+    content = encoded(both, "TIFF")
+    np.testing.assert_array_equal(decode_label_values(content, "x"), CLASSES)  # a full alpha
+    with pytest.raises(DataError, match="x: a label has one channel; this is a TIFF of 2 x 8-bit"):
+        decode_label_values(with_entry(content, 338, 0), "x")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
 @pytest.mark.parametrize("grey", [False, True])
 def test_sixteen_bits_become_their_high_byte(suffix: str, grey: bool) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +311,26 @@ def test_outlines_that_are_none(broken: Any) -> None:
 
     with pytest.raises(DataError, match="at least 3 points"):
         outline(broken)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+@pytest.mark.parametrize("form", ["labelme", "cvat", "coco", "label_studio"])
+def test_a_pipe_beside_the_annotations_is_named(form: str, tmp_path: Path) -> None:
+    source, target = made(form, tmp_path)
+    pipe = source / ("pipe.xml" if form == "cvat" else "pipe.json")
+    os.mkfifo(pipe)
+    with pytest.raises(CheckFailed, match=f"{pipe.name}: a regular file is expected"):
+        convert_export(form, source, target, AnnotationOptions())
+    assert len(written(target)) == 3
+
+
+def test_an_empty_bitmap_of_supervisely(tmp_path: Path) -> None:
+    source, target = made("supervisely", tmp_path)
+    path = next(source.rglob("a.png.json"))
+    content = json.loads(path.read_text())
+    bitmap = next(each["bitmap"] for each in content["objects"] if "bitmap" in each)
+    for data in ("", base64.b64encode(zlib.compress(b"")).decode()):
+        bitmap["data"] = data
+        path.write_text(json.dumps(content))
+        with pytest.raises(CheckFailed, match=r"a\.png\.json: the bitmap is no PNG"):
+            convert_export("supervisely", source, target, AnnotationOptions())
