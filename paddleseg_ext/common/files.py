@@ -63,11 +63,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        if error.filename is None:  # a full disk says so without naming the file
-            error.filename = str(path)
+        _name(error, path, temporary)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name(error: OSError, path: Path, temporary: Path) -> None:
+    """Let an error name the target: a full disk names nothing, a rename the temporary file."""
+    if error.filename is None or str(error.filename) == str(temporary):
+        error.filename = str(path)
 
 
 def _short_suffix(path: Path) -> str:
@@ -166,8 +171,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        _name(error, path, temporary)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

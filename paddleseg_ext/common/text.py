@@ -25,6 +25,13 @@ def bad_letter(text: str, among: str = "") -> str:
     return next((ascii(c)[1:-1] for c in bad), "")
 
 
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """The end of a message about a text in another encoding: the byte, and the remedy."""
+    kind = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
+    place = f"byte {error.start + 1}, 0x{error.object[error.start]:02x}"
+    return f"a text in UTF-8 is expected, this is {kind} ({place}); save it as UTF-8"
+
+
 def check_name(where: str, name: Any) -> None:
     """Refuse what is no name that can be shown everywhere: in JSON, HTML, a terminal, a list.
 

@@ -14,7 +14,7 @@ import yaml
 from paddleseg_ext.common.errors import UsageError, cut
 from paddleseg_ext.common.file_kinds import kind_of
 from paddleseg_ext.common.log import warn
-from paddleseg_ext.common.text import bad_letter
+from paddleseg_ext.common.text import bad_letter, not_utf8
 
 MOST_BYTES = 1 << 20
 MOST_VALUES = 50_000
@@ -183,8 +183,10 @@ def read_sections(path: Path, expected: str, repeated: list[str] | None = None) 
         if path.stat().st_size > MOST_BYTES:
             raise UsageError(f"{path}: {expected} is expected, of at most {MOST_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: {not_utf8(error)}") from None
     raw = parse_yaml(text, str(path), repeated)
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: {expected} is expected")

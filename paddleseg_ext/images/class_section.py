@@ -21,6 +21,7 @@ from paddleseg_ext.common.errors import UsageError, check_choice, shown
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.json_files import read_json
 from paddleseg_ext.common.options import from_section, option
+from paddleseg_ext.common.text import not_utf8
 from paddleseg_ext.common.yml import read_sections
 from paddleseg_ext.images.class_names import left_right_pairs
 from paddleseg_ext.images.labels import (
@@ -103,6 +104,9 @@ def read_class_section(value: Any, root: Path, where: str) -> ClassSection:
     section = from_section(ClassSection, value, where)
     if section.names is not None:
         check_class_names(f"{where}: names", section.names)
+        if len(section.names) > MAX_CLASSES:
+            found = len(section.names)
+            raise UsageError(f"{where}: names: at most {MAX_CLASSES} are expected, got {found}")
     mapping = section.mapping
     if isinstance(mapping, str):
         mapping = {FILE: mapping}
@@ -168,8 +172,10 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"'{path}': a table of classes cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"'{path}': {not_utf8(error)}") from None
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     result: dict[str, list[Any]] = {}
     for number, line in enumerate(lines):
@@ -242,6 +248,12 @@ def apply_classes(
     unknown = check_unknown(section.unknown, len(names), ignored, where)
     ignored |= set() if unknown is None else {unknown}
     known = {key: _target(target, names, ignored, where) for key, target in keys.items()}
+    for value in sorted(ignored - {IGNORE_INDEX}):
+        if known.get(value, IGNORE_INDEX) != IGNORE_INDEX:
+            raise UsageError(
+                f"{where}: label value {value} is ignored, and class {shown(keys[value])} of the "
+                "mapping; take it out of one of the two"
+            )
     rest = INVALID if others is None else _target(others, names, ignored, where)
     table = replace(
         base,
@@ -260,7 +272,7 @@ def apply_classes(
         lookup[own == IGNORE_INDEX] = IGNORE_INDEX
         lookup[list(ignored)] = IGNORE_INDEX
         table = replace(table, label_lookup=lookup, lookup_suffix="")
-    return table.with_left_right(section.pairs)
+    return table.with_left_right(section.pairs, f"{where}: pairs")
 
 
 def _numbered(keys: Mapping[Key, Any], base: ClassTable) -> tuple[str, ...]:
@@ -289,10 +301,11 @@ def _key(key: Any, base: ClassTable, where: str) -> Key:
 
 
 def _target(target: Any, names: tuple[str, ...], ignored: set[int], where: str) -> int:
-    if target == IGNORED or (isinstance(target, int) and target in (ignored | {IGNORE_INDEX})):
-        return IGNORE_INDEX
-    if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(names):
+    is_number = isinstance(target, int) and not isinstance(target, bool)
+    if is_number and 0 <= target < len(names):  # a class, also where a label's 0 is ignored
         return target
+    if target == IGNORED or (is_number and target in ignored | {IGNORE_INDEX}):
+        return IGNORE_INDEX
     if isinstance(target, str):
         check_choice(f"{where}: mapping", target, names, "class")
         return names.index(target)

@@ -110,18 +110,19 @@ class ClassTable:
             )
         return replace(self, unknown=value)
 
-    def with_left_right(self, pairs: Any) -> "ClassTable":
+    def with_left_right(self, pairs: Any, where: str = "left_right") -> "ClassTable":
         """The table with other pairs of left and right classes.
 
         Args:
             pairs: of class names, as a yml has them; None keeps the table's own, [] means none.
+            where: opens the message.
 
         Raises:
             UsageError: it is no list of pairs, or a name is unknown or used twice.
         """
         if pairs is None:
             return self
-        found = _pairs(pairs, self.class_names, "left_right")
+        found = _pairs(pairs, self.class_names, where)
         return replace(self, left_right=found)
 
     def with_colours(self, values: Sequence[int] | None, where: str) -> "ClassTable":

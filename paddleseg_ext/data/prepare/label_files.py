@@ -9,6 +9,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.packages import optional_imports
+from paddleseg_ext.common.text import not_utf8
 from paddleseg_ext.data.prepare.export import Export, Picture
 from paddleseg_ext.images.class_section import apply_classes, read_class_section
 from paddleseg_ext.images.labels import ClassTable, decode_label, generic_table
@@ -87,8 +88,10 @@ def names_in(path: Path) -> list[str]:
         return []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(f"{path}: no list can be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {not_utf8(error)}") from None
     return [line.split()[0] for line in lines if line.strip()]
 
 

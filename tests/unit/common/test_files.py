@@ -81,6 +81,15 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory") as occupied:
+        files.write_bytes(path, b"page")
+    assert occupied.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_disk_without_room_is_refused_with_its_figures(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000))
     files.require_room(tmp_path, 5_000_000, "--save_dir", "its checkpoints")

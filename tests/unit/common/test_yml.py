@@ -14,7 +14,8 @@ from tests.limits import under_limits
     ("content", "words"),
     [
         (b"a: 1\nb: [", r"x\.yml, line 2: "),
-        (b"a: \xff\xfe", r"x\.yml: cannot be read: "),
+        (b"a: caf\xe9\n", r"x\.yml: a text in UTF-8 .* another encoding \(byte 7, 0xe9\); save it"),
+        ("a: b".encode("utf-16"), r"x\.yml: a text in UTF-8 is expected, this is UTF-16"),
         (b"a: \x00", r"x\.yml: not a yml file: .*#x0000"),
         (b"a: !!int ''", r"x\.yml: not a yml file: "),  # PyYAML itself raises IndexError
         (b"a: !!bool x", r"x\.yml: not a yml file: "),
