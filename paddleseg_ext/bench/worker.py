@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512, peak_memory_mb
-from paddleseg_ext.common.processes import held_back
+from paddleseg_ext.common.processes import Terminated, held_back, sigterm_raises
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.turns import require_synchronised, take_turn
 from paddleseg_ext.images.labels import MAX_CLASSES
@@ -240,10 +240,11 @@ class Worker:
         self._connection.close()
         if self._process.pid is None:  # it was never started
             return
-        self._process.join(timeout=5)
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join()
+        for end in (self._process.terminate, self._process.kill):
+            self._process.join(timeout=5)
+            if self._process.is_alive():
+                end()
+        self._process.join()
 
 
 def _start_deaf_to_ctrl_c(process: Any) -> None:
@@ -258,7 +259,7 @@ def _start_deaf_to_ctrl_c(process: Any) -> None:
 
 def _serve(connection: Connection, make: Callable[[], Any]) -> None:
     """Make the object, then call its methods until the parent exits or closes its end."""
-    with suppress(EOFError, ConnectionError):
+    with suppress(EOFError, ConnectionError, Terminated), sigterm_raises():
         target, error = _called(make)
         connection.send((error, None))
         while target is not None:

@@ -148,7 +148,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--video", metavar="FILE", help="a video; every frame of it is predicted")
     source.add_argument(
-        "--camera", type=natural_int, metavar="N", help="a camera, from 0; Ctrl-C ends the film"
+        "--camera",
+        type=natural_int,
+        metavar="N",
+        help="a camera, from 0; Ctrl-C or SIGTERM ends the film",
     )
     parser.add_argument(
         "--most_frames", type=positive_int, metavar="N", help="of a video or camera: then it ends"

@@ -1,8 +1,8 @@
-"""The two ways a command ends badly, and the one place that turns them into an exit status.
+"""The ways a command ends badly, and the one place that turns them into an exit status.
 
-0 is done, 1 a check failed or work was lost, 2 wrong use. Wrong use and a disk that cannot be
-written to give one line without a traceback. Any other error is a defect of this package and keeps
-its traceback. A reader of the output that goes away (`| head`) ends no work.
+0 is done, 1 a check failed or work was lost, 2 wrong use, 130 Ctrl-C, 143 SIGTERM. Wrong use and a
+disk that cannot be written to give one line without a traceback. Any other error is a defect of
+this package and keeps its traceback. A reader of the output that goes away (`| head`) ends no work.
 """
 
 import errno
@@ -18,10 +18,13 @@ from typing import Any
 
 from paddleseg_ext.common import chatter
 from paddleseg_ext.common.limits import process_limit
+from paddleseg_ext.common.processes import Terminated, sigterm_raises
 
 STATUS_DONE = 0
 STATUS_FAILED = 1
 STATUS_USAGE = 2
+STATUS_INTERRUPTED = 128 + 2  # as a shell has it of a program that SIGINT or SIGTERM ended
+STATUS_TERMINATED = 128 + 15
 
 _LISTED_NAMES = 8
 _LONGEST = 200  # letters of a value that a message quotes
@@ -207,7 +210,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     keep_output_open()
     chatter.silence()
     try:
-        status = main() or STATUS_DONE
+        with sigterm_raises():
+            status = main() or STATUS_DONE
         if sys.stdout is not None:
             sys.stdout.flush()
     except UsageError as error:
@@ -216,9 +220,12 @@ def run_command(main: Callable[[], int | None]) -> None:
     except CheckFailed as error:
         _print_error(f"failed: {error}")
         status = STATUS_FAILED
+    except Terminated:
+        _print_error("terminated")
+        status = STATUS_TERMINATED
     except KeyboardInterrupt:
         _print_error("interrupted")
-        status = 130
+        status = STATUS_INTERRUPTED
     except OSError as error:
         if error.errno not in _UNWRITABLE | _OCCUPIED:
             raise

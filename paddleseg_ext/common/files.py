@@ -163,10 +163,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             if file.is_file():
                 _sync(file)
         if path.exists():
-            previous = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-            path.replace(previous / path.name)
-            temporary.replace(path)
-            shutil.rmtree(previous, ignore_errors=True)
+            _take_place(temporary, path)
         else:
             temporary.replace(path)
         _sync_directory(path.parent)
@@ -175,6 +172,19 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, path: Path) -> None:
+    """Move a folder to where another one is; that one comes back where this is interrupted."""
+    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    previous = aside / path.name
+    try:
+        path.replace(previous)
+        new.replace(path)
+    finally:
+        if not path.exists():
+            previous.replace(path)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def delete_directory(path: str | Path) -> None:

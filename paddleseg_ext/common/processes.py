@@ -1,13 +1,113 @@
-"""Processes that belong together: helpers that end with their parent, and Paddle's start."""
+"""Processes that end cleanly: at SIGTERM, with their parent, and also while Paddle starts."""
 
+import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
 
 POLL_SECONDS = 1.0
+REPEAT_SECONDS = 1.0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come (`docker stop`, a scheduler, `timeout`); like Ctrl-C, it ends the command.
+
+    On its way out it passes every `with` and `finally`, so that temporary files are deleted.
+    """
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise `Terminated` in the main thread when SIGTERM comes within the block.
+
+    Processes forked meanwhile leave the signal to the system, as do programs that are started.
+    """
+    before = signal.signal(signal.SIGTERM, _RaiseTerminated())
+    finder = _PaddleFinder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+class _RaiseTerminated:
+    """The handler. `timeout` sends the signal twice in a row: the second must not end the cleanup.
+
+    One that comes later raises again, should the first exception have been swallowed.
+    """
+
+    _last = -math.inf
+
+    def __call__(self, *_: Any) -> None:
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > REPEAT_SECONDS:
+            raise Terminated
+
+
+def _leave_sigterm_to_the_system() -> None:
+    if isinstance(signal.getsignal(signal.SIGTERM), _RaiseTerminated):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_leave_sigterm_to_the_system)
+
+
+class _PaddleFinder(MetaPathFinder):
+    """Finds Paddle and gives Python its handler of SIGTERM back, which Paddle's import replaces."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of Paddle; None for everything else."""
+        spec = PathFinder.find_spec(name, path, target) if name == "paddle" else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_take_back(module: ModuleType) -> None:
+            with held_back(signal.SIGTERM):
+                execute(module)
+                _take_sigterm_back()
+
+        spec.loader.exec_module = execute_and_take_back  # type: ignore[method-assign]
+        return spec
+
+
+def _take_sigterm_back() -> None:
+    """Set the handler that Python knows of once more; only the main thread can."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def child_process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen]:
+    """Start a program, and wait for it at the end of the block; what ends this process ends it.
+
+    At Ctrl-C it is only waited for: the terminal sends that to both.
+
+    Args:
+        command: the program and its arguments.
+        options: of `subprocess.Popen`.
+    """
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        except Terminated:
+            process.terminate()
+            raise
 
 
 def end_with_parent(parent: int, clean_up: Callable[[], None] | None = None) -> None:
@@ -33,7 +133,7 @@ def _watch(parent: int, clean_up: Callable[[], None] | None) -> None:
 
 
 def import_paddle() -> None:
-    """Import Paddle, and leave SIGTERM to the system: it ends this process at once.
+    """Import Paddle, and take SIGTERM from it: Python's handler has it, or the system.
 
     Paddle's own handler prints a stack trace. It takes locks for that, which the interrupted
     thread may hold: while Paddle starts, such a process can hang for good. Until it is out of the
@@ -43,6 +143,7 @@ def import_paddle() -> None:
         import paddle
 
         paddle.disable_signal_handler()
+        _take_sigterm_back()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Every step is a verb of `paddleseg-ext` in a process of its own, as a user would
 
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed, UsageError
 from paddleseg_ext.common.files import require_writable, write_text
 from paddleseg_ext.common.flags import natural_int, positive_int
 from paddleseg_ext.common.options import option
+from paddleseg_ext.common.processes import child_process
 from paddleseg_ext.data.datasets import Cityscapes
 from paddleseg_ext.demo.report import RUNS, DemoStep, read_json, write_report
 from paddleseg_ext.evaluation.evaluator import format_array
@@ -154,7 +154,8 @@ def run_step(name: str, command: Sequence[str]) -> DemoStep:
     shown = shlex.join(["paddleseg-ext", *command])
     print(f"$ {shown}", flush=True)
     started = time.perf_counter()
-    status = subprocess.run([sys.executable, "-m", "paddleseg_ext", *command]).returncode
+    with child_process([sys.executable, "-m", "paddleseg_ext", *command]) as process:
+        status = process.wait()
     return DemoStep(name, shown, status, time.perf_counter() - started)
 
 

@@ -28,7 +28,8 @@ RESULT = "inference.json"
 def run_video(predictor: Predictor, source: Source, settings: VideoSettings) -> int:
     """Predict a video or a camera, write the overlays, log and record the outcome.
 
-    A camera runs until it ends, `most_frames` are done, or Ctrl-C; the video is complete then.
+    A camera runs until it ends, `most_frames` are done, or Ctrl-C or SIGTERM comes; the video is
+    complete then.
 
     Returns:
         The exit status: 1 where a frame failed or a file holds fewer than its container says.
@@ -68,20 +69,21 @@ def _frames_of(source: Source) -> Iterator[Iterable[Frame]]:
 
 @contextmanager
 def _filming(source: Source) -> Iterator[Iterable[Frame]]:
-    """A running camera; the first Ctrl-C ends the film, the second one the program."""
+    """A running camera; SIGTERM or a first Ctrl-C ends the film, the second one the program."""
     frames = CameraFrames(source)
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         frames.stop()
 
-    previous = signal.signal(signal.SIGINT, stop)
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     log(f"{source.path}: Ctrl-C ends the film and completes the video")
     try:
         yield frames
     finally:
         frames.join()
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _missing(source: Source, outcome: VideoOutcome, most_frames: int | None) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddleseg_ext.common.errors import STATUS_DONE, CheckFailed
+from paddleseg_ext.common.processes import child_process
 from paddleseg_ext.inference.runtime import RuntimeReport
 from paddleseg_ext.parity.report import Case, parity_cases, write_junit
 from paddleseg_ext.tipc.plan import ChainRun, Plan
@@ -137,24 +138,21 @@ def _run_logged(run: ChainRun, log_path: Path) -> int:
     with open(log_path, "wb") as log_file:
         log_file.write(f"$ {run.shown_command}\n".encode())
         log_file.flush()
+        into_pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         try:
-            process = subprocess.Popen(
-                run.command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PATH": path},
-            )
+            with child_process(
+                run.command, **into_pipe, env={**os.environ, "PATH": path}
+            ) as process:
+                assert process.stdout is not None
+                # Output is passed on as it arrives, because progress lines end in no newline.
+                while chunk := os.read(process.stdout.fileno(), 1 << 16):
+                    log_file.write(chunk)
+                    log_file.flush()
+                    sys.stdout.buffer.write(chunk)
+                    sys.stdout.buffer.flush()
         except OSError as error:
             log_file.write(f"{run.command[0]}: {error.strerror}\n".encode())
             return 127
-        with process:
-            assert process.stdout is not None
-            # Output is passed on as it arrives, because progress lines end in no newline.
-            while chunk := os.read(process.stdout.fileno(), 1 << 16):
-                log_file.write(chunk)
-                log_file.flush()
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
         return process.returncode
 
 

@@ -8,13 +8,13 @@ existing files are kept, so that an interrupted run continues where it stopped.
 import importlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -33,6 +33,9 @@ from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.functional import write_png
 from paddleseg_ext.images.labels import INVALID
 from paddleseg_ext.images.samples import pair_by_key
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 CONVERTERS = {
     name: f"paddleseg_ext.data.prepare.{name}"
@@ -100,7 +103,8 @@ def convert(name: str, source: str | Path, target: str | Path, processes: int) -
     waiting = [item for item in items if not is_done(item, target)]
     if len(waiting) < len(items):
         log(f"{len(items) - len(waiting)} of {len(items)} images are converted already")
-    failures = [line for line in _run(name, waiting, target, processes) if line]
+    done = in_processes(partial(convert_one, name, target), waiting, processes, f"prepare {name}")
+    failures = [line for line in done if line]
     title = f"{len(failures)} of {len(items)} images could not be converted:"
     require_none(failures, title, CheckFailed)
     log(f"{name}: {len(items)} images are in {target}")
@@ -112,15 +116,24 @@ def is_done(item: Item, target: Path) -> bool:
     return (target / item.image_target).is_file() and (target / item.label_target).is_file()
 
 
-def _run(name: str, items: list[Item], target: Path, processes: int) -> Iterable[str]:
-    work = partial(convert_one, name, target)
+def in_processes(
+    function: Callable[[Work], Result], work: Sequence[Work], processes: int, title: str
+) -> Iterator[Result]:
+    """The function's results in the order of the work, while a line shows the progress.
+
+    Args:
+        function: picklable.
+        work: picklable.
+        processes: their number; with 1, this process does the work.
+        title: of the line.
+    """
     if processes == 1:
-        yield from map(work, track(items, f"prepare {name}"))
+        yield from map(function, track(work, title))
         return
     # Spawned: a fork would copy the caller's threads.
     spawned, initargs = get_context("spawn"), (os.getpid(),)
     with ProcessPoolExecutor(processes, spawned, end_with_parent, initargs) as pool:
-        yield from track(pool.map(work, items, chunksize=4), f"prepare {name}", total=len(items))
+        yield from track(pool.map(function, work, chunksize=4), title, total=len(work))
 
 
 def convert_one(name: str, target: Path, item: Item) -> str:

@@ -11,13 +11,10 @@ or copied as they are.
 
 import importlib
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import yaml
@@ -34,8 +31,7 @@ from paddleseg_ext.common.files import require_writable, write_bytes, write_json
 from paddleseg_ext.common.flags import natural_float
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option
-from paddleseg_ext.common.progress import track
-from paddleseg_ext.data.prepare.converter import take_file
+from paddleseg_ext.data.prepare.converter import in_processes, take_file
 from paddleseg_ext.data.prepare.export import (
     Export,
     ImageFiles,
@@ -142,7 +138,7 @@ def convert_export(
     if len(waiting) < len(work):
         log(f"{len(work) - len(waiting)} of {len(work)} images are converted already")
     convert_one = partial(_convert_one, target, export.upright, names, options)
-    done = list(_run(convert_one, waiting, processes, form))
+    done = list(in_processes(convert_one, waiting, processes, f"prepare {form}"))
     counts = sum((each for each in done if isinstance(each, Counter)), Counter[str]())
     problems = export.problems + [each for each in done if isinstance(each, str)]
     _write_classes(target, names, export.palette)
@@ -227,16 +223,6 @@ def _work(export: Export, options: AnnotationOptions) -> list[_Work]:
         chosen = split_by_name(free, options.val_share)
         splits = ["val" if n in chosen else s for n, s in zip(names, splits, strict=True)]
     return [_Work(*each) for each in zip(export.pictures, names, splits, strict=True)]
-
-
-def _run(convert_one: Any, work: list[_Work], processes: int, form: str) -> Iterable[Any]:
-    title = f"prepare {form}"
-    if processes == 1:
-        yield from map(convert_one, track(work, title))
-        return
-    # Spawned: a fork would copy the caller's threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from track(pool.map(convert_one, work, chunksize=4), title, total=len(work))
 
 
 def _convert_one(

@@ -152,6 +152,27 @@ def test_a_file_that_a_silent_writer_cut_off(tmp_path: Path, fails: bool) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_an_interrupted_replacement_brings_the_earlier_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "weights").write_text("earlier", encoding="utf-8")
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target == folder and self.name.startswith(files.TEMPORARY_PREFIX):
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", interrupted)
+        with atomic_directory(folder) as new:
+            (new / "weights").write_text("new", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (folder / "weights").read_text(encoding="utf-8") == "earlier"
+
+
 def test_another_error_under_a_limit_keeps_its_words(tmp_path: Path) -> None:
     with (
         limited(),

@@ -1,11 +1,14 @@
-"""Helpers that end with their parent, and a start of Paddle that SIGTERM cannot hang."""
+"""Processes end cleanly: at SIGTERM, with their parent, and while Paddle starts."""
 
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from paddleseg_ext.common.processes import Terminated, sigterm_raises
 
 WAITING = """
 import os, subprocess, sys, time
@@ -32,6 +35,93 @@ assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 print("imported", flush=True)
 signal.pause()
 """
+COMMAND = """
+import os, signal, sys, tempfile, time
+from pathlib import Path
+from paddleseg_ext.common.errors import run_command
+from paddleseg_ext.common.files import atomic_path
+from paddleseg_ext.common.processes import child_process
+
+def main():
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]), atomic_path(f"{sys.argv[1]}/result") as to:
+        to.write_text("half")
+        exec(sys.argv[2], globals())
+        print("begun", flush=True)
+        time.sleep(600)
+
+run_command(main)
+"""
+CHILD = """
+with child_process([sys.executable, __file__, sys.argv[1], ""]):
+    time.sleep(600)
+"""
+
+
+def end_command(folder: Path, body: str, signals: int = 1) -> subprocess.CompletedProcess[str]:
+    """Start a command with temporary files, run `body` in it, and end it by SIGTERM."""
+    program, work = folder / "program.py", folder / "work"
+    program.write_text(COMMAND, encoding="utf-8")
+    work.mkdir()
+    command = [sys.executable, str(program), str(work), body]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        next(line for line in process.stdout if line.strip() == "begun")
+        for _ in range(signals):
+            process.terminate()
+            time.sleep(0.02)
+        said, errors = process.communicate(timeout=60)
+    assert not list(work.iterdir())
+    return subprocess.CompletedProcess(command, process.returncode, said, errors)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("", id="alone"),
+        pytest.param("import paddle", id="with_paddle"),
+        pytest.param(
+            "from paddleseg_ext.common.processes import import_paddle; import_paddle()", id="train"
+        ),
+        pytest.param(CHILD, id="with_a_child"),
+    ],
+)
+def test_sigterm_ends_a_command_and_its_temporary_files(tmp_path: Path, body: str) -> None:
+    done = end_command(tmp_path, body)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.splitlines()[-1] == "terminated"
+    assert "Traceback" not in done.stderr and "FatalError" not in done.stderr
+
+
+def test_a_second_sigterm_in_a_row_does_not_end_the_cleanup(tmp_path: Path) -> None:
+    """GNU `timeout` sends it to the command, then to the command's group."""
+    slowly = """
+import shutil
+remove = shutil.rmtree
+shutil.rmtree = lambda *args, **options: (time.sleep(0.3), remove(*args, **options))
+"""
+    done = end_command(tmp_path, slowly, signals=3)
+    assert (done.returncode, done.stderr) == (143, "terminated\n")
+
+
+def test_a_forked_process_ends_by_sigterm_itself(tmp_path: Path) -> None:
+    forking = """
+read, write = os.pipe()
+child = os.fork()
+if not child:
+    os.write(write, b"ready")
+    time.sleep(600)
+os.read(read, 5)
+os.kill(child, signal.SIGTERM)
+assert os.waitpid(child, 0)[1] == signal.SIGTERM, "the child passed through the cleanup"
+"""
+    assert end_command(tmp_path, forking).returncode == 143
+
+
+def test_the_handler_ends_with_the_command() -> None:
+    before = signal.getsignal(signal.SIGTERM), list(sys.meta_path)
+    with pytest.raises(Terminated), sigterm_raises():
+        signal.raise_signal(signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGTERM), sys.meta_path) == before
 
 
 def test_a_helper_that_waits_at_a_pipe_ends_with_its_killed_parent() -> None:

@@ -501,18 +501,21 @@ def test_a_camera_drops_what_comes_too_fast_and_counts_it(
     assert len(frames) <= FakeCamera.num_frames
 
 
-def test_ctrl_c_completes_a_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_completes_a_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     class Endless(FakeCamera):
         num_frames = 10**9
 
     source = camera(monkeypatch, Endless)
-    before = signal.getsignal(signal.SIGINT)
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    before = signal.getsignal(number)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
     timer.start()
     status, result = run(source, tmp_path, BrightnessNetwork())
     assert status == 0 and result["num_predicted"] > 3
     assert len(frames_in(tmp_path / "overlays/camera0.webm")[0]) == result["num_written"]
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getsignal(number) == before
 
 
 def test_a_real_video(shared_dir: Path, tmp_path: Path, brightness: BrightnessNetwork) -> None:

@@ -1,6 +1,9 @@
 """The converters, on miniature copies of what each publisher ships."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -277,3 +280,30 @@ def test_every_shipped_configuration_reads_what_a_converter_writes() -> None:
         for section in ("train_dataset", "val_dataset"):
             kind = config.section(section)["type"].removeprefix("paddleseg.")
             assert kind in written, f"{name}: {section}"
+
+
+WORKING = """
+import time
+from paddleseg_ext.common.errors import run_command
+from paddleseg_ext.data.prepare.converter import in_processes
+
+def main():
+    for _ in in_processes(time.sleep, [0.05] * 4000, 2, "prepare"):
+        print("begun", flush=True)
+
+if __name__ == "__main__":
+    run_command(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(WORKING, encoding="utf-8")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([sys.executable, str(program)], **pipes) as process:
+        next(line for line in process.stdout if "begun" in line)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)  # until all of them have closed it
+    assert process.returncode == (143 if number == signal.SIGTERM else -number)
+    assert "Traceback" not in said
