@@ -133,12 +133,12 @@ def main(argv: list[str]) -> int:
         absent=rule.absent_class,
         nearest_labels=options.output_op == "argmax",
         extras=ExtraOptions(
-            options.boundary_f1,
-            options.bootstrap,
-            options.report,
-            options.save_submission,
-            options.auc_roc or bool(config.test_config.get(AUC_ROC)),
-            options.boundary_iou,
+            boundary_f1=options.boundary_f1,
+            boundary_iou=options.boundary_iou,
+            resamples=options.bootstrap,
+            report_dir=options.report,
+            submission_dir=options.save_submission,
+            auc_roc=options.auc_roc or bool(config.test_config.get(AUC_ROC)),
         ),
         source={key: getattr(args, key) for key in ("config", "model_path", "image_list")},
     )

@@ -107,9 +107,9 @@ class Evaluation:
         """Protocol, input sizes and rule for absent classes, in one line."""
         sizes = ", ".join(self.input_sizes[:3]) + (", ..." if len(self.input_sizes) > 3 else "")
         how = f"protocol: {self.protocol}; input: {sizes}; absent classes: {self.absent}"
-        if not self.unknown_pixels:
+        if self.unknown_labels is None:
             return how
-        share = self.unknown_pixels / (self.unknown_pixels + int(self.counts.sum()))
+        share = self.unknown_pixels / max(1, self.unknown_pixels + int(self.counts.sum()))
         return (
             f"{how}; {share:.2%} of the labelled pixels are unknown and not scored; mIoU with them "
             f"counted as wrong: {self.mean_iou_with_unknown:.4f}"
@@ -182,7 +182,7 @@ class Evaluation:
         }
 
     def _unknown_figures(self) -> dict[str, Any]:
-        if not self.unknown_pixels:
+        if self.unknown_labels is None:
             return {}
         return {
             "unknown_pixels": self.unknown_pixels,
@@ -217,12 +217,14 @@ class Scorer:
         class_table: ClassTable,
         absent: AbsentRule = "skip",
         protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
+        marks_unknown: bool = False,
     ):
         """
         Args:
             class_table: the classes, and how the values in label files become them.
             absent: how a class that occurs nowhere counts in means.
             protocol: that the predictions were made by.
+            marks_unknown: whether unknown pixels are reported where there are none, too.
         """
         self.class_table = class_table
         self.absent = absent
@@ -231,7 +233,9 @@ class Scorer:
         self._matrix = ConfusionMatrix(class_table.num_classes, class_table.ignore_index)
         self._images: list[ImageCounts] = []
         self._ignored_pixels = 0
-        self._unknown_labels: IntArray | None = None
+        self._unknown_labels: IntArray | None = (
+            np.zeros(class_table.num_classes, np.int64) if marks_unknown else None
+        )
 
     def add(
         self, sample: SampleLike, label_map: NDArray[np.uint8]

@@ -34,14 +34,14 @@ class ExtraOptions:
         resamples: of the bootstrap; 0 for none.
         report_dir: folder of the HTML page.
         submission_dir: folder of the Cityscapes server's PNGs.
-        boundary: boundary F1.
-        boundary_iou: boundary IoU.
+        boundary_f1: whether it is computed.
+        boundary_iou: whether it is computed.
         auc_roc: the area under the ROC curve, see `scoring.auc`.
         label_maps: folder below which a report's label maps are kept; None keeps none.
         with_loss: whether the outputs are logits, by whose loss a report ranks images.
     """
 
-    boundary: bool = False
+    boundary_f1: bool = False
     resamples: int = 0
     report_dir: Path | None = None
     submission_dir: Path | None = None
@@ -78,7 +78,7 @@ class Extras:
         maps = (label_map, label, self._table.num_classes, self._table.ignore_index)
         if self.options.boundary_iou:
             self._band_pixels += boundary_pixels(*maps)
-        if self.options.boundary:
+        if self.options.boundary_f1:
             values = boundary_f1(*maps)
             self._boundary_sum += np.nan_to_num(values)
             self._boundary_images += ~np.isnan(values)
@@ -132,7 +132,7 @@ class Extras:
         if self.ranks is not None:
             area = plain(np.float64(self.ranks.area()))
             figures["auc_roc"] = {"auc_roc": area, "class_auc_roc": plain(self.ranks.areas())}
-        if self.options.boundary:
+        if self.options.boundary_f1:
             figures["boundary_f1"] = self._boundary_figures()
         if self.options.boundary_iou:
             figures["boundary_iou"] = self._boundary_iou_figures()

@@ -104,7 +104,8 @@ def predict_and_save(
     Returns:
         The exit status: 1 where a sample failed.
     """
-    scorer = Scorer(predictor.class_table, settings.absent, settings.protocol)
+    marks_unknown = predictor.unknown_below is not None
+    scorer = Scorer(predictor.class_table, settings.absent, settings.protocol, marks_unknown)
     warm_up_runs = WARM_UP_RUNS if settings.benchmark else 0
 
     def save_and_count(prediction: Prediction) -> Counted | None:

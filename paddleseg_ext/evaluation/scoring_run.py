@@ -205,10 +205,15 @@ def _submit(
     predictor: Predictor, share: Sequence[Sample], extras: Extras, options: ScoringOptions
 ) -> None:
     """Only write the submission: the images have no labels, as the test server's."""
-    asked = {"bootstrap": extras.options.resamples, "boundary_f1": extras.options.boundary}
-    asked["auc_roc"] = extras.options.auc_roc
-    asked["report"] = bool(extras.options.report_dir)
-    for flag, wanted in asked.items():
+    asked = extras.options
+    of_labels = {
+        "bootstrap": asked.resamples,
+        "boundary_f1": asked.boundary_f1,
+        "boundary_iou": asked.boundary_iou,
+        "auc_roc": asked.auc_roc,
+        "report": asked.report_dir,
+    }
+    for flag, wanted in of_labels.items():
         if wanted:
             raise UsageError(f"--{flag} needs labels, and these images have none")
     stream = StreamOptions(options.batch_size, options.num_workers)

@@ -277,8 +277,10 @@ def test_images_without_labels_are_predicted_for_the_server(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="is an input, and a result would"):
         load_script("val").main([*arguments, "--save_submission", str(image.parent)])
     arguments += ["--save_submission", str(tmp_path / "sent")]
-    with pytest.raises(UsageError, match="--report needs labels"):
-        load_script("val").main([*arguments, "--report", str(tmp_path / "page")])
+    of_labels = (["--report", str(tmp_path / "page")], ["--boundary_f1"], ["--boundary_iou"])
+    for asked in (*of_labels, ["--bootstrap", "9"], ["--auc_roc"]):
+        with pytest.raises(UsageError, match=f"{asked[0]} needs labels"):
+            load_script("val").main([*arguments, *asked])
     load_script("val").main(arguments)
     ids = np.asarray(Image.open(tmp_path / "sent" / f"{name}.png"))
     assert ids.shape == (64, 96) and np.isin(ids, range(7, 34)).all()

@@ -257,6 +257,10 @@ def test_unknown_pixels_are_counted_and_not_scored(samples: list[FakeSample]) ->
     share = unknown / (label != 255).sum()
     assert f"{share:.2%} of the labelled pixels are unknown and not scored" in found.how()
     assert "unknown" not in other.result().how()
+    none_marked = Scorer(table, marks_unknown=True)
+    none_marked.add(samples[0], guess)
+    assert none_marked.result().to_json()["unknown_pixels"] == 0
+    assert "0.00% of the labelled pixels are unknown" in none_marked.result().how()
 
     # As a class of its own that no label has: the unknown pixels are missed by their classes.
     wrong = np.where(marked == table.unknown, 99, marked).astype(np.uint8)
