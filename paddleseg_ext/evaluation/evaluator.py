@@ -73,8 +73,9 @@ class Evaluation:
 
     @property
     def label_counts(self) -> LabelCounts:
-        """The pixels per class of the labels."""
-        pixels = self.counts.sum(axis=1)
+        """The pixels per class of the labels, those that are unknown in the label maps too."""
+        pixels = _added(self.counts.sum(axis=1), self.unknown_labels)
+        assert pixels is not None
         return LabelCounts.of(self.class_table, pixels, self.ignored_pixels, len(self.images))
 
     def require_labelled(self) -> "Evaluation":

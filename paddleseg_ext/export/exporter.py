@@ -18,7 +18,7 @@ import numpy as np
 
 from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
 from paddleseg_ext.checkpoints.store import load_into
-from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import (
     TEMPORARY_PREFIX,
     require_writable,
@@ -121,6 +121,7 @@ def export(
             missing = _check_and_record(work, manifest, options, write, check) or missing
             data_set = str(config.val_dataset["type"])
             write_card(read_bundle(work), read_manifest(weights), data_set, options.save_dir)
+        _warn_of_lost_calibration(options.save_dir / DEPLOY_FILE)
         _move_into_place(work, options.save_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -319,6 +320,16 @@ def _describe_cost(model: "nn.Layer", options: ExportOptions) -> dict[str, Any]:
         "multiply_adds": cost.multiply_adds,
         "input_shape": shape,
     }
+
+
+def _warn_of_lost_calibration(earlier: Path) -> None:
+    """Say that what `calibrate` stored in an earlier bundle, of other logits, is not taken over."""
+    try:
+        manifest = read_bundle(earlier, hashed=False).manifest if earlier.is_file() else None
+    except UsageError:
+        return  # no bundle, so nothing of `calibrate`'s
+    if manifest and (manifest.calibration or manifest.class_statistics):
+        warn(f"{earlier}: the earlier bundle's calibration is not kept; run calibrate again")
 
 
 def _move_into_place(work: Path, save_dir: Path) -> None:

@@ -13,7 +13,8 @@ from commands import PROJECT, call
 
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.export.onnx_conversion import has_paddle2onnx
-from paddleseg_ext.inference.bundle import read_bundle
+from paddleseg_ext.inference.bundle import read_bundle, record_calibration
+from paddleseg_ext.inference.calibration import Calibration
 
 CONFIG = PROJECT / "configs/bisenetv1/bisenetv1_cityscapes_1024x512_160k.yml"
 
@@ -139,7 +140,9 @@ def test_another_export_keeps_what_people_wrote_in_the_card(trained: Path, tmp_p
     assert export(trained, tmp_path, "--onnx", "False").status == 0
     card = tmp_path / "MODEL_CARD.md"
     card.write_text(card.read_text().replace("Licence of the weights:", "Licence: CC-BY-4.0"))
-    assert export(trained, tmp_path, "--onnx", "False", "--output_op", "argmax").status == 0
+    record_calibration(read_bundle(tmp_path), Calibration(temperature=0.5))
+    again = export(trained, tmp_path, "--onnx", "False", "--output_op", "argmax")
+    assert again.status == 0 and "calibration is not kept; run calibrate again" in again.out
     assert "Licence: CC-BY-4.0" in card.read_text() and "nearest labels" in card.read_text()
 
 

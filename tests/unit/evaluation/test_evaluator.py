@@ -257,6 +257,11 @@ def test_unknown_pixels_are_counted_and_not_scored(samples: list[FakeSample]) ->
     share = unknown / (label != 255).sum()
     assert f"{share:.2%} of the labelled pixels are unknown and not scored" in found.how()
     assert "unknown" not in other.result().how()
+    all_marked = Scorer(table, marks_unknown=True)
+    all_marked.add(samples[0], np.full_like(guess, table.unknown))
+    assert all_marked.result().label_counts.fault() == "", "the labels are not at fault"
+    assert "100.00% of the labelled pixels are unknown" in all_marked.result().how()
+    assert all_marked.result().mean_iou_with_unknown == 0
     none_marked = Scorer(table, marks_unknown=True)
     none_marked.add(samples[0], guess)
     assert none_marked.result().to_json()["unknown_pixels"] == 0
