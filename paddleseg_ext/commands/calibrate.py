@@ -2,10 +2,10 @@
 
 Held-back labelled images are needed, none of the training. The first half of the list fits, the
 second half judges. Where the likelihood of the second half rises, the temperature is written into
-the bundle's deploy.yaml; label maps do not change. SAVE_DIR/calibration.json has ECE, class-wise
-ECE, Brier score, likelihood and risk by coverage before and after, with intervals (bootstrap over
-images), SAVE_DIR/calibration.png the reliability diagram and the risk-coverage curve. The exit
-status is 1 where nothing was written.
+the bundle's deploy.yaml; otherwise the bundle keeps what it had, and the exit status is 1. Label
+maps do not change. SAVE_DIR/calibration.json has ECE, class-wise ECE, Brier score, likelihood and
+risk by coverage before and after, with intervals (bootstrap over images), SAVE_DIR/calibration.png
+the reliability diagram and the risk-coverage curve.
 
 With --train_data the bundle also gets what `infer --save_familiarity` needs: a second score, low
 where objects are that training never saw. --unknown_data measures that.
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     """Fit, judge and write."""
     args = build_parser().parse_args(argv)
     bundle = read_bundle(args.config)
-    samples = labelled_for(bundle, collect_samples(args.data))
+    samples = labelled_for(bundle, collect_samples(args.data), f"--data: {args.data}")
     options = read_options(CalibrateOptions, args)
     for path, flag in (
         (options.train_data, "--train_data"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file, require_writable, write_text
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import CheckedOptions, option
@@ -24,10 +24,9 @@ from paddleseg_ext.config import Config
 from paddleseg_ext.data.near_duplicates import Twin, find_twins
 from paddleseg_ext.data.parts import Part, parts_of_config
 from paddleseg_ext.evaluation.eager import eager_predictor
-from paddleseg_ext.evaluation.evaluator import MOST_OUTPUT_BYTES
+from paddleseg_ext.evaluation.evaluator import MOST_OUTPUT_BYTES, require_image_size
 from paddleseg_ext.evaluation.suspects import Look, Suspect, look_at, rank
 from paddleseg_ext.images.labels import decode_label
-from paddleseg_ext.images.reading import turned_hint
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.pipeline import Prediction, StreamOptions
 from paddleseg_ext.inference.postprocess import softmax
@@ -178,11 +177,7 @@ def label_of(prediction: Prediction, part: Part) -> NDArray[np.uint8]:
     sample, label_map = prediction.sample, prediction.label_map
     assert sample.label is not None and label_map is not None
     label = decode_label(sample.label, part.class_table)
-    if label.shape != label_map.shape:
-        raise DataError(
-            f"{sample.label}: a label of the image's size is expected"
-            f"{turned_hint(sample.image, label_map.shape, label.shape)}"
-        )
+    require_image_size(sample, label.shape, label_map.shape)
     return label
 
 

@@ -57,8 +57,15 @@ class CalibrateOptions(CheckedOptions):
     )
 
 
-def labelled_for(bundle: Bundle, samples: Sequence[SampleLike]) -> list[SampleLike]:
+def labelled_for(
+    bundle: Bundle, samples: Sequence[SampleLike], source: str = "--data"
+) -> list[SampleLike]:
     """The samples that have labels.
+
+    Args:
+        bundle: to be calibrated.
+        samples: held-back images.
+        source: of the samples, for messages.
 
     Raises:
         UsageError: fewer than two, or a bundle that does not return logits or has no Manifest.
@@ -75,7 +82,10 @@ def labelled_for(bundle: Bundle, samples: Sequence[SampleLike]) -> list[SampleLi
         )
     labelled = [sample for sample in samples if sample.label is not None]
     if len(labelled) < 2:
-        raise UsageError(f"--data: two or more labelled images are expected, got {len(labelled)}")
+        raise UsageError(
+            f"{source}: two or more lines 'image label' are expected, one half to fit and one to "
+            f"judge, got {len(labelled)}"
+        )
     return labelled
 
 

@@ -75,8 +75,8 @@ def compare(first: dict[str, Any], second: dict[str, Any], resamples: int) -> di
 
 
 def beyond_chance(interval: Interval) -> bool:
-    """Whether 0 lies outside the interval of the difference; one image has no interval."""
-    return interval.num_images > 1 and (interval.low > 0.0 or interval.high < 0.0)
+    """Whether 0 lies outside the interval of the difference; without an interval it does not."""
+    return interval.low > 0.0 or interval.high < 0.0
 
 
 def comparison_lines(result: dict[str, Any]) -> list[str]:
@@ -92,9 +92,12 @@ def comparison_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"the protocols differ: {result['protocols'][0]} | {result['protocols'][1]}")
     if difference["value"] is None:
         return [*lines, "mIoU second - first: nothing was scored"]
+    found = f"mIoU second - first: {difference['value']:+.4f}"
+    if difference["low"] is None:
+        return [*lines, f"{found}; one image has no interval"]
     verdict = "beyond chance" if result["beyond_chance"] else "within chance"
     lines.append(
-        f"mIoU second - first: {difference['value']:+.4f}, {CONFIDENCE:.0%} interval over "
+        f"{found}, {CONFIDENCE:.0%} interval over "
         f"{difference['num_images']} images {difference['low']:+.4f} to "
         f"{difference['high']:+.4f}: {verdict}"
     )

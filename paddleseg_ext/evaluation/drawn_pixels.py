@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.evaluator import require_image_size
 from paddleseg_ext.images.labels import decode_label
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
@@ -49,7 +50,10 @@ def pixels_of_images(
     parts = [p.finished for p in predictions_of(predictor, samples, finish)]
     parts = [part for part in parts if len(part[1])]
     if not parts:
-        raise UsageError(f"{where}: {len(samples)} images and no labelled pixel in them")
+        raise UsageError(
+            f"{where}: pixels of classes are expected, the {len(samples)} labels have ignored ones "
+            f"only, the first is {samples[0].label}; list other images"
+        )
     labels = np.concatenate([part[1] for part in parts])
     image_of = np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts])
     return DrawnPixels(labels, image_of, np.concatenate([part[0] for part in parts]))
@@ -81,8 +85,7 @@ def logits_of(
     """
     assert prediction.output is not None and prediction.geometry is not None
     logits = predictor.postprocess.full_logits(prediction.output, prediction.geometry)
-    if label_hw != logits.shape[1:]:
-        raise DataError(f"{prediction.sample.label}: a label of the image's size is expected")
+    require_image_size(prediction.sample, label_hw, logits.shape[1:])
     return logits.reshape(len(logits), -1)
 
 

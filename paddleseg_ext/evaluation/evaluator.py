@@ -277,12 +277,7 @@ class Scorer:
         if self.protocol.label_stride > 1:
             height, width = self.protocol.label_hw((label.shape[0], label.shape[1]))
             label = functional.resize_label(label, (width, height))
-        if label.shape != label_map.shape:
-            raise DataError(
-                f"{sample.label}: a label of the image's size is expected, "
-                f"{_size(label_map)} (width x height), got {_size(label)}"
-                f"{turned_hint(sample.image, label_map.shape, label.shape)}"
-            )
+        require_image_size(sample, label.shape, label_map.shape)
         table = self.class_table
         undecided, unknown_labels = label_map == table.unknown, None
         if table.unknown is not None and undecided.any():
@@ -456,5 +451,17 @@ def format_array(values: NDArray[np.float64]) -> str:
     )
 
 
-def _size(label_map: NDArray[np.uint8]) -> str:
-    return f"{label_map.shape[1]}x{label_map.shape[0]}"
+def require_image_size(
+    sample: SampleLike, label_hw: tuple[int, ...], image_hw: tuple[int, ...]
+) -> None:
+    """Refuse a label of another size than its image, or its predicted label map.
+
+    Raises:
+        DataError: it has another size.
+    """
+    if label_hw != image_hw:
+        expected, got = (f"{size_hw[1]}x{size_hw[0]}" for size_hw in (image_hw, label_hw))
+        raise DataError(
+            f"{sample.label}: a label of the image's size is expected, {expected} (width x "
+            f"height), got {got}{turned_hint(sample.image, image_hw, label_hw)}"
+        )

@@ -195,10 +195,12 @@ class Extras:
             )
         if "bootstrap" in figures:
             interval = figures["bootstrap"]
+            found = f"{_four(interval['low'])} to {_four(interval['high'])}"
+            if interval["low"] is None:
+                found = "none; more images are needed"
             lines.append(
                 f"[EVAL] mIoU {_four(interval['value'])}, {CONFIDENCE:.0%} bootstrap interval over "
-                f"{interval['num_images']} images: {_four(interval['low'])} to "
-                f"{_four(interval['high'])}"
+                f"{interval['num_images']} images: {found}"
             )
         if self.findings is not None:
             lines += finding_lines(figures)

@@ -73,7 +73,7 @@ def measure_unknown(
         if not count:
             raise UsageError(
                 f"--unknown_data: {kind} pixels are expected (value {table.unknown} in labels is "
-                "unknown), got none"
+                f"unknown), got none in {len(samples)} labels, the first is {samples[0].label}"
             )
     largest, best = logits.max(axis=1), logits.argmax(axis=1)
     scores = {"largest softmax": softmax_rows(logits).max(axis=1), "largest logit": largest}

@@ -5,6 +5,7 @@ is taken, as it is for the whole set. It says how the score varies with the imag
 varies between trainings.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,11 @@ _RESAMPLES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and the central `CONFIDENCE` interval of its resamples."""
+    """A score and the central `CONFIDENCE` interval of its resamples.
+
+    Attributes:
+        low, high: NaN where there is no interval: of one image, or of nothing that was scored.
+    """
 
     value: float
     low: float
@@ -30,6 +35,8 @@ class Interval:
 
     def words(self) -> str:
         """The value and its interval: `0.1234 (0.1200 to 0.1300)`."""
+        if math.isnan(self.low):
+            return f"{self.value:.4f} (no interval)"
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
     def to_dict(self) -> dict[str, float | int | None]:
@@ -121,8 +128,11 @@ def _whole(areas: ClassPixels, absent: AbsentRule) -> float:
 
 
 def interval_of(value: float, values: NDArray[np.float64], num_images: int) -> Interval:
-    """The value with the central `CONFIDENCE` interval of its resamples; NaN is left out."""
-    if np.isnan(values).all():
+    """The value with the central `CONFIDENCE` interval of its resamples; NaN is left out.
+
+    Every resample of one image is that image, so that it has no interval.
+    """
+    if num_images < 2 or np.isnan(values).all():
         return Interval(value, float("nan"), float("nan"), num_images, len(values))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])

@@ -85,8 +85,14 @@ def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_pat
     content = copied.read_text()
     image = deployment.list.parent / "city0/frame.png"
     argmax = deployment.export(deployment.config, "argmax")
+    ignored = tmp_path / "ignored.list"
+    Image.fromarray(np.full_like(np.asarray(Image.open(image))[..., 0], 255)).save(
+        tmp_path / "ignored.png"
+    )
+    ignored.write_text(f"{image} ignored.png\n" * 2)
     for config, data, message in (
-        (copied, image, "two or more labelled images are expected, got 0"),
+        (copied, image, f"--data: {image}: two or more lines 'image label' are expected"),
+        (copied, ignored, f"the first is {tmp_path / 'ignored.png'}; list other images"),
         (argmax, deployment.list, "export it again with --output_op none"),
     ):
         done = call(
@@ -95,7 +101,7 @@ def test_what_cannot_be_calibrated(copied: Path, deployment: Deployment, tmp_pat
         )
         assert done.status == 2 and message in done.err, done.err
         assert len(done.err.strip().splitlines()) == 1
-    assert copied.read_text() == content and not (tmp_path / "out").exists()
+    assert copied.read_text() == content and not list((tmp_path / "out").glob("*"))
     lists = [part for name in ("data", "train_data", "unknown_data")
              for part in (f"--{name}", deployment.list)]  # fmt: skip
     flags = ["--device", "cpu", "--save_dir", tmp_path / "out"]

@@ -222,7 +222,8 @@ def test_one_image_shows_nothing_beyond_chance() -> None:
     runs = [evaluation_of([image_counts("a", 10, hits)]).to_json() for hits in (2, 9)]
     result = compare(*runs, resamples=50)
     difference = result["mean_iou_difference"]
-    assert difference["low"] == difference["high"] != 0 and not result["beyond_chance"]
+    assert difference["value"] != 0 and difference["low"] is None and not result["beyond_chance"]
+    assert comparison_lines(result)[-1].endswith("one image has no interval")
 
 
 def test_compare_refuses_other_classes_rules_and_images() -> None:

@@ -63,10 +63,11 @@ def test_the_spread_is_that_of_means_of_equally_many_images() -> None:
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
 
 
-def test_one_image_has_no_spread() -> None:
+def test_one_image_has_no_interval() -> None:
     areas = areas_of(random_counts(2)[:1])
     interval = bootstrap_mean_iou(areas, resamples=10)
-    assert interval.low == interval.value == interval.high
+    assert np.isnan([interval.low, interval.high]).all() and interval.to_dict()["low"] is None
+    assert interval.words() == f"{interval.value:.4f} (no interval)"
 
 
 def test_equal_runs_differ_by_nothing_and_better_ones_by_more_than_chance() -> None:
