@@ -148,7 +148,8 @@ class PaddleSegDataset:
         item = {key: np.ascontiguousarray(data[key]) for key in ("edge",) if key in data}
         item["img"] = np.ascontiguousarray(data["img"][: self.img_channels], np.float32)
         if data.get("label") is not None:
-            item["label"] = np.ascontiguousarray(data["label"].squeeze(), np.int64)
+            label = np.ascontiguousarray(data["label"], np.int64)
+            item["label"] = label.reshape(label.shape[-2:])  # some are (1, H, W)
         return item
 
 

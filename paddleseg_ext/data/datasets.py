@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paddleseg_ext.common.errors import DataError, MissingData, UsageError, require_none
+from paddleseg_ext.common.errors import (
+    DataError,
+    MissingData,
+    UsageError,
+    check_path,
+    require_none,
+)
 from paddleseg_ext.common.files import located
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.data.edges import edge_map
@@ -293,6 +299,9 @@ class ListDataset(SegmentationDataset):
         self.mode = require_mode(mode, ("train", "val", "test"))
         paths = {"train": train_path, "val": val_path, "test": test_path}
         path = paths[mode]
+        for key, place in (("dataset_root", dataset_root), (f"{mode}_path", path)):
+            if place is not None:
+                check_path(key, place)
         if path is None and files is None:
             others = [other for other, given in paths.items() if given is not None]
             meant = f"; to read {others[0]}_path, set mode: {others[0]}" if others else ""
@@ -302,7 +311,8 @@ class ListDataset(SegmentationDataset):
         root = Path(dataset_root)
         if not root.is_dir():
             raise MissingData(f"dataset_root: {located(root)} is not a folder")
-        table = generic_table(num_classes, class_names, ignore_index, root.name, left_right)
+        name = root.name or root.resolve().name
+        table = generic_table(num_classes, class_names, ignore_index, name, left_right)
         inside = None if path is None else root / path
         listed = inside if inside is not None and inside.exists() else path
         if files is not None:

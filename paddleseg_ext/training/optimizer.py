@@ -141,6 +141,11 @@ def _check_clip(section: Mapping[str, Any]) -> None:
             check_factor("grad_clip_cfg.min (below 0)", -value if _is_number(value) else value)
         else:
             check_factor(f"grad_clip_cfg.{key}", value)
+        if value == 0:
+            raise ValueError(
+                f"grad_clip_cfg: with '{key}' 0 every gradient is 0; for no clipping leave "
+                "grad_clip_cfg out"
+            )
     if _CLIPS[name][0] not in section:
         raise ValueError(f"grad_clip_cfg: '{_CLIPS[name][0]}' is missing")
 

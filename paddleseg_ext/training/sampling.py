@@ -151,7 +151,7 @@ class SeededSamples:
         random.seed(int(state[0]))
         np.random.seed(int(state[1]))
         sample = self._dataset[key.sample]
-        label = np.squeeze(sample["label"]).astype(np.int64)
+        label = sample["label"].reshape(sample["label"].shape[-2:]).astype(np.int64)
         image = sample["img"].astype(np.float32)
         if "edge" in sample:
             return image, label, key.sample, sample["edge"].astype(np.int64)

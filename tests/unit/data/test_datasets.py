@@ -145,6 +145,17 @@ def test_lists_that_do_not_serve(tmp_path: Path) -> None:
     assert "label" not in _list_dataset(tmp_path, mode="test", test_path="images.txt")[0]
     with pytest.raises(UsageError, match="not a folder"):
         ListDataset(str(tmp_path / "absent"), 3, train_path="train.txt")
+    with pytest.raises(UsageError, match=r"^train_path: a path is expected, got \['a\.txt'\]"):
+        _list_dataset(tmp_path, train_path=["a.txt"])
+    with pytest.raises(UsageError, match=r"^dataset_root: a path is expected, got 5"):
+        ListDataset(5, 3, train_path="train.txt")  # type: ignore[arg-type]
+
+
+def test_messages_name_a_data_set_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _list_dataset(Path()).class_table.name == tmp_path.name
 
 
 def test_real_cityscapes(shared_dir: Path) -> None:

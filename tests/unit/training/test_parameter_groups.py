@@ -91,6 +91,8 @@ def test_steps_are_paddlesegs(section: dict[str, Any]) -> None:
         ({"grad_clip_cfg": {"name": "ClipGradNorm"}}, "did you mean 'ClipGradByNorm'"),
         ({"grad_clip_cfg": {"name": "ClipGradByNorm"}}, "'clip_norm' is missing"),
         ({"grad_clip_cfg": {"name": "ClipGradByNorm", "max": 1}}, "takes no 'max'"),
+        ({"grad_clip_cfg": {"name": "ClipGradByNorm", "clip_norm": 0}}, "for no clipping leave"),
+        ({"grad_clip_cfg": {"name": "ClipGradByValue", "max": 0.0}}, "with 'max' 0 every"),
         ({"grad_clip_cfg": {"name": "ClipGradByValue", "max": 1, "min": 1}}, "below 0"),
         ({"nesterov": True, "use_nesterov": True}, "both are given"),
         ({"type": "adam", "lazy_mode": True}, "sparse gradients"),

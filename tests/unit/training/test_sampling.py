@@ -56,6 +56,14 @@ def test_accumulated_batches_are_the_big_batch_in_order(world: int, accumulate: 
         assert joined == big
 
 
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (1, 1)])
+def test_a_label_of_one_row_or_column_keeps_its_shape(shape: tuple[int, int]) -> None:
+    image = np.zeros((3, *shape), np.float32)
+    for label in (np.zeros(shape, np.uint8), np.zeros((1, *shape), np.uint8)):
+        read = SeededSamples([{"img": image, "label": label}], 0)[SampleKey(0, 0)]
+        assert read[1].shape == shape
+
+
 @given(samples=st.integers(2, 30), batch=st.integers(1, 2), seed=st.integers(0, 5))
 def test_an_epoch_repeats_no_sample(samples: int, batch: int, seed: int) -> None:
     batches = EpochBatches(samples, GlobalBatch(batch), seed, 0, 3 * (samples // batch))
