@@ -7,8 +7,9 @@ maps do not change. SAVE_DIR/calibration.json has ECE, class-wise ECE, Brier sco
 risk by coverage before and after, with intervals (bootstrap over images), SAVE_DIR/calibration.png
 the reliability diagram and the risk-coverage curve.
 
-With --train_data the bundle also gets what `infer --save_familiarity` needs: a second score, low
-where objects are that training never saw. --unknown_data measures that.
+With --train_data the bundle also gets what `infer --save_familiarity` needs, whatever becomes of
+the temperature: a second score, low where objects are that training never saw. --unknown_data
+measures that.
 
   paddleseg-ext calibrate --config output/export/deploy.yaml --data held_back.list
 """
