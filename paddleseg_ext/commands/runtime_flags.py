@@ -6,7 +6,7 @@ from typing import Literal
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import number_parser
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import fix_thread_count, resolve_device
 from paddleseg_ext.common.options import option, refuse_idle
 from paddleseg_ext.inference.bundle import Bundle
@@ -156,6 +156,8 @@ def _is_for_paddle(flags: RuntimeFlags, device: str) -> bool:
 def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> RuntimeSpec:
     """The runtime that the flags name, or the one that `auto` chooses, with its reason logged.
 
+    One that is named and recorded as failed is taken, with a warning.
+
     Args:
         flags: of the command.
         bundle: its records decide for `auto`.
@@ -166,6 +168,10 @@ def runtime_of(flags: RuntimeFlags, bundle: Bundle, prefix: str = "") -> Runtime
     """
     asked = asked_runtime(flags)
     if asked is not None:
+        found = bundle.verified.get(asked.name)
+        if found is not None and not found.passed and not found.foreign_version(asked.engine):
+            where = f"{prefix}{bundle.deploy_file}"
+            warn(f"{where}: {asked.name} is recorded as failed by {found.command}")
         return asked
     chosen, reason = choose_runtime(bundle, flags.precision or "fp32")
     log(f"{prefix}backend {chosen.name}: {reason}")

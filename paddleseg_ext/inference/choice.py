@@ -95,13 +95,11 @@ def _unverified(bundle: Bundle, precision: str, failed: list[str]) -> tuple[str,
             f"{bundle.deploy_file}: its {precision} graph is ONNX, and neither ONNX Runtime nor "
             f"OpenVINO is installed: {how_to_install('onnxruntime')}"
         )
+    wrong = f"recorded as failed in {precision}: {', '.join(failed)}"
     for engine in possible:
         if engine not in failed:
-            return engine, why
-    raise UsageError(
-        f"{bundle.deploy_file}: recorded as failed in {precision} on this machine: "
-        f"{', '.join(failed)}; --backend {possible[0]} runs it all the same"
-    )
+            return engine, f"{why}; {wrong}" if failed else why
+    raise UsageError(f"{bundle.deploy_file}: {wrong}; --backend {possible[0]} runs it all the same")
 
 
 def _faster(bundle: Bundle, usable: Mapping[str, Verified], precision: str) -> str:

@@ -1,6 +1,7 @@
 """Flags that describe a runtime become one `RuntimeSpec`."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from paddleseg_ext.commands.runtime_flags import (
 )
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.inference.runtime import RuntimeSpec
+from paddleseg_ext.inference.verified import Verified
 
 
 @pytest.fixture
@@ -39,13 +41,30 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_which_one(with_gpu: None, flags: dict[str, Any], name: str) -> None:
-    spec = runtime_of(RuntimeFlags(**flags), None, "[SERVE] ")  # type: ignore[arg-type]
+    bundle: Any = SimpleNamespace(verified={})
+    spec = runtime_of(RuntimeFlags(**flags), bundle, "[SERVE] ")
     assert spec.name == name and spec.threads == 1
 
 
 def test_the_choice_is_logged(with_gpu: None, capsys: pytest.CaptureFixture[str]) -> None:
-    runtime_of(RuntimeFlags(device="cpu"), None, "[SERVE] ")  # type: ignore[arg-type]
+    bundle: Any = SimpleNamespace(verified={})
+    runtime_of(RuntimeFlags(device="cpu"), bundle, "[SERVE] ")
     assert "[SERVE] backend openvino: the fastest" in capsys.readouterr().out
+
+
+def test_a_runtime_that_failed_runs_with_a_warning(
+    with_gpu: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = {
+        "openvino_int8": Verified("failed", False, command="quantize"),
+        "onnxruntime_int8": Verified("within-budget", True, command="quantize"),
+    }
+    bundle: Any = SimpleNamespace(verified=records, deploy_file=Path("b/deploy.yaml"))
+    for name in records:
+        assert runtime_of(RuntimeFlags(name, device="cpu"), bundle).name == name
+    warned = capsys.readouterr().out
+    assert "b/deploy.yaml: openvino_int8 is recorded as failed by quantize" in warned
+    assert "onnxruntime_int8" not in warned
 
 
 def test_a_runtime_of_another_machine_is_named_here() -> None:

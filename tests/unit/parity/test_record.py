@@ -72,8 +72,24 @@ def test_auto_refuses_what_failed(tmp_path: Path) -> None:
     record(bundle, [run("paddle"), run("paddle_onednn", FAILED)])
     assert choose_runtime(read_bundle(tmp_path))[0].name == "paddle"
     record(read_bundle(tmp_path), [run("paddle", FAILED)])
-    with pytest.raises(UsageError, match="recorded as failed"):
+    with pytest.raises(UsageError, match="recorded as failed in fp32: paddle_onednn, paddle; "):
         choose_runtime(read_bundle(tmp_path))
+
+
+def test_one_that_is_taken_unverified_is_named_beside_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An INT8 graph that failed in ONNX Runtime, and was not judged in OpenVINO."""
+    version = ENGINES["onnxruntime"].installed_version
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setattr(type(ENGINES[name]), "is_installed", True)
+    bundle = write_bundle(
+        tmp_path, {"onnxruntime_int8": Verified(FAILED, False, version=version or "")}
+    )
+    monkeypatch.setattr(Bundle, "onnx_file", lambda *_: tmp_path)
+    spec, why = choose_runtime(bundle, "int8")
+    assert spec.name == "openvino_int8" and "not verified here" in why
+    assert why.endswith("; recorded as failed in int8: onnxruntime")
 
 
 @pytest.mark.parametrize(
