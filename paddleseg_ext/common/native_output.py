@@ -1,4 +1,4 @@
-"""Reads and hides the standard output of C and C++ libraries, which goes past Python."""
+"""Reads and hides what C and C++ libraries print, which goes past Python."""
 
 import ctypes
 import os
@@ -8,37 +8,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-_LOCK = Lock()  # the file descriptor is the process's
+STREAMS = {"stdout": 1, "stderr": 2}  # file descriptors
+_LOCK = Lock()  # they are the process's
 
 
 @contextmanager
-def without_lines(starts: tuple[str, ...]) -> Iterator[list[str]]:
-    """Keep lines that begin so off the standard output, for the length of a block.
+def without_lines(starts: tuple[str, ...], stream: str = "stdout") -> Iterator[list[str]]:
+    """Keep lines that begin so off the standard output or error, for the length of a block.
 
     What others print meanwhile, threads among them, comes out afterwards.
 
     Args:
-        starts: how lines begin that are kept off.
+        starts: how lines begin that are kept off; "" is how every line does.
+        stream: `stdout` or `stderr`.
 
     Yields:
         A list; it holds these lines when the block has ended.
     """
     kept_off: list[str] = []
-    c_library = ctypes.CDLL(None)
+    c_library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+    number, python_stream = STREAMS[stream], getattr(sys, stream)
     with _LOCK, tempfile.TemporaryFile() as caught:
-        sys.stdout.flush()
+        python_stream.flush()
         c_library.fflush(None)
-        output = os.dup(1)
-        os.dup2(caught.fileno(), 1)
+        output = os.dup(number)
+        os.dup2(caught.fileno(), number)
         try:
             yield kept_off
         finally:
-            sys.stdout.flush()
+            python_stream.flush()
             c_library.fflush(None)
-            os.dup2(output, 1)
+            os.dup2(output, number)
             os.close(output)
             caught.seek(0)
             lines = caught.read().decode("utf-8", "replace").splitlines()
             kept_off += [line for line in lines if line.startswith(starts)]
             if others := [line for line in lines if not line.startswith(starts)]:
-                print(*others, sep="\n", flush=True)
+                print(*others, sep="\n", file=python_stream, flush=True)

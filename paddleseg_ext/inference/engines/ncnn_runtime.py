@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.files import require_file
 from paddleseg_ext.common.machine import available_cores
+from paddleseg_ext.common.native_output import without_lines
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import GraphEngine, RunTimes
 from paddleseg_ext.inference.runtime import RuntimeReport
@@ -63,8 +64,11 @@ class Ncnn(GraphEngine):
             (self._net.load_param, self.file),
             (self._net.load_model, weights),
         ):
-            if load(str(file)):
-                raise self.cannot_load(ValueError(f"{file.name} is no file of this ncnn's"))
+            with without_lines(("",), "stderr") as printed:
+                failed = load(str(file))
+            if failed:
+                reason = f": {printed[0]}" if printed else ""
+                raise self.cannot_load(ValueError(f"{file.name} is no file of this ncnn's{reason}"))
         (self._input,), (self._output,) = self._net.input_names(), self._net.output_names()
         self._bits: Counter[str] = Counter()
 

@@ -208,6 +208,15 @@ def test_a_file_that_is_no_graph(tmp_path: Path, suffix: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_ncnn_prints_is_in_the_error(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    bundle = make_bundle(tmp_path)
+    file = tmp_path / "model.ncnn.param"
+    file.write_text(file.read_text("utf-8").replace("Convolution ", "Unheard_of  ", 1), "utf-8")
+    with pytest.raises(UsageError, match=r"no file of this ncnn's: layer Unheard_of not exists"):
+        opened(bundle)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_bundle_without_such_a_graph(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"export it with export_model\.py --ncnn True"):
         opened(bundle_for_onnx(write_onnx(tmp_path / "net.onnx")))
