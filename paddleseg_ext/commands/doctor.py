@@ -5,7 +5,8 @@ r"""Print the parameters, multiply-adds and output strides of a yml's network.
 
 Counted while the network runs once in inference mode: convolutions and linear layers, a
 multiplication and its addition as one. Parameters of auxiliary heads are counted apart, because
-inference does not need them. docs/networks.md compares the counts with the published ones.
+inference does not need them. docs/networks.md compares the counts with the published ones. A yml
+that `train` would refuse is refused here, too; its data may be missing.
 """
 
 import argparse
@@ -42,7 +43,9 @@ def main(argv: list[str]) -> None:
     from paddleseg_ext.data.build import class_table_of
     from paddleseg_ext.export.cost import diagnose
     from paddleseg_ext.models.build import build_model
+    from paddleseg_ext.training.plan import check_training
 
+    check_training(config)
     num_classes = config.model.get("num_classes") or class_table_of(config).num_classes
     model = build_model(config, num_classes)
     print("\n".join(diagnose(model, args.input_shape).lines(args.input_shape)))

@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from paddleseg_ext.common.errors import UsageError, check_choice
+from paddleseg_ext.common.errors import MissingData, UsageError, check_choice
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.machine import resolve_device
 from paddleseg_ext.common.options import from_section
 from paddleseg_ext.config import Config
 from paddleseg_ext.evaluation.protocol_choice import rules_of
+from paddleseg_ext.images.labels import IGNORE_INDEX
 from paddleseg_ext.models.starting_weights import files_to_start_from, missing_start
 from paddleseg_ext.scoring.protocols import EvaluationRule, Protocol
 from paddleseg_ext.training.distillation import Distillation, read_distillation
@@ -99,6 +102,42 @@ class TrainingPlan:
         return next(iter(self.rules.values()))
 
 
+def check_training(config: Config) -> None:
+    """Refuse what `train` would refuse of a configuration; its data may be on another machine.
+
+    A yml of a network alone, without sections of a training, has nothing to refuse.
+
+    Raises:
+        UsageError: a key or value of one of the sections.
+    """
+    from paddleseg_ext.data.build import build_dataset
+    from paddleseg_ext.losses.multi_head import build_loss
+
+    ignore_index, num_classes = IGNORE_INDEX, None
+    for section in ("val_dataset", "train_dataset"):
+        with suppress(MissingData):
+            if section in config.raw:
+                dataset = build_dataset(config, section)
+                ignore_index, num_classes = dataset.ignore_index, dataset.num_classes
+    if {"optimizer", "lr_scheduler", "loss"} & set(config.raw):
+        with suppress(MissingData):
+            _read_sections(config)
+    if "loss" in config.raw:
+        build_loss(config, ignore_index, num_classes)
+
+
+def _read_sections(config: Config) -> dict[str, Any]:
+    """The checked sections that only a training reads, by their names in `TrainingPlan`."""
+    check_choice("initialization", config.initialization, NAMES)
+    return {
+        "optimizer": OptimizerOptions.from_section(config.optimizer),
+        "schedule": build_schedule(config.lr_scheduler, config.iters),
+        "ema": None if config.ema is None else from_section(EmaOptions, config.ema, "ema"),
+        "rules": rules_of(config),
+        "distillation": read_distillation(config),
+    }
+
+
 def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
     """Read and check all that can be found wrong without Paddle, whose import takes seconds.
 
@@ -111,8 +150,7 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
     precision = resolve_precision(options.precision, options.amp_level, device)
     for section in ("model", "train_dataset", "loss"):
         config.section(section)
-    rules = rules_of(config)
-    check_choice("initialization", config.initialization, NAMES)
+    sections = _read_sections(config)
     if options.do_eval:
         config.section("val_dataset")
     elif options.early_stop:
@@ -130,15 +168,11 @@ def make_plan(config: Config, options: TrainOptions) -> TrainingPlan:
         options=options,
         device=device,
         precision=precision,
-        optimizer=OptimizerOptions.from_section(config.optimizer),
-        schedule=build_schedule(config.lr_scheduler, config.iters),
-        ema=None if config.ema is None else from_section(EmaOptions, config.ema, "ema"),
-        distillation=read_distillation(config),
-        rules=rules,
         resumed=None
         if begun is not None
         else find_resume_folder(options.resume_model, options.save_dir),
         begun=begun or 0,
+        **sections,
     )
     _check_start(plan)
     for name in options.trackers:
