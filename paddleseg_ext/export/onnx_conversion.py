@@ -20,6 +20,7 @@ import numpy as np
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.packages import optional_imports
+from paddleseg_ext.inference.engines.onnx_providers import CPU, ERRORS_ONLY
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -38,7 +39,6 @@ CHANGE_ARITHMETIC = [
 ]
 PADDING = ("pads", "auto_pad", "count_include_pad")  # attributes of a pooling
 FREE_SIDES = ((1, 3, 256, 256), (2, 3, 320, 384))  # two shapes: sides that differ are free
-ERRORS_ONLY = 3  # of ONNX Runtime's log
 # Names the interpreter of another environment, which has paddle2onnx.
 HELPER = "PADDLE2ONNX_PYTHON"
 NEWEST_PYTHON = (3, 12)  # with a wheel of paddle2onnx 2.1
@@ -175,7 +175,7 @@ def fold_sizes(onnx_file: Path, input_shape: Sequence[int], input_dtype: str) ->
         session = onnxruntime.InferenceSession(
             str(onnx_file),
             options,
-            providers=["CPUExecutionProvider"],
+            providers=[CPU],
             disabled_optimizers=CHANGE_ARITHMETIC,
         )
         node = session.get_inputs()[0]

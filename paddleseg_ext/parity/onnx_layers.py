@@ -8,9 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import cut
+from paddleseg_ext.inference.engines.onnx_providers import CPU, ERRORS_ONLY
 from paddleseg_ext.parity.layers import PLAIN, Graph, Node, Tensors, ancestors
-
-QUIET = 3  # of ONNX Runtime's log
 
 
 class OnnxGraph(Graph):
@@ -129,8 +128,8 @@ def _run_in_onnxruntime(
     if is_plain:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = QUIET
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime.InferenceSession(content, options, providers=[CPU])
     found: list[NDArray] = session.run(None, dict(feeds))
     return found
 

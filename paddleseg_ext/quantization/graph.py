@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.packages import optional_imports
+from paddleseg_ext.inference.engines.onnx_providers import ERRORS_ONLY
 
 QUANTIZED_OPERATORS = ("Conv",)
-ERRORS_ONLY = 3  # of ONNX Runtime's log
 
 
 def import_quantizer() -> Any:

@@ -22,6 +22,7 @@ CPU, CUDA, TENSORRT = (
     "CUDAExecutionProvider",
     "TensorrtExecutionProvider",
 )
+ERRORS_ONLY = 3  # a level of ONNX Runtime's log
 GPU_DISTRIBUTION = "onnxruntime-gpu"
 # Linux's driver, and that of WSL.
 DEVICE_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))

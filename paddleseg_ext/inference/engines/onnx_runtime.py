@@ -22,6 +22,7 @@ from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.engines.base import GraphEngine, RunTimes
 from paddleseg_ext.inference.engines.onnx_providers import (
     CPU,
+    ERRORS_ONLY,
     TENSORRT,
     device_of,
     missing_provider,
@@ -30,7 +31,6 @@ from paddleseg_ext.inference.engines.onnx_providers import (
 from paddleseg_ext.inference.runtime import RuntimeReport
 
 AFFINITIES = "session.intra_op_thread_affinities"
-ERRORS_ONLY = 3  # of ONNX Runtime's log
 INT8_PREFIX, INT8_SUFFIX = "QLinear", "Integer"  # QLinearConv, MatMulInteger, ...
 # Kernels whose precision is that of the arithmetic; the others move or reshape.
 COMPUTES = ("Conv", "MatMul", "Gemm", "Pool", "Add", "Mul", "Resize", "Concat", "Softmax")
