@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.images.labels import IGNORE_INDEX
+from paddleseg_ext.images.labels import CITYSCAPES, IGNORE_INDEX
 from paddleseg_ext.images.scenes import draw_film
 from paddleseg_ext.inference.flow import Steadiness
 from paddleseg_ext.inference.predictor import Predictor
@@ -95,6 +95,11 @@ def main() -> None:
     draws = np.concatenate([np.ones((1, len(seeds)), np.int64), image_draws(len(seeds), 1000, 0)])
     found: dict[float, list[Film]] = {memory: [] for memory in [0.0, *options.memory]}
     with Predictor.open(options.config, options.backend, threads=1) as predictor:
+        if predictor.class_table.class_names != CITYSCAPES.class_names:
+            raise SystemExit(
+                f"error: {options.config}: a bundle of Cityscapes' classes is expected, which the "
+                f"drawn films have, got {predictor.class_table.name}"
+            )
         predictor.warm_up()
         for seed in track(seeds, "films", total=len(seeds)):
             for memory, films in found.items():  # in turns
