@@ -90,7 +90,8 @@ def open_video(path: str | Path) -> Source:
     path = require_file(path, "--video")
     # FFmpeg writes lines of its own to standard error; the messages below are enough.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    source = _source(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), path)
+    with quiet_opencv():
+        source = _source(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), path)
     if source is None:
         raise UsageError(f"--video: '{path}' is no video that OpenCV can read")
     rate = source.frames_per_second
@@ -132,7 +133,7 @@ def count_frames(path: Path) -> int:
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Silence the line that OpenCV writes for each camera or encoder that it cannot open."""
+    """Silence the line that OpenCV writes for what it cannot open: a file, camera or encoder."""
     levels = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging  # there since OpenCV 4.14
     before = levels.getLogLevel()
     levels.setLogLevel(SILENT)

@@ -46,7 +46,9 @@ def choose_codec(source: Source, wanted: str) -> str:
             writer.release()
             if opened:
                 return codec
-    which = " that browsers play; try --video_codec mp4v" if wanted == AUTO else f" as {wanted}"
+    which = f" as {wanted}; leave --video_codec out, or take mp4v"
+    if wanted == AUTO:
+        which = " that browsers play; try --video_codec mp4v"
     raise DataError(f"{source.path}: OpenCV cannot write a video of {width}x{height}{which}")
 
 

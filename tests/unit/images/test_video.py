@@ -37,6 +37,7 @@ def test_what_is_no_video_is_refused(
         open_video(path)
     with pytest.raises(UsageError, match="does not exist"):
         open_video(tmp_path / "nothing.mp4")
+    assert "VIDEOIO" not in capfd.readouterr().err, "OpenCV would write a line of its own"
 
 
 def test_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
