@@ -19,7 +19,7 @@ from paddleseg_ext.common.options import option, parse_options
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.images.labels import CITYSCAPES, IGNORE_INDEX
 from paddleseg_ext.images.scenes import draw_film
-from paddleseg_ext.inference.flow import Steadiness
+from paddleseg_ext.inference.flow import TemporalConsistency
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.smoothing import DEFAULT_MEMORY, SmoothedPredictor
 from paddleseg_ext.scoring.bootstrap import bootstrap_difference, image_draws, interval_of
@@ -44,7 +44,7 @@ class FilmOptions:
 class Film:
     """The figures of one film."""
 
-    steadiness: Steadiness
+    consistency: TemporalConsistency
     pairs: NDArray[np.int64]
     seconds: float = 0.0
 
@@ -52,14 +52,14 @@ class Film:
 def watch(predictor: Predictor, memory: float, seed: int, options: FilmOptions) -> Film:
     """Predict a film's frames in their order."""
     classes = predictor.class_table.num_classes
-    film = Film(Steadiness(), np.zeros((classes, classes), np.int64))
+    film = Film(TemporalConsistency(), np.zeros((classes, classes), np.int64))
     runner = SmoothedPredictor(predictor, memory) if memory else predictor
     width, height = options.size
     for image, label in draw_film(seed, (width, height), options.frames):
         started = time.process_time()
         found = runner(image).label_map
         film.seconds += time.process_time() - started
-        film.steadiness.add(image, found)
+        film.consistency.add(image, found)
         film.pairs += count_pairs(found, label, classes, IGNORE_INDEX)
     return film
 
@@ -68,18 +68,18 @@ def truth(options: FilmOptions, seeds: range) -> float:
     """The consistency of the drawn labels."""
     kept = compared = 0
     for seed in seeds:
-        steadiness = Steadiness()
+        consistency = TemporalConsistency()
         width, height = options.size
         for image, label in draw_film(seed, (width, height), options.frames):
-            steadiness.add(image, label)
-        kept, compared = kept + steadiness.kept, compared + steadiness.compared
+            consistency.add(image, label)
+        kept, compared = kept + consistency.kept, compared + consistency.compared
     return kept / compared
 
 
 def consistency(films: list[Film], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """(R,) of draws of films."""
-    kept = np.array([film.steadiness.kept for film in films])
-    compared = np.array([film.steadiness.compared for film in films])
+    kept = np.array([film.consistency.kept for film in films])
+    compared = np.array([film.consistency.compared for film in films])
     return (drawn @ kept) / (drawn @ compared)
 
 

@@ -31,7 +31,7 @@ from paddleseg_ext.images.labels import MAX_CLASSES
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.images.video import open_video, read_frames
 from paddleseg_ext.inference.bundle import read_bundle
-from paddleseg_ext.inference.flow import Steadiness
+from paddleseg_ext.inference.flow import TemporalConsistency
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
@@ -146,15 +146,15 @@ class Bench:
 
     def consistency(self, video: Path, most_frames: int) -> tuple[float | None, str]:
         """Temporal consistency of the first frames of a video, or None and why there is none."""
-        steadiness, source = Steadiness(), open_video(video)
+        counts, source = TemporalConsistency(), open_video(video)
         try:
             with closing(read_frames(source)) as frames:
                 for frame in islice(frames, most_frames):
                     found = self.predictor(cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB))
-                    steadiness.add(found.image, found.label_map)
+                    counts.add(found.image, found.label_map)
         finally:
             source.capture.release()
-        return steadiness.consistency, steadiness.why_none()
+        return counts.share, counts.why_none()
 
     def peak_memory_mb(self) -> float:
         """The most memory that this process has had."""

@@ -74,7 +74,7 @@ def find_counterparts(before: Grey, now: Grey) -> Counterparts:
     return Counterparts(x, y, inside & alike & (apart <= share * length + pixels))
 
 
-class Steadiness:
+class TemporalConsistency:
     """Counts the pixels whose class is that of their counterpart in the frame before."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Steadiness:
         self.pixels += size
 
     @property
-    def consistency(self) -> float | None:
+    def share(self) -> float | None:
         """Share of the compared pixels that keep their class; None where there are none."""
         return self.kept / self.compared if self.compared else None
 

@@ -30,7 +30,7 @@ from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.files import atomic_path
 from paddleseg_ext.common.ordered import ordered_map, worker_threads
 from paddleseg_ext.images.video import FRAMES_AHEAD, Frame, Source
-from paddleseg_ext.inference.flow import Steadiness
+from paddleseg_ext.inference.flow import TemporalConsistency
 from paddleseg_ext.inference.outputs import OVERLAYS
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
@@ -164,10 +164,10 @@ def predict_video(
     codec = choose_codec(source, settings.video_codec)
     path = result_path(source, settings.save_dir, codec)
     outcome = VideoOutcome(codec=codec)
-    steadiness = Steadiness() if settings.consistency else None
+    consistency = TemporalConsistency() if settings.consistency else None
     files = FrameFiles(settings.save_dir, source.path.stem, settings.save_label_maps)
     repeats = _Repeats()
-    pen = _Pen(source, outcome, settings.show_fps, repeats, files, steadiness)
+    pen = _Pen(source, outcome, settings.show_fps, repeats, files, consistency)
     stream = StreamOptions(
         settings.batch_size,
         settings.num_workers,
@@ -193,10 +193,10 @@ def predict_video(
             raise DataError(f"{source.path}: not one frame of it can be decoded")
         check_written(temporary, path, outcome.num_written)
     files.delete_older()
-    if steadiness is not None:
-        outcome.consistency = steadiness.consistency
-        outcome.compared_pixels = steadiness.compared_share
-        outcome.no_consistency = steadiness.why_none()
+    if consistency is not None:
+        outcome.consistency = consistency.share
+        outcome.compared_pixels = consistency.compared_share
+        outcome.no_consistency = consistency.why_none()
     return outcome
 
 
@@ -243,7 +243,7 @@ class _Pen:
     show_fps: bool
     repeats: _Repeats
     files: FrameFiles
-    steadiness: Steadiness | None = None
+    consistency: TemporalConsistency | None = None
     writer: Any = None
     last: Prediction | None = None
     last_number: int = -1
@@ -259,8 +259,8 @@ class _Pen:
         assert isinstance(frame, Frame)
         repeated = list(self.write_repeats())
         self.last = prediction
-        if self.steadiness is not None and (found := prediction.segmentation) is not None:
-            self.steadiness.add(found.image, found.label_map)
+        if self.consistency is not None and (found := prediction.segmentation) is not None:
+            self.consistency.add(found.image, found.label_map)
         self._write(prediction, frame)
         return [*repeated, frame]
 
@@ -274,8 +274,8 @@ class _Pen:
             self.outcome.num_equal += self.last.error is None
             self._write(self.last, frame)
             if self.last.segmentation is not None:
-                if self.steadiness is not None:
-                    self.steadiness.repeat()
+                if self.consistency is not None:
+                    self.consistency.repeat()
                 self.files.repeat(self.last.segmentation, first, frame.number)
             yield frame
 

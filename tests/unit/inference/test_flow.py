@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from paddleseg_ext.inference.flow import Steadiness, find_counterparts
+from paddleseg_ext.inference.flow import TemporalConsistency, find_counterparts
 
 SIZE_HW, SHIFT_XY = (96, 144), (5, 3)
 
@@ -68,26 +68,26 @@ def test_what_comes_out_from_behind_has_no_counterpart() -> None:
 def test_labels_that_move_with_the_film_are_kept_and_flicker_is_counted() -> None:
     whole, rng = texture(), np.random.default_rng(1)
     classes = (whole // 64).astype(np.uint8)
-    steady, flickering = Steadiness(), Steadiness()
+    steady, flickering = TemporalConsistency(), TemporalConsistency()
     for number in range(5):
         label = window(classes, number)
         wrong = rng.uniform(size=label.shape) < 0.1
         steady.add(rgb(window(whole, number)), label)
         flickering.add(rgb(window(whole, number)), np.where(wrong, 9, label).astype(np.uint8))
     assert steady.compared == flickering.compared > 0.85 * steady.pixels
-    assert steady.consistency is not None and steady.consistency > 0.97
+    assert steady.share is not None and steady.share > 0.97
     # Both right, or both wrong.
-    expected = steady.consistency * 0.9**2 + 0.1**2
-    assert flickering.consistency == pytest.approx(expected, abs=0.01)
+    expected = steady.share * 0.9**2 + 0.1**2
+    assert flickering.share == pytest.approx(expected, abs=0.01)
 
 
 def test_nothing_to_compare() -> None:
-    steadiness = Steadiness()
-    assert steadiness.consistency is None and steadiness.compared_share is None
-    steadiness.add(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8))
-    steadiness.add(np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50), np.uint8))
-    assert steadiness.consistency is None
-    steadiness.add(np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50), np.uint8))
-    assert steadiness.consistency == 1.0
+    consistency = TemporalConsistency()
+    assert consistency.share is None and consistency.compared_share is None
+    consistency.add(np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8))
+    consistency.add(np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50), np.uint8))
+    assert consistency.share is None
+    consistency.add(np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50), np.uint8))
+    assert consistency.share == 1.0
     tiny = np.zeros((5, 7), np.uint8)
     assert not find_counterparts(tiny, tiny).exist.any(), "too small for OpenCV"

@@ -6,7 +6,7 @@ import pytest
 from engines import FakeEngine, predictor_of
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.inference.flow import Steadiness
+from paddleseg_ext.inference.flow import TemporalConsistency
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.smoothing import SmoothedPredictor
 
@@ -50,15 +50,15 @@ def test_a_moving_film_is_steadier_and_no_less_right() -> None:
     truth = np.abs(whole[..., None].astype(int) - centres).argmin(axis=2).astype(np.uint8)
     plain, right = predictor_of(BrightnessNetwork()), {}
     smoothed = SmoothedPredictor(plain, 0.6)
-    steadiness = {id(plain): Steadiness(), id(smoothed): Steadiness()}
+    consistency = {id(plain): TemporalConsistency(), id(smoothed): TemporalConsistency()}
     for number in range(8):
         noisy = rgb(window(whole, number)) + rng.normal(0, 14, (*SIZE_HW, 1))
         image = np.clip(noisy, 0, 255).astype(np.uint8)
         for predictor in (plain, smoothed):
             found = predictor(image).label_map
-            steadiness[id(predictor)].add(image, found)
+            consistency[id(predictor)].add(image, found)
             right.setdefault(id(predictor), []).append((found == window(truth, number)).mean())
-    before, after = (steadiness[id(each)].consistency for each in (plain, smoothed))
+    before, after = (consistency[id(each)].share for each in (plain, smoothed))
     assert after > before + 0.02
     assert np.mean(right[id(smoothed)]) > np.mean(right[id(plain)]) + 0.01
 

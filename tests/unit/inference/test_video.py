@@ -18,7 +18,7 @@ from PIL import Image
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.images.labels import ClassTable, generic_table
 from paddleseg_ext.images.video import Source, open_camera, open_video, read_frames
-from paddleseg_ext.inference.flow import Steadiness
+from paddleseg_ext.inference.flow import TemporalConsistency
 from paddleseg_ext.inference.outputs import blend
 from paddleseg_ext.inference.video import VideoSettings, predict_video
 from paddleseg_ext.inference.video_files import CODECS, PLAYED_BY_BROWSERS
@@ -143,12 +143,12 @@ def test_equal_frames_are_predicted_once(
 def test_equal_frames_keep_their_classes(tmp_path: Path, brightness: BrightnessNetwork) -> None:
     _, result = run(open_video(still(tmp_path / "in.avi")), tmp_path, brightness, consistency=True)
     assert result["num_equal"] > 0 and result["no_consistency"] == ""
-    steadiness = Steadiness()
+    consistency = TemporalConsistency()
     for frame in read_frames(open_video(tmp_path / "in.avi")):
         found = predictor_of(brightness)(cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2RGB))
-        steadiness.add(found.image, found.label_map)
-    assert result["consistency"] == pytest.approx(steadiness.consistency, abs=1e-3)
-    assert result["compared_pixels"] == pytest.approx(steadiness.compared_share, abs=1e-3)
+        consistency.add(found.image, found.label_map)
+    assert result["consistency"] == pytest.approx(consistency.share, abs=1e-3)
+    assert result["compared_pixels"] == pytest.approx(consistency.compared_share, abs=1e-3)
 
 
 @pytest.mark.parametrize(
