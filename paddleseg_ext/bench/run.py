@@ -139,11 +139,11 @@ def list_candidates(configs: Sequence[Path], options: BenchOptions) -> Iterator[
             f"--config: the bundles are named by their folders, and two are alike: {names}"
         )
     pairs = [
-        (config, name)
-        for config in configs
+        (config, bundle_name if len(configs) > 1 else "", name)
+        for config, bundle_name in zip(configs, names, strict=True)
         for name in dict.fromkeys(options.backend or possible_runtimes(read_bundle(config)))
     ]
-    for config, name in pairs:
+    for config, bundle_name, name in pairs:
         entry = ENGINES[RuntimeSpec.parse(name).engine]
         streams = options.streams if entry.streams else [1]
         pinning = options.cpu_affinity if entry.pinning else [False]
@@ -155,7 +155,7 @@ def list_candidates(configs: Sequence[Path], options: BenchOptions) -> Iterator[
                 streams=number,
                 pinned=pinned,
             )
-            yield Candidate(config, spec)
+            yield Candidate(config, spec, bundle_name)
 
 
 def possible_runtimes(bundle: Bundle) -> list[str]:

@@ -48,18 +48,19 @@ class Candidate:
     Attributes:
         config: the bundle's `deploy.yaml`.
         spec: the runtime; its streams are used for the throughput.
+        bundle_name: its folder, where there are other bundles.
     """
 
     config: Path
     spec: RuntimeSpec
+    bundle_name: str = ""
 
     @property
     def name(self) -> str:
-        """The bundle's folder, the runtime, streams where there are several, pinned."""
-        folder = self.config if self.config.is_dir() else self.config.parent
-        streams = f" x{self.spec.streams}" if self.spec.streams > 1 else ""
-        pinned = " pinned" if self.spec.pinned else ""
-        return f"{folder.resolve().name} {self.spec.name}{streams}{pinned}"
+        """The bundle where there are several, the runtime, its streams if several, pinned."""
+        streams = f"x{self.spec.streams}" if self.spec.streams > 1 else ""
+        pinned = "pinned" if self.spec.pinned else ""
+        return " ".join(filter(None, (self.bundle_name, self.spec.name, streams, pinned)))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def bundle(folder: Path, verified: dict | None = None) -> Bundle:
 def row(folder: Path, verified: dict | None = None, name: str = "one") -> Row:
     """Three turns of 10, 20 and 30 ms in each part, on a quarter of the recorded area."""
     turns = [Turn(dict.fromkeys(PARTS, ms / 1000), (50, 50), COUNTS) for ms in (10, 20, 30)]
-    candidate = Candidate(folder / name / "deploy.yaml", ONEDNN)
+    candidate = Candidate(folder / name / "deploy.yaml", ONEDNN, name)
     speeds: dict[int, list[float]] = {1: [5.0, 7.0], 4: []}
     told = RuntimeReport("paddle_inference")
     return Row(candidate, bundle(folder, verified), told, turns, [0.2, 0.3], speeds, (40, 50))
@@ -291,6 +291,7 @@ def test_candidates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = ["paddle", "openvino_int8", "openvino_int8 pinned"]
     expected += ["openvino_int8 x2", "openvino_int8 x2 pinned"]
     assert names == [f"{folder} {stage}" for folder in "ab" for stage in expected]
+    assert [c.name for c in list_candidates(configs[:1], options)] == expected
     with pytest.raises(UsageError, match="two are alike"):
         list(list_candidates([configs[0], Path("c/a/deploy.yaml")], options))
 
