@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from paddleseg_ext.commands.output_flags import unknown_below_option
+from paddleseg_ext.commands.output_flags import save_confidence_option, unknown_below_option
 from paddleseg_ext.commands.runtime_flags import (
     RuntimeFlags,
     asked_runtime,
@@ -71,9 +71,8 @@ class InferOptions:
     legend: bool = switch(
         "names and shares of the classes below each overlay, which is higher then", needs=IMAGES
     )
-    save_confidence: bool = switch(
-        "also write confidence/NAME.png: the largest softmax at the original size after all "
-        "resizing, 255 for 1; of a video confidence/NAME/000000.png and so on"
+    save_confidence: bool = save_confidence_option(
+        "; of a video confidence/NAME/000000.png and so on"
     )
     save_familiarity: bool = switch(
         "also write familiarity/NAME.png: the standardised largest logit, of a bundle with class "

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from paddleseg_ext.common.options import option
+from paddleseg_ext.common.options import option, switch
+
+
+def save_confidence_option(of_videos: str = "") -> Any:
+    """Returns the field of `--save_confidence`; `of_videos` is added to its help."""
+    return switch(
+        "also write confidence/NAME.png: the largest softmax at the original size after all "
+        f"resizing, 255 for 1{of_videos}"
+    )
 
 
 def unknown_below_option() -> Any:

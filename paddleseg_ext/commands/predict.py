@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from paddleseg_ext.checkpoints.manifest import configuration_for
-from paddleseg_ext.commands.output_flags import unknown_below_option
+from paddleseg_ext.commands.output_flags import save_confidence_option, unknown_below_option
 from paddleseg_ext.common.files import require_file, require_writable
 from paddleseg_ext.common.flags import (
     add_config_flags,
@@ -51,10 +51,7 @@ class PredictOptions:
     legend: bool = switch(
         "names and shares of the classes below each overlay, which is higher then"
     )
-    save_confidence: bool = switch(
-        "also write confidence/NAME.png: the largest softmax at the original size after all "
-        "resizing, 255 for 1"
-    )
+    save_confidence: bool = save_confidence_option()
     unknown_below: float | None = unknown_below_option()
     explain: list[str] | None = option(
         None,

@@ -12,13 +12,7 @@ from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.evaluator import Counted, Evaluation, Scorer
 from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.inference.benchmark import Benchmark
-from paddleseg_ext.inference.outputs import (
-    CONFIDENCE,
-    FAMILIARITY,
-    LABEL_MAPS,
-    OVERLAYS,
-    save_segmentation,
-)
+from paddleseg_ext.inference.outputs import SUFFIXES, result_file, save_segmentation
 from paddleseg_ext.inference.pipeline import Prediction, SampleLike, StreamOptions
 from paddleseg_ext.inference.predictor import Predictor
 from paddleseg_ext.scoring.metrics import AbsentRule
@@ -86,12 +80,9 @@ def _place(path: Path) -> Path:
 
 
 def output_files(samples: Iterable[SampleLike], save_dir: Path) -> Iterator[Path]:
-    """Files that `predict_and_save` may write, four per sample."""
+    """Files that `predict_and_save` may write, one of each kind per sample."""
     for sample in samples:
-        yield save_dir / LABEL_MAPS / f"{sample.name}.png"
-        yield save_dir / OVERLAYS / f"{sample.name}.jpg"
-        yield save_dir / CONFIDENCE / f"{sample.name}.png"
-        yield save_dir / FAMILIARITY / f"{sample.name}.png"
+        yield from (result_file(save_dir, kind, sample.name) for kind in SUFFIXES)
 
 
 def predict_and_save(

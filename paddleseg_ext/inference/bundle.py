@@ -187,7 +187,8 @@ class Bundle:
             file = self.deploy_file.parent / name
             if name not in left_out and file.is_file() and sha256_of(file) != expected:
                 warn(
-                    f"{file} was changed after the export: its hash is not the one in the manifest"
+                    f"{file} was changed after the export: its hash is not the one in the "
+                    "manifest, whose verdicts and calibration are of another file; export again"
                 )
 
     def graph_file(self, kind: str) -> Path:

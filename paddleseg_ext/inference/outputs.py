@@ -21,6 +21,7 @@ LABEL_MAPS = "label_maps"
 OVERLAYS = "overlays"
 CONFIDENCE = "confidence"
 FAMILIARITY = "familiarity"
+SUFFIXES = {LABEL_MAPS: ".png", OVERLAYS: ".jpg", CONFIDENCE: ".png", FAMILIARITY: ".png"}
 FAMILIARITY_STEPS = 16  # grey levels of a standard deviation; 128 is the mean
 FAMILIARITY_MEANS = (
     "familiarity: the standardised largest logit at the original size, as (value - 128) / 16 "
@@ -32,6 +33,11 @@ CONFIDENCE_MEANS = (
 OVERLAY_WEIGHT = 0.6  # of the colours; the rest is the image
 JPEG_QUALITY = 90
 LONGEST_JPEG_SIDE = 65500
+
+
+def result_file(save_dir: str | Path, kind: str, name: str) -> Path:
+    """The file of a result below `save_dir`, of a kind of `SUFFIXES`."""
+    return Path(save_dir) / kind / f"{name}{SUFFIXES[kind]}"
 
 
 def save_segmentation(
@@ -52,22 +58,21 @@ def save_segmentation(
         DataError: the picture cannot be encoded; nothing is written.
         OSError: one of the files cannot be written; the others are not there either.
     """
-    table, save_dir = segmentation.class_table, Path(save_dir)
+    table = segmentation.class_table
     picture = segmentation.overlay()
     if with_legend:
         entries = table.legend(segmentation.label_map)
         strip = legend(entries, table.class_names, picture.shape[1])
         picture = np.vstack([picture, strip])
-    contents = {
-        save_dir / LABEL_MAPS / f"{name}.png": encode_label_map(segmentation.label_map, table),
-        save_dir / OVERLAYS / f"{name}.jpg": encode_jpeg(picture),
+    encoded = {
+        LABEL_MAPS: encode_label_map(segmentation.label_map, table),
+        OVERLAYS: encode_jpeg(picture),
     }
     if segmentation.confidence is not None:
-        path = save_dir / CONFIDENCE / f"{name}.png"
-        contents[path] = encode_confidence(segmentation.confidence)
+        encoded[CONFIDENCE] = encode_confidence(segmentation.confidence)
     if segmentation.familiarity is not None:
-        path = save_dir / FAMILIARITY / f"{name}.png"
-        contents[path] = encode_familiarity(segmentation.familiarity)
+        encoded[FAMILIARITY] = encode_familiarity(segmentation.familiarity)
+    contents = {result_file(save_dir, kind, name): each for kind, each in encoded.items()}
     try:
         for path, content in contents.items():
             write_bytes(path, content)

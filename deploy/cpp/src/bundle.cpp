@@ -314,7 +314,8 @@ void check_files(const Value& manifest, const Bundle& bundle, const Warn& warn) 
       warn(file.string() + " is named in " + bundle.deploy_file.filename().string() + " and missing");
     } else if (sha256_of(file) != hash->text) {
       require_inside(file, folder);
-      warn(file.string() + " was changed after the export: its hash is not the one in the manifest");
+      warn(file.string() + " was changed after the export: its hash is not the one in the manifest, " +
+           "whose verdicts and calibration are of another file; export again");
     }
   }
 }

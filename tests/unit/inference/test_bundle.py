@@ -72,7 +72,9 @@ def test_what_is_written_is_read_back(folder: Path, capsys: pytest.CaptureFixtur
 def test_a_changed_file_is_a_warning(folder: Path, capsys: pytest.CaptureFixture) -> None:
     (folder / "model.pdiparams").write_bytes(b"heights")
     read_bundle(folder)
-    assert "model.pdiparams was changed after the export" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "model.pdiparams was changed after the export" in told
+    assert "whose verdicts and calibration are of another file; export again" in told
 
 
 def test_only_the_files_of_the_graph_that_runs_are_hashed(
