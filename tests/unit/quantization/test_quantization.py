@@ -17,12 +17,13 @@ from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.engines.table import open_engine
 from paddleseg_ext.inference.runtime import RuntimeSpec
 from paddleseg_ext.quantization import quantize as module
-from paddleseg_ext.quantization.graph import QuantizableGraph
+from paddleseg_ext.quantization.graph import QuantizableGraph, ValueCounts
 from paddleseg_ext.quantization.quantize import (
     QuantizeOptions,
     Sensitivity,
     check_save_dir,
     choose_float,
+    choose_percentile,
     divide,
     keep_within_budget,
     rank_layers,
@@ -98,6 +99,63 @@ def graph(bundle: Bundle, batches: list[np.ndarray], tmp_path: Path) -> Quantiza
     made = QuantizableGraph(bundle.onnx_file(), tmp_path / "work")
     made.calibrate(batches)
     return made
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 40, 50), (2, 1000), (1, 1, 1, 1)])
+@pytest.mark.parametrize("percentile", [100.0, 99.99, 99.0, 90.0])
+def test_a_range_is_that_of_the_sorted_values(shape: tuple[int, ...], percentile: float) -> None:
+    """Against NumPy's quantiles of all values at once; a bin is 1/128 wide."""
+    rng = np.random.default_rng(0)
+    parts = [rng.standard_normal(shape).astype(np.float32) * size for size in (1e-6, 1, 300)]
+    counts = ValueCounts()
+    for part in parts:
+        counts.add(part)
+    low, high = counts.range_of(percentile)
+    values = np.sort(np.concatenate([part.ravel() for part in parts]))
+    left_out = int(len(values) * (100 - percentile) / 200)
+    assert low == pytest.approx(values[left_out], rel=1 / 64)
+    assert high == pytest.approx(values[-1 - left_out], rel=1 / 64)
+    assert low <= values[left_out] and high >= values[-1 - left_out]  # never less than asked for
+    if percentile == 100:
+        assert (low, high) == (values[0], values[-1])
+
+
+def test_ranges_without_the_farthest_values_are_narrower(
+    bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray], tmp_path: Path
+) -> None:
+    def first_scale() -> float:
+        graph.write(tmp_path / "int8.onnx", ["conv0"])
+        written = onnx.load(str(tmp_path / "int8.onnx")).graph
+        tensors = {t.name: onnx.numpy_helper.to_array(t) for t in written.initializer}
+        (reader,) = (node for node in written.node if "images" in node.input)
+        return float(tensors[reader.input[1]])
+
+    values = np.concatenate([batch.ravel() for batch in batches])
+    assert first_scale() == pytest.approx((values.max() - values.min()) / 255, rel=1e-5)
+    graph.take_percentile(90)
+    low, high = np.quantile(values, [0.05, 0.95])
+    assert first_scale() == pytest.approx((high - low) / 255, rel=0.02)
+
+
+def test_auto_takes_the_percentile_by_which_the_fewest_pixels_change(
+    bundle: Bundle,
+    graph: QuantizableGraph,
+    batches: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With values up to 300 times the others' in one image, narrower ranges are the better ones."""
+    graph.calibrate([*batches, batches[0] * 300])
+    monkeypatch.setattr(module, "PERCENTILES", (100.0, 70.0, 1.0))
+    options = QuantizeOptions(cpu_threads=1)
+    assert choose_percentile(graph, bundle, batches, options) == 70.0
+    given = QuantizeOptions(cpu_threads=1, percentile=99.9)
+    assert choose_percentile(graph, bundle, batches, given) == 99.9
+
+
+@pytest.mark.parametrize("percentile", [50.0, 100.1, float("nan"), "most"])
+def test_a_percentile_that_is_none_is_refused(percentile: float | str) -> None:
+    with pytest.raises(UsageError, match="--percentile: 'auto' or a number from 90 to 100"):
+        QuantizeOptions(percentile=percentile)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
