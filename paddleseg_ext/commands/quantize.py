@@ -2,11 +2,12 @@ r"""Make an INT8 graph for a bundle (post-training, no labels needed), and judge
 
 Ranges of activations come from real images of the list. They hold 100, 99.999 or 99.99% of the
 values (--percentile), whichever changes the class of the fewest pixels with every layer in INT8.
-Each convolution is then quantised alone to measure its cost (--sensitivity). Those that alone move
-the logits by more than 2% stay in float (--keep_float), and so do the most sensitive others, until
-the whole graph meets the budget of changed pixels on calibration images. The result runs on images
-of the list in every runtime of --backend, beside the float graph. Label maps, and with labels the
-mean IoU before and after, must meet the INT8 budget of `parity`.
+Where more pixels change than the budget allows, each convolution is quantised alone to measure its
+cost (--sensitivity). Those that alone move the logits by more than 2% stay in float (--keep_float),
+and so do the most sensitive others, until the whole graph meets the budget of changed pixels on
+calibration images. The result runs on images of the list in every runtime of --backend, beside the
+float graph. Label maps, and with labels the mean IoU before and after, must meet the INT8 budget of
+`parity`.
 
 SAVE_DIR gets a copy of the bundle with model_int8.onnx and quantization.json. The verdicts are in
 its deploy.yaml, where `infer --precision int8` reads them. An earlier result is replaced; any other

@@ -65,6 +65,10 @@ def _auto_or_count(text: str) -> int | str:
     return AUTO if text == AUTO else natural_int(text)
 
 
+def _auto_or_boolean(text: str) -> bool | str:
+    return AUTO if text == AUTO else boolean(text)
+
+
 def _auto_or_percentile(text: str) -> float | str:
     return AUTO if text == AUTO else positive_float(text)
 
@@ -92,8 +96,12 @@ class QuantizeOptions(CheckedOptions):
         parse=_auto_or_count,
         metavar="N",
     )
-    sensitivity: bool = option(
-        True, "measure each layer alone, on two of the calibration images", parse=boolean
+    sensitivity: bool | str = option(
+        AUTO,
+        "measure each layer alone, on two of the calibration images; 'auto': where the budget "
+        "needs it",
+        parse=_auto_or_boolean,
+        metavar="True|False",
     )
     judge_images: int = option(
         64,
@@ -114,6 +122,10 @@ class QuantizeOptions(CheckedOptions):
         super().__post_init__()
         if "paddle" in self.backend:
             raise UsageError(WHY_NOT_PADDLE)
+        if self.sensitivity not in (AUTO, True, False):
+            raise UsageError(
+                f"--sensitivity: '{AUTO}', True or False is expected, got '{self.sensitivity}'"
+            )
         if self.keep_float not in (AUTO, 0) and not self.sensitivity:
             raise UsageError("--keep_float needs --sensitivity True, which ranks the layers")
         share = self.percentile
@@ -235,9 +247,9 @@ def write_quantized(
     graph = QuantizableGraph(bundle.onnx_file(), work)
     graph.calibrate(_batches(bundle, track(calibration, "calibrate", total=len(calibration))))
     batches = list(_batches(bundle, calibration[:TRIED_IMAGES]))
-    percentile = choose_percentile(graph, bundle, batches, options)
+    percentile, changed = choose_percentile(graph, bundle, batches, options)
     graph.take_percentile(percentile)
-    kept, ranking = _kept_in_float(graph, bundle, batches, options)
+    kept, ranking = _kept_in_float(graph, bundle, batches, options, changed)
     layers = [layer for layer in graph.layers if layer not in kept]
     if not layers:
         raise UsageError(f"--keep_float {options.keep_float}: no layer is left for INT8")
@@ -275,18 +287,17 @@ def choose_percentile(
     bundle: Bundle,
     batches: Sequence[NDArray],
     options: QuantizeOptions,
-) -> float:
-    """The share of each activation's values that its range holds, in percent.
+) -> tuple[float, float]:
+    """The share of each activation's values that its range holds, in percent, and its cost.
 
-    'auto' is the one by which the fewest pixels change with every layer in INT8. A range without
-    its farthest values has finer steps; whether that gains more than it loses depends on the
-    weights.
+    'auto' is the one by which the fewest pixels change with every layer in INT8; the cost is their
+    share. A range without its farthest values has finer steps; whether that gains more than it
+    loses depends on the weights.
     """
-    if options.percentile != AUTO:
-        return float(options.percentile)
     expected = _run_all(bundle, "onnxruntime", batches, options)
+    tried = PERCENTILES if options.percentile == AUTO else (float(options.percentile),)
     changed = {}
-    for percentile in PERCENTILES:
+    for percentile in tried:
         graph.take_percentile(percentile)
         file = graph.folder / "whole.onnx"
         graph.write(file, graph.layers)
@@ -295,7 +306,8 @@ def choose_percentile(
             f"ranges of {percentile:g}% of the values, every layer in INT8: "
             f"{changed[percentile]:.2%} of the pixels change class"
         )
-    return min(PERCENTILES, key=changed.__getitem__)
+    best = min(tried, key=changed.__getitem__)
+    return best, changed[best]
 
 
 def _kept_in_float(
@@ -303,11 +315,16 @@ def _kept_in_float(
     bundle: Bundle,
     batches: Sequence[NDArray],
     options: QuantizeOptions,
+    changed: float,
 ) -> tuple[list[str], list[Sensitivity]]:
-    """The layers that stay in float, and the ranking of all, the worst first."""
-    if not options.sensitivity:
-        _say_step(2, "left out (--sensitivity False): no layer is kept in float")
-        return choose_float([], options.keep_float), []
+    """The layers that stay in float, and the ranking of all, the worst first.
+
+    `changed` is the share of the pixels that change class with every layer in INT8.
+    """
+    reason = needs_no_ranking(options, changed)
+    if reason:
+        _say_step(2, f"left out, every layer is INT8: {reason}")
+        return [], []
     tried = f"{len(graph.layers)} layers, each alone in {', '.join(options.backend)}"
     _say_step(2, f"which layers stay in float: {tried}")
     ranking = rank_layers(graph, bundle, batches[:RANKED_IMAGES], options, graph.folder)
@@ -316,6 +333,18 @@ def _kept_in_float(
     if options.keep_float == AUTO and options.budget.different_pixels:
         return keep_within_budget(graph, ranking, bundle, batches, options), ranking
     return choose_float(ranking, options.keep_float), ranking
+
+
+def needs_no_ranking(options: QuantizeOptions, changed: float) -> str:
+    """Why the layers need not be measured; empty where they must be."""
+    if options.sensitivity != AUTO:
+        return "" if options.sensitivity else "--sensitivity False"
+    if options.keep_float == 0:
+        return "--keep_float 0"
+    aim = SHARE_OF_BUDGET * options.budget.different_pixels
+    if options.keep_float == AUTO and changed <= aim:
+        return f"{changed:.2%} of the pixels change class, and up to {aim:.2%} may"
+    return ""
 
 
 def choose_float(ranking: Sequence[Sensitivity], keep_float: int | str) -> list[str]:

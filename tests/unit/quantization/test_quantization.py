@@ -26,6 +26,7 @@ from paddleseg_ext.quantization.quantize import (
     choose_percentile,
     divide,
     keep_within_budget,
+    needs_no_ranking,
     rank_layers,
 )
 from paddleseg_ext.scoring.metrics import relative_error
@@ -147,9 +148,28 @@ def test_auto_takes_the_percentile_by_which_the_fewest_pixels_change(
     graph.calibrate([*batches, batches[0] * 300])
     monkeypatch.setattr(module, "PERCENTILES", (100.0, 70.0, 1.0))
     options = QuantizeOptions(cpu_threads=1)
-    assert choose_percentile(graph, bundle, batches, options) == 70.0
+    assert choose_percentile(graph, bundle, batches, options)[0] == 70.0
     given = QuantizeOptions(cpu_threads=1, percentile=99.9)
-    assert choose_percentile(graph, bundle, batches, given) == 99.9
+    assert choose_percentile(graph, bundle, batches, given)[0] == 99.9
+
+
+@pytest.mark.parametrize(
+    ("given", "changed", "reason"),
+    [
+        ({}, 0.03, "3.00% of the pixels change class, and up to 4.00% may"),
+        ({}, 0.05, ""),
+        ({"sensitivity": True}, 0.03, ""),
+        ({"sensitivity": False}, 0.05, "--sensitivity False"),
+        ({"keep_float": 0}, 0.05, "--keep_float 0"),
+        ({"keep_float": 2}, 0.03, ""),
+        ({"budget": Budget()}, 0.03, ""),
+    ],
+)
+def test_layers_are_measured_where_the_budget_needs_it(
+    given: dict[str, Any], changed: float, reason: str
+) -> None:
+    options = QuantizeOptions(**({"budget": Budget(0.05)} | given))
+    assert needs_no_ranking(options, changed) == reason
 
 
 @pytest.mark.parametrize("percentile", [50.0, 100.1, float("nan"), "most"])
@@ -377,6 +397,7 @@ def test_a_short_list_serves_for_both(capsys: pytest.CaptureFixture) -> None:
         (["--backend", "paddle"], "no INT8 on a CPU that runs"),
         (["--keep_float", "2", "--sensitivity", "False"], "needs --sensitivity True"),
         (["--sensitivity", "False"], "does not exist"),
+        (["--percentile", "50"], "a number from 90 to 100 is expected, got 50.0"),
         ([], "does not exist"),
     ],
 )
