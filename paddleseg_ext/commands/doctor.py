@@ -42,10 +42,12 @@ def main(argv: list[str]) -> None:
     config = load_config(args.config, args.opts)
     from paddleseg_ext.data.build import class_table_of
     from paddleseg_ext.export.cost import diagnose
+    from paddleseg_ext.export.options import with_channels
     from paddleseg_ext.models.build import build_model
     from paddleseg_ext.training.plan import check_training
 
     check_training(config)
     num_classes = config.model.get("num_classes") or class_table_of(config).num_classes
     model = build_model(config, num_classes)
-    print("\n".join(diagnose(model, args.input_shape).lines(args.input_shape)))
+    shape = list(with_channels(args.input_shape, config.img_channels))
+    print("\n".join(diagnose(model, shape).lines(shape)))

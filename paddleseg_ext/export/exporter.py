@@ -148,7 +148,8 @@ def _checked(config: Config, options: ExportOptions) -> tuple[list[Any], ExportO
     warn_of_export_section(config)
     if options.web is not None:
         prepare_web(options.web, preprocess, options.save_dir)
-    return transforms, with_channels(options, config.img_channels)
+    shape = with_channels(options.input_shape, config.img_channels)
+    return transforms, replace(options, input_shape=shape)
 
 
 def _require_converters(options: ExportOptions) -> None:

@@ -1,13 +1,14 @@
 """The options of an export."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.flags import boolean
 from paddleseg_ext.common.options import CheckedOptions, option
+from paddleseg_ext.images.functional import check_channels
 
 
 def _auto_or_boolean(text: str) -> bool | None:
@@ -95,16 +96,16 @@ class ExportOptions(CheckedOptions):
         return "uint8" if self.fold_normalize else "float32"
 
 
-def with_channels(options: ExportOptions, channels: int) -> ExportOptions:
-    """The options of a network that takes so many channels, 1 or 3.
+def with_channels(input_shape: Sequence[int], channels: int) -> tuple[int, int, int, int]:
+    """The shape of a network that takes so many channels, 1 or 3; 3 is the default of the flag.
 
     Raises:
-        UsageError: `input_shape` asks for a grey graph of an RGB network.
+        UsageError: `input_shape` asks for a grey input of an RGB network, or other channels.
     """
-    batch, asked, height, width = options.input_shape
-    if asked < channels:
+    batch, asked, height, width = input_shape
+    if check_channels(asked, "--input_shape") < channels:
         raise UsageError(f"--input_shape: the network takes {channels} channels, got {asked}")
-    return replace(options, input_shape=(batch, channels, height, width))
+    return batch, channels, height, width
 
 
 def _full_input_shape(values: Sequence[int]) -> tuple[int, int, int, int]:
@@ -118,6 +119,4 @@ def _full_input_shape(values: Sequence[int]) -> tuple[int, int, int, int]:
             f"--input_shape: 'N 3 H W' with -1 for any is expected, got {list(values)}"
         )
     batch, channels, height, width = (*(-1, 3)[: 4 - len(values)], *values)
-    if channels not in (1, 3):
-        raise UsageError(f"--input_shape: the networks take 3 channels (or 1), got {channels}")
-    return batch, channels, height, width
+    return batch, check_channels(channels, "--input_shape"), height, width

@@ -108,7 +108,7 @@ def keep_ratio_size_wh(size_wh: Sequence[int], target_wh: Sequence[int]) -> tupl
     return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
 
 
-def check_channels(channels: Any, name: str = "channels") -> int:
+def check_channels(channels: Any, name: str = "input channels") -> int:
     """`channels`, if images are read with as many.
 
     Raises:
@@ -117,7 +117,7 @@ def check_channels(channels: Any, name: str = "channels") -> int:
     if type(channels) is not int or channels not in CHANNELS:
         raise UsageError(
             f"{name}: 1 (grey) or 3 (RGB) is expected, got {shown(channels)}: images are read as "
-            "grey or RGB, as by PaddleSeg"
+            "grey or RGB, as by PaddleSeg; train and export a network of 3 input channels"
         )
     return channels
 

@@ -158,7 +158,7 @@ def test_a_failed_export_leaves_the_earlier_bundle(trained: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--input_shape", 1, 4, 64, 64], "3 channels (or 1), got 4"),
+        (["--input_shape", 1, 4, 64, 64], "1 (grey) or 3 (RGB) is expected, got 4"),
         (["--input_shape", 64], "'N 3 H W' with -1 for any is expected"),
         (["--opts", "model.num_classes=5"], "model.num_classes is 5"),
         (["--opts", "val_dataset.transforms=5"], "transforms: a list is expected"),

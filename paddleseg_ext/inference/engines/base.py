@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import DataError, UsageError
+from paddleseg_ext.images.functional import check_channels
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
@@ -186,7 +187,7 @@ class GraphEngine(Engine):
 
     def run_timed(self, batch: NDArray) -> tuple[NDArray, RunTimes]:
         """As `run`, with the seconds per part."""
-        check_shape(self.input_shape, batch.shape)
+        check_shape(self.input_shape, batch.shape, self.subject)
         started = time.perf_counter()
         tensor = as_input(filled(batch, self.input_shape), self.input_dtype)
         converted_s = time.perf_counter() - started
@@ -264,12 +265,14 @@ def without_class_axis(output: NDArray) -> NDArray:
     return output[:, 0] if kept else output
 
 
-def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]) -> None:
+def check_shape(
+    input_shape: Sequence[int | None] | None, shape: tuple[int, ...], subject: str = "the graph"
+) -> None:
     """Refuse a shape that the graph was not exported for.
 
     Raises:
         DataError: another height or width than the bundle was exported for.
-        UsageError: a larger batch than the bundle was exported for.
+        UsageError: a larger batch than the bundle was exported for, or other channels.
     """
     for axis, fixed in enumerate(input_shape or []):
         if fixed is None or fixed < 1 or fixed == shape[axis]:
@@ -280,6 +283,12 @@ def check_shape(input_shape: Sequence[int | None] | None, shape: tuple[int, ...]
             raise UsageError(
                 f"the bundle was exported for batches of {fixed}: use --batch_size {fixed}, "
                 "or export it without a fixed batch size"
+            )
+        if axis == 1:
+            channels = check_channels(fixed, f"{subject}: input channels")
+            raise UsageError(
+                f"{subject}: it takes {channels} channels, got {shape[1]}; name it in a "
+                f"deploy.yaml with input_shape: [-1, {channels}, -1, -1]"
             )
         _, _, height, width = input_shape or []
         raise DataError(

@@ -46,6 +46,11 @@ def test_a_wrong_key_is_refused_as_by_train(
             train.main([*given, *train_flags, "--batch_size", "1"])
 
 
+def test_other_channels_are_refused_with_a_remedy() -> None:
+    with pytest.raises(UsageError, match=r"--input_shape: 1 .* got 4: .* of 3 input channels$"):
+        doctor.main(["--config", CONFIG, "--input_shape", "1", "4", "64", "64"])
+
+
 def test_a_network_alone_has_nothing_to_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

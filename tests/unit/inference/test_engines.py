@@ -18,7 +18,13 @@ from paddleseg_ext.common.machine import STARTING_CORES, cores_for, has_bf16
 from paddleseg_ext.inference import runtime
 from paddleseg_ext.inference.bundle import Bundle, bundle_for_onnx, read_bundle
 from paddleseg_ext.inference.engines import onednn_trace, openvino_runtime
-from paddleseg_ext.inference.engines.base import Engine, GraphEngine, RunTimes, as_input
+from paddleseg_ext.inference.engines.base import (
+    Engine,
+    GraphEngine,
+    RunTimes,
+    as_input,
+    check_shape,
+)
 from paddleseg_ext.inference.engines.paddle_inference import CALIBRATING
 from paddleseg_ext.inference.engines.table import open_engine
 from paddleseg_ext.inference.runtime import (
@@ -495,3 +501,15 @@ def test_openvino_keeps_a_bounded_number_of_prepared_layers(
     engine = opened(onnx_bundle, "openvino")
     assert given["CPU_RUNTIME_CACHE_CAPACITY"] == base.MOST_LAYERS
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        (4, r"1 \(grey\) or 3 \(RGB\) is expected, got 4: .* of 3 input channels$"),
+        (1, r"takes 1 channels, got 3; .* with input_shape: \[-1, 1, -1, -1\]$"),
+    ],
+)
+def test_channels_that_images_do_not_have(channels: int, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_shape([None, channels, None, None], (1, 3, 64, 64))
