@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SAME_NETWORK = "Network, class count and options must be those of the checkpoint"
 # Paddle adds this entry to a saved state dict: structured name -> parameter name.
 _NAME_TABLE = "StructuredToParameterName@@"
+_VARIANCES = ("._variance", ".running_var")  # of batch norms
 # Entries of a saved optimizer: the schedule's counters, and float32 copies of float16 weights.
 _SCHEDULE, MASTER_WEIGHTS = "LR_Scheduler", "master_weights"
 
@@ -99,12 +100,18 @@ def _read_dict(path: Path) -> dict[Any, Any]:
 
 
 def require_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Raise `UsageError` where a tensor has NaN or infinity: a network of such weights is none."""
-    wrong = [n for n, x in arrays.items() if x.dtype.kind == "f" and not np.isfinite(x).all()]
-    if wrong:
+    """Raise `UsageError` where a tensor has NaN, infinity or a variance below 0.
+
+    A network computes with them, ReLU hides the NaN, and its label maps look like any others.
+    """
+    floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+    wrong = [name for name, array in floats.items() if not np.isfinite(array).all()]
+    negative = [n for n, array in floats.items() if n.endswith(_VARIANCES) and (array < 0).any()]
+    if wrong or negative:
+        what = "NaN or infinite values" if wrong else "variances below 0"
         raise UsageError(
-            f"{source}: {shortened(wrong)}: NaN or infinite values; the file is damaged, or the "
-            "training diverged"
+            f"{source}: {shortened(wrong or negative)}: {what}; the file is damaged, or the "
+            "training diverged: take an earlier checkpoint"
         )
 
 
@@ -139,7 +146,7 @@ def load_arrays_into(
 
     Raises:
         UsageError: `strict` and a name is missing, unexpected, misshapen or of another kind of
-            number (the message lists them), or no array fits.
+            number (the message lists them), no array fits, or one that does holds NaN or the like.
     """
     state = model.state_dict()
     fitting, misshapen = {}, []
@@ -166,6 +173,7 @@ def load_arrays_into(
             f"{source} does not fit {type(model).__name__}: {report.describe()}. "
             f"{remedy_for(state, arrays) or _SAME_NETWORK}"
         )
+    require_finite(fitting, source)
     for name, array in fitting.items():
         state[name].set_value(np.ascontiguousarray(array).astype(_numpy_dtype(state[name])))
     return report

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddleseg_ext.checkpoints.manifest import configuration_of, read_manifest
-from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays, require_finite
+from paddleseg_ext.checkpoints.store import load_arrays_into, read_arrays
 from paddleseg_ext.common.errors import UsageError, shown
 from paddleseg_ext.common.files import require_file, sha256_of
 from paddleseg_ext.common.log import log
@@ -214,7 +214,6 @@ def _open_teacher(distillation: Distillation, config: Config, dataset: Any) -> "
     path = distillation.weights
     _require_same_classes(distillation, config, dataset.class_table)
     arrays = read_arrays(path)
-    require_finite(arrays, f"{SECTION}: {path}")
     model = build_model(distillation.config, dataset.num_classes)
     report = load_arrays_into(model, arrays, f"{SECTION}: {path}")
     model.eval()

@@ -49,6 +49,26 @@ def test_another_class_count_is_refused_and_changes_nothing(tmp_path: Path, clas
         np.testing.assert_array_equal(tensor.numpy(), before[name])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("0.weight", np.nan, "NaN or infinite values"),
+        ("2.bias", -np.inf, "NaN or infinite values"),
+        ("1._variance", -1, "variances below 0"),
+    ],
+)
+def test_weights_that_compute_nothing_are_refused(name: str, value: float, words: str) -> None:
+    """ReLU takes the maximum of NaN and 0, so that the label maps look like any others."""
+    arrays = store.weights_of(network())
+    arrays[name].flat[1] = value
+    model = network()
+    before = store.weights_of(model)
+    with pytest.raises(UsageError, match=rf"^a file: {name}: {words}.*earlier checkpoint"):
+        store.load_arrays_into(model, arrays, "a file")
+    for kept, tensor in store.weights_of(model).items():
+        np.testing.assert_array_equal(tensor, before[kept])
+
+
 def test_loose_loading_says_what_was_left_out() -> None:
     arrays = {k: v.numpy() for k, v in network(5).state_dict().items()} | {"extra": np.zeros(1)}
     report = store.load_arrays_into(network(), arrays, "a file", strict=False)
