@@ -55,6 +55,7 @@ def main(argv: list[str]) -> None:
     ):
         if path is not None:
             labelled_of(path, flag)  # before an engine is loaded
+    require_writable(bundle.deploy_file.parent, "--config")
     require_writable(options.save_dir, "--save_dir")
     spec = runtime_of(read_options(RuntimeFlags, args), bundle)
     with Predictor.of_bundle(bundle, spec) as predictor:

@@ -18,6 +18,7 @@ import argparse
 from paddleseg_ext.bench.tune import tune
 from paddleseg_ext.common import flags
 from paddleseg_ext.common.errors import CheckFailed
+from paddleseg_ext.common.files import require_writable
 from paddleseg_ext.common.machine import fix_thread_count
 from paddleseg_ext.evaluation.trials import REFERENCE
 from paddleseg_ext.images.samples import collect_samples
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> None:
     """
     arguments = build_parser().parse_args(argv)
     bundle, listed = read_bundle(arguments.config), collect_samples(arguments.data)
+    require_writable(bundle.deploy_file.parent, "--config")
     threads = fix_thread_count(arguments.cpu_threads)
     records = tune(bundle, listed, arguments.num_images, threads)
     failed = [name for name in DEPLOYED if name in records and not records[name].passed]
