@@ -41,6 +41,7 @@ from paddleseg_ext.evaluation.prediction_run import (
     output_files,
     predict_and_save,
 )
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.samples import Sample, collect_samples, image_sizes
 from paddleseg_ext.images.video import Source, open_camera, open_video
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
@@ -88,7 +89,6 @@ class InferOptions:
         "how the network is run and scored, see val.py; needs a bundle that gives logits (default: "
         "as the bundle says)",
         choices=PROTOCOLS_OF_BUNDLES,
-        needs=IMAGES,
     )
     custom_color: list[int] | None = option(
         None, "red, green and blue of every class in label maps and overlays", metavar="N"
@@ -188,10 +188,12 @@ def main(argv: list[str]) -> int:
     what_ran: dict[str, Any] = {"bundle": str(bundle.deploy_file), "output_op": bundle.output_op}
     if options.unknown_below is not None:
         what_ran["unknown_below"] = options.unknown_below
-    if options.smooth is not None:
-        what_ran["smooth"] = options.smooth
-        predictor = SmoothedPredictor(predictor, options.smooth)
     if isinstance(inputs, Source):
+        predictor = by_protocol(predictor, rule.make())
+        what_ran["protocol"] = rule.make().describe()
+        if options.smooth is not None:
+            predictor = SmoothedPredictor(predictor, options.smooth)
+            what_ran["smooth"] = options.smooth
         film = read_options(VideoSettings, args, what_ran=what_ran, streams=spec.streams)
         return run_video(predictor, inputs, film)
     settings = read_options(

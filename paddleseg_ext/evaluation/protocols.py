@@ -4,7 +4,7 @@ At any moment it holds at most two tensors of scores at full size: the sum, and 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -33,23 +33,21 @@ def by_protocol(predictor: Predictor, protocol: Protocol) -> Predictor:
     """The predictor itself for a plain protocol, else one that runs it as the protocol says.
 
     Raises:
-        UsageError: the protocol starts from the full-size image and preprocessing resizes, or it
-            adds scores up and the predictor is asked for confidence.
+        UsageError: the protocol starts from the full-size image and preprocessing resizes, or the
+            predictor is asked for confidence, which only the plain protocol has.
     """
     if protocol.is_plain:
         return predictor
-    if predictor.outputs or predictor.unknown_below is not None:
-        raise UsageError(
-            f"protocol {protocol.name}: confidence is the softmax of one run of the whole image; "
-            f"take --protocol {DEFAULT_PROTOCOL}"
-        )
-    return ProtocolPredictor(predictor, protocol)
+    return ProtocolPredictor(predictor, protocol).with_outputs(
+        predictor.outputs, predictor.unknown_below
+    )
 
 
 class ProtocolPredictor(Predictor):
     """A predictor whose `run` follows a protocol: scales, mirrored images, windows."""
 
     needs_one_geometry = True
+    gives_confidence = False
 
     def __init__(self, inner: Predictor, protocol: Protocol):
         """
@@ -73,6 +71,22 @@ class ProtocolPredictor(Predictor):
         )
         self.protocol = protocol
         self.network_preprocess = inner.preprocess
+
+    def with_outputs(
+        self, outputs: Collection[str] = (), unknown_below: float | None = None
+    ) -> Predictor:
+        """See `Predictor.with_outputs`.
+
+        Raises:
+            UsageError: anything beside the label map: what `run` returns may be sums of
+                probabilities.
+        """
+        if outputs or unknown_below is not None:
+            raise UsageError(
+                f"protocol {self.protocol.name}: confidence is the softmax of one run of the whole "
+                f"image; take --protocol {DEFAULT_PROTOCOL}"
+            )
+        return super().with_outputs()
 
     def run(self, batch: Images, geometries: Sequence[Geometry]) -> NetworkRun:
         """Scores of images of one shape and geometry; see `Predictor.run`.

@@ -260,6 +260,11 @@ class Predictor:
         predictor: Predictor = ENGINES["eager"].load()(path, config, spec)
         return predictor
 
+    @property
+    def gives_confidence(self) -> bool:
+        """Whether there are scores whose softmax is a confidence."""
+        return self.postprocess.output_op != "argmax"
+
     def with_outputs(
         self, outputs: Collection[str] = (), unknown_below: float | None = None
     ) -> "Predictor":

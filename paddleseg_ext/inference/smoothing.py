@@ -20,13 +20,13 @@ class SmoothedPredictor(Predictor):
 
     The scores of a pixel become `(1 - memory) * own + memory * average of its counterpart before`;
     a pixel without one keeps its own. Only frames that were shown are looked at, so it delays
-    nothing. Flow is found in the network's input, and averages have the size of its output.
+    nothing. Flow is found in the network's input, and averages have the size of the run's output.
     """
 
     def __init__(self, inner: Predictor, memory: float):
         """
         Args:
-            inner: its engine, preprocessing, postprocessing, classes and outputs are used.
+            inner: runs the frames, by a protocol or not.
             memory: weight of the frames before, above 0 and below 1.
 
         Raises:
@@ -42,12 +42,14 @@ class SmoothedPredictor(Predictor):
             inner.bundle,
         )
         self.outputs, self.unknown_below = inner.outputs, inner.unknown_below
+        self.needs_one_geometry = inner.needs_one_geometry
+        self._inner = inner
         self._memory = np.float32(memory)
         self._before: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def run(self, batch: NDArray, geometries: Sequence[Geometry]) -> NetworkRun:
         """Averaged scores of the next frames; see `Predictor.run`."""
-        ran = super().run(batch, geometries)
+        ran = self._inner.run(batch, geometries)
         averaged = [self._averaged(*pair) for pair in zip(batch, ran.outputs, strict=True)]
         return replace(ran, outputs=np.stack(averaged))
 

@@ -124,7 +124,7 @@ def _add_metadata(app: FastAPI, service: SegmentationService, guard: list[Any]) 
             outputs=[
                 TensorMetadata(name=output, datatype=datatype, shape=maps)
                 for output, datatype in OUTPUTS.items()
-                if output != CONFIDENCE or service.has_scores
+                if output != CONFIDENCE or service.predictor.gives_confidence
             ],
         )
 

@@ -93,11 +93,6 @@ class SegmentationService:
         """Whether images are accepted."""
         return self._batcher.is_alive
 
-    @property
-    def has_scores(self) -> bool:
-        """Whether the graph returns scores, so that there is a confidence."""
-        return self.predictor.postprocess.output_op != "argmax"
-
     def close(self) -> None:
         """Finish what was accepted, then stop."""
         self._batcher.close()
@@ -228,11 +223,11 @@ class SegmentationService:
         """The predictor whose `finish` makes the segmentation.
 
         Raises:
-            Refused: 422, the graph returns no scores, or no value is left for unknown pixels.
+            Refused: 422, there is no confidence, or no value is left for unknown pixels.
         """
         if not with_confidence and unknown_below is None:
             return self.predictor
-        if not self.has_scores:
+        if self.predictor.postprocess.output_op == "argmax":
             raise Refused(422, NO_SCORES)
         try:
             return self.predictor.with_outputs(

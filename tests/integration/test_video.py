@@ -1,10 +1,16 @@
 """`infer.py --video` draws what `infer.py --image_path` draws of the same frames."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from paddleseg_ext.common.errors import UsageError
 
 from .conftest import load_script
 
@@ -37,6 +43,43 @@ def test_overlays_are_those_of_single_images(bundle: Path, tmp_path: Path) -> No
         expected = cv2.imread(str(save_dir / f"overlays/{number}.jpg"))
         difference = np.abs(overlays.read()[1].astype(int) - expected).mean()
         assert difference < 12  # two lossy codecs
+
+
+def test_a_film_follows_the_bundles_protocol(bundle: Path, tmp_path: Path) -> None:
+    """As images do; a protocol that is asked for comes before it."""
+    halved = tmp_path / "bundle"
+    shutil.copytree(bundle.parent, halved)
+    content = yaml.safe_load((halved / "deploy.yaml").read_text())
+    content["Manifest"]["evaluation"]["protocol"] = "scale_0.5"
+    (halved / "deploy.yaml").write_text(yaml.safe_dump(content))
+    coarse = np.random.default_rng(3).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    film, frame = tmp_path / "in.avi", tmp_path / "frame.png"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"FFV1"), 10, (96, 64))
+    writer.write(cv2.resize(coarse, (96, 64), interpolation=cv2.INTER_CUBIC))
+    writer.release()
+    cv2.imwrite(str(frame), cv2.VideoCapture(str(film)).read()[1])
+    infer = load_script("infer")
+    common = ["--config", str(halved), "--device", "cpu", "--print_detail", "False"]
+    of_film = ["--video", str(film), "--save_label_maps"]
+    maps = {}
+    for name, flags in {
+        "image": ["--image_path", str(frame)],
+        "film": of_film,
+        "smooth": [*of_film, "--smooth"],
+        "whole image": ["--image_path", str(frame), "--protocol", "whole"],
+        "whole film": [*of_film, "--protocol", "whole"],
+    }.items():
+        assert infer.main([*common, *flags, "--save_dir", str(tmp_path / name)]) == 0
+        (found,) = (tmp_path / name / "label_maps").rglob("*.png")
+        maps[name] = np.asarray(Image.open(found))
+    np.testing.assert_array_equal(maps["film"], maps["image"])
+    np.testing.assert_array_equal(maps["smooth"], maps["image"])  # its first frame has none before
+    np.testing.assert_array_equal(maps["whole film"], maps["whole image"])
+    assert (maps["image"] != maps["whole image"]).any()
+    record = json.loads((tmp_path / "film/inference.json").read_text())
+    assert "scales 0.5" in record["source"]["protocol"]
+    with pytest.raises(UsageError, match="take --protocol whole"):
+        infer.main([*common, *of_film, "--save_confidence", "--save_dir", str(tmp_path / "none")])
 
 
 def test_consistency_and_smoothing(bundle: Path, tmp_path: Path) -> None:

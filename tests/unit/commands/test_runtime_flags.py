@@ -102,7 +102,6 @@ def test_the_same_flags_with_tensorrt() -> None:
         (["--image_path", "x", "--show_fps"], "--show_fps does nothing without --video or"),
         (["--image_path", "x", "--most_frames", "3"], "--most_frames does nothing without --video"),
         (["--video", "x", "--benchmark", "True"], "--benchmark does nothing without --image_path"),
-        (["--camera", "0", "--protocol", "ss"], "--protocol does nothing without --image_path"),
         (["--video", "x", "--absent_class", "one"], "--absent_class does nothing without --image"),
     ],
 )

@@ -183,6 +183,11 @@ def test_a_protocol_that_adds_scores_up_is_refused(doubtful: Predictor) -> None:
     adding = next(p for p in PROTOCOLS.values() if not p.is_plain)
     with pytest.raises(UsageError, match="take --protocol whole"):
         by_protocol(asked, adding)
+    by_adding = by_protocol(doubtful, adding)
+    assert doubtful.gives_confidence and not by_adding.gives_confidence
+    for more in ({"outputs": {"confidence"}}, {"unknown_below": 0.5}):
+        with pytest.raises(UsageError, match="take --protocol whole"):
+            by_adding.with_outputs(**more)
     assert by_protocol(asked, PROTOCOLS["whole"]) is asked
 
 

@@ -16,9 +16,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.images.reading import decode_image
 from paddleseg_ext.inference.outputs import encode_overlay
 from paddleseg_ext.inference.postprocess import Postprocess
+from paddleseg_ext.scoring.protocols import PROTOCOLS
 from paddleseg_ext.serving.app import create_app
 from paddleseg_ext.serving.images import Refused
 from paddleseg_ext.serving.requests import Arriving
@@ -91,6 +93,19 @@ def test_confidence_and_its_shares(make_service: MakeService) -> None:
     (item,) = batch["results"]
     assert base64.b64decode(item["image_base64"]) == answer.content
     assert item["answer"]["confidence"] == shares["confidence"]
+
+
+@pytest.mark.parametrize("asked", ["output=confidence", "confidence=true", "unknown_below=0.6"])
+def test_a_protocol_without_confidence_is_refused(make_service: MakeService, asked: str) -> None:
+    """It gave the softmax of sums of probabilities, which is near one over the classes."""
+    service = make_service()
+    service.predictor = by_protocol(service.predictor, PROTOCOLS["half_resize"])
+    with TestClient(create_app(service)) as client:
+        refused = client.post(f"/v1/segment?{asked}", content=png())
+        model = f"/v2/models/{service.settings.model_name}"
+        outputs = client.get(model).json()["outputs"]
+    assert refused.status_code == 422 and "protocol half_resize" in refused.json()["error"]
+    assert [output["name"] for output in outputs] == ["labels"]
 
 
 def test_unknown_below(make_service: MakeService) -> None:
