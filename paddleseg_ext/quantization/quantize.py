@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -294,7 +294,7 @@ def choose_percentile(
     share. A range without its farthest values has finer steps; whether that gains more than it
     loses depends on the weights.
     """
-    expected = _run_all(bundle, "onnxruntime", batches, options)
+    expected = _label_maps(bundle, "onnxruntime", batches, options)
     tried = PERCENTILES if options.percentile == AUTO else (float(options.percentile),)
     changed = {}
     for percentile in tried:
@@ -377,7 +377,7 @@ def keep_within_budget(
         Names of layers. Where no graph meets the budget it is as if none was asked for, and the
         verdict says so.
     """
-    expected = _run_all(bundle, "onnxruntime", batches, options)
+    expected = _label_maps(bundle, "onnxruntime", batches, options)
     first = len(choose_float(ranking, AUTO))
     kept = [entry.layer for entry in ranking]
     for number in [first, *(first + 2**power for power in range(len(ranking).bit_length()))]:
@@ -403,13 +403,15 @@ def _most_changed(
     """Share of the pixels whose class changes, in the backend where most do."""
     shares = []
     for name in options.backend:
-        pairs = zip(_run_all(quantized, name, batches, options), expected, strict=True)
-        shares.append(float(np.mean([_changed_pixels(*pair) for pair in pairs])))
+        got = _label_maps(quantized, name, batches, options)
+        shares.append(_changed_pixels(got, expected))
     return max(shares)
 
 
-def _changed_pixels(got: NDArray, expected: NDArray) -> float:
-    return float(np.mean(got.argmax(1) != expected.argmax(1)))
+def _changed_pixels(got: Iterable[NDArray], expected: Iterable[NDArray]) -> float:
+    """Mean share over the label maps."""
+    pairs = zip(got, expected, strict=True)
+    return float(np.mean([np.mean(one != other) for one, other in pairs]))
 
 
 def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
@@ -446,26 +448,34 @@ def rank_layers(
 
     The cost is that in the engine where it is highest: engines fuse the same graph differently.
     """
-    expected = _run_all(bundle, "onnxruntime", batches, options)
+    expected = list(_run_all(bundle, "onnxruntime", batches, options))
+    maps = [logits.argmax(1) for logits in expected]
     ranking = []
     for layer in track(graph.layers, "sensitivity", total=len(graph.layers)):
         file = work / "one_layer.onnx"
         graph.write(file, [layer])
         errors, changes = [], []
         for name in options.backend:
-            got = _run_all(bundle.with_onnx(file), name, batches, options)
-            pairs = list(zip(got, expected, strict=True))
+            got = list(_run_all(bundle.with_onnx(file), name, batches, options))
+            pairs = zip(got, expected, strict=True)
             errors.append(float(np.mean([relative_error(*pair) for pair in pairs])))
-            changes.append(float(np.mean([_changed_pixels(*pair) for pair in pairs])))
+            changes.append(_changed_pixels([logits.argmax(1) for logits in got], maps))
         ranking.append(Sensitivity(layer, max(errors), max(changes)))
     return sorted(ranking, key=lambda entry: -entry.error)
 
 
 def _run_all(
     bundle: Bundle, engine: str, batches: Sequence[NDArray], options: QuantizeOptions
-) -> list[NDArray]:
+) -> Iterator[NDArray]:
     opened = open_engine(bundle, RuntimeSpec(engine, threads=options.cpu_threads))
-    return [opened.run(batch) for batch in batches]
+    return (opened.run(batch) for batch in batches)
+
+
+def _label_maps(
+    bundle: Bundle, engine: str, batches: Sequence[NDArray], options: QuantizeOptions
+) -> list[NDArray]:
+    """Of each batch; its logits, which may take a hundred times as much, are not kept."""
+    return [logits.argmax(1) for logits in _run_all(bundle, engine, batches, options)]
 
 
 def open_trials(bundle: Bundle, new: Bundle, options: QuantizeOptions) -> dict[str, Trial]:
