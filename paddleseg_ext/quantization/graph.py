@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed
 from paddleseg_ext.common.packages import optional_imports
-from paddleseg_ext.inference.engines.onnx_providers import ERRORS_ONLY
+from paddleseg_ext.inference.engines.onnx_providers import CPU, ERRORS_ONLY
 
 QUANTIZED_OPERATORS = ("Conv",)
 
@@ -120,9 +120,7 @@ class QuantizableGraph:
         names = {name for node in layers for name in (node.input[0], node.output[0])}
         names -= {self._input, *constants}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names - known)
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
         wanted = sorted(names)
         counted = {name: ValueCounts() for name in [self._input, *wanted]}
         for batch in batches:
