@@ -225,6 +225,14 @@ def test_confidence_of_class_ids_is_refused(program, images, tmp_path):
     assert done.returncode == 2 and "--output_op none" in done.stderr
 
 
+def test_confidence_of_other_protocols_is_refused(program, images, tmp_path):
+    bundle = bundle_of_logits(tmp_path / "bundle", [])
+    given = ("--config", bundle, "--image_path", images, "--protocol", "half_resize")
+    done = segment(program, *given, "--save_confidence", "--save_dir", tmp_path / "out")
+    assert done.returncode == 2 and "take --protocol whole" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_video_is_that_of_python(program, tmp_path):
     """Label map and confidence of each frame; the overlays within what their codecs lose."""
     pytest.importorskip("openvino")

@@ -114,6 +114,8 @@ void Pipeline::choose_protocol(const std::string& asked) {
   }
   is_plain_ = is_plain(protocol_);
   if (is_plain_) return;
+  if (has_confidence_)  // what other protocols compare may be sums of probabilities
+    refuse("protocol " + protocol_.name + ": confidence is the softmax of one run of the whole image; take --protocol whole");
   const bool may_resize = is_coincheung() && preprocess_->keeps_ratio();
   if (protocol_.needs_full_size && preprocess_->changes_size() && !may_resize)
     refuse("protocol " + protocol_.name + " starts from the image at its own size: take what resizes or pads out of the transforms");

@@ -266,7 +266,8 @@ def _why_no_confidence(bundle: Bundle, protocol: Protocol) -> str:
     if bundle.output_op == "argmax":
         return NO_SCORES
     if not protocol.is_plain:
-        return f"it is the softmax of one run of the whole image, and the protocol {protocol.name}"
+        by = f"the bundle is run by protocol {protocol.name}"
+        return f"it is the softmax of one run of the whole image, and {by}"
     return ""
 
 

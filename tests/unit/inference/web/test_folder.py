@@ -88,4 +88,4 @@ def test_what_the_page_is_told_of_confidence(tmp_path: Path) -> None:
     assert fitted["calibration"] == {"temperature": 0.5, "class_temperatures": [0.25, 2.0]}
     assert described("softmax")["no_confidence"] == ""
     assert "export" in described("argmax")["no_confidence"]
-    assert "protocol scale_0.5" in described("none", "scale_0.5")["no_confidence"]
+    assert "run by protocol scale_0.5" in described("none", "scale_0.5")["no_confidence"]
