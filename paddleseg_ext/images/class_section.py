@@ -10,7 +10,7 @@ It changes the class table that a data set has by itself, so that everything tha
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,12 +152,28 @@ def _with_file(mapping: Mapping[Any, Any], root: Path, where: str) -> dict[Any, 
     if not own.keys() - {OTHERS}:
         chosen = {n: IGNORED if n.lower() in UNLABELLED_NAMES else n for n in table}
         own = {**chosen, **own}
-    result: dict[Any, Any] = {}
-    for key, target in own.items():
-        result |= dict.fromkeys(table[key], target) if key in table else {key: target}
+    pairs = [(k, target) for key, target in own.items() for k in table.get(key, [key])]
+    result: dict[Any, Any] = _unambiguous(pairs, f"{where}: mapping: {path.name}")
     for name in table.keys() - own.keys():  # not mentioned: known, so that messages are of colours
         if OTHERS not in own:
             raise UsageError(f"{where}: mapping: '{name}' of {path.name} is not in it; or others:")
+    return result
+
+
+def _unambiguous(pairs: Iterable[tuple[Any, Any]], where: str) -> dict[Any, Any]:
+    """A mapping of these keys and targets.
+
+    Raises:
+        UsageError: a label value or colour stands twice, with different targets.
+    """
+    result: dict[Any, Any] = {}
+    for key, target in pairs:
+        if result.setdefault(key, target) != target:
+            colour = isinstance(key, tuple)
+            what = "colour " + ",".join(map(str, key)) if colour else f"label value {shown(key)}"
+            raise UsageError(
+                f"{where}: the {what} is both {shown(result[key])} and {shown(target)}; give it one"
+            )
     return result
 
 
@@ -234,7 +250,8 @@ def apply_classes(
         return ClassTable.from_dict(section.table, where)
     mapping = dict(section.mapping) if isinstance(section.mapping, dict) else {}
     others = mapping.pop(OTHERS, None)
-    keys = {_key(key, base, where): target for key, target in mapping.items()}
+    pairs = ((_key(key, base, where), target) for key, target in mapping.items())
+    keys = _unambiguous(pairs, f"{where}: mapping")
     targets = [t for t in [*keys.values(), others] if isinstance(t, str) and t != IGNORED]
     names = tuple(section.names or dict.fromkeys(targets) or _numbered(keys, base))
     if not 1 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):

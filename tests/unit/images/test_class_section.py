@@ -205,6 +205,8 @@ def test_an_ignored_value_of_cityscapes_needs_the_kind_of_label() -> None:
         ({"unknown": 2}, "unknown: a value of 3 to 254 is expected, 2 is a class"),
         ({"unknown": 9, "ignored": [9]}, "9 is ignored"),
         ({"unknown": 255}, "unknown"),
+        ({"mapping": {"1,2,3": "a", "#010203": "b"}}, "the colour 1,2,3 is both 'a' and 'b'"),
+        ({"mapping": {"7": "a", 7: "b"}}, "the label value 7 is both 'a' and 'b'"),
         ({"pairs": [["class_0"]]}, "pairs: a list of"),
         ({"ignored": [0, 7], "mapping": {0: "a", 1: "b"}}, "value 0 is ignored, and class 'a'"),
         ({"names": [f"c{i}" for i in range(255)]}, "names: at most 254 are expected, got 255"),
@@ -213,6 +215,16 @@ def test_an_ignored_value_of_cityscapes_needs_the_kind_of_label() -> None:
 def test_wrong_sections(section: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^classes.*{message}"):
         _table(section)
+
+
+def test_two_classes_of_a_table_with_one_colour(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,r,g,b\ncar,1,2,3\ntruck,1,2,3\n")
+    with pytest.raises(UsageError, match=r"t\.csv: the colour 1,2,3 is both 'car' and 'truck'"):
+        read_class_section({"mapping": "t.csv"}, tmp_path, "classes")
+    merged = {"file": "t.csv", "car": "vehicle", "truck": "vehicle"}
+    assert read_class_section({"mapping": merged}, tmp_path, "classes").mapping == {
+        (1, 2, 3): "vehicle"
+    }
 
 
 @pytest.mark.parametrize("text", ["", "a,b,c\n", "name,r,g,b\nSky,1,2\n", "1,2,3,4,5\n", "\0\n"])
