@@ -5,6 +5,7 @@ pycocotools and detectron2 read them; the size in the file decides where it fits
 picture only. Areas have pycocotools' own forms: polygons, run lengths, compressed run lengths.
 """
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,14 @@ def read(source: Path, files: ImageFiles) -> Export:
 
 def _add_file(export: Export, path: Path, content: dict, files: ImageFiles) -> None:
     where = str(path)
-    names = {
-        entry(each, "id", int, where): entry(each, "name", str, where)
-        for each in entry(content, "categories", list, where)
-    }
+    for part in ("categories", "images"):  # what refers to a number would be of the last alone
+        numbers = Counter(
+            entry(each, "id", int, where) for each in entry(content, part, list, where)
+        )
+        twice = [number for number, count in numbers.items() if count > 1]
+        if twice:
+            raise DataError(f"{where}: {part}: several have the id {twice[0]}; number them anew")
+    names = {each["id"]: entry(each, "name", str, where) for each in content["categories"]}
     assert export.classes is not None
     export.classes += [name for _, name in sorted(names.items()) if name not in export.classes]
     shapes: dict[int, list[Shape]] = {}

@@ -129,6 +129,7 @@ def convert_export(
     module, _, function = FORMS[form].partition(":")
     with checked_form(f"--from: '{source}'"):
         export: Export = getattr(importlib.import_module(module), function)(source, files)
+    _leave_out_repeated(export)
     if not export.pictures and not export.problems:
         raise UsageError(f"--from: no annotated image of form '{form}' in '{source}'")
     names = class_names(export, options)
@@ -145,6 +146,23 @@ def convert_export(
     log("\n  ".join(_summary(form, target, export, counts) + _write_lists(target, work)))
     require_none(problems, f"{len(problems)} annotations could not be converted:", CheckFailed)
     return len(waiting)
+
+
+def _leave_out_repeated(export: Export) -> None:
+    """Take images with several annotations out: each would call the other's objects background."""
+    first: dict[Path, Picture] = {}
+    repeated: set[Path] = set()
+    for picture in export.pictures:
+        if picture.content is None and first.setdefault(picture.image, picture) is not picture:
+            repeated.add(picture.image)
+            export.problems.append(
+                f"{picture.where}: its image '{picture.image}' is annotated again, the first time "
+                f"in {first[picture.image].where}; keep one"
+            )
+    if repeated:
+        export.pictures = [
+            each for each in export.pictures if each.content or each.image not in repeated
+        ]
 
 
 def class_names(export: Export, options: AnnotationOptions) -> list[str]:

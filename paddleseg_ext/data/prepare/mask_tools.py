@@ -105,7 +105,11 @@ def paddlelabel(source: Path, files: ImageFiles) -> Export:
     if (first := next(masks, None)) is not None and read_header(first).mode in ("RGB", "RGBA"):
         if len(colours) < len(names):
             raise UsageError(f"{path}: colours 'name - red green blue' are expected: {first} has")
-        mapping: dict[Any, Any] = {colours[name]: name for name in names.values()}
+        mapping: dict[Any, Any] = {}
+        for name in names.values():
+            if mapping.setdefault(colours[name], name) != name:
+                both = f"'{mapping[colours[name]]}' and '{name}'"
+                raise UsageError(f"{path}: {both} have the same colour; give each its own")
         table = mapped_table(list(names.values()), mapping, [])
     return export_of_labels(source, pairs, table)
 

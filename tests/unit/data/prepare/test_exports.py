@@ -334,3 +334,27 @@ def test_an_empty_bitmap_of_supervisely(tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
         with pytest.raises(CheckFailed, match=r"a\.png\.json: the bitmap is no PNG"):
             convert_export("supervisely", source, target, AnnotationOptions())
+
+
+@pytest.mark.parametrize("form", ["labelme", "cvat", "coco", "label_studio"])
+def test_an_image_that_is_annotated_twice_is_left_out(form: str, tmp_path: Path) -> None:
+    """Converted twice, each label would call the other's objects background."""
+    source, target = made(form, tmp_path)
+    name, _ = BROKEN[form]
+    path = next(source.rglob(name))
+    path.with_name(f"again_{name}").write_bytes(path.read_bytes())
+    with pytest.raises(CheckFailed, match=r"is annotated again, the first time in .*; keep one"):
+        convert_export(form, source, target, AnnotationOptions())
+    assert set(written(target)) == (set("ac") if form == "labelme" else set())
+
+
+@pytest.mark.parametrize("part", ["images", "categories"])
+def test_coco_with_one_id_for_several(part: str, tmp_path: Path) -> None:
+    source, target = made("coco", tmp_path)
+    path = next(source.rglob("*.json"))
+    content = json.loads(path.read_text())
+    content[part][1]["id"] = content[part][0]["id"]
+    path.write_text(json.dumps(content))
+    number = content[part][0]["id"]
+    with pytest.raises(CheckFailed, match=rf"{path.name}: {part}: several have the id {number};"):
+        convert_export("coco", source, target, AnnotationOptions())

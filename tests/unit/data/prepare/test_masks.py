@@ -86,8 +86,11 @@ def test_colours_ofpaddlelabel(tmp_path: Path) -> None:
         Image.fromarray(colours).save(tmp_path / f"from/Annotations/{name}.png")
     with pytest.raises(UsageError, match=r"labels.txt: colours"):
         convert_export("paddlelabel", tmp_path / "from", tmp_path / "to", OPTIONS)
-    text = "background\nroad - 128 0 0 // grey\ncar - 0 0 128\n"
+    text = "background\nroad - 128 0 0 // grey\ncar - 128 0 0\n"
     (tmp_path / "from/labels.txt").write_text(text)
+    with pytest.raises(UsageError, match=r"labels.txt: 'road' and 'car' have the same colour"):
+        convert_export("paddlelabel", tmp_path / "from", tmp_path / "to", OPTIONS)
+    (tmp_path / "from/labels.txt").write_text(text.replace("car - 128 0 0", "car - 0 0 128"))
     convert_export("paddlelabel", tmp_path / "from", tmp_path / "to", OPTIONS)
     (sample,) = read_sample_list(tmp_path / "to/val.list")
     assert sample.label is not None
