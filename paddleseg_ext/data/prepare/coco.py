@@ -30,16 +30,12 @@ def read(source: Path, files: ImageFiles) -> Export:
     export = Export(upright=False, classes=[])
     found = False
     for path in sorted(source.rglob("[!.]*.json") if source.is_dir() else [source]):
-        try:
+        with export.collecting(str(path)):
             content = read_json(path)
-            if isinstance(content, dict) and {"images", "annotations", "categories"} <= set(
-                content
-            ):
+            sections = set(content) if isinstance(content, dict) else set()
+            if {"images", "annotations", "categories"} <= sections:
                 found = True
-                with checked_form(str(path)):
-                    _add_file(export, path, content, files)
-        except DataError as error:
-            export.problems.append(str(error))
+                _add_file(export, path, content, files)
     if not found and not export.problems:
         raise UsageError(
             f"--from: no JSON in '{source}' has images, annotations and categories, as COCO's has"

@@ -13,7 +13,7 @@ import numpy as np
 
 from paddleseg_ext.common.errors import DataError, UsageError
 from paddleseg_ext.common.packages import optional_imports
-from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, checked_form, split_of
+from paddleseg_ext.data.prepare.export import Export, ImageFiles, Picture, split_of
 from paddleseg_ext.data.prepare.shapes import Shape, ellipse, outline, rectangle, runs
 from paddleseg_ext.images.reading import read_file
 
@@ -42,11 +42,8 @@ def read(source: Path, files: ImageFiles) -> Export:
             if label.text and label.text not in export.classes:
                 export.classes.append(label.text)
         for image in root.iterfind("image"):
-            try:
-                with checked_form(f"{path}: image '{image.get('name')}'"):
-                    _add(export, path, image, files)
-            except DataError as error:
-                export.problems.append(str(error))
+            with export.collecting(f"{path}: image '{image.get('name')}'"):
+                _add(export, path, image, files)
     export.left_out["images without an annotation, not converted"] += files.unused()
     return export
 

@@ -70,6 +70,19 @@ class Export:
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     problems: list[str] = field(default_factory=list)
 
+    @contextmanager
+    def collecting(self, where: str) -> Iterator[None]:
+        """Add to `problems` why one annotation cannot be read; the others are read all the same.
+
+        Args:
+            where: the annotation, for the message.
+        """
+        try:
+            with checked_form(where):
+                yield
+        except DataError as error:
+            self.problems.append(str(error))
+
 
 class ImageFiles:
     """The image files below a folder, found by the names that annotations have for them."""

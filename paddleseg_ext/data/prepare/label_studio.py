@@ -18,7 +18,6 @@ from paddleseg_ext.data.prepare.export import (
     Export,
     ImageFiles,
     Picture,
-    checked_form,
     entry,
     read_json,
 )
@@ -41,11 +40,8 @@ def read(source: Path, files: ImageFiles) -> Export:
         for number, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
             if isinstance(task, dict) and "annotations" in task:
                 where = f"{path}: task {task.get('id', number)}"
-                try:
-                    with checked_form(where):
-                        _add(export, where, task, files)
-                except DataError as error:
-                    export.problems.append(str(error))
+                with export.collecting(where):
+                    _add(export, where, task, files)
     export.left_out["images without an annotation, not converted"] += files.unused()
     return export
 

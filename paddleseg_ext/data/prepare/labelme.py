@@ -19,7 +19,6 @@ from paddleseg_ext.data.prepare.export import (
     Export,
     ImageFiles,
     Picture,
-    checked_form,
     entry,
     read_json,
 )
@@ -33,13 +32,10 @@ def read(source: Path, files: ImageFiles) -> Export:
     """The annotations below a folder."""
     export = Export(upright=True)
     for path in sorted(source.rglob("[!.]*.json") if source.is_dir() else [source]):
-        try:
+        with export.collecting(str(path)):
             content = read_json(path)
             if isinstance(content, dict) and "shapes" in content:
-                with checked_form(str(path)):
-                    _add(export, path, content, files)
-        except DataError as error:
-            export.problems.append(str(error))
+                _add(export, path, content, files)
     export.left_out["images without an annotation, not converted"] += files.unused()
     return export
 

@@ -19,7 +19,6 @@ from paddleseg_ext.data.prepare.export import (
     Export,
     ImageFiles,
     Picture,
-    checked_form,
     entry,
     read_json,
     split_of,
@@ -39,11 +38,8 @@ def read(source: Path, files: ImageFiles) -> Export:
     classes = entry(read_json(source / "meta.json"), "classes", list, where)
     export = Export(upright=False, classes=[entry(c, "title", str, where) for c in classes])
     for path in sorted(source.rglob("ann/[!.]*.json")):
-        try:
-            with checked_form(str(path)):
-                _add(export, path, files)
-        except DataError as error:
-            export.problems.append(str(error))
+        with export.collecting(str(path)):
+            _add(export, path, files)
     export.left_out["images without an annotation, not converted"] += files.unused()
     return export
 
