@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512, peak_memory_mb
-from paddleseg_ext.common.processes import Terminated, held_back, sigterm_raises
+from paddleseg_ext.common.processes import Terminated, ending_signals_raise, held_back
 from paddleseg_ext.evaluation.evaluator import Scorer
 from paddleseg_ext.evaluation.turns import require_synchronised, take_turn
 from paddleseg_ext.images.labels import MAX_CLASSES
@@ -260,7 +260,7 @@ def _start_deaf_to_ctrl_c(process: Any) -> None:
 
 def _serve(connection: Connection, make: Callable[[], Any]) -> None:
     """Make the object, then call its methods until the parent exits or closes its end."""
-    with suppress(EOFError, ConnectionError, Terminated), sigterm_raises():
+    with suppress(EOFError, ConnectionError, Terminated), ending_signals_raise():
         target, error = _called(make)
         connection.send((error, None))
         while target is not None:

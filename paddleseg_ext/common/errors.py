@@ -1,14 +1,17 @@
 """The ways a command ends badly, and the one place that turns them into an exit status.
 
-0 is done, 1 a check failed or work was lost, 2 wrong use, 130 Ctrl-C, 143 SIGTERM. Wrong use and a
-disk that cannot be written to give one line without a traceback. Any other error is a defect of
-this package and keeps its traceback. A reader of the output that goes away (`| head`) ends no work.
+0 is done, 1 a check failed or work was lost, 2 wrong use; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+Wrong use and a disk that cannot be written to give one line without a traceback. Any other error is
+a defect of this package and keeps its traceback. A reader of the output that goes away (`| head`)
+ends no work.
 """
 
 import errno
 import io
 import os
 import reprlib
+import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
@@ -18,13 +21,12 @@ from typing import Any
 
 from paddleseg_ext.common import chatter
 from paddleseg_ext.common.limits import process_limit
-from paddleseg_ext.common.processes import Terminated, sigterm_raises
+from paddleseg_ext.common.processes import Terminated, ending_signals_raise
 
 STATUS_DONE = 0
 STATUS_FAILED = 1
 STATUS_USAGE = 2
-STATUS_INTERRUPTED = 128 + 2  # as a shell has it of a program that SIGINT or SIGTERM ended
-STATUS_TERMINATED = 128 + 15
+STATUS_OF_SIGNALS = 128  # and the signal's number, as a shell has it
 
 _LISTED_NAMES = 8
 _LONGEST = 200  # letters of a value that a message quotes
@@ -210,7 +212,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     keep_output_open()
     chatter.silence()
     try:
-        with sigterm_raises():
+        with ending_signals_raise():
             status = main() or STATUS_DONE
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -220,12 +222,12 @@ def run_command(main: Callable[[], int | None]) -> None:
     except CheckFailed as error:
         _print_error(f"failed: {error}")
         status = STATUS_FAILED
-    except Terminated:
+    except Terminated as ended:
         _print_error("terminated")
-        status = STATUS_TERMINATED
+        status = STATUS_OF_SIGNALS + ended.number
     except KeyboardInterrupt:
         _print_error("interrupted")
-        status = STATUS_INTERRUPTED
+        status = STATUS_OF_SIGNALS + signal.SIGINT
     except OSError as error:
         if error.errno not in _UNWRITABLE | _OCCUPIED:
             raise
@@ -248,12 +250,17 @@ class _Outlet(io.FileIO):
         """The number of bytes written."""
         try:
             written = super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError) and not self._is_closed_terminal(error):
+                raise
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
             written = super().write(data)
         return written or 0
+
+    def _is_closed_terminal(self, error: OSError) -> bool:
+        return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
 
 
 def keep_output_open() -> None:

@@ -1,4 +1,4 @@
-"""Processes that end cleanly: at SIGTERM, with their parent, and also while Paddle starts."""
+"""Processes that end cleanly: at a signal, with their parent, and also while Paddle starts."""
 
 import math
 import os
@@ -16,29 +16,39 @@ from typing import Any
 
 POLL_SECONDS = 1.0
 REPEAT_SECONDS = 1.0
+# From `docker stop`, a scheduler or `timeout`, and from a terminal that closes; not on Windows.
+ENDING_SIGNALS = [each for each in signal.Signals if each.name in ("SIGTERM", "SIGHUP")]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has come (`docker stop`, a scheduler, `timeout`); like Ctrl-C, it ends the command.
+    """One of `ENDING_SIGNALS` has come; like Ctrl-C, it ends the command.
 
     On its way out it passes every `with` and `finally`, so that temporary files are deleted.
     """
 
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """Raise `Terminated` in the main thread when SIGTERM comes within the block.
+def ending_signals_raise() -> Iterator[None]:
+    """Raise `Terminated` in the main thread when one of the signals comes within the block.
 
-    Processes forked meanwhile leave the signal to the system, as do programs that are started.
+    Processes forked meanwhile leave them to the system, as do programs that are started. One that
+    is ignored, as by `nohup`, stays ignored.
     """
-    before = signal.signal(signal.SIGTERM, _RaiseTerminated())
+    heard = [each for each in ENDING_SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+    handler = _RaiseTerminated()
+    before = {each: signal.signal(each, handler) for each in heard}
     finder = _PaddleFinder()
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for each, earlier in before.items():
+            signal.signal(each, earlier or signal.SIG_DFL)
 
 
 class _RaiseTerminated:
@@ -49,19 +59,20 @@ class _RaiseTerminated:
 
     _last = -math.inf
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, number: int, _: Any) -> None:
         before, self._last = self._last, time.monotonic()
         if self._last - before > REPEAT_SECONDS:
-            raise Terminated
+            raise Terminated(number)
 
 
-def _leave_sigterm_to_the_system() -> None:
-    if isinstance(signal.getsignal(signal.SIGTERM), _RaiseTerminated):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _leave_signals_to_the_system() -> None:
+    for each in ENDING_SIGNALS:
+        if isinstance(signal.getsignal(each), _RaiseTerminated):
+            signal.signal(each, signal.SIG_DFL)
 
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork
-    os.register_at_fork(after_in_child=_leave_sigterm_to_the_system)
+    os.register_at_fork(after_in_child=_leave_signals_to_the_system)
 
 
 class _PaddleFinder(MetaPathFinder):

@@ -1,5 +1,6 @@
-"""Processes end cleanly: at SIGTERM, with their parent, and while Paddle starts."""
+"""Processes end cleanly: at a signal, with their parent, and while Paddle starts."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from paddleseg_ext.common.processes import Terminated, sigterm_raises
+from paddleseg_ext.common.processes import Terminated, ending_signals_raise
 
 WAITING = """
 import os, subprocess, sys, time
@@ -57,8 +58,10 @@ with child_process([sys.executable, __file__, sys.argv[1], ""]):
 """
 
 
-def end_command(folder: Path, body: str, signals: int = 1) -> subprocess.CompletedProcess[str]:
-    """Start a command with temporary files, run `body` in it, and end it by SIGTERM."""
+def end_command(
+    folder: Path, body: str, *, signals: int = 1, number: int = signal.SIGTERM
+) -> subprocess.CompletedProcess[str]:
+    """Start a command with temporary files, run `body` in it, and end it by a signal."""
     program, work = folder / "program.py", folder / "work"
     program.write_text(COMMAND, encoding="utf-8")
     work.mkdir()
@@ -67,7 +70,7 @@ def end_command(folder: Path, body: str, signals: int = 1) -> subprocess.Complet
     with subprocess.Popen(command, **pipes) as process:
         next(line for line in process.stdout if line.strip() == "begun")
         for _ in range(signals):
-            process.terminate()
+            process.send_signal(number)
             time.sleep(0.02)
         said, errors = process.communicate(timeout=60)
     assert not list(work.iterdir())
@@ -90,6 +93,38 @@ def test_sigterm_ends_a_command_and_its_temporary_files(tmp_path: Path, body: st
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stderr.splitlines()[-1] == "terminated"
     assert "Traceback" not in done.stderr and "FatalError" not in done.stderr
+
+
+def test_a_terminal_that_closes_ends_a_command_and_its_temporary_files(tmp_path: Path) -> None:
+    done = end_command(tmp_path, "", number=signal.SIGHUP)
+    assert (done.returncode, done.stderr) == (129, "terminated\n")
+
+
+def test_nothing_more_can_be_written_to_a_terminal_that_closed(tmp_path: Path) -> None:
+    program, work = tmp_path / "program.py", tmp_path / "work"
+    program.write_text(COMMAND, encoding="utf-8")
+    work.mkdir()
+    ours, theirs = os.openpty()
+    command = [sys.executable, str(program), str(work), ""]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, process_group=0) as process:
+        os.close(theirs)
+        while b"begun" not in os.read(ours, 4096):
+            pass
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)  # the system sends it to a terminal's own session
+        assert process.wait(60) == 129
+    assert not list(work.iterdir())
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals_raise():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_sigterm_in_a_row_does_not_end_the_cleanup(tmp_path: Path) -> None:
@@ -119,7 +154,7 @@ assert os.waitpid(child, 0)[1] == signal.SIGTERM, "the child passed through the 
 
 def test_the_handler_ends_with_the_command() -> None:
     before = signal.getsignal(signal.SIGTERM), list(sys.meta_path)
-    with pytest.raises(Terminated), sigterm_raises():
+    with pytest.raises(Terminated), ending_signals_raise():
         signal.raise_signal(signal.SIGTERM)
     assert (signal.getsignal(signal.SIGTERM), sys.meta_path) == before
 
