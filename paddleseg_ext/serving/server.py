@@ -8,6 +8,7 @@ import uvicorn
 
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log, warn
+from paddleseg_ext.common.processes import ENDING_SIGNALS
 from paddleseg_ext.evaluation.bundle_protocol import by_its_rule
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.predictor import Predictor
@@ -66,9 +67,11 @@ def open_service(bundle: Bundle, spec: RuntimeSpec, options: ServeOptions) -> Se
 
 async def _listen(service: SegmentationService, options: ServeOptions, api_key: str | None) -> None:
     server = _make_server(service, options, api_key)
-    # uvicorn raises the signal again at its end; the process shall end with status 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    # uvicorn raises the signal again at its end; the process shall end with status 0. It does not
+    # handle that of a closed terminal.
+    for number in (signal.SIGINT, *ENDING_SIGNALS):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, server.handle_exit)
     name = service.predictor.describe().name
     announcing = asyncio.create_task(_announce(server, options.host, name))
     try:

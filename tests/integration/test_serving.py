@@ -81,7 +81,12 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(server: Server) -> Non
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGHUP,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_stopping_finishes_what_was_accepted(
     number: signal.Signals, bundle: Path, deployment: Deployment
