@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddleseg_ext.common.errors import MissingData, UsageError, require_none
+from paddleseg_ext.common.files import located
 from paddleseg_ext.common.flags import natural_int, positive_float
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.config import Config
@@ -107,8 +108,11 @@ def split_pairs(
 
     Raises:
         MissingData: files without their partner, all of them listed.
-        UsageError: fewer than two images, or a share of 1 and more.
+        UsageError: no such folder, fewer than two images, or a share of 1 and more.
     """
+    for flag, folder in (("--images", images), ("--labels", labels)):
+        if not Path(folder).is_dir():
+            raise UsageError(f"{flag}: {located(folder)} is not a folder")
     if options.val_share >= 1:
         raise UsageError(f"--val_share: below 1 expected, got {options.val_share}")
     ending = options.label_ending

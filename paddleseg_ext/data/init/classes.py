@@ -12,7 +12,7 @@ from paddleseg_ext.common.log import log
 from paddleseg_ext.data.parts import classes_of_file
 from paddleseg_ext.data.validate import each_sample
 from paddleseg_ext.images.class_section import apply_classes, read_class_section
-from paddleseg_ext.images.labels import IGNORE_INDEX, ClassTable, generic_table
+from paddleseg_ext.images.labels import IGNORE_INDEX, MAX_CLASSES, ClassTable, generic_table
 from paddleseg_ext.images.reading import read_label, read_label_colours
 from paddleseg_ext.images.samples import Sample
 
@@ -72,6 +72,12 @@ def classes_of_labels(
         raise UsageError(f"data init: {len(seen.problems)} labels cannot be used:\n  {listed}")
     section = _of_colours(seen, names) if seen.colours else _of_values(seen, names)
     where = "colours" if seen.colours else "values"
+    if len(section["names"]) > MAX_CLASSES:
+        raise UsageError(
+            f"data init: the labels hold {len(section['names'])} {where}, more than the "
+            f"{MAX_CLASSES} classes of a label: are they images, or saved with loss? --labels and "
+            "--label_suffix say which files are labels"
+        )
     base = generic_table(len(section["names"]))
     table = apply_classes(read_class_section(section, root, "--names"), base, "--names")
     return LabelClasses(section, table, f"the labels' {where}", names is not None)
@@ -90,6 +96,8 @@ def _of_file(path: Path) -> LabelClasses:
         section["mapping"] = {_key(key): target for key, target in mapping.items()}
     if read.ignored != IGNORE_INDEX:
         section["ignored"] = read.ignored
+    if read.unknown is not None:
+        section["unknown"] = read.unknown
     if table.left_right:
         section["pairs"] = [[table.class_names[i] for i in pair] for pair in table.left_right]
     if read.table is not None:

@@ -141,6 +141,8 @@ def test_index_of_any_folders(tiny_cityscapes: Path, tmp_path: Path) -> None:
     next((tmp_path / "labels").iterdir()).unlink()
     with pytest.raises(UsageError, match="1 files without"):
         cli.main(flags)
+    with pytest.raises(UsageError, match=r"^--images: 'absent' .*is not a folder"):
+        cli.main([flag if flag != str(tmp_path / "images") else "absent" for flag in flags])
     with pytest.raises(UsageError, match="go together"):
         cli.main(["index", "--images", "x", "--save_dir", str(tmp_path)])
 

@@ -242,6 +242,16 @@ def test_classes_of_a_tools_table(name: str, text: str, tmp_path: Path) -> None:
         init(tmp_path / "from", tmp_path / "to", options)
 
 
+def test_a_value_of_unknown_objects_is_kept(tmp_path: Path) -> None:
+    plain(tmp_path / "from")
+    label(tmp_path / "from/masks" / f"{NAMES[0]}.png", (0, 1, 2, 254))
+    text = "classes: {names: [a, b, c], mapping: {0: a, 1: b, 2: c}, unknown: 254}"
+    (tmp_path / "from/classes.yml").write_text(text)
+    path = init(tmp_path / "from", tmp_path / "to", InitOptions())
+    dataset = build_dataset(load_config(path), "train_dataset")
+    assert dataset.class_table.unknown == 254
+
+
 def test_a_person_is_asked_for_names(tmp_path: Path) -> None:
     plain(tmp_path / "from")
     asked: list[str] = []
@@ -346,6 +356,12 @@ def _all_ignored(root: Path) -> None:
         label(path, (255,))
 
 
+def _grey_images(root: Path) -> None:
+    plain(root)
+    label(root / "masks" / f"{NAMES[0]}.png", tuple(range(256)), (256, 2))
+    image(root / "images" / f"{NAMES[0]}.jpg", 0, (256, 2))
+
+
 def _nothing(root: Path) -> None:
     (root / "images").mkdir(parents=True)
 
@@ -358,6 +374,7 @@ def _nothing(root: Path) -> None:
         (_nothing, {}, "from/?' holds no image"),
         (_unclear, {}, "which files are labels.*--label_suffix"),
         (_smoothed, {}, "more than 64 colours"),
+        (_grey_images, {}, "255 values, more than the 254 classes.*are they images"),
         (_misshapen, {}, "1 files cannot be used"),
         (_damaged, {}, "1 labels cannot be used"),
         (_no_labels, {}, "which files are labels|has a label of the same name"),
