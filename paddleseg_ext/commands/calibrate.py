@@ -24,7 +24,6 @@ from paddleseg_ext.evaluation.calibration import (
     CalibrateOptions,
     calibrate,
     labelled_for,
-    labelled_of,
 )
 from paddleseg_ext.images.samples import collect_samples
 from paddleseg_ext.inference.bundle import read_bundle
@@ -49,12 +48,6 @@ def main(argv: list[str]) -> None:
     bundle = read_bundle(args.config)
     samples = labelled_for(bundle, collect_samples(args.data), f"--data: {args.data}")
     options = read_options(CalibrateOptions, args)
-    for path, flag in (
-        (options.train_data, "--train_data"),
-        (options.unknown_data, "--unknown_data"),
-    ):
-        if path is not None:
-            labelled_of(path, flag)  # before an engine is loaded
     require_writable(bundle.deploy_file.parent, "--config")
     require_writable(options.save_dir, "--save_dir")
     spec = runtime_of(read_options(RuntimeFlags, args), bundle)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.files import atomic_path, write_json
-from paddleseg_ext.common.log import log
+from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.options import CheckedOptions, option, switch
 from paddleseg_ext.evaluation.drawn_pixels import DrawnPixels, pixels_of_images
 from paddleseg_ext.evaluation.unknown_objects import class_statistics, measure_unknown
@@ -80,12 +80,21 @@ def labelled_for(
             f"{bundle.deploy_file}: a temperature divides logits, and the graph ends in "
             f"{bundle.output_op}; export it again with --output_op none"
         )
-    labelled = [sample for sample in samples if sample.label is not None]
+    labelled = _with_labels(samples, source)
     if len(labelled) < 2:
         raise UsageError(
             f"{source}: two or more lines 'image label' are expected, one half to fit and one to "
             f"judge, got {len(labelled)}"
         )
+    return labelled
+
+
+def _with_labels(samples: Sequence[SampleLike], source: str) -> list[SampleLike]:
+    """The samples that have labels; a warning says how many have none."""
+    labelled = [sample for sample in samples if sample.label is not None]
+    if labelled and len(labelled) < len(samples):
+        left_out = len(samples) - len(labelled)
+        warn(f"{source}: {left_out} of {len(samples)} images have no label and are left out")
     return labelled
 
 
@@ -98,7 +107,7 @@ def calibrate(
     half, and the figures into `calibration.json` and `calibration.png`.
 
     Raises:
-        UsageError: see `labelled_for`.
+        UsageError: see `labelled_for` and `labelled_of`.
         DataError: the first image or label that cannot be read.
         CheckFailed: the second half is no better for it; the bundle's temperature is as it was.
     """
@@ -106,6 +115,8 @@ def calibrate(
     if bundle is None:
         raise UsageError("calibrate: a bundle is expected; export_model.py makes one")
     labelled = labelled_for(bundle, samples)
+    train = labelled_of(options.train_data, "--train_data")
+    unknown = labelled_of(options.unknown_data, "--unknown_data")
     half = len(labelled) // 2
     fitted = pixels_of_images(predictor, labelled[:half], "--data, first half")
     judged = pixels_of_images(predictor, labelled[half:], "--data, second half")
@@ -115,7 +126,8 @@ def calibrate(
         by_class = fit_class_temperatures(fitted.logits, fitted.labels, temperature)
     judgement = _judge(judged, temperature, by_class)
     record = _record(temperature, by_class, fitted, judged, judgement)
-    judgement.write(record, judged, options, _about_unknown(predictor, bundle, options))
+    more = _about_unknown(predictor, bundle, train, unknown, options.resamples)
+    judgement.write(record, judged, options, more)
     if judgement.after.nll >= judgement.before.nll:
         raise CheckFailed(
             f"{bundle.deploy_file}: {_words(record)} is no better on the images that the fit did "
@@ -184,33 +196,37 @@ class _Judgement:
 
 
 def _about_unknown(
-    predictor: Predictor, bundle: Bundle, options: CalibrateOptions
+    predictor: Predictor,
+    bundle: Bundle,
+    train: Sequence[SampleLike],
+    unknown: Sequence[SampleLike],
+    resamples: int,
 ) -> dict[str, Any]:
-    """The figures that `train_data` and `unknown_data` ask for, by the keys of the JSON."""
+    """The figures of training images and of unknown objects, by the keys of the JSON."""
     found: dict[str, Any] = {}
     statistics = bundle.class_statistics
-    if options.train_data is not None:
-        samples = labelled_of(options.train_data, "--train_data")
-        statistics = class_statistics(predictor, samples)
+    if train:
+        statistics = class_statistics(predictor, train)
         found["class_statistics"] = statistics.to_dict()
-    if options.unknown_data is not None:
-        samples = labelled_of(options.unknown_data, "--unknown_data")
-        found["unknown"] = measure_unknown(predictor, samples, statistics, options.resamples)
-    if options.train_data is not None and statistics is not None:
+    if unknown:
+        found["unknown"] = measure_unknown(predictor, unknown, statistics, resamples)
+    if train and statistics is not None:
         record_class_statistics(bundle, statistics)  # where nothing was refused
     return found
 
 
-def labelled_of(path: Path, flag: str) -> list[SampleLike]:
-    """The samples of a list that have labels.
+def labelled_of(path: Path | None, flag: str) -> list[SampleLike]:
+    """The samples of a list that have labels; none where no list is given.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the list has none.
     """
-    samples: list[SampleLike] = [s for s in collect_samples(path) if s.label is not None]
-    if not samples:
+    if path is None:
+        return []
+    labelled = _with_labels(collect_samples(path), f"{flag}: {path}")
+    if not labelled:
         raise UsageError(f"{flag}: {path} has no image with a label")
-    return samples
+    return labelled
 
 
 def _judge(judged: DrawnPixels, temperature: float, by_class: Sequence[float]) -> _Judgement:
