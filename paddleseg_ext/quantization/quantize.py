@@ -101,7 +101,7 @@ class QuantizeOptions(CheckedOptions):
         "measure each layer alone, on two of the calibration images; 'auto': where the budget "
         "needs it",
         parse=_auto_or_boolean,
-        metavar="True|False",
+        metavar="auto|True|False",
     )
     judge_images: int = option(
         64,
