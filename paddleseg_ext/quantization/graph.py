@@ -114,18 +114,21 @@ class QuantizableGraph:
         import onnxruntime
 
         model = onnx.load(str(self._ready))
-        known = {output.name for output in model.graph.output}
-        constants = {tensor.name for tensor in model.graph.initializer}
         layers = [node for node in model.graph.node if node.op_type in QUANTIZED_OPERATORS]
         names = {name for node in layers for name in (node.input[0], node.output[0])}
-        names -= {self._input, *constants}
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names - known)
+        names -= {tensor.name for tensor in model.graph.initializer}
+        counted = {name: ValueCounts() for name in names}
+        computed = sorted(names - {self._input})
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(
+            onnx.ValueInfoProto(name=name) for name in computed if name not in known
+        )
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
-        wanted = sorted(names)
-        counted = {name: ValueCounts() for name in [self._input, *wanted]}
         for batch in batches:
-            counted[self._input].add(batch)
-            for name, values in zip(wanted, session.run(wanted, {self._input: batch}), strict=True):
+            if self._input in counted:  # a convolution reads it, so that it is float32
+                counted[self._input].add(batch)
+            outputs = session.run(computed, {self._input: batch})
+            for name, values in zip(computed, outputs, strict=True):
                 counted[name].add(values)
         self._counted = counted
         self.take_percentile(100)

@@ -121,6 +121,25 @@ def test_a_range_is_that_of_the_sorted_values(shape: tuple[int, ...], percentile
         assert (low, high) == (values[0], values[-1])
 
 
+def test_a_graph_that_takes_bytes_has_the_ranges_of_its_numbers(
+    batches: list[np.ndarray], tmp_path: Path
+) -> None:
+    model = onnx.load(str(write_convolutions(tmp_path / "four.onnx")))
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    cast = onnx.helper.make_node("Cast", ["images"], ["numbers"], to=onnx.TensorProto.FLOAT)
+    model.graph.node[0].input[0] = "numbers"
+    model.graph.node.insert(0, cast)
+    onnx.save(model, str(tmp_path / "four.onnx"))
+    (tmp_path / "work").mkdir()
+    made = QuantizableGraph(tmp_path / "four.onnx", tmp_path / "work")
+    made.calibrate([np.full((1, 3, 16, 24), 200, np.uint8), np.full((1, 3, 12, 20), 3, np.uint8)])
+    made.write(tmp_path / "int8.onnx", ["conv0"])
+    written = onnx.load(str(tmp_path / "int8.onnx")).graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in written.initializer}
+    (reader,) = (node for node in written.node if "numbers" in node.input)
+    assert tensors[reader.input[1]] == pytest.approx(200 / 255)
+
+
 def test_ranges_without_the_farthest_values_are_narrower(
     bundle: Bundle, graph: QuantizableGraph, batches: list[np.ndarray], tmp_path: Path
 ) -> None:
