@@ -287,7 +287,13 @@ def read_sample_list(
     require_none(wrong, title)
     if not pairs:
         raise UsageError(f"image list '{path}' names no image")
-    names = unique_names([image for image, _ in pairs])
+    images = [image for image, _ in pairs]
+    if again := [image for image, count in Counter(images).items() if count > 1]:
+        warn(
+            f"{where}: {len(images) - len(set(images))} lines name an image once more, such as "
+            f"{again[0]}: it counts as often as it is named"
+        )
+    names = unique_names(images)
     return [Sample(image, label, name) for (image, label), name in zip(pairs, names, strict=True)]
 
 

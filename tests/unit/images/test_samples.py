@@ -76,6 +76,18 @@ def test_all_wrong_lines_are_listed(tmp_path: Path) -> None:
         read_sample_list(listed)
 
 
+def test_an_image_that_is_named_again_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = tmp_path / "x.list"
+    listed.write_text("a.png l.png\nb.png l.png\na.png l.png\na.png m.png\n")
+    assert len(read_sample_list(listed)) == 4
+    assert "2 lines name an image once more, such as " in capsys.readouterr().out
+    listed.write_text("a.png l.png\nb.png l.png\n")
+    read_sample_list(listed)
+    assert "once more" not in capsys.readouterr().out
+
+
 def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "blank.list").write_text("\n\n")
     (tmp_path / "folder").mkdir()
