@@ -18,6 +18,7 @@ from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.common.machine import available_cores, cpu_name
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
+from paddleseg_ext.evaluation.bundle_protocol import rule_for_bundle
 from paddleseg_ext.evaluation.turns import SETTLE_SECONDS
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import Bundle, read_bundle
@@ -78,6 +79,8 @@ def bench(
         UsageError: no candidate can be opened, or two bundles have one name.
     """
     candidates = list(list_candidates(configs, options))
+    for config in configs:
+        rule_for_bundle(read_bundle(config, hashed=False))  # it logs the protocol
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
     with ExitStack() as stack:
         workers = open_workers(candidates, samples, stack)

@@ -8,6 +8,8 @@ from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.progress import track
 from paddleseg_ext.evaluation.budgets import read_budgets
+from paddleseg_ext.evaluation.bundle_protocol import rule_for_bundle
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
 from paddleseg_ext.evaluation.turns import Measured, advice, preferred
 from paddleseg_ext.images.samples import Sample, evenly
@@ -114,6 +116,7 @@ def mark_preferred(
 def open_trials(bundle: Bundle, threads: int | None) -> dict[str, Trial]:
     """The runtimes that can be opened, by name; the others are named in the log."""
     trials = {}
+    protocol = rule_for_bundle(bundle).make()
     has_int8 = bundle.manifest is not None and ONNX_INT8 in bundle.manifest.graphs
     for name, precision in product(DEPLOYED, PRECISIONS):
         spec = RuntimeSpec(name, precision, threads=threads)
@@ -124,7 +127,7 @@ def open_trials(bundle: Bundle, threads: int | None) -> dict[str, Trial]:
             log(f"{spec.name}: not installed, left out")
             continue
         try:
-            predictor = Predictor.of_bundle(bundle, spec)
+            predictor = by_protocol(Predictor.of_bundle(bundle, spec), protocol)
         except UsageError as error:
             log(f"{spec.name}: left out: {error}")
             continue

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from paddleseg_ext.common.errors import CheckFailed, UsageError
 from paddleseg_ext.common.machine import has_avx512, peak_memory_mb
 from paddleseg_ext.common.processes import Terminated, ending_signals_raise, held_back
+from paddleseg_ext.evaluation.bundle_protocol import protocol_of
 from paddleseg_ext.evaluation.evaluator import Scorer
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.evaluation.turns import require_synchronised, take_turn
 from paddleseg_ext.images.labels import MAX_CLASSES
 from paddleseg_ext.images.samples import Sample
@@ -93,7 +95,10 @@ class Bench:
         bundle = read_bundle(candidate.config)
         # Without a manifest the colours are unknown: any will do to encode them.
         num_classes = None if bundle.manifest else MAX_CLASSES
-        self.predictor = Predictor.of_bundle(bundle, candidate.spec, num_classes)
+        self._protocol = protocol_of(bundle)
+        self.predictor = by_protocol(
+            Predictor.of_bundle(bundle, candidate.spec, num_classes), self._protocol
+        )
         self._is_scored = bundle.manifest is not None
         self._fixed_batch = (bundle.input_shape or [None])[0]
         fallen = self.predictor.shortfall()
@@ -112,7 +117,7 @@ class Bench:
         result, counts = timed.segmentation, None
         if self._is_scored and sample.label is not None:
             counts = Scorer(result.class_table).count(sample, result.label_map).pairs
-        return Turn(timed.seconds, result.input_hw, counts, timed.new_size_s)
+        return Turn(timed.seconds, self._seen_hw(result.input_hw), counts, timed.new_size_s)
 
     def throughput(self, batch_size: int) -> float | None:
         """Images per second of the first image, from the network's input to the label map.
@@ -143,7 +148,11 @@ class Bench:
 
     def throughput_hw(self) -> tuple[int, int]:
         """Size of the network's input in `throughput`."""
-        return self.predictor.prepare(self._samples[0].image).geometry.network_hw
+        return self._seen_hw(self.predictor.prepare(self._samples[0].image).geometry.network_hw)
+
+    def _seen_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Size of what the network is given of a preprocessed image."""
+        return self._protocol.scaled_hw(size_hw, self._protocol.scales[0])
 
     def consistency(self, video: Path, most_frames: int) -> tuple[float | None, str]:
         """Temporal consistency of the first frames of a video, or None and why there is none."""

@@ -1,11 +1,21 @@
 """The protocol that a bundle is run by: that of its manifest, where its graph can be run so."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
 from paddleseg_ext.common.errors import UsageError
 from paddleseg_ext.common.log import log, warn
 from paddleseg_ext.evaluation.protocols import by_protocol
+from paddleseg_ext.images.labels import MAX_CLASSES, generic_table
+from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.inference.bundle import Bundle
+from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.predictor import Predictor
-from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, EvaluationRule
+from paddleseg_ext.inference.runtime import RuntimeReport
+from paddleseg_ext.scoring.protocols import DEFAULT_PROTOCOL, EvaluationRule, Protocol
 
 # Those that show a network whole images once: a graph runs them, too.
 PROTOCOLS_OF_BUNDLES = (DEFAULT_PROTOCOL, "ss", "scale_0.5", "scale_0.75", "half_resize")
@@ -22,6 +32,11 @@ def why_not_by_graph(rule: EvaluationRule, bundle: Bundle) -> str:
     protocol = rule.make()
     if protocol.is_plain:
         return ""
+    if bundle.input_dtype == "uint8":
+        return (
+            "its graph takes bytes, and scaled pixels lie between them: export it without "
+            "--fold_normalize"
+        )
     looks = len(protocol.scales) * (1 + protocol.flip)
     if rule.protocol not in PROTOCOLS_OF_BUNDLES or looks > 1:
         return (
@@ -65,6 +80,43 @@ def rule_for_bundle(bundle: Bundle, asked: str | None = None) -> EvaluationRule:
         rule = EvaluationRule(absent_class=absent)
     log(f"protocol: {rule.describe()}")
     return rule
+
+
+def protocol_of(bundle: Bundle) -> Protocol:
+    """The protocol that `rule_for_bundle` takes where none is asked for, without a word."""
+    rule = bundle_rule(bundle)
+    return EvaluationRule().make() if why_not_by_graph(rule, bundle) else rule.make()
+
+
+def network_inputs(bundle: Bundle, images: Iterable[Path]) -> Iterator[NDArray]:
+    """Per image what the network of a bundle sees by its protocol, (1, 3, H, W).
+
+    Raises:
+        DataError: an image that cannot be read, or that leaves nothing at the protocol's scale.
+    """
+    table = bundle.manifest.class_table if bundle.manifest else generic_table(MAX_CLASSES)
+    engine = _InputsOnly(table.num_classes)
+    parts = engine, bundle.preprocess(), bundle.postprocess(), table
+    predictor = by_protocol(Predictor(*parts, bundle=bundle), protocol_of(bundle))
+    for image in images:
+        prepared = predictor.prepare(read_image(image, predictor.preprocess.orientation))
+        predictor.run(prepared.tensor[None], [prepared.geometry])
+        yield engine.last
+
+
+class _InputsOnly(Engine):
+    """Keeps what it is given, and returns zeros."""
+
+    def __init__(self, num_classes: int):
+        self._num_classes = num_classes
+        self.last: NDArray = np.empty(0)
+
+    def run(self, batch: NDArray) -> NDArray:
+        self.last = batch
+        return np.zeros((len(batch), self._num_classes, *batch.shape[2:]), np.float32)
+
+    def describe(self) -> RuntimeReport:
+        return RuntimeReport("none")
 
 
 def by_its_rule(predictor: Predictor) -> Predictor:

@@ -22,9 +22,9 @@ from paddleseg_ext.common.flags import boolean, natural_int, positive_float, pos
 from paddleseg_ext.common.log import log
 from paddleseg_ext.common.options import CheckedOptions, option
 from paddleseg_ext.common.progress import track
-from paddleseg_ext.evaluation.bundle_protocol import rule_for_bundle
+from paddleseg_ext.evaluation.bundle_protocol import network_inputs, protocol_of, rule_for_bundle
+from paddleseg_ext.evaluation.protocols import by_protocol
 from paddleseg_ext.evaluation.trials import REFERENCE, Judging, Trial, new_size_share, run_trials
-from paddleseg_ext.images.reading import read_image
 from paddleseg_ext.images.samples import Sample
 from paddleseg_ext.inference.bundle import (
     DEPLOY_FILE,
@@ -195,7 +195,7 @@ def quantize(
     records = judging.record_all(new, trials, reference)
     log(f"written to {new.deploy_file}")
     if options.web is not None:
-        page = write_web(new, options.web, rule_for_bundle(new).make())
+        page = write_web(new, options.web, protocol_of(new))
         log(f"--web: {page} is the page to serve")
     return records
 
@@ -245,8 +245,9 @@ def write_quantized(
     """
     _say_step(1, f"the range of every activation, on {len(calibration)} images")
     graph = QuantizableGraph(bundle.onnx_file(), work)
-    graph.calibrate(_batches(bundle, track(calibration, "calibrate", total=len(calibration))))
-    batches = list(_batches(bundle, calibration[:TRIED_IMAGES]))
+    files = [sample.image for sample in calibration]
+    graph.calibrate(network_inputs(bundle, track(files, "calibrate", total=len(files))))
+    batches = list(network_inputs(bundle, files[:TRIED_IMAGES]))
     percentile, changed = choose_percentile(graph, bundle, batches, options)
     graph.take_percentile(percentile)
     kept, ranking = _kept_in_float(graph, bundle, batches, options, changed)
@@ -431,12 +432,6 @@ def _manifest(bundle: Bundle, report: dict[str, Any]) -> Manifest:
     return replace(bundle.manifest, graphs=graphs, verified=verified)
 
 
-def _batches(bundle: Bundle, samples: Sequence[Sample] | Iterator[Sample]) -> Iterator[NDArray]:
-    preprocess = bundle.preprocess()
-    for sample in samples:
-        yield preprocess(read_image(sample.image, preprocess.orientation))[0][None]
-
-
 def rank_layers(
     graph: QuantizableGraph,
     bundle: Bundle,
@@ -479,10 +474,11 @@ def _label_maps(
 
 
 def open_trials(bundle: Bundle, new: Bundle, options: QuantizeOptions) -> dict[str, Trial]:
-    """The float reference, and INT8 in every engine that is asked for."""
+    """The float reference, and INT8 in every engine that is asked for, by the bundle's protocol."""
+    protocol = rule_for_bundle(bundle).make()
     plain = RuntimeSpec(REFERENCE, threads=options.cpu_threads)
-    trials = {REFERENCE: Trial(Predictor.of_bundle(bundle, plain))}
+    trials = {REFERENCE: Trial(by_protocol(Predictor.of_bundle(bundle, plain), protocol))}
     for engine in options.backend:
         spec = RuntimeSpec(engine, "int8", threads=options.cpu_threads)
-        trials[spec.name] = Trial(Predictor.of_bundle(new, spec))
+        trials[spec.name] = Trial(by_protocol(Predictor.of_bundle(new, spec), protocol))
     return trials

@@ -1,14 +1,22 @@
 """A bundle is run by the protocol in its manifest, or a line says why it is not."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from engines import FakeEngine
 from numpy.typing import NDArray
 
 from paddleseg_ext.common.errors import UsageError
-from paddleseg_ext.evaluation.bundle_protocol import by_its_rule, rule_for_bundle
+from paddleseg_ext.evaluation.bundle_protocol import (
+    by_its_rule,
+    network_inputs,
+    protocol_of,
+    rule_for_bundle,
+)
 from paddleseg_ext.evaluation.protocols import ProtocolPredictor
 from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle
@@ -50,6 +58,10 @@ def bundle(
         ),
         (bundle(EvaluationRule("ss", absent_class="zero"), output_op="argmax"), "needs logits"),
         (
+            replace(bundle(EvaluationRule("scale_0.5", absent_class="zero")), input_dtype="uint8"),
+            "export it without --fold_normalize",
+        ),
+        (
             bundle(EvaluationRule("ss", absent_class="zero"), upsampling="half_pixel"),
             "export with --upsample graph",
         ),
@@ -75,6 +87,39 @@ def test_what_a_graph_can_be_run_by_is_taken(shape: list[int | None] | None) -> 
     assert isinstance(by_its_rule(Predictor(*parts, bundle=found)), ProtocolPredictor)
     plain = Predictor(*parts, bundle=bundle(None))
     assert by_its_rule(plain) is plain
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen_hw"),
+    [
+        (None, (40, 64)),
+        ("scale_0.5", (20, 32)),
+        ("scale_0.75", (30, 48)),
+        ("half_resize", (20, 32)),
+    ],
+)
+def test_a_network_sees_images_of_the_protocols_size(
+    rule: str | None, seen_hw: tuple[int, int], tmp_path: Path
+) -> None:
+    """`quantize` calibrates on these; `tune`, `quantize` and `bench` run by the same protocol."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    found = bundle(EvaluationRule(rule) if rule else None)
+    (seen,) = network_inputs(found, [tmp_path / "a.png"])
+    assert seen.shape == (1, 3, *seen_hw) and seen.dtype == np.float32
+    assert protocol_of(found).name == (rule or "whole")
+    given = Recorder()
+    parts = given, Preprocess([]), Postprocess(), generic_table(3)
+    by_its_rule(Predictor(*parts, bundle=found))(tmp_path / "a.png")
+    np.testing.assert_array_equal(given.seen, seen)
+
+
+class Recorder(FakeEngine):
+    seen: NDArray
+
+    def run(self, batch: NDArray) -> NDArray:
+        self.seen = batch.copy()
+        return batch
 
 
 def test_a_protocol_that_was_asked_for_wins_or_is_refused() -> None:
