@@ -14,10 +14,11 @@ from paddleseg_ext.common.paddle2_types import types_for
 from paddleseg_ext.config import Config
 from paddleseg_ext.data.build import class_table_of
 from paddleseg_ext.evaluation.other_preprocessing import warn_of_other_preprocessing
+from paddleseg_ext.evaluation.protocol_choice import requested_rule
 from paddleseg_ext.images.labels import ClassTable
 from paddleseg_ext.inference.engines.base import Engine
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.predictor import Predictor, warn_of_protocol
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.inference.runtime import RuntimeReport, RuntimeSpec
 
@@ -86,7 +87,9 @@ def open_checkpoint(weights: str | Path, config: str | Path | None, spec: Runtim
     Raises:
         UsageError: the configuration describes no network, or the checkpoint is not of it.
     """
-    return eager_predictor(configuration_for(weights, config), weights, spec.device)
+    described = configuration_for(weights, config)
+    warn_of_protocol(Path(weights), requested_rule(described.test_config, described.absent_class))
+    return eager_predictor(described, weights, spec.device)
 
 
 def eager_predictor(

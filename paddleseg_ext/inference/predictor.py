@@ -42,6 +42,7 @@ from paddleseg_ext.inference.outputs import blend
 from paddleseg_ext.inference.postprocess import Postprocess
 from paddleseg_ext.inference.preprocess import Geometry, Preprocess, SizeHW, Step
 from paddleseg_ext.inference.runtime import AUTO, RuntimeReport, RuntimeSpec
+from paddleseg_ext.scoring.protocols import EvaluationRule
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -220,6 +221,8 @@ class Predictor:
         else:
             spec = _spec_of(runtime, "paddle", settings)
         bundle.warn_of_changes(ENGINES[spec.engine].graphs.get(spec.precision))
+        if bundle.manifest is not None and bundle.manifest.evaluation is not None:
+            warn_of_protocol(bundle.deploy_file, bundle.manifest.evaluation)
         return cls.of_bundle(bundle, spec, num_classes).with_outputs(outputs)
 
     @classmethod
@@ -464,6 +467,16 @@ class Predictor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def warn_of_protocol(source: Path, rule: EvaluationRule) -> None:
+    """Warn where a network was evaluated by another protocol than the plain one."""
+    if not rule.make().is_plain:
+        warn(
+            f"{source}: this network was evaluated by the protocol {rule.protocol}, and "
+            "Predictor.open runs whole images; evaluation.protocols.by_protocol(predictor, "
+            "PROTOCOLS[NAME]) runs it so (docs/evaluation.md)"
+        )
 
 
 def _spec_of(runtime: str | RuntimeSpec, default: str, settings: Mapping[str, Any]) -> RuntimeSpec:

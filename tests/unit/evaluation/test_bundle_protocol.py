@@ -22,7 +22,7 @@ from paddleseg_ext.images.labels import generic_table
 from paddleseg_ext.inference.bundle import Bundle
 from paddleseg_ext.inference.manifest import Manifest
 from paddleseg_ext.inference.postprocess import Postprocess
-from paddleseg_ext.inference.predictor import Predictor
+from paddleseg_ext.inference.predictor import Predictor, warn_of_protocol
 from paddleseg_ext.inference.preprocess import Preprocess
 from paddleseg_ext.scoring.protocols import EvaluationRule
 
@@ -127,3 +127,12 @@ def test_a_protocol_that_was_asked_for_wins_or_is_refused() -> None:
     assert rule_for_bundle(bundle(SLIDE), "whole") == EvaluationRule(absent_class="zero")
     with pytest.raises(UsageError, match="--protocol ss: it needs logits"):
         rule_for_bundle(bundle(None, output_op="softmax"), "ss")
+
+
+@pytest.mark.parametrize("name", ["whole", "scale_0.5"])
+def test_python_is_told_of_another_protocol(name: str, capsys: pytest.CaptureFixture) -> None:
+    warn_of_protocol(Path("deploy.yaml"), EvaluationRule(name))
+    said = capsys.readouterr().out
+    assert (f"deploy.yaml: this network was evaluated by the protocol {name}" in said) == (
+        name != "whole"
+    )
