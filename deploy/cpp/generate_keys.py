@@ -21,7 +21,13 @@ from paddleseg_ext.images.functional import IMAGE_SUFFIXES
 from paddleseg_ext.inference import manifest, outputs, preprocess, verified, video_files
 from paddleseg_ext.inference.postprocess import NO_SCORES, OUTPUT_OPS
 from paddleseg_ext.scoring.metrics import ABSENT_RULES
-from paddleseg_ext.scoring.protocols import COINCHEUNG, PROTOCOLS, EvaluationRule, Protocol
+from paddleseg_ext.scoring.protocols import (
+    COINCHEUNG,
+    LARGEST_SCALE,
+    PROTOCOLS,
+    EvaluationRule,
+    Protocol,
+)
 
 HEADER = Path(__file__).parent / "src" / "bundle_keys.hpp"
 # Those that a graph runs; `evaluation.bundle_protocol` has the same names.
@@ -79,6 +85,7 @@ KINDS |= {tuple: "list", Any: "any"}
 CONSTANTS = {
     "kFormat": manifest.MANIFEST_FORMAT,
     "kLargestSide": transform_arguments.LARGEST_SIDE,
+    "kLargestScale": LARGEST_SCALE,
     "kMostClasses": labels.MAX_CLASSES,
     "kMostYamlBytes": yml.MOST_BYTES,
     "kMostValues": yml.MOST_VALUES,

@@ -114,6 +114,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for flag in ("num_classes", "classes"):
         if getattr(arguments, flag) and not arguments.list:
             raise UsageError(f"--{flag} is that of --list")
+    if arguments.html and arguments.html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html: a name that ends in .html is expected, got '{arguments.html}'")
     if arguments.list:
         parts = [part_of_list(arguments.list, arguments.num_classes, arguments.classes)]
     else:

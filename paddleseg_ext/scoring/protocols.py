@@ -198,6 +198,7 @@ PROTOCOLS = {
     )
 }
 DEFAULT_PROTOCOL = "whole"
+LARGEST_SCALE = 64
 
 # What a user may change; everything else is what makes the protocol itself.
 OPTIONS = ("scales", "flip_horizontal", "crop_size", "stride")
@@ -248,8 +249,10 @@ def make_protocol(
             raise ValueError(f"protocol {name} needs --{option}")
     protocol = PROTOCOLS[name]
     if scales is not None:
-        if not _all_of(scales, (int, float)) or not all(0 < scale < math.inf for scale in scales):
-            raise ValueError(f"scales: numbers above 0 are expected, got {scales!r}")
+        if not _all_of(scales, (int, float)) or not all(0 < s <= LARGEST_SCALE for s in scales):
+            raise ValueError(
+                f"scales: numbers above 0 and up to {LARGEST_SCALE} are expected, got {scales!r}"
+            )
         base = protocol.scales[0]
         protocol = replace(protocol, scales=tuple(base * scale for scale in scales))
     if flip_horizontal:

@@ -3,7 +3,6 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <set>
 
@@ -170,8 +169,9 @@ void read_rule(const Value& section, const std::string& where, EvaluationRule* r
   if (const Value* flip = section.find("flip_horizontal")) rule->flip_horizontal = flip->flag;
   if (const Value* scales = section.find("scales"))
     for (const ValuePtr& scale : scales->items) {
-      if (!(scale->real > 0) || std::isinf(scale->real))
-        refuse(where + ": scales: numbers above 0 are expected, got " + scale->described());
+      if (!(scale->real > 0 && scale->real <= kLargestScale))
+        refuse(where + ": scales: numbers above 0 and up to " + std::to_string(kLargestScale) +
+               " are expected, got " + scale->described());
       rule->scales.push_back(scale->real);
     }
 }

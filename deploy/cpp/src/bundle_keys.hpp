@@ -9,6 +9,7 @@ namespace paddleseg_ext {
 
 constexpr std::size_t kFormat = 1;
 constexpr std::size_t kLargestSide = 65536;
+constexpr std::size_t kLargestScale = 64;
 constexpr std::size_t kMostClasses = 254;
 constexpr std::size_t kMostYamlBytes = 1048576;
 constexpr std::size_t kMostValues = 50000;

@@ -118,6 +118,14 @@ def test_the_page(tiny_cityscapes: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "vegetation" in capsys.readouterr().out
 
 
+def test_the_page_takes_the_place_of_no_image(tiny_cityscapes: Path) -> None:
+    image = Cityscapes(str(tiny_cityscapes)).samples[0].image
+    before = image.read_bytes()
+    with pytest.raises(UsageError, match=r"--html: a name that ends in \.html is expected"):
+        cli.main(["check", "--dataset_root", str(tiny_cityscapes), "--html", str(image)])
+    assert image.read_bytes() == before
+
+
 def test_index_of_a_config(tiny_cityscapes: Path, tmp_path: Path) -> None:
     config = _config(tmp_path, tiny_cityscapes)
     cli.main(["index", "--config", config, "--save_dir", str(tmp_path / "lists")])

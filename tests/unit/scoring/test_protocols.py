@@ -1,5 +1,7 @@
 """Protocol geometry: windows cover every pixel, sizes round as published, flags are checked."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +92,8 @@ def test_half_resize_scales_the_halved_image() -> None:
         ("slide", {"crop_size": [8, 8], "stride": [9, 8]}, "1 to 8"),
         ("slide", {"crop_size": [8], "stride": [8, 8]}, "[width, height]"),
         ("whole", {"scales": [0.0]}, "above 0"),
+        ("whole", {"scales": [65.0]}, "up to 64"),
+        ("whole", {"scales": [math.inf]}, "up to 64"),
         ("whole", {"scales": []}, "above 0"),
     ],
 )
