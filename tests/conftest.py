@@ -1,6 +1,8 @@
 """What several tests need."""
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,17 @@ def shared_dir() -> Path:
     if not (directory / "golden").is_dir():
         pytest.skip("needs the reference data beside the project")
     return directory
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """SIGHUP and SIGINT as usual; `nohup` and a script leave them ignored in children."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def write_tiny_cityscapes(root: Path, train: int = 6, val: int = 2) -> Path:

@@ -88,6 +88,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(server: Server) -> Non
         pytest.param(signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("default_signals")
 def test_stopping_finishes_what_was_accepted(
     number: signal.Signals, bundle: Path, deployment: Deployment
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from paddleseg_ext.common.processes import Terminated, ending_signals_raise
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 WAITING = """
 import os, subprocess, sys, time
 
