@@ -92,9 +92,10 @@ def _set(folder: Path, name: str, *stored: list[int]) -> ListDataset:
     """A data set of one-row labels with the classes sky, road and car."""
     lines = []
     for number, values in enumerate(stored):
-        cv2.imwrite(str(folder / "i.png"), np.zeros((1, len(values), 3), np.uint8))
-        cv2.imwrite(str(folder / f"{name}{number}.png"), np.array([values], np.uint8))
-        lines.append(f"i.png {name}{number}.png\n")
+        image, label = f"image_{name}{number}.png", f"{name}{number}.png"
+        cv2.imwrite(str(folder / image), np.zeros((1, len(values), 3), np.uint8))
+        cv2.imwrite(str(folder / label), np.array([values], np.uint8))
+        lines.append(f"{image} {label}\n")
     (folder / f"{name}.txt").write_text("".join(lines))
     names = ["sky", "road", "car"]
     dataset = ListDataset(str(folder), 3, [], "train", f"{name}.txt", class_names=names)

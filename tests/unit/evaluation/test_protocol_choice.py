@@ -44,7 +44,7 @@ def test_what_paddleseg_writes() -> None:
         ({"aug_eval": True, "scales": True}, "above 0"),
         ({"is_slide": "False"}, "'is_slide' must be true or false, got 'False'"),
         ({5: True}, "unknown key '5'"),
-        ({"aug_eval": True, "scales": "big"}, "above 0 are expected, got 'big'"),
+        ({"aug_eval": True, "scales": "big"}, "above 0 and up to 64 are expected, got 'big'"),
     ],
 )
 def test_what_is_wrong(wanted: dict, message: str) -> None:
