@@ -273,21 +273,7 @@ def manifest_from_section(raw: Any, output_op: str, path: Path) -> Manifest:
     for name, graph in keys.graphs.items():
         check_file_name(f"{where}.graphs.{cut(name)}.file", graph.get("file"))
     post = from_section(PostprocessKeys, keys.postprocess, f"{where}.postprocess")
-    if post.output_op != output_op:
-        raise UsageError(
-            f"{where}.postprocess: output_op {shown(post.output_op)} and Deploy's "
-            f"'{output_op}' differ; export the model again"
-        )
-    if post.upsampling != "graph" and output_op != "none":
-        raise UsageError(
-            f"{where}.postprocess.upsampling: 'graph' is expected where output_op is not 'none', "
-            f"got '{post.upsampling}'"
-        )
-    if post.calibration and output_op != "none":
-        raise UsageError(
-            f"{where}.postprocess.calibration: a temperature divides logits; output_op 'none' is "
-            f"expected, got '{output_op}'"
-        )
+    _check_postprocess(post, output_op, f"{where}.postprocess")
     variables = from_section(VariablesKeys, keys.variables, f"{where}.variables")
     preprocess = from_section(PreprocessKeys, keys.preprocess, f"{where}.preprocess")
     cost = from_section(CostKeys, keys.cost, f"{where}.cost") if keys.cost else None
@@ -318,3 +304,22 @@ def manifest_from_section(raw: Any, output_op: str, path: Path) -> Manifest:
         if keys.evaluation
         else None,
     )
+
+
+def _check_postprocess(post: PostprocessKeys, output_op: str, where: str) -> None:
+    """Refuse what contradicts the end of the graph."""
+    if post.output_op != output_op:
+        raise UsageError(
+            f"{where}: output_op {shown(post.output_op)} and Deploy's "
+            f"'{output_op}' differ; export the model again"
+        )
+    if post.upsampling != "graph" and output_op != "none":
+        raise UsageError(
+            f"{where}.upsampling: 'graph' is expected where output_op is not 'none', "
+            f"got '{post.upsampling}'"
+        )
+    if post.calibration and output_op != "none":
+        raise UsageError(
+            f"{where}.calibration: a temperature divides logits; output_op 'none' is "
+            f"expected, got '{output_op}'"
+        )
