@@ -32,15 +32,15 @@ def why_not_by_graph(rule: EvaluationRule, bundle: Bundle) -> str:
     protocol = rule.make()
     if protocol.is_plain:
         return ""
-    if bundle.input_dtype == "uint8":
-        return (
-            "its graph takes bytes, and scaled pixels lie between them: export it without "
-            "--fold_normalize"
-        )
     looks = len(protocol.scales) * (1 + protocol.flip)
     if rule.protocol not in PROTOCOLS_OF_BUNDLES or looks > 1:
         return (
             "a bundle is run on whole images once; val.py and predict.py run the checkpoint by it"
+        )
+    if bundle.input_dtype == "uint8" and protocol.scales != (1.0,) and not protocol.bytes_first:
+        return (
+            "its graph takes bytes, and scaled pixels lie between them: export it without "
+            "--fold_normalize"
         )
     if bundle.output_op != "none":
         return f"it needs logits, and the graph ends in {bundle.output_op}: export --output_op none"

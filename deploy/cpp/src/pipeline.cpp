@@ -92,6 +92,8 @@ std::string Pipeline::why_not(const Protocol& protocol, const EvaluationRule& ru
   if (is_plain(protocol) && !rule.flip_horizontal && rule.scales.size() <= 1) return "";
   if (!protocol.is_whole || rule.flip_horizontal || rule.scales.size() > 1)
     return "a bundle is run on whole images once; val.py and predict.py run the checkpoint by it";
+  if (bundle_.input_type == "uint8" && protocol.scale != 1 && !protocol.bytes_first)
+    return "its graph takes bytes, and scaled pixels lie between them: export it without --fold_normalize";
   if (bundle_.output_op != "none") return "it needs logits, and the graph ends in " + bundle_.output_op + ": export --output_op none";
   if (bundle_.upsampling != "graph") return "it needs logits at the input's size: export with --upsample graph";
   if (bundle_.input_shape.size() == 4 && bundle_.input_shape[2] > 0 && bundle_.input_shape[3] > 0) {
